@@ -1,0 +1,12 @@
+// Package serve is the discovery server's side of the wire: aggregated
+// discovery streams, delta and state-of-the-world, over gRPC.
+//
+// It knows nothing of services or policies. A [Source] says which [View] a
+// proxy has, and a View gives resources that were built and encoded once; the
+// server keeps for each stream no more than the names and versions that it
+// sent, works out what has changed, and pushes it in an order that leaves no
+// dangling reference: clusters, endpoints, listeners, routes. Streams that share
+// a View share one watcher and one computed difference.
+//
+// It builds no resources: that is for package xds/build.
+package serve

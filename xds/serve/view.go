@@ -1,0 +1,70 @@
+package serve
+
+import (
+	"context"
+	"net/netip"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/isthmus-mesh/isthmus/identity"
+)
+
+// The resource types that are pushed, and the order in which they are: a
+// listener never refers to a cluster that the proxy has not been told of.
+const (
+	TypeCluster  = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+	TypeEndpoint = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+	TypeListener = "type.googleapis.com/envoy.config.listener.v3.Listener"
+	TypeRoute    = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+)
+
+// Resource is built and encoded once, and sent to many. It is never written
+// after it has been handed to the server.
+type Resource struct {
+	Name string
+	// Version is a hash of Body: it stays the same while the bytes do,
+	// across restarts and replicas, so that a reconnecting proxy is sent only
+	// differences.
+	Version string
+	Body    *anypb.Any
+}
+
+// Node is what a stream says of itself, together with what was proven.
+type Node struct {
+	ID       string
+	Core     *corev3.Node
+	Identity identity.ID
+	Peer     netip.AddrPort
+}
+
+// View is what a proxy sees. Many streams share one. Its methods are called
+// from several goroutines.
+type View interface {
+	// Resources returns the resources of a type by name: those of names, or
+	// all when names is nil. Names that do not exist are left out. changed
+	// is closed when the answer may have become another one; with it the
+	// answer is consistent, that is, no change between the two is missed. The
+	// map belongs to the caller.
+	//
+	// A type that the View never has gives an empty map and no error.
+	Resources(typeURL string, names []string) (res map[string]*Resource, changed <-chan struct{}, err error)
+
+	// Key names the View. Two Views with the same Key are the same View.
+	Key() string
+}
+
+// Source maps a node to its View. changed is closed when the mapping itself may
+// have changed, for instance because a pod's labels did: the server then asks
+// again. View may block until the first synchronisation is done (or ctx ends);
+// an error ends the stream, with the code of a gRPC status error kept.
+type Source interface {
+	View(ctx context.Context, n Node) (v View, changed <-chan struct{}, err error)
+}
+
+// Authenticator proves the caller of a stream: by its verified client
+// certificate, or by a token in the metadata. Its errors are gRPC status errors
+// and are sent to the caller.
+type Authenticator interface {
+	Authenticate(ctx context.Context) (identity.ID, error)
+}
