@@ -1,0 +1,74 @@
+# Isthmus. `make demo` shows it, `make test` proves it; `make help` lists the rest.
+
+VERSION     ?= dev
+HUB         ?= isthmus.local
+TAG         ?= $(VERSION)
+STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+LDFLAGS = -s -w -X github.com/isthmus-mesh/isthmus/version.Version=$(VERSION)
+GOBUILD = CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)"
+
+# Clusters' images are for Linux, whatever the machine that builds them.
+IMAGE_ARCH ?= $(shell go env GOARCH)
+LINUX_BIN   = bin/linux-$(IMAGE_ARCH)
+
+.PHONY: help build generate images lab deps demo demo-down test lint unit race-quick e2e fuzz bench bench-quick clean
+
+help: ## List the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+build: generate ## Build bin/isthmus, bin/istioctl and bin/isthmus-proxy
+	@mkdir -p bin
+	$(GOBUILD) -o bin/isthmus ./cmd/isthmus
+	$(GOBUILD) -o bin/isthmus-proxy ./cmd/isthmus-proxy
+	@ln -sf isthmus bin/istioctl
+
+generate: ## Write the CRDs that the istio.io/api module carries into install/crds
+	@go generate ./install/...
+
+$(LINUX_BIN): build
+	@mkdir -p $(LINUX_BIN)
+	GOOS=linux GOARCH=$(IMAGE_ARCH) $(GOBUILD) -o $(LINUX_BIN)/isthmus ./cmd/isthmus
+	GOOS=linux GOARCH=$(IMAGE_ARCH) $(GOBUILD) -o $(LINUX_BIN)/isthmus-proxy ./cmd/isthmus-proxy
+.PHONY: $(LINUX_BIN)
+
+images: $(LINUX_BIN) ## Pack the binaries as the images that clusters run: dist/images
+	@mkdir -p dist/images
+	bin/isthmus image save --hub $(HUB) --tag $(TAG) --binary $(LINUX_BIN)/isthmus --proxy-binary $(LINUX_BIN)/isthmus-proxy -o dist/images
+
+lab: ## Build bin/lab: real Kubernetes clusters on this machine
+	@mkdir -p bin
+	cd lab && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../bin/lab .
+
+deps: ## Install the Debian packages that the lab needs (where this user may)
+	@sh lab/install-deps.sh
+
+demo: ## Two clusters, one mesh, a call across (CONTEXTS="a b" HUB=… for your own clusters)
+	@CONTEXTS="$(CONTEXTS)" HUB="$(HUB)" TAG="$(TAG)" bash demo/demo.sh
+
+demo-down: ## Remove what the demo left running
+	bin/lab down
+
+test: lint unit e2e ## Everything that CI runs
+
+lint: generate ## gofmt, vet, staticcheck, in both modules
+	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); if [ -n "$$out" ]; then echo "gofmt -w needed:"; echo "$$out"; exit 1; fi
+	go vet ./...
+	go vet -tags e2e ./test/...
+	cd lab && go vet ./...
+	go run $(STATICCHECK) ./...
+	cd lab && go run $(STATICCHECK) ./...
+
+unit: generate ## Tests in process, with the race detector
+	CGO_ENABLED=1 go test -race -timeout 10m ./...
+	cd lab && go test ./...
+
+e2e: deps lab images ## The lab: real clusters, the commands as people type them
+	go test -tags e2e -count=1 -timeout 40m -v ./test/e2e/...
+
+FUZZTIME ?= 30s
+fuzz: ## Run every fuzz target for FUZZTIME
+	@bash test/fuzz.sh $(FUZZTIME)
+
+clean:
+	rm -rf bin dist

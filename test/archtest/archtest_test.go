@@ -1,0 +1,147 @@
+// Package archtest holds the import rules of the repository as tests: which
+// package may know which. docs/architecture.md gives the reasons.
+package archtest
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/isthmus-mesh/isthmus"
+
+// pkg is what `go list -json` says of one package, as far as the rules ask.
+type pkg struct {
+	ImportPath string
+	Imports    []string
+	Deps       []string
+}
+
+// mayImport lists, for each top directory, the directories of ours that its
+// packages may import directly. A directory may always import itself and
+// version. What is absent here may import anything (cmd and test).
+var mayImport = map[string][]string{
+	"api":       {},
+	"model":     {},
+	"kube":      {"api", "model", "compile"},
+	"compile":   {"api", "model"},
+	"xds/build": {"model", "identity", "xds/serve"},
+	"xds/serve": {"identity"},
+	"xds/fetch": {"identity"},
+	"identity":  {},
+	"ca":        {"identity"},
+	"proxy":     {"xds/fetch", "identity"},
+	"dns":       {"api"},
+	"inject":    {"api"},
+	"install":   {"api", "dns"},
+	"version":   {},
+}
+
+// clientGo are the only directories that may link k8s.io/client-go.
+var clientGo = []string{"cmd/isthmus", "kube", "install", "operator", "ca", "dns", "inject", "test"}
+
+// heavy is what the data plane must never link: it is paid for in every pod.
+var heavy = []string{"k8s.io/", "istio.io/client-go", "helm.sh/", "github.com/coredns/", "sigs.k8s.io/"}
+
+func TestDirectories(t *testing.T) {
+	for _, p := range list(t) {
+		from := directory(p.ImportPath)
+		allowed, ruled := mayImport[from]
+		if !ruled {
+			continue
+		}
+		for _, imp := range p.Imports {
+			to := directory(imp)
+			if to == "" || to == from || to == "version" || contains(allowed, to) {
+				continue
+			}
+			t.Errorf("%s imports %s: %s may import only %v", p.ImportPath, imp, from, allowed)
+		}
+	}
+}
+
+func TestClientGo(t *testing.T) {
+	for _, p := range list(t) {
+		for _, imp := range p.Imports {
+			if strings.HasPrefix(imp, "k8s.io/client-go") && !under(p.ImportPath, clientGo) {
+				t.Errorf("%s imports %s: only %v may talk to a Kubernetes API", p.ImportPath, imp, clientGo)
+			}
+		}
+	}
+}
+
+func TestDataPlaneStaysSmall(t *testing.T) {
+	for _, p := range list(t) {
+		if p.ImportPath != module+"/cmd/isthmus-proxy" {
+			continue
+		}
+		for _, dep := range p.Deps {
+			for _, h := range heavy {
+				if strings.HasPrefix(dep, h) {
+					t.Errorf("isthmus-proxy links %s", dep)
+				}
+			}
+		}
+	}
+}
+
+// directory maps an import path to the rule that governs it: the longest
+// entry of mayImport that it lies under, "" for what is not ours or not ruled.
+func directory(path string) string {
+	rel, ours := strings.CutPrefix(path, module+"/")
+	if !ours {
+		return ""
+	}
+	best := strings.SplitN(rel, "/", 2)[0]
+	for dir := range mayImport {
+		if (rel == dir || strings.HasPrefix(rel, dir+"/")) && len(dir) > len(best) {
+			best = dir
+		}
+	}
+	return best
+}
+
+func under(path string, dirs []string) bool {
+	for _, d := range dirs {
+		if path == module+"/"+d || strings.HasPrefix(path, module+"/"+d+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+func contains(list []string, s string) bool {
+	for _, l := range list {
+		if l == s {
+			return true
+		}
+	}
+	return false
+}
+
+func list(t *testing.T) []pkg {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports,Deps", module+"/...")
+	cmd.Dir = "../.."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var pkgs []pkg
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		pkgs = append(pkgs, p)
+	}
+	if len(pkgs) == 0 {
+		t.Fatal("go list found no packages")
+	}
+	return pkgs
+}
