@@ -1,0 +1,172 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// ClusterType is envoy.config.cluster.v3.Cluster.DiscoveryType.
+type ClusterType uint8
+
+// Cluster types.
+const (
+	ClusterStatic ClusterType = iota
+	ClusterEDS
+	ClusterStrictDNS
+	ClusterLogicalDNS
+	ClusterOriginalDst
+)
+
+// LBPolicy is envoy.config.cluster.v3.Cluster.LbPolicy.
+type LBPolicy uint8
+
+// Policies. A zero value is round robin, as in Envoy.
+const (
+	LBRoundRobin LBPolicy = iota
+	LBLeastRequest
+	LBRandom
+	LBClusterProvided // original destination
+)
+
+// HTTPProtocol says which HTTP version an upstream is spoken to in
+// (envoy.extensions.upstreams.http.v3.HttpProtocolOptions).
+type HTTPProtocol uint8
+
+// HTTP protocols. UseDownstream speaks what the caller speaks.
+const (
+	HTTP1 HTTPProtocol = iota
+	HTTP2
+	HTTPUseDownstream
+)
+
+// Cluster is envoy.config.cluster.v3.Cluster.
+type Cluster struct {
+	Name           string
+	Type           ClusterType
+	LB             LBPolicy
+	ConnectTimeout time.Duration // default 5 s
+	// EDSName is the name of the load assignment (EDS), the cluster's own
+	// unless service_name says otherwise.
+	EDSName string
+	// Endpoints is the inline load assignment (static and DNS types).
+	Endpoints *LoadAssignment
+	// DNSRefresh is how often names are resolved again at most. Zero: by TTL.
+	DNSRefresh time.Duration
+	// DNSFamily restricts the addresses.
+	DNSFamily DNSFamily
+
+	HTTP HTTPOptions
+	// Transport is used for endpoints that no match fits; Matches are tried
+	// first, in order (transport_socket_matches).
+	Transport Transport
+	Matches   []TransportMatch
+
+	// BindSource are source addresses of outgoing connections
+	// (upstream_bind_config), at most one of each family.
+	BindSource []netip.Addr
+	Service    Service
+	Outlier    *OutlierDetection // nil: the proxy's defaults
+	Limits     Limits
+	// TCPKeepalive is the probe interval, 0: the system's default.
+	TCPKeepalive time.Duration
+	Version      string
+}
+
+// DNSFamily is Cluster.dns_lookup_family.
+type DNSFamily uint8
+
+// Families. DNSAll takes both.
+const (
+	DNSAll DNSFamily = iota
+	DNSV4Only
+	DNSV6Only
+	DNSV4Preferred
+	DNSV6Preferred // Envoy's AUTO
+)
+
+// Transport is how bytes go to an endpoint; TLS nil means as they are.
+type Transport struct {
+	Name string
+	TLS  *UpstreamTLS
+}
+
+// TransportMatch picks a transport by an endpoint's metadata
+// (filter envoy.transport_socket_match). An empty Match fits all.
+type TransportMatch struct {
+	Match     map[string]string
+	Transport Transport
+}
+
+// HTTPOptions are the protocol options of a cluster.
+type HTTPOptions struct {
+	Protocol     HTTPProtocol
+	IdleTimeout  time.Duration // of pooled connections; 0: default
+	MaxRequests  uint32        // per connection; 0: no limit
+	MaxStreams   uint32        // HTTP/2 max_concurrent_streams; 0: default
+	StreamWindow uint32
+	ConnWindow   uint32
+}
+
+// Limits are the circuit breakers of the default priority. A zero means the
+// default, which is unlimited here as in Istio.
+type Limits struct {
+	MaxConnections uint32
+	MaxPending     uint32
+	MaxRequests    uint32
+	MaxRetries     uint32
+}
+
+// OutlierDetection is envoy.config.cluster.v3.OutlierDetection, as far as
+// passive ejection goes.
+type OutlierDetection struct {
+	Consecutive5xx     uint32 // 0: not counted
+	ConsecutiveGateway uint32 // 502, 503, 504 and connect failures
+	ConsecutiveLocal   uint32 // connect failures and resets
+	Interval           time.Duration
+	BaseEjection       time.Duration
+	MaxEjection        time.Duration
+	MaxPercent         uint32
+}
+
+// LoadAssignment is envoy.config.endpoint.v3.ClusterLoadAssignment.
+type LoadAssignment struct {
+	Name       string
+	Localities []LocalityEndpoints
+	Version    string
+}
+
+// LocalityEndpoints are the endpoints of one place with one priority.
+type LocalityEndpoints struct {
+	Region, Zone, SubZone string
+	Priority              uint32
+	Weight                uint32 // 0: not given
+	Endpoints             []Endpoint
+}
+
+// Endpoint is one address. Exactly one of Addr and Host is set: Host is a
+// name to resolve (DNS types).
+type Endpoint struct {
+	Addr     netip.Addr
+	Host     string
+	Port     uint16
+	Hostname string
+	Weight   uint32 // at least 1
+	// Healthy is false for endpoints that discovery marked unhealthy,
+	// draining or timed out: used only when there is no other.
+	Healthy bool
+	// TransportMatch is the metadata under envoy.transport_socket_match.
+	TransportMatch map[string]string
+	// Workload describes the pod behind it, from the filter metadata "istio"
+	// {workload: "name;namespace;canonical;revision;cluster"}.
+	Workload Workload
+}
+
+// Workload is who stands behind an endpoint, for telemetry. Fields are empty
+// when not known.
+type Workload struct {
+	Name      string
+	Namespace string
+	App       string // canonical service name
+	Version   string // canonical revision
+	Cluster   string
+}

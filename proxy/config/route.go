@@ -1,0 +1,153 @@
+package config
+
+import (
+	"regexp"
+	"time"
+)
+
+// RouteConfig is envoy.config.route.v3.RouteConfiguration.
+type RouteConfig struct {
+	Name         string
+	VirtualHosts []*VirtualHost
+	// IgnorePortInHost drops the port of the Host header before matching.
+	IgnorePortInHost bool
+	Headers          HeaderEdits
+	Version          string
+}
+
+// Clusters returns the names of all clusters that routes refer to.
+func (r *RouteConfig) Clusters() []string {
+	var out []string
+	seen := map[string]bool{}
+	add := func(n string) {
+		if n != "" && !seen[n] {
+			seen[n] = true
+			out = append(out, n)
+		}
+	}
+	for _, vh := range r.VirtualHosts {
+		for _, rt := range vh.Routes {
+			if rt.Action == nil {
+				continue
+			}
+			add(rt.Action.Cluster)
+			for _, w := range rt.Action.Weighted {
+				add(w.Cluster)
+			}
+		}
+	}
+	return out
+}
+
+// VirtualHost is envoy.config.route.v3.VirtualHost. Domains are lower case
+// and of the forms "host", "*.suffix", "prefix.*" and "*".
+type VirtualHost struct {
+	Name    string
+	Domains []string
+	Routes  []*Route
+	Headers HeaderEdits
+}
+
+// Route is one match and what follows. Exactly one of Action, Direct and
+// Redirect is set.
+type Route struct {
+	Name     string
+	Match    RouteMatch
+	Action   *RouteAction
+	Direct   *DirectResponse
+	Redirect *Redirect
+	Headers  HeaderEdits
+}
+
+// RouteMatch is envoy.config.route.v3.RouteMatch. Exactly one of Prefix,
+// Path, SeparatedPrefix and Regex is set; Prefix "/" matches everything.
+type RouteMatch struct {
+	Prefix          string
+	Path            string
+	SeparatedPrefix string // path_separated_prefix: /a matches /a and /a/b, not /ab
+	Regex           *regexp.Regexp
+	IgnoreCase      bool
+	GRPC            bool // only gRPC requests
+	Headers         []HeaderMatch
+}
+
+// HeaderMatch is envoy.config.route.v3.HeaderMatcher. Name is lower case
+// (":authority", ":method" and ":path" are names too). With Present set only
+// the presence is checked.
+type HeaderMatch struct {
+	Name    string
+	Present bool
+	Value   StringMatch
+	// Invert turns the result round; MissingIsEmpty treats an absent header
+	// as an empty one.
+	Invert         bool
+	MissingIsEmpty bool
+}
+
+// RouteAction sends the request to a cluster.
+type RouteAction struct {
+	Cluster     string
+	Weighted    []WeightedCluster // instead of Cluster
+	TotalWeight uint32
+	// NotFoundStatus is sent when the cluster does not exist (default 503).
+	NotFoundStatus int
+	// Timeout bounds the whole request, from the end of the request to the
+	// end of the response. Zero: none. TimeoutSet false: Envoy's default
+	// of 15 s was in force.
+	Timeout       time.Duration
+	IdleTimeout   time.Duration
+	IdleSet       bool
+	PrefixRewrite string
+	HostRewrite   string
+	AutoHost      bool // rewrite Host to the endpoint's name (DNS clusters)
+	Retry         *RetryPolicy
+}
+
+// RetryPolicy is envoy.config.route.v3.RetryPolicy as far as it is honoured.
+type RetryPolicy struct {
+	On            []string // retry_on, split: connect-failure, refused-stream, unavailable, 5xx, ...
+	Statuses      []int
+	Attempts      uint32
+	PerTryTimeout time.Duration
+}
+
+// DirectResponse answers without an upstream.
+type DirectResponse struct {
+	Status int
+	Body   string
+}
+
+// Redirect is envoy.config.route.v3.RedirectAction.
+type Redirect struct {
+	Status int
+	HTTPS  bool
+	Scheme string
+	Host   string
+	Port   uint32
+	Path   string
+	Prefix string
+	Strip  bool // drop the query
+}
+
+// HeaderEdits adds and removes headers at one level.
+type HeaderEdits struct {
+	RequestAdd     []HeaderEdit
+	RequestRemove  []string
+	ResponseAdd    []HeaderEdit
+	ResponseRemove []string
+}
+
+// Empty tells whether there is nothing to do.
+func (h *HeaderEdits) Empty() bool {
+	return len(h.RequestAdd)+len(h.RequestRemove)+len(h.ResponseAdd)+len(h.ResponseRemove) == 0
+}
+
+// HeaderEdit is one envoy.config.core.v3.HeaderValueOption with a literal
+// value.
+type HeaderEdit struct {
+	Name   string
+	Value  string
+	Append bool // append to, rather than replace, what is there
+	// IfAbsent adds only when the header is missing.
+	IfAbsent bool
+}

@@ -1,0 +1,255 @@
+package httpproxy
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// parseError is a message that breaks HTTP/1 syntax or is ambiguous; status is the answer for a request.
+type parseError struct {
+	status int
+	reason string
+}
+
+func (e *parseError) Error() string { return e.reason }
+
+func badRequest(format string, args ...any) error {
+	return &parseError{status: 400, reason: fmt.Sprintf(format, args...)}
+}
+
+// statusOf returns the status to answer a parse failure with.
+func statusOf(err error) int {
+	var p *parseError
+	if errors.As(err, &p) {
+		return p.status
+	}
+	return 400
+}
+
+// tokenTable marks the token characters of RFC 9110 section 5.6.2.
+const tokenChars = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+var tokenTable = func() (t [256]bool) {
+	for i := range len(tokenChars) {
+		t[tokenChars[i]] = true
+	}
+	return t
+}()
+
+func isToken(b []byte) bool {
+	for _, c := range b {
+		if !tokenTable[c] {
+			return false
+		}
+	}
+	return len(b) > 0
+}
+
+// isFieldText reports whether b holds no control character but horizontal tab (RFC 9110 section 5.5).
+func isFieldText(b []byte) bool {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	for len(b) >= 8 {
+		x := binary.LittleEndian.Uint64(b)
+		del := x ^ (0x7f * ones)
+		low := (x - 0x20*ones) & ^x & highs // some byte below 0x20, or a borrow: look closer
+		if low|((del-ones)&^del&highs) != 0 && !isFieldTextSlow(b[:8]) {
+			return false
+		}
+		b = b[8:]
+	}
+	return isFieldTextSlow(b)
+}
+
+func isFieldTextSlow(b []byte) bool {
+	for _, c := range b {
+		if c < 0x20 && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// findHeadEnd returns the length of the head at the start of b, or 0 when more bytes are needed. seen is how
+// much of b earlier calls have looked at.
+func findHeadEnd(b []byte, seen int) (int, error) {
+	from := max(seen-3, 0)
+	if i := bytes.Index(b[from:], []byte("\r\n\r\n")); i >= 0 {
+		if from+i+4 > maxHead {
+			return 0, &parseError{431, fmt.Sprintf("the head is larger than %d bytes", maxHead)}
+		}
+		return from + i + 4, nil
+	}
+	if len(b) >= maxHead {
+		return 0, &parseError{431, fmt.Sprintf("the head is larger than %d bytes", maxHead)}
+	}
+	if len(b) > 0 && !tokenTable[b[0]] {
+		return 0, badRequest("the message does not start with a token")
+	}
+	if bytes.Contains(b[from:], []byte("\n\n")) {
+		return 0, badRequest("a line ends in a bare line feed")
+	}
+	return 0, nil
+}
+
+// parseRequest parses raw, a whole request head as delimited by findHeadEnd, and checks all that two HTTP
+// implementations could read differently (RFC 9112 section 11).
+func (h *head) parseRequest(raw []byte) error {
+	h.reset(raw)
+	line, rest, err := cutLine(raw, 0)
+	if err != nil {
+		return err
+	}
+	sp := bytes.IndexByte(line, ' ')
+	if sp <= 0 || !isToken(line[:sp]) {
+		return badRequest("the request line has no valid method")
+	}
+	h.method = line[:sp]
+	line = line[sp+1:]
+	sp = bytes.IndexByte(line, ' ')
+	if sp <= 0 {
+		return badRequest("the request line has no target or no version")
+	}
+	h.target = line[:sp]
+	if !isTarget(h.target) {
+		return badRequest("the request target holds a forbidden character")
+	}
+	if h.minor, err = parseVersion(line[sp+1:]); err != nil {
+		return err
+	}
+	if err := h.parseFields(rest); err != nil {
+		return err
+	}
+	return h.checkRequest()
+}
+
+// parseResponse parses raw, a whole response head; toHead says that the request was a HEAD.
+func (h *head) parseResponse(raw []byte, toHead bool) error {
+	h.reset(raw)
+	line, rest, err := cutLine(raw, 0)
+	if err != nil {
+		return err
+	}
+	if len(line) < 12 || line[8] != ' ' || (len(line) > 12 && line[12] != ' ') {
+		return badRequest("the status line is malformed")
+	}
+	if h.minor, err = parseVersion(line[:8]); err != nil {
+		return err
+	}
+	for _, c := range line[9:12] {
+		if c < '0' || c > '9' {
+			return badRequest("the status code is not a number")
+		}
+		h.status = h.status*10 + int(c-'0')
+	}
+	if h.status < 100 {
+		return badRequest("the status code is below 100")
+	}
+	if len(line) > 13 {
+		h.reason = line[13:]
+		if !isFieldText(h.reason) {
+			return badRequest("the reason phrase holds a control character")
+		}
+	}
+	if err := h.parseFields(rest); err != nil {
+		return err
+	}
+	return h.checkResponse(toHead)
+}
+
+func (h *head) reset(raw []byte) {
+	*h = head{raw: raw, fields: h.fields[:0]}
+}
+
+// cutLine returns the line that starts at from, without CRLF, and the offset after it.
+func cutLine(raw []byte, from int) (line []byte, next int, err error) {
+	i := bytes.IndexByte(raw[from:], '\n')
+	if i < 1 || raw[from+i-1] != '\r' {
+		return nil, 0, badRequest("a line ends in a bare line feed")
+	}
+	return raw[from : from+i-1], from + i + 1, nil
+}
+
+func parseVersion(v []byte) (minor int, err error) {
+	switch string(v) {
+	case "HTTP/1.1":
+		return 1, nil
+	case "HTTP/1.0":
+		return 0, nil
+	}
+	if bytes.HasPrefix(v, []byte("HTTP/")) {
+		return 0, &parseError{505, "the HTTP version is not 1.0 or 1.1"}
+	}
+	return 0, badRequest("the request line does not end in an HTTP version")
+}
+
+// isTarget accepts visible ASCII and bytes above 0x7f, as deployed clients send raw UTF-8, and no fragment.
+func isTarget(t []byte) bool {
+	for _, c := range t {
+		if c <= 0x20 || c == 0x7f || c == '#' {
+			return false
+		}
+	}
+	return true
+}
+
+func (h *head) parseFields(from int) error {
+	h.fieldsFrom = uint32(from)
+	raw := h.raw
+	for {
+		if raw[from] == '\r' && raw[from+1] == '\n' {
+			if from+2 != len(raw) {
+				return badRequest("an empty line stands inside the head")
+			}
+			return nil
+		}
+		if len(h.fields) == maxFields {
+			return &parseError{431, fmt.Sprintf("the head has more than %d fields", maxFields)}
+		}
+		next, err := h.parseField(from)
+		if err != nil {
+			return err
+		}
+		from = next
+	}
+}
+
+func (h *head) parseField(from int) (next int, err error) {
+	raw := h.raw
+	colon := from
+	for tokenTable[raw[colon]] {
+		colon++
+	}
+	if raw[colon] != ':' || colon == from {
+		if c := raw[from]; c == ' ' || c == '\t' {
+			return 0, badRequest("a header field is folded over several lines")
+		}
+		return 0, badRequest("a header field name is empty or holds a character that is not a token character")
+	}
+	start := colon + 1
+	eol := bytes.IndexByte(raw[start:], '\n') + start
+	if raw[eol-1] != '\r' || eol-1 < start {
+		return 0, badRequest("a line ends in a bare line feed")
+	}
+	next = eol + 1
+	end := eol - 1
+	for start < end && (raw[start] == ' ' || raw[start] == '\t') {
+		start++
+	}
+	for end > start && (raw[end-1] == ' ' || raw[end-1] == '\t') {
+		end--
+	}
+	if !isFieldText(raw[start:end]) {
+		return 0, badRequest("header field %.64q holds a control character", raw[from:colon])
+	}
+	id := identify(raw[from:colon])
+	h.fields = append(h.fields, field{
+		line: uint32(from), nameEnd: uint32(colon),
+		valueStart: uint32(start), valueEnd: uint32(end), next: uint32(next), id: id,
+	})
+	if id != otherField && h.first[id] == 0 {
+		h.first[id] = int16(len(h.fields))
+	}
+	return next, nil
+}
