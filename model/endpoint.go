@@ -1,0 +1,64 @@
+package model
+
+// Endpoint is one address behind a service, with all that a client's proxy
+// must know of it.
+type Endpoint struct {
+	// Address is an IP address, or a name when the service's resolution is
+	// ByDNS.
+	Address string
+	// Ports maps a service port's name to the port at this address. The map
+	// is shared between endpoints.
+	Ports    map[string]uint16
+	Network  string
+	Locality Locality
+	// TLS tells that a proxy at the endpoint takes mutual TLS.
+	TLS bool
+	// Account is namespace/name of the service account it runs as; empty
+	// when unknown.
+	Account string
+	// Workload describes the pod for telemetry:
+	// name;namespace;canonical service;canonical revision;cluster.
+	Workload string
+	// Labels are the pod's, for subsets. The map is shared.
+	Labels map[string]string
+	// Weight is relative to the other endpoints; 0 counts as 1.
+	Weight uint32
+}
+
+// EndpointSet is all ready endpoints of one Service row.
+type EndpointSet struct {
+	Host      string
+	Cluster   ClusterID
+	Namespace string
+	Name      string
+	// Endpoints are sorted by address.
+	Endpoints []Endpoint
+}
+
+// Key is the primary key, made as a Service's is.
+func (e *EndpointSet) Key() string {
+	return key(e.Host, string(e.Cluster), e.Namespace, e.Name)
+}
+
+// Traits is what clusters and listeners need to know of the endpoints of one
+// Service row. It is a row of its own because it rarely changes when endpoints
+// do: a scaled Deployment changes no Traits.
+type Traits struct {
+	Host      string
+	Cluster   ClusterID
+	Namespace string
+	Name      string
+	// Accounts are the service accounts (namespace/name) of the endpoints,
+	// sorted.
+	Accounts []string
+	// AllTLS tells that there are endpoints and each takes mutual TLS.
+	AllTLS bool
+	// Addresses are the endpoints' addresses, sorted; only filled for
+	// headless services, whose clients connect to them.
+	Addresses []string
+}
+
+// Key is the primary key, made as a Service's is.
+func (t *Traits) Key() string {
+	return key(t.Host, string(t.Cluster), t.Namespace, t.Name)
+}

@@ -1,0 +1,91 @@
+package model
+
+import (
+	"time"
+)
+
+// Mesh is the configuration that holds for the whole mesh, as one cluster
+// keeps it.
+type Mesh struct {
+	Cluster       ClusterID
+	TrustDomain   string
+	RootNamespace string
+	// ClusterDomain is the DNS suffix of Kubernetes services.
+	ClusterDomain  string
+	AccessLog      AccessLog
+	RegistryOnly   bool
+	AutoMTLS       bool
+	ConnectTimeout time.Duration
+	// LocalityPriority prefers near endpoints to far ones.
+	LocalityPriority bool
+}
+
+// Key is the primary key.
+func (m *Mesh) Key() string { return string(m.Cluster) }
+
+// AccessLog is where proxies log requests, and how; an empty File is nowhere.
+type AccessLog struct {
+	File string
+	JSON bool
+	// Format is a template, or empty for the default one.
+	Format string
+}
+
+// Namespace is one namespace.
+type Namespace struct {
+	Cluster ClusterID
+	Name    string
+	Labels  map[string]string
+}
+
+// Key is the primary key.
+func (n *Namespace) Key() string { return key(string(n.Cluster), n.Name) }
+
+// Network is a network that the mesh configuration names, with the gateways
+// that lead into it.
+type Network struct {
+	Cluster  ClusterID
+	Name     string
+	Clusters []ClusterID
+	CIDRs    []string
+	Gateways []NetworkGateway
+}
+
+// NetworkGateway is one way into a Network: an address, or a service whose
+// load balancer has one.
+type NetworkGateway struct {
+	Address string
+	Service string
+	Port    uint16
+}
+
+// Key is the primary key.
+func (n *Network) Key() string { return key(string(n.Cluster), n.Name) }
+
+// Cluster is the state of one cluster's reader.
+type Cluster struct {
+	ID      ClusterID
+	Network string
+	// Synced tells that everything that the cluster holds was read once.
+	Synced bool
+	// Stale tells that the cluster cannot be reached: its rows are the last
+	// that were seen, since Since.
+	Stale bool
+	Since time.Time
+}
+
+// Key is the primary key.
+func (c *Cluster) Key() string { return string(c.ID) }
+
+// DefaultMesh is the Mesh of a cluster that configures nothing.
+func DefaultMesh(c ClusterID) *Mesh {
+	return &Mesh{
+		Cluster:          c,
+		TrustDomain:      "cluster.local",
+		RootNamespace:    "istio-system",
+		ClusterDomain:    "cluster.local",
+		AutoMTLS:         true,
+		ConnectTimeout:   10 * time.Second,
+		LocalityPriority: true,
+	}
+}

@@ -1,0 +1,123 @@
+package model
+
+import (
+	"slices"
+	"time"
+)
+
+// LoadBalancing is how an endpoint is picked.
+type LoadBalancing uint8
+
+// The ways to pick an endpoint. Unset leaves it to the mesh: least request.
+const (
+	LBUnset LoadBalancing = iota
+	LBLeastRequest
+	LBRoundRobin
+	LBRandom
+)
+
+// ClientTLSMode is how a client's proxy secures its connections.
+type ClientTLSMode uint8
+
+// The client modes. Auto: mutual TLS to endpoints that take it.
+const (
+	ClientTLSAuto ClientTLSMode = iota
+	ClientTLSDisable
+	ClientTLSMutualMesh
+)
+
+// TrafficPolicy is what a DestinationRule says of a host, a port or a subset.
+// Each field has an unset value, which leaves the matter to the level above.
+type TrafficPolicy struct {
+	LoadBalancing LoadBalancing
+	// TLS is nil when unset.
+	TLS *ClientTLS
+}
+
+// ClientTLS is the tls part of a TrafficPolicy.
+type ClientTLS struct {
+	Mode            ClientTLSMode
+	SNI             string
+	SubjectAltNames []string
+}
+
+// Subset is a named part of a host's endpoints.
+type Subset struct {
+	Name   string
+	Labels map[string]string
+	Policy TrafficPolicy
+	Ports  map[uint16]TrafficPolicy
+}
+
+// DestinationRule is one object of that kind.
+type DestinationRule struct {
+	Cluster   ClusterID
+	Namespace string
+	Name      string
+	Created   time.Time
+	// Host is fully qualified, or a wildcard such as *.global.
+	Host     string
+	Policy   TrafficPolicy
+	Ports    map[uint16]TrafficPolicy
+	Subsets  []Subset
+	ExportTo []string
+}
+
+// VisibleIn tells whether the rule counts for clients of the namespace.
+func (d *DestinationRule) VisibleIn(namespace string) bool {
+	return len(d.ExportTo) == 0 || slices.Contains(d.ExportTo, namespace)
+}
+
+// Key is the primary key.
+func (d *DestinationRule) Key() string { return key(string(d.Cluster), d.Namespace, d.Name) }
+
+// MTLSMode is what a workload's proxy accepts from clients.
+type MTLSMode uint8
+
+// The modes. Unset leaves the matter to the level above, and PERMISSIVE at the
+// top.
+const (
+	MTLSUnset MTLSMode = iota
+	MTLSDisable
+	MTLSPermissive
+	MTLSStrict
+)
+
+// PeerAuthentication is one object of that kind.
+type PeerAuthentication struct {
+	Cluster   ClusterID
+	Namespace string
+	Name      string
+	Created   time.Time
+	// Selector is nil when the object holds for its whole namespace.
+	Selector map[string]string
+	Mode     MTLSMode
+	// Ports are ports of the workload, not of a service.
+	Ports map[uint16]MTLSMode
+}
+
+// Key is the primary key.
+func (p *PeerAuthentication) Key() string { return key(string(p.Cluster), p.Namespace, p.Name) }
+
+// Gateway is one object of that kind.
+type Gateway struct {
+	Cluster   ClusterID
+	Namespace string
+	Name      string
+	Created   time.Time
+	// Selector selects gateway pods in any namespace.
+	Selector map[string]string
+	Servers  []GatewayServer
+}
+
+// GatewayServer is a port of a Gateway that passes TLS through by its SNI
+// (AUTO_PASSTHROUGH).
+type GatewayServer struct {
+	Port uint16
+	// Hosts are the names accepted: exact, *.suffix or *. They carry no
+	// namespace.
+	Hosts []string
+}
+
+// Key is the primary key.
+func (g *Gateway) Key() string { return key(string(g.Cluster), g.Namespace, g.Name) }

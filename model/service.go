@@ -1,0 +1,96 @@
+package model
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Origin tells which kind of object a row was made from.
+type Origin uint8
+
+// The origins of a Service, in the order in which they win a host.
+const (
+	FromKubernetes Origin = iota
+	FromServiceEntry
+)
+
+// Resolution tells how the addresses behind a service are found.
+type Resolution uint8
+
+// The resolutions.
+const (
+	// ByEndpoints: the mesh knows the addresses and sends them to the
+	// proxies.
+	ByEndpoints Resolution = iota
+	// ByDNS: the proxy resolves the names that the endpoints carry.
+	ByDNS
+	// ByDestination: traffic goes to the address that the client chose.
+	ByDestination
+)
+
+// Service is one host as one object in one cluster declares it. Several
+// clusters, or several objects, may declare the same host: readers merge them.
+type Service struct {
+	Host      string
+	Cluster   ClusterID
+	Namespace string
+	// Name is the name of the object, not of the host.
+	Name    string
+	Origin  Origin
+	Created time.Time
+
+	Resolution Resolution
+	// Headless services have no address of their own: clients reach the
+	// endpoints directly. Resolution is ByDestination.
+	Headless bool
+	// External services are not part of the mesh: no mutual TLS is assumed.
+	External bool
+	// Addresses are what clients connect to: single addresses, or, for a
+	// ServiceEntry, prefixes too.
+	Addresses []netip.Prefix
+	// Allocated is the address given by the mesh when the object has none;
+	// it is not valid when there is none.
+	Allocated netip.Addr
+	// Ports are sorted by number.
+	Ports []Port
+	// Selector selects the service's pods in its own namespace and cluster;
+	// it is empty for services without one.
+	Selector map[string]string
+	// ExportTo lists the namespaces that see the service; empty is all of
+	// them.
+	ExportTo []string
+	// SubjectAltNames are the identities that the service is expected to
+	// have; empty means those of its endpoints' service accounts.
+	SubjectAltNames []string
+}
+
+// Port is a port of a Service.
+type Port struct {
+	Name     string
+	Number   uint16
+	Protocol Protocol
+	// Target is the port at the endpoint; 0 when TargetName names it.
+	Target     uint16
+	TargetName string
+}
+
+// VisibleIn tells whether proxies of the namespace see the service.
+func (s *Service) VisibleIn(namespace string) bool {
+	return len(s.ExportTo) == 0 || slices.Contains(s.ExportTo, namespace)
+}
+
+// Port returns the port with the number, or nil.
+func (s *Service) Port(number uint16) *Port {
+	for i := range s.Ports {
+		if s.Ports[i].Number == number {
+			return &s.Ports[i]
+		}
+	}
+	return nil
+}
+
+// Key is the primary key: rows of one host are neighbours.
+func (s *Service) Key() string {
+	return key(s.Host, string(s.Cluster), s.Namespace, s.Name)
+}

@@ -1,0 +1,141 @@
+package model
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/cilium/statedb"
+	"github.com/cilium/statedb/index"
+)
+
+// ReadTxn is a consistent snapshot of all tables.
+type ReadTxn = statedb.ReadTxn
+
+// WriteTxn changes tables; nothing is seen until it is committed.
+type WriteTxn = statedb.WriteTxn
+
+// row is what every row can do.
+type row interface{ Key() string }
+
+// Table holds the rows of one kind, by primary key.
+type Table[R row] struct {
+	statedb.RWTable[R]
+	key statedb.Index[R, string]
+}
+
+// ByKey asks for the row with the primary key.
+func (t Table[R]) ByKey(k string) statedb.Query[R] { return t.key.Query(k) }
+
+// Store is the mesh. It is safe for concurrent use.
+type Store struct {
+	db *statedb.DB
+
+	Services     Table[*Service]
+	Endpoints    Table[*EndpointSet]
+	Traits       Table[*Traits]
+	Workloads    Table[*Workload]
+	Destinations Table[*DestinationRule]
+	Peers        Table[*PeerAuthentication]
+	Gateways     Table[*Gateway]
+	Namespaces   Table[*Namespace]
+	Networks     Table[*Network]
+	Meshes       Table[*Mesh]
+	Clusters     Table[*Cluster]
+
+	byPort      statedb.Index[*Service, uint16]
+	byNamespace statedb.Index[*Service, string]
+}
+
+// NewStore makes an empty Store.
+func NewStore() (*Store, error) {
+	s := &Store{db: statedb.New()}
+	s.byPort = statedb.Index[*Service, uint16]{
+		Name: "port",
+		FromObject: func(svc *Service) index.KeySet {
+			keys := make([]index.Key, 0, len(svc.Ports))
+			for i := range svc.Ports {
+				keys = append(keys, index.Uint16(svc.Ports[i].Number))
+			}
+			if len(keys) == 0 {
+				return index.KeySet{}
+			}
+			return index.NewKeySet(keys[0], keys[1:]...)
+		},
+		FromKey: index.Uint16,
+	}
+	s.byNamespace = statedb.Index[*Service, string]{
+		Name: "namespace",
+		FromObject: func(svc *Service) index.KeySet {
+			return index.NewKeySet(index.String(key(string(svc.Cluster), svc.Namespace)))
+		},
+		FromKey: index.String,
+	}
+	var err error
+	add := func(e error) {
+		if err == nil {
+			err = e
+		}
+	}
+	add(newTable(s.db, &s.Services, "services", s.byPort, s.byNamespace))
+	add(newTable(s.db, &s.Endpoints, "endpoints"))
+	add(newTable(s.db, &s.Traits, "traits"))
+	add(newTable(s.db, &s.Workloads, "workloads"))
+	add(newTable(s.db, &s.Destinations, "destinations"))
+	add(newTable(s.db, &s.Peers, "peers"))
+	add(newTable(s.db, &s.Gateways, "gateways"))
+	add(newTable(s.db, &s.Namespaces, "namespaces"))
+	add(newTable(s.db, &s.Networks, "networks"))
+	add(newTable(s.db, &s.Meshes, "meshes"))
+	add(newTable(s.db, &s.Clusters, "clusters"))
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func newTable[R row](db *statedb.DB, t *Table[R], name string, secondary ...statedb.Indexer[R]) error {
+	t.key = statedb.Index[R, string]{
+		Name:       "key",
+		FromObject: func(r R) index.KeySet { return index.NewKeySet(index.String(r.Key())) },
+		FromKey:    index.String,
+		Unique:     true,
+	}
+	header := func() []string { return []string{"Key"} }
+	cells := func(r R) []string { return []string{strings.ReplaceAll(r.Key(), "\x00", "/")} }
+	rw, err := statedb.NewTableAny(db, name, header, cells, t.key, secondary...)
+	if err != nil {
+		return fmt.Errorf("table %s: %w", name, err)
+	}
+	t.RWTable = rw
+	return nil
+}
+
+// Read takes a snapshot.
+func (s *Store) Read() ReadTxn { return s.db.ReadTxn() }
+
+// Write begins a change of all tables. It must end with Commit or Abort; one
+// change runs at a time.
+func (s *Store) Write() WriteTxn {
+	return s.db.WriteTxn(s.Services, s.Endpoints, s.Traits, s.Workloads, s.Destinations,
+		s.Peers, s.Gateways, s.Namespaces, s.Networks, s.Meshes, s.Clusters)
+}
+
+// OfHost asks for the rows of one host, in the order of their keys.
+func (t Table[R]) OfHost(host string) statedb.Query[R] { return t.key.Query(host + "\x00") }
+
+// WithPort asks for the services that have a port with the number.
+func (s *Store) WithPort(number uint16) statedb.Query[*Service] { return s.byPort.Query(number) }
+
+// InNamespace asks for the services of a namespace of a cluster.
+func (s *Store) InNamespace(c ClusterID, namespace string) statedb.Query[*Service] {
+	return s.byNamespace.Query(key(string(c), namespace))
+}
+
+// Mesh returns the configuration that a cluster's control plane was given, or
+// the defaults.
+func (s *Store) Mesh(txn ReadTxn, c ClusterID) *Mesh {
+	if m, _, ok := s.Meshes.Get(txn, s.Meshes.ByKey(string(c))); ok {
+		return m
+	}
+	return DefaultMesh(c)
+}

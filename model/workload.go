@@ -1,0 +1,29 @@
+package model
+
+// Workload is one pod.
+type Workload struct {
+	Cluster   ClusterID
+	Namespace string
+	Name      string
+	Addresses []string
+	// Account is the name of the service account.
+	Account string
+	Labels  map[string]string
+	// Ports maps the names of the container ports to their numbers.
+	Ports    map[string]uint16
+	Node     string
+	Locality Locality
+	Network  string
+	// TLS tells that the pod has a proxy that takes mutual TLS.
+	TLS bool
+	// Owner is the name of what made the pod, such as its Deployment.
+	Owner string
+}
+
+// Key is the primary key.
+func (w *Workload) Key() string { return WorkloadKey(w.Cluster, w.Namespace, w.Name) }
+
+// WorkloadKey is the primary key of the pod's row.
+func WorkloadKey(c ClusterID, namespace, name string) string {
+	return key(string(c), namespace, name)
+}
