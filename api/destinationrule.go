@@ -1,0 +1,117 @@
+package api
+
+import (
+	"fmt"
+
+	networking "istio.io/api/networking/v1alpha3"
+)
+
+var (
+	loadBalancerFields = fieldSet{"simple": nil}
+	clientTLSFields    = fieldSet{"mode": nil, "sni": nil, "subjectAltNames": nil}
+	trafficFields      = fieldSet{
+		"loadBalancer": loadBalancerFields,
+		"tls":          clientTLSFields,
+		"portLevelSettings": {
+			"port":         {"number": nil},
+			"loadBalancer": loadBalancerFields,
+			"tls":          clientTLSFields,
+		},
+	}
+	destinationRuleFields = fieldSet{
+		"host":          nil,
+		"exportTo":      nil,
+		"trafficPolicy": trafficFields,
+		"subsets":       {"name": nil, "labels": nil, "trafficPolicy": trafficFields},
+	}
+)
+
+func validateDestinationRule(p *problems, dr *networking.DestinationRule) {
+	p.checkHost("spec.host", dr.Host, true)
+	p.checkExportTo("spec.exportTo", dr.ExportTo)
+	validateTrafficPolicy(p, "spec.trafficPolicy", dr.TrafficPolicy)
+	names := map[string]bool{}
+	for i, s := range dr.Subsets {
+		path := indexed("spec.subsets", i)
+		switch {
+		case s.Name == "":
+			p.addf(path+".name", "is empty; name the subset")
+		case names[s.Name]:
+			p.addf(path+".name", "%q is listed twice", s.Name)
+		case !isSubsetName(s.Name):
+			p.addf(path+".name", "%q: use letters, digits, '-' and '.' only", s.Name)
+		}
+		names[s.Name] = true
+		p.checkLabels(path+".labels", s.Labels)
+		validateTrafficPolicy(p, path+".trafficPolicy", s.TrafficPolicy)
+	}
+}
+
+// isSubsetName tells whether the name can stand in cluster names and in server
+// names of TLS, whose parts the underscore divides.
+func isSubsetName(s string) bool {
+	for _, c := range []byte(s) {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '.':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+func validateTrafficPolicy(p *problems, path string, t *networking.TrafficPolicy) {
+	if t == nil {
+		return
+	}
+	validateLoadBalancer(p, path+".loadBalancer", t.LoadBalancer)
+	validateClientTLS(p, path+".tls", t.Tls)
+	for i, port := range t.PortLevelSettings {
+		at := indexed(path+".portLevelSettings", i)
+		if port.Port == nil {
+			p.addf(at+".port", "is missing; give port: {number: N}")
+		} else {
+			p.checkPort(at+".port.number", port.Port.Number)
+		}
+		validateLoadBalancer(p, at+".loadBalancer", port.LoadBalancer)
+		validateClientTLS(p, at+".tls", port.Tls)
+	}
+}
+
+func validateLoadBalancer(p *problems, path string, lb *networking.LoadBalancerSettings) {
+	if lb == nil {
+		return
+	}
+	switch lb.GetSimple() {
+	case networking.LoadBalancerSettings_UNSPECIFIED, networking.LoadBalancerSettings_ROUND_ROBIN,
+		networking.LoadBalancerSettings_LEAST_REQUEST, networking.LoadBalancerSettings_LEAST_CONN,
+		networking.LoadBalancerSettings_RANDOM:
+	default:
+		p.addf(path+".simple", "%s is not honoured yet; set ROUND_ROBIN, LEAST_REQUEST or RANDOM", lb.GetSimple())
+	}
+}
+
+func validateClientTLS(p *problems, path string, tls *networking.ClientTLSSettings) {
+	if tls == nil {
+		return
+	}
+	switch tls.Mode {
+	case networking.ClientTLSSettings_DISABLE:
+		if tls.Sni != "" || len(tls.SubjectAltNames) > 0 {
+			p.addf(path, "sni and subjectAltNames mean nothing with mode DISABLE; remove them, or set mode ISTIO_MUTUAL")
+		}
+	case networking.ClientTLSSettings_ISTIO_MUTUAL:
+	default:
+		p.addf(path+".mode", "%s is not honoured yet; set ISTIO_MUTUAL or DISABLE (leave tls out for automatic mutual TLS)", tls.Mode)
+	}
+	for i, san := range tls.SubjectAltNames {
+		if san == "" {
+			p.addf(indexed(path+".subjectAltNames", i), "is empty; give a SPIFFE id")
+		}
+	}
+}
+
+// String describes an object in logs.
+func (o *Object) String() string {
+	return fmt.Sprintf("%s %s/%s", o.Kind, o.Namespace, o.Name)
+}

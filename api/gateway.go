@@ -1,0 +1,63 @@
+package api
+
+import (
+	"strings"
+
+	networking "istio.io/api/networking/v1alpha3"
+)
+
+var gatewayFields = fieldSet{
+	"selector": nil,
+	"servers": {
+		"port":  {"number": nil, "protocol": nil, "name": nil},
+		"hosts": nil,
+		"name":  nil,
+		"tls":   {"mode": nil},
+	},
+}
+
+func validateGateway(p *problems, gw *networking.Gateway) {
+	if len(gw.Selector) == 0 {
+		p.addf("spec.selector", "is empty; select the gateway's pods, for instance istio: ingressgateway")
+	}
+	p.checkLabels("spec.selector", gw.Selector)
+	if len(gw.Servers) == 0 {
+		p.addf("spec.servers", "is empty; list at least one port")
+	}
+	for i, s := range gw.Servers {
+		validateServer(p, indexed("spec.servers", i), s)
+	}
+}
+
+func validateServer(p *problems, path string, s *networking.Server) {
+	if s.Port == nil {
+		p.addf(path+".port", "is missing; give number, name and protocol")
+	} else {
+		p.checkPort(path+".port.number", s.Port.Number)
+		if proto := strings.ToUpper(s.Port.Protocol); proto != "TLS" {
+			p.addf(path+".port.protocol", "%q is not honoured yet; gateways pass TLS through by its server name: set TLS, with tls.mode AUTO_PASSTHROUGH", s.Port.Protocol)
+		}
+	}
+	if mode := s.GetTls().GetMode(); s.Tls == nil || mode != networking.ServerTLSSettings_AUTO_PASSTHROUGH {
+		p.addf(path+".tls.mode", "%s is not honoured yet; set AUTO_PASSTHROUGH", mode)
+	}
+	if len(s.Hosts) == 0 {
+		p.addf(path+".hosts", "is empty; list the hosts that may pass, for instance \"*.global\"")
+	}
+	for i, h := range s.Hosts {
+		at := indexed(path+".hosts", i)
+		host := GatewayHost(h)
+		if host != h && !strings.HasPrefix(h, "*/") && !strings.HasPrefix(h, "./") {
+			p.addf(at, "%q: hosts of one namespace only are not honoured yet; write %q", h, host)
+		}
+		p.checkHost(at, host, true)
+	}
+}
+
+// GatewayHost strips the namespace from a host of a Gateway's server.
+func GatewayHost(h string) string {
+	if _, host, ok := strings.Cut(h, "/"); ok {
+		return host
+	}
+	return h
+}

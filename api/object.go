@@ -1,0 +1,155 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	networking "istio.io/api/networking/v1alpha3"
+	security "istio.io/api/security/v1beta1"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Kind names a kind of configuration object.
+type Kind string
+
+// The kinds that are honoured.
+const (
+	KindServiceEntry       Kind = "ServiceEntry"
+	KindDestinationRule    Kind = "DestinationRule"
+	KindGateway            Kind = "Gateway"
+	KindPeerAuthentication Kind = "PeerAuthentication"
+)
+
+// API groups of the kinds.
+const (
+	GroupNetworking = "networking.istio.io"
+	GroupSecurity   = "security.istio.io"
+)
+
+// Object is a decoded configuration object. Spec is a *networking.ServiceEntry,
+// *networking.DestinationRule, *networking.Gateway or
+// *security.PeerAuthentication, as Kind says.
+type Object struct {
+	Kind       Kind
+	Namespace  string
+	Name       string
+	Created    time.Time
+	Generation int64
+	Spec       proto.Message
+}
+
+// newSpec returns an empty spec of the kind, or nil for kinds that are not
+// honoured.
+func newSpec(k Kind) proto.Message {
+	switch k {
+	case KindServiceEntry:
+		return &networking.ServiceEntry{}
+	case KindDestinationRule:
+		return &networking.DestinationRule{}
+	case KindGateway:
+		return &networking.Gateway{}
+	case KindPeerAuthentication:
+		return &security.PeerAuthentication{}
+	}
+	return nil
+}
+
+// Decode reads an object from JSON and validates it. Errors name the field and
+// say what to do. When an error is returned together with an Object, the
+// Object's Kind, Namespace, Name and Generation are filled: they tell whose the
+// error is.
+func Decode(raw []byte) (*Object, error) {
+	var envelope struct {
+		metav1.TypeMeta   `json:",inline"`
+		metav1.ObjectMeta `json:"metadata"`
+		Spec              json.RawMessage `json:"spec"`
+	}
+	if err := json.Unmarshal(raw, &envelope); err != nil {
+		return nil, fmt.Errorf("object: %w", err)
+	}
+	obj := &Object{
+		Kind:       Kind(envelope.Kind),
+		Namespace:  envelope.Namespace,
+		Name:       envelope.Name,
+		Created:    envelope.CreationTimestamp.Time,
+		Generation: envelope.Generation,
+	}
+	spec := newSpec(obj.Kind)
+	if spec == nil {
+		return obj, &NotHonouredError{Kind: envelope.Kind}
+	}
+	if len(envelope.Spec) > 0 {
+		if err := protojson.Unmarshal(envelope.Spec, spec); err != nil {
+			return obj, fmt.Errorf("spec: %s", plainProtoError(err))
+		}
+	}
+	obj.Spec = spec
+	if err := Validate(obj); err != nil {
+		return obj, err
+	}
+	return obj, nil
+}
+
+// Validate checks an object that was decoded or built otherwise. The error
+// lists every problem found, each with the path of its field.
+func Validate(obj *Object) error {
+	var p problems
+	switch spec := obj.Spec.(type) {
+	case *networking.ServiceEntry:
+		p.unsupported(spec, "spec", serviceEntryFields)
+		validateServiceEntry(&p, spec)
+	case *networking.DestinationRule:
+		p.unsupported(spec, "spec", destinationRuleFields)
+		validateDestinationRule(&p, spec)
+	case *networking.Gateway:
+		p.unsupported(spec, "spec", gatewayFields)
+		validateGateway(&p, spec)
+	case *security.PeerAuthentication:
+		p.unsupported(spec, "spec", peerAuthenticationFields)
+		validatePeerAuthentication(&p, spec)
+	default:
+		return &NotHonouredError{Kind: string(obj.Kind)}
+	}
+	return p.err()
+}
+
+// NotHonouredError refuses a kind of object that the mesh does not act on.
+type NotHonouredError struct{ Kind string }
+
+// Error says what works instead.
+func (e *NotHonouredError) Error() string {
+	hint, ok := notHonoured(e.Kind)
+	if !ok {
+		hint = "remove the object"
+	}
+	return fmt.Sprintf("%s is not honoured yet by this version, and is refused rather than silently ignored: %s", e.Kind, hint)
+}
+
+// notHonoured tells what works instead of a kind that is known and refused.
+func notHonoured(kind string) (hint string, known bool) {
+	switch kind {
+	case "VirtualService":
+		return "traffic goes to the service's host and port as addressed; split or subset traffic with a Service per version", true
+	case "Sidecar":
+		return "limit what a namespace sees with exportTo on its ServiceEntries and the annotation networking.istio.io/exportTo on Services", true
+	case "EnvoyFilter":
+		return "there is no Envoy to patch; ask for what it should do", true
+	case "WorkloadEntry", "WorkloadGroup":
+		return "list the machine under spec.endpoints of a ServiceEntry with resolution STATIC", true
+	case "ProxyConfig":
+		return "set meshConfig.defaultConfig at install, or annotate the pod", true
+	case "AuthorizationPolicy":
+		return "restrict callers with PeerAuthentication mode STRICT and Kubernetes NetworkPolicy", true
+	case "RequestAuthentication":
+		return "check tokens in the application", true
+	case "Telemetry":
+		return "set meshConfig.accessLogFile for logs; metrics are always on", true
+	case "WasmPlugin", "TrafficExtension":
+		return "the proxy runs no plug-ins", true
+	}
+	return "", false
+}

@@ -1,0 +1,91 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// problems collects what is wrong with an object.
+type problems []string
+
+// addf notes a problem with the field at path.
+func (p *problems) addf(path, format string, args ...any) {
+	*p = append(*p, path+": "+fmt.Sprintf(format, args...))
+}
+
+func (p *problems) err() error {
+	if len(*p) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(*p, "; "))
+}
+
+// fieldSet is the fields of a message that are honoured, by JSON name. A nil
+// value honours the whole field; otherwise it holds the honoured fields of the
+// message (or of the messages of a list or a map).
+type fieldSet map[string]fieldSet
+
+// unsupported notes every field that is set and not in allowed.
+func (p *problems) unsupported(msg proto.Message, path string, allowed fieldSet) {
+	p.walk(msg.ProtoReflect(), path, allowed)
+}
+
+func (p *problems) walk(m protoreflect.Message, path string, allowed fieldSet) {
+	type set struct {
+		fd protoreflect.FieldDescriptor
+		v  protoreflect.Value
+	}
+	var fields []set
+	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		fields = append(fields, set{fd, v})
+		return true
+	})
+	slices.SortFunc(fields, func(a, b set) int { return int(a.fd.Number()) - int(b.fd.Number()) })
+	for _, f := range fields {
+		at := path + "." + f.fd.JSONName()
+		sub, ok := allowed[f.fd.JSONName()]
+		if !ok {
+			p.addf(at, "is not honoured yet; remove it (honoured here: %s)", strings.Join(sortedKeys(allowed), ", "))
+			continue
+		}
+		if sub == nil || f.fd.Message() == nil {
+			continue
+		}
+		switch {
+		case f.fd.IsMap():
+			f.v.Map().Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
+				if f.fd.MapValue().Message() != nil {
+					p.walk(v.Message(), at+"["+k.String()+"]", sub)
+				}
+				return true
+			})
+		case f.fd.IsList():
+			for i := range f.v.List().Len() {
+				p.walk(f.v.List().Get(i).Message(), fmt.Sprintf("%s[%d]", at, i), sub)
+			}
+		default:
+			p.walk(f.v.Message(), at, sub)
+		}
+	}
+}
+
+func sortedKeys(m fieldSet) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// plainProtoError removes the prefix of protobuf's own errors, whose spelling
+// varies on purpose.
+func plainProtoError(err error) string {
+	s := strings.TrimPrefix(err.Error(), "proto:")
+	return strings.TrimLeft(s, " \u00a0")
+}
