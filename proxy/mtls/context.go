@@ -1,0 +1,202 @@
+package mtls
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/proxy/config"
+)
+
+// Server terminates TLS by one downstream context. It is safe for concurrent
+// use and costs nothing per connection beyond the handshake.
+type Server struct {
+	withALPN *tls.Config
+	without  *tls.Config // for callers whose ALPN has nothing of ours
+	alpn     []string
+}
+
+// NewServer makes a Server.
+func NewServer(c *config.DownstreamTLS, id Identity) (*Server, error) {
+	own, err := ownCertificate(c.Cert, c.CertPEM, c.KeyPEM, id)
+	if err != nil {
+		return nil, fmt.Errorf("downstream TLS: %w", err)
+	}
+	v := newVerifier(c.Roots, c.SANs, x509.ExtKeyUsageClientAuth, id)
+	base := &tls.Config{
+		MinVersion:                  orVersion(c.Params.MinVersion, tls.VersionTLS12),
+		MaxVersion:                  c.Params.MaxVersion,
+		GetCertificate:              func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return own() },
+		NextProtos:                  c.ALPN,
+		DynamicRecordSizingDisabled: true,
+	}
+	switch {
+	case c.RequireClientCert:
+		base.ClientAuth = tls.RequireAnyClientCert
+	case v != nil:
+		base.ClientAuth = tls.RequestClientCert
+	}
+	if v != nil {
+		base.VerifyConnection = func(cs tls.ConnectionState) error { return v.verify(&cs, c.RequireClientCert) }
+	}
+	// One set of ticket keys would need rotation of our own; a client that
+	// resumes always offers the same ALPN, so it meets the same config.
+	plain := base.Clone()
+	plain.NextProtos = nil
+	return &Server{withALPN: base, without: plain, alpn: c.ALPN}, nil
+}
+
+// Config returns the configuration for a caller that offers these protocols.
+// Where none of them is ours no protocol is agreed on and the handshake goes
+// on, as in Envoy; crypto/tls would break it off.
+func (s *Server) Config(offered []string) *tls.Config {
+	for _, p := range offered {
+		if slices.Contains(s.alpn, p) {
+			return s.withALPN
+		}
+	}
+	return s.without
+}
+
+// Client dials by one upstream context. It is safe for concurrent use.
+type Client struct {
+	ctx    *config.UpstreamTLS
+	own    func() (*tls.Certificate, error)
+	verify *verifier
+}
+
+// NewClient makes a Client.
+func NewClient(c *config.UpstreamTLS, id Identity) (*Client, error) {
+	cl := &Client{ctx: c}
+	if c.Cert != config.CertNone {
+		own, err := ownCertificate(c.Cert, c.CertPEM, c.KeyPEM, id)
+		if err != nil {
+			return nil, fmt.Errorf("upstream TLS: %w", err)
+		}
+		cl.own = own
+	}
+	cl.verify = newVerifier(c.Roots, c.SANs, x509.ExtKeyUsageServerAuth, id)
+	return cl, nil
+}
+
+// Config makes the configuration for one endpoint and protocol. Sessions are
+// resumed only within it, so it should be kept as long as the endpoint.
+// hostname is used as SNI where the context says so.
+func (c *Client) Config(proto config.Protocol, hostname string) *tls.Config {
+	t := &tls.Config{
+		ServerName:                  c.ctx.SNI,
+		NextProtos:                  ALPN(c.ctx, proto),
+		MinVersion:                  c.ctx.Params.MinVersion,
+		MaxVersion:                  c.ctx.Params.MaxVersion,
+		InsecureSkipVerify:          true, // verified below, against the roots of the moment
+		DynamicRecordSizingDisabled: true,
+		ClientSessionCache:          &session{},
+	}
+	if t.MinVersion == 0 {
+		t.MinVersion = tls.VersionTLS12
+		if c.ctx.Mesh() {
+			t.MinVersion = tls.VersionTLS13
+		}
+		if t.MaxVersion != 0 && t.MaxVersion < t.MinVersion {
+			t.MinVersion = t.MaxVersion
+		}
+	}
+	if c.ctx.AutoSNI && hostname != "" {
+		t.ServerName = hostname
+	}
+	if c.own != nil {
+		t.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.own() }
+	}
+	if v := c.verify; v != nil {
+		t.VerifyConnection = func(cs tls.ConnectionState) error { return v.verify(&cs, true) }
+	}
+	return t
+}
+
+// ALPN returns the protocols to offer. Over the mesh's mTLS, HTTP goes by
+// names of its own, so that the other sidecar can tell what is inside.
+func ALPN(c *config.UpstreamTLS, proto config.Protocol) []string {
+	mesh := slices.Contains(c.ALPN, "istio")
+	switch {
+	case proto == config.ProtocolHTTP1 && mesh:
+		return []string{"istio-http/1.1", "istio", "http/1.1"}
+	case proto == config.ProtocolHTTP2 && mesh:
+		return []string{"istio-h2", "istio", "h2"}
+	case proto == config.ProtocolHTTP1:
+		return []string{"http/1.1"}
+	case proto == config.ProtocolHTTP2:
+		return []string{"h2"}
+	default:
+		return c.ALPN
+	}
+}
+
+// session is a tls.ClientSessionCache with room for the last ticket: it
+// belongs to one endpoint, so the key does not matter.
+type session struct {
+	last atomic.Pointer[tls.ClientSessionState]
+}
+
+// Get implements tls.ClientSessionCache.
+func (s *session) Get(string) (*tls.ClientSessionState, bool) {
+	t := s.last.Load()
+	return t, t != nil
+}
+
+// Put implements tls.ClientSessionCache.
+func (s *session) Put(_ string, t *tls.ClientSessionState) { s.last.Store(t) }
+
+// ownCertificate returns a getter of our certificate.
+func ownCertificate(src config.CertSource, certPEM, keyPEM []byte, id Identity) (func() (*tls.Certificate, error), error) {
+	if src == config.CertInline {
+		pair, err := tls.X509KeyPair(certPEM, keyPEM)
+		if err != nil {
+			return nil, fmt.Errorf("tls_certificates: %w", err)
+		}
+		return func() (*tls.Certificate, error) { return &pair, nil }, nil
+	}
+	if id == nil {
+		return nil, errors.New("the certificate comes from the mesh identity, and this proxy has none")
+	}
+	return func() (*tls.Certificate, error) {
+		if c := id.Certificate(); c != nil {
+			return c, nil
+		}
+		return nil, errNoCertificate
+	}, nil
+}
+
+// newVerifier returns nil for a context that does not verify peers.
+func newVerifier(roots config.TrustRoots, sans []config.SANMatch, usage x509.ExtKeyUsage, id Identity) *verifier {
+	v := &verifier{sans: sans, usage: usage, now: time.Now}
+	switch roots.Source {
+	case config.CertMesh:
+		v.roots = func() (*x509.CertPool, error) {
+			if id != nil {
+				if p := id.Roots(); p != nil {
+					return p, nil
+				}
+			}
+			return nil, errors.New("no trust bundle yet")
+		}
+	case config.CertInline:
+		v.roots = func() (*x509.CertPool, error) { return roots.Pool, nil }
+	case config.CertSystem:
+		v.roots = sync.OnceValues(x509.SystemCertPool)
+	default:
+		return nil
+	}
+	return v
+}
+
+func orVersion(v, def uint16) uint16 {
+	if v == 0 {
+		return def
+	}
+	return v
+}

@@ -1,0 +1,250 @@
+package upstream
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/proxy/mtls"
+)
+
+// Cluster is one cluster in one version of its configuration. When the
+// configuration changes another Cluster takes its place and its endpoints
+// retire. It is safe for concurrent use.
+type Cluster struct {
+	cfg        *config.Cluster
+	set        *Set
+	transports []transport
+	fallback   transport
+	outlier    ejectPolicy
+
+	table  atomic.Pointer[table]
+	cursor atomic.Uint64 // round robin
+	ready  chan struct{}
+	isSet  sync.Once
+
+	mu      sync.Mutex // guards what follows, and changes of table
+	load    *config.LoadAssignment
+	known   map[endpointKey]*Endpoint
+	stopped bool
+	dst     *originalDst // ORIGINAL_DST only
+	names   *dnsWatch    // DNS types only
+}
+
+// transport is a decoded transport socket made ready to dial with.
+type transport struct {
+	match map[string]string
+	tls   *mtls.Client // nil: plaintext
+	ctx   *config.UpstreamTLS
+}
+
+// PickError says why no endpoint could be picked.
+type PickError struct {
+	Cluster string
+	Msg     string
+}
+
+// Error implements error.
+func (e *PickError) Error() string { return fmt.Sprintf("cluster %s: %s", e.Cluster, e.Msg) }
+
+func newCluster(s *Set, cfg *config.Cluster) (*Cluster, error) {
+	c := &Cluster{
+		cfg: cfg, set: s, outlier: policyOf(cfg),
+		ready: make(chan struct{}),
+		known: map[endpointKey]*Endpoint{},
+	}
+	c.table.Store(&table{})
+	var err error
+	for _, m := range cfg.Matches {
+		t, err := newTransport(s, m.Transport)
+		if err != nil {
+			return nil, fmt.Errorf("cluster %q: transport_socket_matches %q: %w", cfg.Name, m.Transport.Name, err)
+		}
+		t.match = m.Match
+		c.transports = append(c.transports, t)
+	}
+	if c.fallback, err = newTransport(s, cfg.Transport); err != nil {
+		return nil, fmt.Errorf("cluster %q: transport_socket: %w", cfg.Name, err)
+	}
+	return c, nil
+}
+
+func newTransport(s *Set, t config.Transport) (transport, error) {
+	if t.TLS == nil {
+		return transport{}, nil
+	}
+	cl, err := mtls.NewClient(t.TLS, s.id)
+	return transport{tls: cl, ctx: t.TLS}, err
+}
+
+// start sets the cluster going, by its type.
+func (c *Cluster) start() {
+	switch c.cfg.Type {
+	case config.ClusterStatic:
+		la := c.cfg.Endpoints
+		if la == nil {
+			la = &config.LoadAssignment{Name: c.cfg.Name}
+		}
+		c.setLoad(la)
+	case config.ClusterOriginalDst:
+		c.dst = newOriginalDst(c)
+		c.markReady()
+	case config.ClusterStrictDNS, config.ClusterLogicalDNS:
+		c.names = watchNames(c)
+	}
+}
+
+// stop retires all endpoints and ends the cluster's goroutine, if it has one.
+func (c *Cluster) stop() {
+	if c.names != nil {
+		c.names.stop()
+	}
+	c.mu.Lock()
+	c.stopped = true
+	gone := c.known
+	c.known = map[endpointKey]*Endpoint{}
+	c.mu.Unlock()
+	for _, e := range gone {
+		e.retire()
+	}
+	if c.dst != nil {
+		c.dst.stop()
+	}
+}
+
+// Name returns the cluster's name.
+func (c *Cluster) Name() string { return c.cfg.Name }
+
+// Config returns the configuration. It must not be changed.
+func (c *Cluster) Config() *config.Cluster { return c.cfg }
+
+// Ready is closed once endpoints were known for the first time, be it none.
+func (c *Cluster) Ready() <-chan struct{} { return c.ready }
+
+func (c *Cluster) markReady() { c.isSet.Do(func() { close(c.ready) }) }
+
+// WaitReady waits until the cluster is ready, for the connect timeout at
+// most, and tells whether it is.
+func (c *Cluster) WaitReady(ctx context.Context) bool {
+	select {
+	case <-c.ready:
+		return true
+	default:
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.ConnectTimeout)
+	defer cancel()
+	select {
+	case <-c.ready:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// setLoad replaces the endpoints. Those that did not change stay the same
+// *Endpoint; those that are gone retire.
+func (c *Cluster) setLoad(la *config.LoadAssignment) {
+	c.mu.Lock()
+	if c.stopped {
+		c.mu.Unlock()
+		return
+	}
+	next := make(map[endpointKey]*Endpoint, countEndpoints(la))
+	for i := range la.Localities {
+		eps := la.Localities[i].Endpoints
+		for j := range eps {
+			key := keyOf(&eps[j])
+			if next[key] != nil {
+				continue
+			}
+			if old := c.known[key]; old != nil && old.same(&eps[j]) {
+				next[key] = old
+				continue
+			}
+			next[key] = newEndpoint(c, &eps[j])
+		}
+	}
+	var gone []*Endpoint
+	for key, e := range c.known {
+		if next[key] != e {
+			gone = append(gone, e)
+		}
+	}
+	c.known, c.load = next, la
+	c.rebuild()
+	c.mu.Unlock()
+	for _, e := range gone {
+		e.retire()
+	}
+	c.markReady()
+}
+
+// rebuild makes the table anew from load and the state of the endpoints. The
+// caller holds mu.
+func (c *Cluster) rebuild() {
+	if c.load == nil {
+		return
+	}
+	c.table.Store(buildTable(c.load, c.known, c.cfg.LB))
+}
+
+// Endpoints returns all endpoints of the moment.
+func (c *Cluster) Endpoints() []*Endpoint {
+	if c.dst != nil {
+		return c.dst.all()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make([]*Endpoint, 0, len(c.known))
+	for _, e := range c.known {
+		out = append(out, e)
+	}
+	slices.SortFunc(out, func(a, b *Endpoint) int { return a.addr.Compare(b.addr) })
+	return out
+}
+
+// Pick chooses an endpoint. It neither locks nor allocates when it succeeds.
+func (c *Cluster) Pick(h Hint) (*Endpoint, error) {
+	if c.dst != nil {
+		return c.dst.pick(h)
+	}
+	t := c.table.Load()
+	if len(t.levels) == 0 {
+		return nil, &PickError{Cluster: c.cfg.Name, Msg: "it has no endpoints"}
+	}
+	e := t.pick(c, h.Tried)
+	if e == nil {
+		return nil, &PickError{Cluster: c.cfg.Name, Msg: "every endpoint was tried"}
+	}
+	return e, nil
+}
+
+func (c *Cluster) transportFor(meta map[string]string) *transport {
+	for i := range c.transports {
+		if fits(c.transports[i].match, meta) {
+			return &c.transports[i]
+		}
+	}
+	return &c.fallback
+}
+
+// fits tells whether metadata has every entry of match.
+func fits(match, meta map[string]string) bool {
+	for k, v := range match {
+		if got, ok := meta[k]; !ok || got != v {
+			return false
+		}
+	}
+	return true
+}
+
+func countEndpoints(la *config.LoadAssignment) int {
+	n := 0
+	for i := range la.Localities {
+		n += len(la.Localities[i].Endpoints)
+	}
+	return n
+}

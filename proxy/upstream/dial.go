@@ -1,0 +1,110 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/proxy/mtls"
+)
+
+// Phase says how far a dial got.
+type Phase string
+
+// Phases of a dial.
+const (
+	PhaseConnect Phase = "connect"
+	PhaseTLS     Phase = "tls"
+)
+
+// DialError says why an endpoint could not be used.
+type DialError struct {
+	Cluster string
+	Addr    netip.AddrPort
+	Phase   Phase
+	Err     error
+}
+
+// Error implements error.
+func (e *DialError) Error() string {
+	return fmt.Sprintf("cluster %s: endpoint %s: %s: %v", e.Cluster, e.Addr, e.Phase, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *DialError) Unwrap() error { return e.Err }
+
+// Dial connects to the endpoint, with TLS where its transport says so, and
+// returns the connection with the protocol agreed on by ALPN. proto chooses
+// what is offered. The cluster's connect timeout bounds all of it. Failure is
+// a *DialError, and is counted for outlier ejection.
+func (e *Endpoint) Dial(ctx context.Context, proto config.Protocol) (net.Conn, string, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.cluster.cfg.ConnectTimeout)
+	defer cancel()
+	raw, err := e.connect(ctx)
+	if err != nil {
+		return nil, "", e.failed(ctx, PhaseConnect, err)
+	}
+	if e.transport.tls == nil {
+		return raw, "", nil
+	}
+	conn := tls.Client(raw, e.tlsConfig(proto))
+	if err := conn.HandshakeContext(ctx); err != nil {
+		raw.Close()
+		return nil, "", e.failed(ctx, PhaseTLS, err)
+	}
+	return conn, conn.ConnectionState().NegotiatedProtocol, nil
+}
+
+// failed wraps an error and counts it, unless the caller gave up.
+func (e *Endpoint) failed(ctx context.Context, phase Phase, err error) error {
+	if context.Cause(ctx) != context.Canceled {
+		e.Report(outcomeConnectError)
+		if e.cluster.names != nil {
+			e.cluster.names.hurry()
+		}
+	}
+	return &DialError{Cluster: e.cluster.cfg.Name, Addr: e.addr, Phase: phase, Err: err}
+}
+
+// connect opens the TCP connection.
+func (e *Endpoint) connect(ctx context.Context) (*net.TCPConn, error) {
+	d := net.Dialer{KeepAlive: -1}
+	if k := e.cluster.cfg.TCPKeepalive; k > 0 {
+		d.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: k, Interval: k}
+	} else {
+		d.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: 2 * time.Minute, Interval: 30 * time.Second}
+	}
+	if src, ok := bindSource(e.cluster.cfg.BindSource, e.addr.Addr()); ok {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(src, 0))
+	}
+	c, err := d.DialContext(ctx, "tcp", e.addr.String())
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.TCPConn), nil
+}
+
+// bindSource returns the source address of the destination's family.
+func bindSource(sources []netip.Addr, dst netip.Addr) (netip.Addr, bool) {
+	for _, s := range sources {
+		if s.Is4() == dst.Unmap().Is4() {
+			return s, true
+		}
+	}
+	return netip.Addr{}, false
+}
+
+// PeerURI returns the SPIFFE id of the server at the other end, "" for a
+// plaintext connection.
+func PeerURI(conn net.Conn) string {
+	t, ok := conn.(*tls.Conn)
+	if !ok {
+		return ""
+	}
+	state := t.ConnectionState()
+	return mtls.PeerURI(&state)
+}

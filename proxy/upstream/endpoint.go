@@ -1,0 +1,150 @@
+package upstream
+
+import (
+	"crypto/tls"
+	"maps"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"github.com/isthmus-mesh/isthmus/proxy/config"
+)
+
+// Endpoint is one address of one cluster. Its identity is the pointer: it
+// stays the same across updates that do not change it. It is safe for
+// concurrent use.
+type Endpoint struct {
+	cluster   *Cluster
+	cfg       config.Endpoint // a copy, so that no old assignment is kept alive
+	addr      netip.AddrPort
+	transport *transport
+
+	active  atomic.Int64
+	retired atomic.Bool
+	attach  atomic.Pointer[Attachment]
+	health  health
+
+	mu   sync.Mutex // guards tls and the making of attach
+	tls  [3]*tls.Config
+	used atomic.Int64 // ORIGINAL_DST: when last picked, unix seconds
+}
+
+// Attachment is what a user of endpoints keeps at one: its pool of HTTP
+// connections.
+type Attachment interface {
+	// Retire is called once, when the endpoint left its cluster: nothing new
+	// is to be opened, what is idle is to be closed, what is active may end.
+	Retire()
+}
+
+// endpointKey is what tells endpoints of one cluster apart.
+type endpointKey struct {
+	addr     netip.AddrPort
+	hostname string
+}
+
+func keyOf(e *config.Endpoint) endpointKey {
+	return endpointKey{netip.AddrPortFrom(e.Addr, e.Port), e.Hostname}
+}
+
+func newEndpoint(c *Cluster, cfg *config.Endpoint) *Endpoint {
+	return &Endpoint{
+		cluster: c, cfg: *cfg, addr: netip.AddrPortFrom(cfg.Addr, cfg.Port),
+		transport: c.transportFor(cfg.TransportMatch),
+	}
+}
+
+// same tells whether a new description changes nothing about how the endpoint
+// is reached and what is said of it.
+func (e *Endpoint) same(n *config.Endpoint) bool {
+	return e.cfg.Workload == n.Workload && maps.Equal(e.cfg.TransportMatch, n.TransportMatch)
+}
+
+// Cluster returns the cluster that the endpoint belongs to.
+func (e *Endpoint) Cluster() *Cluster { return e.cluster }
+
+// Addr returns the address.
+func (e *Endpoint) Addr() netip.AddrPort { return e.addr }
+
+// Hostname returns the host name given for the endpoint, or "".
+func (e *Endpoint) Hostname() string { return e.cfg.Hostname }
+
+// Workload returns who stands behind the endpoint.
+func (e *Endpoint) Workload() config.Workload { return e.cfg.Workload }
+
+// TLS returns the context that connections use, nil for plaintext.
+func (e *Endpoint) TLS() *config.UpstreamTLS { return e.transport.ctx }
+
+// Begin counts a request or connection as active; End ends it.
+func (e *Endpoint) Begin() { e.active.Add(1) }
+
+// End is the counterpart of Begin.
+func (e *Endpoint) End() { e.active.Add(-1) }
+
+// Active returns how many requests and connections are active.
+func (e *Endpoint) Active() int64 { return e.active.Load() }
+
+// Retired tells whether the endpoint left its cluster.
+func (e *Endpoint) Retired() bool { return e.retired.Load() }
+
+// Attachment returns what was attached, nil before.
+func (e *Endpoint) Attachment() Attachment {
+	if p := e.attach.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// Attach returns the attachment, and makes it on the first call. One that is
+// made for an endpoint that retired meanwhile is retired at once.
+func (e *Endpoint) Attach(create func(*Endpoint) Attachment) Attachment {
+	if p := e.attach.Load(); p != nil {
+		return *p
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if p := e.attach.Load(); p != nil {
+		return *p
+	}
+	a := create(e)
+	e.attach.Store(&a)
+	if e.retired.Load() {
+		a.Retire()
+	}
+	return a
+}
+
+func (e *Endpoint) retire() {
+	e.mu.Lock()
+	was := e.retired.Swap(true)
+	p := e.attach.Load()
+	e.mu.Unlock()
+	if !was && p != nil {
+		(*p).Retire()
+	}
+}
+
+// tlsConfig returns the configuration for a protocol. It is kept, because
+// sessions are resumed within it.
+func (e *Endpoint) tlsConfig(proto config.Protocol) *tls.Config {
+	i := 0
+	switch proto {
+	case config.ProtocolHTTP1:
+		i = 1
+	case config.ProtocolHTTP2:
+		i = 2
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.tls[i] == nil {
+		e.tls[i] = e.transport.tls.Config(proto, e.hostForSNI())
+	}
+	return e.tls[i]
+}
+
+func (e *Endpoint) hostForSNI() string {
+	if e.cfg.Hostname != "" {
+		return e.cfg.Hostname
+	}
+	return e.cfg.Host
+}

@@ -1,0 +1,225 @@
+// Package upstream is the way out of the proxy: clusters, their endpoints,
+// which of them is chosen, how it is dialled, and which is left out for a
+// while because it fails.
+//
+// A [Set] holds the clusters. A [Cluster] picks an [Endpoint]; an Endpoint
+// dials. What is read per connection or per request (Ref.Load, Pick, Begin,
+// End, Report) takes no locks: it works on snapshots that updates replace.
+//
+// The package moves no bytes and knows no HTTP; pools of HTTP connections
+// hang on the endpoints as an [Attachment].
+package upstream
+
+import (
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/proxy/mtls"
+)
+
+// Options configure a [Set].
+type Options struct {
+	Identity mtls.Identity // nil: contexts that need it are refused
+	Logger   *slog.Logger  // nil: nothing is logged
+	Resolver Resolver      // nil: the system's, by /etc/resolv.conf
+}
+
+// Set is all clusters of a proxy. It is safe for concurrent use.
+type Set struct {
+	id       mtls.Identity
+	log      *slog.Logger
+	resolver Resolver
+	refs     sync.Map // cluster name → *Ref
+
+	mu      sync.Mutex // serialises updates
+	load    map[string]*config.LoadAssignment
+	users   map[string]map[string]*Cluster // EDS name → clusters, by name
+	closed  bool
+	sweeper *sweeper
+}
+
+// NewSet makes an empty Set. Close releases what it holds.
+func NewSet(o Options) *Set {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Resolver == nil {
+		o.Resolver = systemResolver()
+	}
+	return &Set{
+		id: o.Identity, log: o.Logger, resolver: o.Resolver,
+		load:    map[string]*config.LoadAssignment{},
+		users:   map[string]map[string]*Cluster{},
+		sweeper: newSweeper(time.Minute),
+	}
+}
+
+// Ref is a lasting handle on the cluster of a name, whether it exists or not.
+type Ref struct {
+	name string
+	p    atomic.Pointer[Cluster]
+}
+
+// Load returns the cluster as it is now, nil while there is none.
+func (r *Ref) Load() *Cluster { return r.p.Load() }
+
+// Name returns the cluster's name.
+func (r *Ref) Name() string { return r.name }
+
+// Get returns the cluster of a name, nil if there is none.
+func (s *Set) Get(name string) *Cluster {
+	if r, ok := s.refs.Load(name); ok {
+		return r.(*Ref).Load()
+	}
+	return nil
+}
+
+// Ref returns the handle of a name. It is for names that come from
+// configuration: handles are never dropped.
+func (s *Set) Ref(name string) *Ref {
+	if r, ok := s.refs.Load(name); ok {
+		return r.(*Ref)
+	}
+	r, _ := s.refs.LoadOrStore(name, &Ref{name: name})
+	return r.(*Ref)
+}
+
+// Apply adds a cluster or replaces the one of that name. One that did not
+// change is left alone. An error leaves everything as it was.
+func (s *Set) Apply(c *config.Cluster) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ref := s.Ref(c.Name)
+	old := ref.Load()
+	if s.closed || (old != nil && old.cfg.Version == c.Version && c.Version != "") {
+		return nil
+	}
+	nc, err := newCluster(s, c)
+	if err != nil {
+		return err
+	}
+	s.forget(old)
+	if c.Type == config.ClusterEDS {
+		if s.users[c.EDSName] == nil {
+			s.users[c.EDSName] = map[string]*Cluster{}
+		}
+		s.users[c.EDSName][c.Name] = nc
+		if la := s.load[c.EDSName]; la != nil {
+			nc.setLoad(la)
+		}
+	}
+	nc.start()
+	ref.p.Store(nc)
+	if old != nil {
+		old.stop()
+	}
+	return nil
+}
+
+// Remove takes a cluster away. Connections in use live on.
+func (s *Set) Remove(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, ok := s.refs.Load(name)
+	if !ok {
+		return
+	}
+	if old := r.(*Ref).p.Swap(nil); old != nil {
+		s.forget(old)
+		old.stop()
+	}
+}
+
+// forget drops a cluster from the users of its load assignment, and the
+// assignment with the last of them.
+func (s *Set) forget(c *Cluster) {
+	if c == nil || c.cfg.Type != config.ClusterEDS {
+		return
+	}
+	users := s.users[c.cfg.EDSName]
+	delete(users, c.cfg.Name)
+	if len(users) == 0 {
+		delete(s.users, c.cfg.EDSName)
+	}
+}
+
+// ApplyEndpoints replaces the endpoints of the clusters that take this load
+// assignment; no other cluster is touched.
+func (s *Set) ApplyEndpoints(la *config.LoadAssignment) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	if old := s.load[la.Name]; old != nil && old.Version == la.Version && la.Version != "" {
+		return
+	}
+	s.load[la.Name] = la
+	for _, c := range s.users[la.Name] {
+		c.setLoad(la)
+	}
+}
+
+// RemoveEndpoints leaves the clusters of a load assignment without endpoints.
+func (s *Set) RemoveEndpoints(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.load, name)
+	for _, c := range s.users[name] {
+		c.setLoad(&config.LoadAssignment{Name: name})
+	}
+}
+
+// DropEndpoints forgets load assignments that no cluster takes any more;
+// discovery does not remove them once they are unsubscribed.
+func (s *Set) DropEndpoints() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name := range s.load {
+		if len(s.users[name]) == 0 {
+			delete(s.load, name)
+		}
+	}
+}
+
+// EDSNames returns the load assignments that clusters take, in no order.
+func (s *Set) EDSNames() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	names := make([]string, 0, len(s.users))
+	for n := range s.users {
+		names = append(names, n)
+	}
+	return names
+}
+
+// All calls f for every cluster, in no order.
+func (s *Set) All(f func(*Cluster)) {
+	s.refs.Range(func(_, r any) bool {
+		if c := r.(*Ref).Load(); c != nil {
+			f(c)
+		}
+		return true
+	})
+}
+
+// Close removes all clusters and waits for their goroutines.
+func (s *Set) Close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.All(func(c *Cluster) { s.Remove(c.cfg.Name) })
+	s.sweeper.stop()
+}
+
+// Hint says what is known when an endpoint is to be picked.
+type Hint struct {
+	// OriginalDst is where the caller wanted to go (ORIGINAL_DST clusters).
+	OriginalDst netip.AddrPort
+	// Tried are endpoints that failed for this very request already.
+	Tried []*Endpoint
+}
