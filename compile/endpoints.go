@@ -1,0 +1,139 @@
+package compile
+
+import (
+	"cmp"
+	"slices"
+
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"github.com/isthmus-mesh/isthmus/model"
+)
+
+// Surroundings is what endpoints are joined with.
+type Surroundings struct {
+	// Network is the cluster's own.
+	Network string
+	// Workload finds a pod; nil when it is not known (yet).
+	Workload func(namespace, name string) *model.Workload
+	// Node gives a node's locality; empty when it is not known.
+	Node func(name string) model.Locality
+}
+
+// Endpoints makes the rows for the endpoints of a service from all of its
+// EndpointSlices. Only ready endpoints are in it.
+func Endpoints(svc *model.Service, slicesOf []*discoveryv1.EndpointSlice, in Surroundings) (*model.EndpointSet, *model.Traits) {
+	set := &model.EndpointSet{Host: svc.Host, Cluster: svc.Cluster, Namespace: svc.Namespace, Name: svc.Name}
+	family := addressFamily(svc, slicesOf)
+	for _, slice := range slicesOf {
+		if slice.AddressType != family {
+			continue
+		}
+		ports := slicePorts(slice)
+		for i := range slice.Endpoints {
+			ep := &slice.Endpoints[i]
+			if ep.Conditions.Ready != nil && !*ep.Conditions.Ready {
+				continue
+			}
+			proto := describeEndpoint(svc, ep, ports, in)
+			for _, addr := range ep.Addresses {
+				e := proto
+				e.Address = addr
+				set.Endpoints = append(set.Endpoints, e)
+			}
+		}
+	}
+	slices.SortStableFunc(set.Endpoints, func(a, b model.Endpoint) int { return cmp.Compare(a.Address, b.Address) })
+	set.Endpoints = mergePorts(set.Endpoints)
+	return set, traits(svc, set.Endpoints)
+}
+
+// describeEndpoint fills all but the address.
+func describeEndpoint(svc *model.Service, ep *discoveryv1.Endpoint, ports map[string]uint16, in Surroundings) model.Endpoint {
+	e := model.Endpoint{Ports: ports, Network: in.Network}
+	if ep.TargetRef != nil && ep.TargetRef.Kind == "Pod" {
+		if w := in.Workload(svc.Namespace, ep.TargetRef.Name); w != nil {
+			e.Network = w.Network
+			e.Locality = w.Locality
+			e.TLS = w.TLS
+			e.Account = w.Namespace + "/" + w.Account
+			e.Workload = describe(w)
+			e.Labels = w.Labels
+			return e
+		}
+	}
+	if ep.NodeName != nil {
+		e.Locality = in.Node(*ep.NodeName)
+	}
+	return e
+}
+
+// addressFamily picks the family that the service's endpoints are reached in: a
+// pod with two addresses is one endpoint, not two.
+func addressFamily(svc *model.Service, slicesOf []*discoveryv1.EndpointSlice) discoveryv1.AddressType {
+	if len(svc.Addresses) > 0 {
+		if svc.Addresses[0].Addr().Is4() {
+			return discoveryv1.AddressTypeIPv4
+		}
+		return discoveryv1.AddressTypeIPv6
+	}
+	for _, s := range slicesOf {
+		if s.AddressType == discoveryv1.AddressTypeIPv4 {
+			return discoveryv1.AddressTypeIPv4
+		}
+	}
+	return discoveryv1.AddressTypeIPv6
+}
+
+func slicePorts(slice *discoveryv1.EndpointSlice) map[string]uint16 {
+	ports := make(map[string]uint16, len(slice.Ports))
+	for _, p := range slice.Ports {
+		if p.Port == nil || (p.Protocol != nil && *p.Protocol != "TCP") {
+			continue
+		}
+		name := ""
+		if p.Name != nil {
+			name = *p.Name
+		}
+		ports[name] = uint16(*p.Port)
+	}
+	return ports
+}
+
+// mergePorts joins neighbours with the same address: Kubernetes splits a pod
+// over slices when its ports differ from others'.
+func mergePorts(eps []model.Endpoint) []model.Endpoint {
+	out := eps[:0]
+	for _, e := range eps {
+		if n := len(out); n > 0 && out[n-1].Address == e.Address {
+			merged := make(map[string]uint16, len(out[n-1].Ports)+len(e.Ports))
+			for k, v := range out[n-1].Ports {
+				merged[k] = v
+			}
+			for k, v := range e.Ports {
+				merged[k] = v
+			}
+			out[n-1].Ports = merged
+			continue
+		}
+		out = append(out, e)
+	}
+	return slices.Clip(out)
+}
+
+// traits sums up the endpoints of a service.
+func traits(svc *model.Service, eps []model.Endpoint) *model.Traits {
+	t := &model.Traits{Host: svc.Host, Cluster: svc.Cluster, Namespace: svc.Namespace, Name: svc.Name, AllTLS: len(eps) > 0}
+	for i := range eps {
+		e := &eps[i]
+		t.AllTLS = t.AllTLS && e.TLS
+		if e.Account != "" {
+			t.Accounts = append(t.Accounts, e.Account)
+		}
+		if svc.Headless {
+			t.Addresses = append(t.Addresses, e.Address)
+		}
+	}
+	slices.Sort(t.Accounts)
+	t.Accounts = slices.Compact(t.Accounts)
+	return t
+}

@@ -1,0 +1,60 @@
+package compile
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	meshconfig "istio.io/api/mesh/v1alpha1"
+
+	"github.com/isthmus-mesh/isthmus/model"
+)
+
+// Mesh makes the row of a cluster's mesh configuration.
+func Mesh(c model.ClusterID, mc *meshconfig.MeshConfig) *model.Mesh {
+	m := model.DefaultMesh(c)
+	m.TrustDomain = cmp.Or(mc.TrustDomain, m.TrustDomain)
+	m.RootNamespace = cmp.Or(mc.RootNamespace, m.RootNamespace)
+	m.AccessLog = model.AccessLog{
+		File:   mc.AccessLogFile,
+		JSON:   mc.AccessLogEncoding == meshconfig.MeshConfig_JSON,
+		Format: mc.AccessLogFormat,
+	}
+	m.RegistryOnly = mc.OutboundTrafficPolicy.GetMode() == meshconfig.MeshConfig_OutboundTrafficPolicy_REGISTRY_ONLY &&
+		mc.OutboundTrafficPolicy != nil
+	if mc.EnableAutoMtls != nil {
+		m.AutoMTLS = mc.EnableAutoMtls.Value
+	}
+	if d := mc.ConnectTimeout.AsDuration(); mc.ConnectTimeout != nil && d > 0 {
+		m.ConnectTimeout = d
+	}
+	if lb := mc.LocalityLbSetting; lb != nil && lb.Enabled != nil {
+		m.LocalityPriority = lb.Enabled.Value
+	}
+	return m
+}
+
+// Networks makes the rows of the networks that the mesh configuration names,
+// sorted by name.
+func Networks(c model.ClusterID, nets *meshconfig.MeshNetworks) []*model.Network {
+	var out []*model.Network
+	for _, name := range slices.Sorted(maps.Keys(nets.GetNetworks())) {
+		n := nets.Networks[name]
+		row := &model.Network{Cluster: c, Name: name}
+		for _, ep := range n.Endpoints {
+			if r := ep.GetFromRegistry(); r != "" {
+				row.Clusters = append(row.Clusters, model.ClusterID(r))
+			}
+			if cidr := ep.GetFromCidr(); cidr != "" {
+				row.CIDRs = append(row.CIDRs, cidr)
+			}
+		}
+		for _, gw := range n.Gateways {
+			row.Gateways = append(row.Gateways, model.NetworkGateway{
+				Address: gw.GetAddress(), Service: gw.GetRegistryServiceName(), Port: uint16(gw.Port),
+			})
+		}
+		out = append(out, row)
+	}
+	return out
+}

@@ -1,0 +1,132 @@
+package compile
+
+import (
+	"strings"
+
+	networking "istio.io/api/networking/v1alpha3"
+	security "istio.io/api/security/v1beta1"
+
+	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/model"
+)
+
+// DestinationRule makes the row of a valid DestinationRule. A host without a
+// dot is a service of the rule's own namespace.
+func DestinationRule(c model.ClusterID, obj *api.Object, clusterDomain string) *model.DestinationRule {
+	dr := obj.Spec.(*networking.DestinationRule)
+	host := strings.ToLower(dr.Host)
+	if !strings.Contains(host, ".") && host != "*" {
+		host = Host(obj.Namespace, host, clusterDomain)
+	}
+	row := &model.DestinationRule{
+		Cluster:   c,
+		Namespace: obj.Namespace,
+		Name:      obj.Name,
+		Created:   obj.Created,
+		Host:      host,
+		ExportTo:  exportTo(dr.ExportTo, obj.Namespace),
+	}
+	row.Policy, row.Ports = trafficPolicy(dr.TrafficPolicy)
+	for _, s := range dr.Subsets {
+		subset := model.Subset{Name: s.Name, Labels: s.Labels}
+		subset.Policy, subset.Ports = trafficPolicy(s.TrafficPolicy)
+		row.Subsets = append(row.Subsets, subset)
+	}
+	return row
+}
+
+func trafficPolicy(t *networking.TrafficPolicy) (model.TrafficPolicy, map[uint16]model.TrafficPolicy) {
+	if t == nil {
+		return model.TrafficPolicy{}, nil
+	}
+	all := model.TrafficPolicy{LoadBalancing: loadBalancing(t.LoadBalancer), TLS: clientTLS(t.Tls)}
+	var ports map[uint16]model.TrafficPolicy
+	for _, p := range t.PortLevelSettings {
+		if ports == nil {
+			ports = map[uint16]model.TrafficPolicy{}
+		}
+		ports[uint16(p.GetPort().GetNumber())] = model.TrafficPolicy{
+			LoadBalancing: loadBalancing(p.LoadBalancer), TLS: clientTLS(p.Tls),
+		}
+	}
+	return all, ports
+}
+
+func loadBalancing(lb *networking.LoadBalancerSettings) model.LoadBalancing {
+	switch lb.GetSimple() {
+	case networking.LoadBalancerSettings_ROUND_ROBIN:
+		return model.LBRoundRobin
+	case networking.LoadBalancerSettings_LEAST_REQUEST, networking.LoadBalancerSettings_LEAST_CONN:
+		return model.LBLeastRequest
+	case networking.LoadBalancerSettings_RANDOM:
+		return model.LBRandom
+	}
+	return model.LBUnset
+}
+
+func clientTLS(tls *networking.ClientTLSSettings) *model.ClientTLS {
+	if tls == nil {
+		return nil
+	}
+	out := &model.ClientTLS{SNI: tls.Sni, SubjectAltNames: tls.SubjectAltNames}
+	if tls.Mode == networking.ClientTLSSettings_ISTIO_MUTUAL {
+		out.Mode = model.ClientTLSMutualMesh
+	} else {
+		out.Mode = model.ClientTLSDisable
+	}
+	return out
+}
+
+// PeerAuthentication makes the row of a valid PeerAuthentication.
+func PeerAuthentication(c model.ClusterID, obj *api.Object) *model.PeerAuthentication {
+	pa := obj.Spec.(*security.PeerAuthentication)
+	row := &model.PeerAuthentication{
+		Cluster:   c,
+		Namespace: obj.Namespace,
+		Name:      obj.Name,
+		Created:   obj.Created,
+		Mode:      mtlsMode(pa.Mtls),
+	}
+	if labels := pa.GetSelector().GetMatchLabels(); len(labels) > 0 {
+		row.Selector = labels
+	}
+	for port, m := range pa.PortLevelMtls {
+		if row.Ports == nil {
+			row.Ports = map[uint16]model.MTLSMode{}
+		}
+		row.Ports[uint16(port)] = mtlsMode(m)
+	}
+	return row
+}
+
+func mtlsMode(m *security.PeerAuthentication_MutualTLS) model.MTLSMode {
+	switch m.GetMode() {
+	case security.PeerAuthentication_MutualTLS_DISABLE:
+		return model.MTLSDisable
+	case security.PeerAuthentication_MutualTLS_PERMISSIVE:
+		return model.MTLSPermissive
+	case security.PeerAuthentication_MutualTLS_STRICT:
+		return model.MTLSStrict
+	}
+	return model.MTLSUnset
+}
+
+// Gateway makes the row of a valid Gateway.
+func Gateway(c model.ClusterID, obj *api.Object) *model.Gateway {
+	gw := obj.Spec.(*networking.Gateway)
+	row := &model.Gateway{
+		Cluster:   c,
+		Namespace: obj.Namespace,
+		Name:      obj.Name,
+		Created:   obj.Created,
+		Selector:  gw.Selector,
+	}
+	for _, s := range gw.Servers {
+		server := model.GatewayServer{Port: uint16(s.GetPort().GetNumber())}
+		for _, h := range s.Hosts {
+			server.Hosts = append(server.Hosts, strings.ToLower(api.GatewayHost(h)))
+		}
+		row.Servers = append(row.Servers, server)
+	}
+	return row
+}

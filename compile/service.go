@@ -1,0 +1,117 @@
+package compile
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/isthmus-mesh/isthmus/model"
+)
+
+// exportToAnnotation limits which namespaces see a Kubernetes service.
+const exportToAnnotation = "networking.istio.io/exportTo"
+
+// Host is the host name of a Kubernetes service.
+func Host(namespace, name, clusterDomain string) string {
+	return name + "." + namespace + ".svc." + clusterDomain
+}
+
+// Service makes the row of a Kubernetes service. When the mesh has no use for
+// the service, the row is nil and reason says why.
+func Service(c model.ClusterID, svc *corev1.Service, clusterDomain string) (row *model.Service, reason string) {
+	if svc.Spec.Type == corev1.ServiceTypeExternalName {
+		return nil, "a service of type ExternalName has no endpoints: use a ServiceEntry with resolution DNS"
+	}
+	row = &model.Service{
+		Host:      Host(svc.Namespace, svc.Name, clusterDomain),
+		Cluster:   c,
+		Namespace: svc.Namespace,
+		Name:      svc.Name,
+		Origin:    model.FromKubernetes,
+		Created:   svc.CreationTimestamp.Time,
+		Headless:  svc.Spec.ClusterIP == corev1.ClusterIPNone,
+		Selector:  svc.Spec.Selector,
+		ExportTo:  exportTo(splitList(svc.Annotations[exportToAnnotation]), svc.Namespace),
+	}
+	if row.Headless {
+		row.Resolution = model.ByDestination
+	} else {
+		row.Addresses = serviceAddresses(svc)
+	}
+	for _, p := range svc.Spec.Ports {
+		if p.Protocol != "" && p.Protocol != corev1.ProtocolTCP {
+			continue
+		}
+		port := model.Port{
+			Name:     p.Name,
+			Number:   uint16(p.Port),
+			Protocol: Protocol(p.Name, p.AppProtocol, p.Port),
+		}
+		switch {
+		case p.TargetPort.Type == intstr.String && p.TargetPort.StrVal != "":
+			port.TargetName = p.TargetPort.StrVal
+		case p.TargetPort.IntVal != 0:
+			port.Target = uint16(p.TargetPort.IntVal)
+		default:
+			port.Target = port.Number
+		}
+		row.Ports = append(row.Ports, port)
+	}
+	row.Ports = sortPorts(row.Ports)
+	if len(row.Ports) == 0 {
+		return nil, "the service has no TCP port"
+	}
+	return row, ""
+}
+
+// serviceAddresses are the cluster IPs, and the load balancer's: clients inside
+// the cluster use either.
+func serviceAddresses(svc *corev1.Service) []netip.Prefix {
+	ips := svc.Spec.ClusterIPs
+	if len(ips) == 0 && svc.Spec.ClusterIP != "" {
+		ips = []string{svc.Spec.ClusterIP}
+	}
+	var out []netip.Prefix
+	for _, ip := range ips {
+		if addr, err := netip.ParseAddr(ip); err == nil {
+			out = append(out, netip.PrefixFrom(addr, addr.BitLen()))
+		}
+	}
+	return out
+}
+
+// sortPorts sorts by number and drops a second port of the same number.
+func sortPorts(ports []model.Port) []model.Port {
+	slices.SortStableFunc(ports, func(a, b model.Port) int { return cmp.Compare(a.Number, b.Number) })
+	return slices.CompactFunc(ports, func(a, b model.Port) bool { return a.Number == b.Number })
+}
+
+// exportTo resolves "." and "*": an empty result is everywhere.
+func exportTo(list []string, namespace string) []string {
+	var out []string
+	for _, e := range list {
+		switch e {
+		case "*":
+			return nil
+		case ".":
+			e = namespace
+		}
+		out = append(out, e)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func splitList(s string) []string {
+	var out []string
+	for part := range strings.SplitSeq(s, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			out = append(out, part)
+		}
+	}
+	return out
+}
