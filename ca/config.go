@@ -1,0 +1,75 @@
+package ca
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-mesh/isthmus/identity"
+)
+
+// The objects that the CA reads and writes.
+const (
+	// SecretPlugged is the user's signing CA, four files.
+	SecretPlugged = "cacerts"
+	// SecretSelfSigned is the self-signed root made when there is no cacerts.
+	SecretSelfSigned = "istio-ca-secret"
+	// ConfigMapRoot is the trust bundle in every namespace, under key FileRoot.
+	ConfigMapRoot = "istio-ca-root-cert"
+	// fieldManager owns the published ConfigMaps in server-side apply.
+	fieldManager = "isthmus-ca"
+)
+
+// Config is what an [Authority] needs.
+type Config struct {
+	// Namespace holds the Secrets; istio-system when empty.
+	Namespace string
+	// TrustDomain is that of every identity signed; cluster.local when empty.
+	TrustDomain string
+	// TTL is the lifetime of a workload certificate when none is asked for,
+	// 24 h when zero; MaxTTL is the longest that may be asked for, 90 days
+	// when zero.
+	TTL, MaxTTL time.Duration
+	// RootTTL is the lifetime of a self-signed root, ten years when zero.
+	RootTTL time.Duration
+	// Org is the organisation in a self-signed root; the trust domain when empty.
+	Org    string
+	Logger *slog.Logger
+	// Registerer takes the metrics; none are kept when nil.
+	Registerer prometheus.Registerer
+}
+
+func (c *Config) complete() error {
+	if c.Namespace == "" {
+		c.Namespace = "istio-system"
+	}
+	if c.TrustDomain == "" {
+		c.TrustDomain = identity.DefaultTrustDomain
+	}
+	if c.TTL == 0 {
+		c.TTL = 24 * time.Hour
+	}
+	if c.MaxTTL == 0 {
+		c.MaxTTL = 90 * 24 * time.Hour
+	}
+	if c.RootTTL == 0 {
+		c.RootTTL = 10 * 365 * 24 * time.Hour
+	}
+	if c.Org == "" {
+		c.Org = c.TrustDomain
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.TTL < time.Minute || c.MaxTTL < c.TTL || c.RootTTL < c.MaxTTL {
+		return errors.New("ca: want one minute ≤ TTL ≤ MaxTTL ≤ RootTTL")
+	}
+	probe := identity.ID{TrustDomain: c.TrustDomain, Namespace: "n", ServiceAccount: "s"}
+	if err := probe.Validate(); err != nil {
+		return fmt.Errorf("ca: %w", err)
+	}
+	return nil
+}

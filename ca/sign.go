@@ -1,0 +1,86 @@
+package ca
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/identity"
+)
+
+// parseRequest reads a PEM certificate request and checks that its key signed
+// it, that the key is strong enough, and that it asks for no name but id.
+func parseRequest(csrPEM []byte, id identity.ID) (*x509.CertificateRequest, error) {
+	block, rest := pem.Decode(csrPEM)
+	if block == nil || block.Type != "CERTIFICATE REQUEST" && block.Type != "NEW CERTIFICATE REQUEST" {
+		return nil, errors.New("no PEM certificate request")
+	}
+	if len(bytes.TrimSpace(rest)) > 0 {
+		return nil, errors.New("there is something after the PEM certificate request")
+	}
+	csr, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	if err := csr.CheckSignature(); err != nil {
+		return nil, fmt.Errorf("its signature: %w", err)
+	}
+	if err := checkPublicKey(csr.PublicKey); err != nil {
+		return nil, err
+	}
+	if len(csr.DNSNames)+len(csr.EmailAddresses)+len(csr.IPAddresses) > 0 {
+		return nil, errors.New("it asks for DNS, IP or e-mail names: a workload's only name is its SPIFFE ID")
+	}
+	if len(csr.URIs) > 1 {
+		return nil, fmt.Errorf("it asks for %d URI names, want one SPIFFE ID", len(csr.URIs))
+	}
+	if len(csr.URIs) == 1 && csr.URIs[0].String() != id.String() {
+		return nil, fmt.Errorf("it asks for the name %q, but the caller is %s", csr.URIs[0], id)
+	}
+	return csr, nil
+}
+
+// leaf signs a certificate for pub that is valid for ttl, but not longer than
+// the signing CA is.
+func (m *Material) leaf(pub crypto.PublicKey, uris []*url.URL, dns []string, ttl time.Duration, now time.Time) (*x509.Certificate, error) {
+	serial, err := newSerial()
+	if err != nil {
+		return nil, err
+	}
+	tmpl := &x509.Certificate{
+		SerialNumber: serial,
+		Subject:      pkix.Name{},
+		NotBefore:    now.Add(-clockSkew),
+		NotAfter:     now.Add(ttl),
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		URIs:         uris,
+		DNSNames:     dns,
+
+		BasicConstraintsValid: true,
+	}
+	if _, ok := pub.(*rsa.PublicKey); ok {
+		tmpl.KeyUsage |= x509.KeyUsageKeyEncipherment
+	}
+	for _, c := range append([]*x509.Certificate{m.Cert, m.Root}, m.Intermediates...) {
+		if tmpl.NotAfter.After(c.NotAfter) {
+			tmpl.NotAfter = c.NotAfter
+		}
+	}
+	if !tmpl.NotAfter.After(now) {
+		return nil, fmt.Errorf("the signing certificate %q (%s) expired on %s: replace it", m.Cert.Subject, m.Origin, tmpl.NotAfter.UTC().Format(time.RFC3339))
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, m.Cert, pub, m.Key)
+	if err != nil {
+		return nil, fmt.Errorf("sign: %w", err)
+	}
+	return x509.ParseCertificate(der)
+}
