@@ -130,5 +130,11 @@ func (p *parser) outerKey(kv pair) {
 	p.unknown(kv.node, kv.key, "", outer)
 }
 
+// Profile returns the profile that the layer names; "" when it names none.
+func (l *Layer) Profile() string {
+	name, _ := l.spec["profile"].(string)
+	return name
+}
+
 // Merged returns the layer as a tree of its own.
 func (l *Layer) Merged() (Tree, error) { return Tree{}.With(l) }

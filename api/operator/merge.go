@@ -28,7 +28,7 @@ func (p *parser) edit(n *yaml.Node, s shape, path string) any {
 	} else {
 		path = fmt.Sprintf("%s[name:%s]", path, sel)
 	}
-	e.value = p.value(n.Content[1], s.elem(), path)
+	e.value = p.value(n.Content[1], elemOf(s), path)
 	if m, ok := e.value.(map[string]any); ok && e.name != "" {
 		if m["name"] == nil {
 			m["name"] = e.name

@@ -112,7 +112,7 @@ func (p *parser) value(n *yaml.Node, s shape, path string) any {
 // section parses a mapping with known keys. A null under a section's key means
 // an empty section, not the end of what lower layers set.
 func (p *parser) section(n *yaml.Node, s shape, path string) any {
-	if n.Kind != yaml.MappingNode {
+	if n.Kind != yaml.MappingNode || n.Tag == editTag {
 		p.fail(n, path, "a mapping was expected, found %s", describe(n))
 		return nil
 	}
@@ -160,7 +160,7 @@ func (p *parser) restricted(kv pair, f field, v any, at string) {
 }
 
 func (p *parser) mapping(n *yaml.Node, s shape, path string) any {
-	if n.Kind != yaml.MappingNode {
+	if n.Kind != yaml.MappingNode || n.Tag == editTag {
 		p.fail(n, path, "a mapping was expected, found %s", describe(n))
 		return nil
 	}
@@ -195,6 +195,9 @@ func (p *parser) list(n *yaml.Node, s shape, path string) any {
 
 // free parses a node whose shape is not known.
 func (p *parser) free(n *yaml.Node, path string) any {
+	if n.Tag == editTag {
+		return p.edit(n, shape{kind: listKind}, path)
+	}
 	switch n.Kind {
 	case yaml.MappingNode:
 		return p.mapping(n, shape{kind: mapKind, elem: func() shape { return shape{kind: anyKind} }}, path)

@@ -1,6 +1,9 @@
 package operator
 
-import corev1 "k8s.io/api/core/v1"
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
 
 // Values are the chart values that may be set under spec.values. A key is here
 // when it changes something; keys of Istio's charts that would change nothing
@@ -47,7 +50,10 @@ type GlobalValues struct {
 	PodDNSSearchNamespaces      []string `json:"podDNSSearchNamespaces,omitempty"`
 	JWTPolicy                   string   `json:"jwtPolicy,omitempty" oneof:"third-party-jwt|first-party-jwt"`
 	ControlPlaneSecurityEnabled *bool    `json:"controlPlaneSecurityEnabled,omitempty" only:"true" because:"the control plane is always reached over mutual TLS"`
-	PilotCertProvider           string   `json:"pilotCertProvider,omitempty" oneof:"istiod"`
+	// CAAddress is where proxies get their certificates, host:port; istiod by
+	// default.
+	CAAddress         string `json:"caAddress,omitempty"`
+	PilotCertProvider string `json:"pilotCertProvider,omitempty" oneof:"istiod"`
 
 	Logging           LoggingValues `json:"logging,omitempty"`
 	Proxy             ProxyValues   `json:"proxy,omitempty"`
@@ -169,9 +175,13 @@ type CoreDNSValues struct {
 
 // InjectorValues say which pods get a sidecar.
 type InjectorValues struct {
-	EnableNamespacesByDefault *bool             `json:"enableNamespacesByDefault,omitempty"`
-	RewriteAppHTTPProbe       *bool             `json:"rewriteAppHTTPProbe,omitempty" only:"true" because:"probes of injected pods are always rewritten"`
-	InjectedAnnotations       map[string]string `json:"injectedAnnotations,omitempty"`
+	EnableNamespacesByDefault *bool `json:"enableNamespacesByDefault,omitempty"`
+	// RewriteAppHTTPProbe sends a pod's probes through its proxy; true by
+	// default.
+	RewriteAppHTTPProbe  *bool                  `json:"rewriteAppHTTPProbe,omitempty"`
+	InjectedAnnotations  map[string]string      `json:"injectedAnnotations,omitempty"`
+	NeverInjectSelector  []metav1.LabelSelector `json:"neverInjectSelector,omitempty"`
+	AlwaysInjectSelector []metav1.LabelSelector `json:"alwaysInjectSelector,omitempty"`
 }
 
 // meshNetworks is istio.mesh.v1alpha1.MeshNetworks' map in JSON form.

@@ -47,6 +47,7 @@ func newRootCommand(calledAs string) *cobra.Command {
 	p.StringVarP(&f.ns, "namespace", "n", "", "namespace the command works in (default: the context's)")
 
 	root.AddCommand(
+		newManifestCommand(f),
 		newExperimentalCommand(f),
 	)
 	return root

@@ -1,0 +1,24 @@
+{{- define "gateway.revision" -}}
+{{- .Values.revision | default "default" -}}
+{{- end -}}
+
+{{- define "gateway.labels" -}}
+{{ toYaml .Values.labels }}
+istio.io/rev: {{ include "gateway.revision" . | quote }}
+{{- end -}}
+
+{{- define "gateway.image" -}}
+{{- $g := .Values.global -}}
+{{- if contains "/" $g.proxy.image -}}{{ $g.proxy.image }}{{- else -}}{{ $g.hub }}/{{ $g.proxy.image }}:{{ $g.tag }}{{- end -}}
+{{- end -}}
+
+{{- define "gateway.proxyConfig" -}}
+{{- $istiod := "istiod" -}}
+{{- if .Values.global.remotePilotAddress -}}
+{{- $istiod = "istiod-remote" -}}
+{{- else if ne (include "gateway.revision" .) "default" -}}
+{{- $istiod = printf "istiod-%s" .Values.revision -}}
+{{- end -}}
+{{- $own := dict "discoveryAddress" (printf "%s.%s.svc:15012" $istiod .Values.global.istioNamespace) -}}
+{{- mergeOverwrite $own (pick (.Values.meshConfig.defaultConfig | default dict) "discoveryAddress" "terminationDrainDuration" "concurrency") | toJson -}}
+{{- end -}}

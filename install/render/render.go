@@ -1,0 +1,198 @@
+package render
+
+import (
+	"fmt"
+	"io/fs"
+	"maps"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	chartv2 "helm.sh/helm/v4/pkg/chart/v2"
+
+	"github.com/isthmus-mesh/isthmus/api/operator"
+	"github.com/isthmus-mesh/isthmus/install/values"
+)
+
+type (
+	runtimeObject = runtime.Object
+	chartV2       = chartv2.Chart
+)
+
+// The components, by the names that labels and messages use.
+const (
+	Base            = "Base"
+	Pilot           = "Pilot"
+	IngressGateways = "IngressGateways"
+	EgressGateways  = "EgressGateways"
+	CoreDNS         = "IstioCoreDNS"
+	MultiCluster    = "MultiCluster"
+)
+
+// ComponentLabel says on every object which component it belongs to.
+const ComponentLabel = "operator.istio.io/component"
+
+// part is a release with the settings of its component.
+type part struct {
+	release
+	k8s operator.KubernetesResources
+	// workload names the Deployment and Service that k8s is about.
+	workload string
+}
+
+// Render returns the objects of a configuration in the order to apply them in.
+// charts holds one directory per chart.
+func Render(c *values.Config, charts fs.FS) ([]Object, error) {
+	var objs []Object
+	namespaces := map[string]bool{}
+	for _, p := range parts(c) {
+		got, err := p.render(charts)
+		if err != nil {
+			return nil, err
+		}
+		if err := customise(got, p.workload, p.k8s); err != nil {
+			return nil, fmt.Errorf("component %s: %w", p.component, err)
+		}
+		namespaces[p.namespace] = true
+		objs = append(objs, got...)
+	}
+	for _, o := range objs {
+		label(o)
+	}
+	for ns := range namespaces {
+		objs = append(objs, namespace(ns))
+	}
+	Sort(objs)
+	return objs, unique(objs)
+}
+
+// parts lists what is to be rendered.
+func parts(c *values.Config) []part {
+	s := c.Spec
+	var out []part
+	add := func(component operator.Component, workload string, r release) {
+		if component.On() {
+			r.name = workload
+			if r.namespace == "" {
+				r.namespace = c.Namespace
+			}
+			r.values = overlay(r.values, s.UnvalidatedValues)
+			out = append(out, part{release: r, k8s: component.K8s, workload: workload})
+		}
+	}
+	add(s.Components.Base, "istio-base", release{component: Base, chart: "base"})
+	add(s.Components.Pilot, "istiod"+suffix(c.Revision), release{component: Pilot, chart: "istiod", values: istiodValues(c)})
+	add(s.AddonComponents.IstioCoreDNS, "istiocoredns", release{component: CoreDNS, chart: "istiocoredns", values: corednsValues(c)})
+	if on := s.Values.Global.MultiCluster.Enabled; on != nil && *on {
+		add(operator.Component{Enabled: on}, "istio-multicluster", release{component: MultiCluster, chart: "multicluster",
+			values: map[string]any{"global": globalValues(c)}})
+	}
+	for _, g := range s.Components.IngressGateways {
+		add(g.Component, g.Name, release{component: IngressGateways, chart: "gateway", namespace: g.Namespace, values: gatewayValues(c, g, "ingressgateway")})
+	}
+	for _, g := range s.Components.EgressGateways {
+		add(g.Component, g.Name, release{component: EgressGateways, chart: "gateway", extra: "values-egress.yaml", namespace: g.Namespace, values: gatewayValues(c, g, "egressgateway")})
+	}
+	return out
+}
+
+// suffix is what a revision adds to the names of its objects.
+func suffix(revision string) string {
+	if revision == "" || revision == values.DefaultRevision {
+		return ""
+	}
+	return "-" + revision
+}
+
+// label marks an object as ours.
+func label(o Object) {
+	labels := o.GetLabels()
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	labels[ComponentLabel] = o.Component
+	labels["app.kubernetes.io/managed-by"] = "isthmus"
+	labels["app.kubernetes.io/part-of"] = "istio"
+	o.SetLabels(labels)
+}
+
+// namespace is a Namespace without any mark of ours: it may be the user's.
+func namespace(name string) Object {
+	return Object{Component: Base, Unstructured: &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": name},
+	}}}
+}
+
+// unique refuses two objects of one name: the second would undo the first.
+func unique(objs []Object) error {
+	seen := map[string]string{}
+	for _, o := range objs {
+		id := o.GroupVersionKind().Group + "/" + o.ID()
+		if other, dup := seen[id]; dup {
+			return fmt.Errorf("%s is made by component %s and by component %s", o.ID(), other, o.Component)
+		}
+		seen[id] = o.Component
+	}
+	return nil
+}
+
+// The values of each chart.
+
+func globalValues(c *values.Config) map[string]any {
+	return overlay(section(section(c.Tree, "values"), "global"), map[string]any{
+		"hub": c.Spec.Hub, "tag": c.Spec.Tag, "istioNamespace": c.Namespace,
+	})
+}
+
+func istiodValues(c *values.Config) map[string]any {
+	v := section(c.Tree, "values")
+	return map[string]any{
+		"revision": c.Revision, "global": globalValues(c), "meshConfig": orEmpty(section(c.Tree, "meshConfig")),
+		"pilot": orEmpty(section(v, "pilot")), "sidecarInjectorWebhook": orEmpty(section(v, "sidecarInjectorWebhook")),
+	}
+}
+
+func corednsValues(c *values.Config) map[string]any {
+	return overlay(section(section(c.Tree, "values"), "istiocoredns"), map[string]any{"global": globalValues(c)})
+}
+
+func gatewayValues(c *values.Config, g operator.Gateway, role string) map[string]any {
+	own := maps.Clone(section(section(section(c.Tree, "values"), "gateways"), g.Name))
+	delete(own, "enabled")
+	labels := map[string]any{"app": g.Name, "istio": role}
+	for k, v := range g.Label {
+		labels[k] = v
+	}
+	return overlay(map[string]any{
+		"name": g.Name, "revision": c.Revision, "labels": labels,
+		"global": globalValues(c), "meshConfig": orEmpty(section(c.Tree, "meshConfig")),
+	}, own)
+}
+
+func orEmpty(m map[string]any) map[string]any {
+	if m == nil {
+		return map[string]any{}
+	}
+	return m
+}
+
+func section(m map[string]any, key string) map[string]any {
+	s, _ := m[key].(map[string]any)
+	return s
+}
+
+// overlay returns base with over merged into it, mapping by mapping.
+func overlay(base, over map[string]any) map[string]any {
+	out := maps.Clone(base)
+	if out == nil {
+		out = map[string]any{}
+	}
+	for k, v := range over {
+		if m, ok := v.(map[string]any); ok {
+			old, _ := out[k].(map[string]any)
+			v = overlay(old, m)
+		}
+		out[k] = v
+	}
+	return out
+}

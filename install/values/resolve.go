@@ -1,0 +1,154 @@
+package values
+
+import (
+	"fmt"
+	"regexp"
+
+	"github.com/isthmus-mesh/isthmus/api/operator"
+)
+
+// File is one IstioOperator document as the user gave it.
+type File struct {
+	// Name is how errors call it.
+	Name string
+	Data []byte
+}
+
+// Input is what a user gives, in rising order of precedence: the profile that
+// the last of them names, the files left to right, the flags, the sets.
+type Input struct {
+	Files []File
+	// Sets are PATH=VALUE expressions; see operator.ParseSet.
+	Sets []string
+	// Revision and Namespace override the documents when not empty.
+	Revision, Namespace string
+	// Hub and Tag are used when nothing else names them.
+	Hub, Tag string
+}
+
+// Config is a complete configuration.
+type Config struct {
+	// Tree is the whole spec, every default of the profile filled in.
+	Tree operator.Tree
+	// Spec is Tree as Go values.
+	Spec *operator.Spec
+	// Profile is the name of the profile that it started from.
+	Profile string
+	// Namespace is the control plane's.
+	Namespace string
+	// Revision is the control plane's; "default" when none was given.
+	Revision string
+}
+
+// DefaultRevision is the name of the control plane that has no other.
+const DefaultRevision = "default"
+
+// Resolve merges and checks.
+func Resolve(in Input) (*Config, error) {
+	layers, err := in.layers()
+	if err != nil {
+		return nil, err
+	}
+	name := baseProfile
+	for _, l := range layers {
+		name = first(l.Profile(), name)
+	}
+	tree, err := Profile(name)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range layers {
+		if tree, err = tree.With(l); err != nil {
+			return nil, err
+		}
+	}
+	tree["profile"] = name
+	return in.complete(tree, name)
+}
+
+// layers parses everything that the user gave.
+func (in Input) layers() ([]*operator.Layer, error) {
+	var layers []*operator.Layer
+	for _, f := range in.Files {
+		l, err := operator.Load(f.Data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", f.Name, err)
+		}
+		layers = append(layers, l)
+	}
+	for _, s := range in.Sets {
+		l, err := operator.ParseSet(s)
+		if err != nil {
+			return nil, err
+		}
+		layers = append(layers, l)
+	}
+	return layers, nil
+}
+
+// complete fills in what depends on more than one key, and checks the whole.
+func (in Input) complete(tree operator.Tree, profile string) (*Config, error) {
+	tree = normalise(tree)
+	spec, err := tree.Typed()
+	if err != nil {
+		return nil, err
+	}
+	c := &Config{Tree: tree, Spec: spec, Profile: profile}
+	c.Namespace = first(in.Namespace, spec.Namespace, spec.Values.Global.IstioNamespace, "istio-system")
+	c.Revision = first(in.Revision, spec.Revision, spec.Values.Revision, DefaultRevision)
+	spec.Hub = first(spec.Hub, spec.Values.Global.Hub, in.Hub)
+	spec.Tag = first(spec.Tag, spec.Values.Global.Tag, in.Tag)
+	tree["hub"], tree["tag"] = spec.Hub, spec.Tag
+	tree["namespace"], tree["revision"] = c.Namespace, c.Revision
+	spec.Namespace, spec.Revision = c.Namespace, c.Revision
+	return c, c.check()
+}
+
+// check refuses what no single key shows to be wrong.
+func (c *Config) check() error {
+	label := regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+	if !label.MatchString(c.Namespace) {
+		return fmt.Errorf("namespace: %q is not a namespace's name", c.Namespace)
+	}
+	if !label.MatchString(c.Revision) {
+		return fmt.Errorf("revision: %q is not a DNS label (lower-case letters, digits and dashes)", c.Revision)
+	}
+	seen := map[string]bool{}
+	for _, list := range [][]operator.Gateway{c.Spec.Components.IngressGateways, c.Spec.Components.EgressGateways} {
+		for _, g := range list {
+			if !label.MatchString(g.Name) {
+				return fmt.Errorf("gateway name: %q is not a DNS label", g.Name)
+			}
+			if seen[g.Namespace+"/"+g.Name] {
+				return fmt.Errorf("gateway %s: there is another one of this name", g.Name)
+			}
+			seen[g.Namespace+"/"+g.Name] = true
+		}
+	}
+	for name := range c.Spec.Values.Gateways {
+		if !c.hasGateway(name) {
+			return fmt.Errorf("values.gateways.%s: no gateway of this name is in components.ingressGateways or components.egressGateways", name)
+		}
+	}
+	return nil
+}
+
+func (c *Config) hasGateway(name string) bool {
+	for _, list := range [][]operator.Gateway{c.Spec.Components.IngressGateways, c.Spec.Components.EgressGateways} {
+		for _, g := range list {
+			if g.Name == name {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func first(vs ...string) string {
+	for _, v := range vs {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}
