@@ -13,9 +13,12 @@ type Listener struct {
 	// Bind tells whether the listener has a socket of its own. One without
 	// (bind_to_port false) is reached through the original destination.
 	Bind bool
-	// UseOriginalDst makes connections go to the listener whose address is
-	// their original destination, where there is one.
+	// UseOriginalDst makes connections go to the listener of the same
+	// direction whose address is their original destination, where there is
+	// one. RestoreDst (filter original_dst) only takes that destination as
+	// the local address.
 	UseOriginalDst bool
+	RestoreDst     bool
 	// InspectTLS and InspectHTTP look at the first bytes, before a filter
 	// chain is chosen.
 	InspectTLS  bool

@@ -91,9 +91,8 @@ type RouteAction struct {
 	TotalWeight uint32
 	// NotFoundStatus is sent when the cluster does not exist (default 503).
 	NotFoundStatus int
-	// Timeout bounds the whole request, from the end of the request to the
-	// end of the response. Zero: none. TimeoutSet false: Envoy's default
-	// of 15 s was in force.
+	// Timeout bounds the time from the end of the request to the end of the
+	// response. Zero: none; not set it is 15 s, as in Envoy.
 	Timeout       time.Duration
 	IdleTimeout   time.Duration
 	IdleSet       bool

@@ -1,0 +1,383 @@
+package config
+
+import (
+	"math"
+	"net/netip"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// defaultConnectTimeout is Envoy's connect_timeout.
+const defaultConnectTimeout = 5 * time.Second
+
+const httpOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+// DecodeCluster reads and checks a cluster.
+func DecodeCluster(body *anypb.Any) (*Cluster, error) {
+	p := &clusterv3.Cluster{}
+	a := at{kind: "cluster"}
+	if err := a.unpack(body, p); err != nil {
+		return nil, err
+	}
+	a.name = p.GetName()
+	if a.name == "" {
+		return nil, a.in("name").errorf("is empty")
+	}
+	if err := a.only(p, "name", "alt_stat_name", "type", "eds_cluster_config", "connect_timeout",
+		"per_connection_buffer_limit_bytes", "lb_policy", "load_assignment", "max_requests_per_connection",
+		"circuit_breakers", "http2_protocol_options", "http_protocol_options", "common_http_protocol_options",
+		"typed_extension_protocol_options", "dns_refresh_rate", "dns_failure_refresh_rate",
+		"dns_jitter", "respect_dns_ttl", "dns_lookup_family", "wait_for_warm_on_init",
+		"outlier_detection", "cleanup_interval", "upstream_bind_config", "least_request_lb_config",
+		"round_robin_lb_config", "original_dst_lb_config", "common_lb_config", "transport_socket",
+		"transport_socket_matches", "metadata", "protocol_selection", "upstream_connection_options",
+		"track_timeout_budgets", "track_cluster_stats", "close_connections_on_host_health_failure",
+		"ignore_health_on_host_removal", "lb_subset_config"); err != nil {
+		return nil, err
+	}
+	c := &Cluster{
+		Name: a.name, Version: versionOf(body), ConnectTimeout: defaultConnectTimeout,
+		Service: decodeService(p.GetMetadata()),
+	}
+	steps := []func(at, *clusterv3.Cluster) error{
+		c.decodeType, c.decodeLB, c.decodeTransports, c.decodeHTTP, c.decodeBind, c.decodeLimits,
+		c.decodeOutlier, c.decodeDNS,
+	}
+	for _, step := range steps {
+		if err := step(a, p); err != nil {
+			return nil, err
+		}
+	}
+	if c.ConnectTimeout == 0 {
+		return nil, a.in("connect_timeout").errorf("is 0")
+	}
+	return c, nil
+}
+
+func (c *Cluster) decodeType(a at, p *clusterv3.Cluster) error {
+	switch p.GetType() {
+	case clusterv3.Cluster_STATIC:
+		c.Type = ClusterStatic
+	case clusterv3.Cluster_EDS:
+		c.Type = ClusterEDS
+	case clusterv3.Cluster_STRICT_DNS:
+		c.Type = ClusterStrictDNS
+	case clusterv3.Cluster_LOGICAL_DNS:
+		c.Type = ClusterLogicalDNS
+	case clusterv3.Cluster_ORIGINAL_DST:
+		c.Type = ClusterOriginalDst
+	default:
+		return a.in("type").errorf("%v is not supported by this proxy", p.GetType())
+	}
+	if c.Type == ClusterEDS {
+		c.EDSName = c.Name
+		e := p.GetEdsClusterConfig()
+		if n := e.GetServiceName(); n != "" {
+			c.EDSName = n
+		}
+		return a.in("eds_cluster_config.eds_config").fromADS(e.GetEdsConfig())
+	}
+	if p.GetEdsClusterConfig() != nil {
+		return a.in("eds_cluster_config").errorf("is set on a cluster that is not of type EDS")
+	}
+	la := p.GetLoadAssignment()
+	if la == nil {
+		return nil
+	}
+	if c.Type == ClusterOriginalDst {
+		return a.in("load_assignment").errorf("is set on a cluster of type ORIGINAL_DST")
+	}
+	names := c.Type == ClusterStrictDNS || c.Type == ClusterLogicalDNS
+	var err error
+	c.Endpoints, err = decodeAssignment(a.in("load_assignment"), la, names)
+	return err
+}
+
+func (c *Cluster) decodeLB(a at, p *clusterv3.Cluster) error {
+	switch p.GetLbPolicy() {
+	case clusterv3.Cluster_ROUND_ROBIN:
+		c.LB = LBRoundRobin
+	case clusterv3.Cluster_LEAST_REQUEST:
+		c.LB = LBLeastRequest
+	case clusterv3.Cluster_RANDOM:
+		c.LB = LBRandom
+	case clusterv3.Cluster_CLUSTER_PROVIDED:
+		c.LB = LBClusterProvided
+	default:
+		return a.in("lb_policy").errorf("%v is not supported by this proxy", p.GetLbPolicy())
+	}
+	if (c.LB == LBClusterProvided) != (c.Type == ClusterOriginalDst) {
+		return a.in("lb_policy").errorf("CLUSTER_PROVIDED and type ORIGINAL_DST go together")
+	}
+	if o := p.GetOriginalDstLbConfig(); o != nil {
+		if err := a.in("original_dst_lb_config").only(o); err != nil {
+			return err
+		}
+	}
+	if s := p.GetLbSubsetConfig(); s != nil {
+		if err := a.in("lb_subset_config").only(s); err != nil {
+			return err
+		}
+	}
+	if l := p.GetCommonLbConfig(); l != nil {
+		if err := a.in("common_lb_config").only(l, "healthy_panic_threshold", "update_merge_window",
+			"ignore_new_hosts_until_first_hc", "close_connections_on_host_set_change"); err != nil {
+			return err
+		}
+	}
+	return a.durations(durationField{"connect_timeout", p.GetConnectTimeout(), &c.ConnectTimeout})
+}
+
+func (c *Cluster) decodeTransports(a at, p *clusterv3.Cluster) error {
+	var err error
+	c.Transport, err = decodeUpstreamSocket(a.in("transport_socket"), p.GetTransportSocket())
+	if err != nil {
+		return err
+	}
+	for i, m := range p.GetTransportSocketMatches() {
+		ma := a.index("transport_socket_matches", i)
+		if err := ma.only(m, "name", "match", "transport_socket"); err != nil {
+			return err
+		}
+		t, err := decodeUpstreamSocket(ma.in("transport_socket"), m.GetTransportSocket())
+		if err != nil {
+			return err
+		}
+		t.Name = m.GetName()
+		tm := TransportMatch{Transport: t, Match: map[string]string{}}
+		for k, v := range m.GetMatch().GetFields() {
+			s, ok := v.AsInterface().(string)
+			if !ok {
+				return ma.in("match." + k).errorf("is not a string")
+			}
+			tm.Match[k] = s
+		}
+		c.Matches = append(c.Matches, tm)
+	}
+	return nil
+}
+
+func (c *Cluster) decodeHTTP(a at, p *clusterv3.Cluster) error {
+	c.HTTP.MaxRequests = p.GetMaxRequestsPerConnection().GetValue()
+	if h2 := p.GetHttp2ProtocolOptions(); h2 != nil {
+		c.HTTP.Protocol = HTTP2
+		c.HTTP.setH2(h2)
+	}
+	if p.GetProtocolSelection() == clusterv3.Cluster_USE_DOWNSTREAM_PROTOCOL {
+		c.HTTP.Protocol = HTTPUseDownstream
+	}
+	if err := c.HTTP.setCommon(a.in("common_http_protocol_options"), p.GetCommonHttpProtocolOptions()); err != nil {
+		return err
+	}
+	for key, body := range p.GetTypedExtensionProtocolOptions() {
+		ka := a.in("typed_extension_protocol_options[" + key + "]")
+		if key != httpOptionsKey {
+			return ka.errorf("is not supported by this proxy")
+		}
+		m := &httpv3.HttpProtocolOptions{}
+		if err := ka.unpack(body, m); err != nil {
+			return err
+		}
+		if err := c.HTTP.decode(ka, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o *HTTPOptions) decode(a at, m *httpv3.HttpProtocolOptions) error {
+	if err := a.only(m, "common_http_protocol_options", "explicit_http_config",
+		"use_downstream_protocol_config"); err != nil {
+		return err
+	}
+	switch v := m.GetUpstreamProtocolOptions().(type) {
+	case *httpv3.HttpProtocolOptions_ExplicitHttpConfig_:
+		switch e := v.ExplicitHttpConfig.GetProtocolConfig().(type) {
+		case *httpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions:
+			o.Protocol = HTTP1
+		case *httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions:
+			o.Protocol = HTTP2
+			o.setH2(e.Http2ProtocolOptions)
+		default:
+			return a.in("explicit_http_config").errorf("is neither HTTP/1 nor HTTP/2")
+		}
+	case *httpv3.HttpProtocolOptions_UseDownstreamProtocolConfig:
+		ua := a.in("use_downstream_protocol_config")
+		if err := ua.only(v.UseDownstreamProtocolConfig, "http_protocol_options", "http2_protocol_options"); err != nil {
+			return err
+		}
+		o.Protocol = HTTPUseDownstream
+		o.setH2(v.UseDownstreamProtocolConfig.GetHttp2ProtocolOptions())
+	default:
+		return a.errorf("names no protocol")
+	}
+	return o.setCommon(a.in("common_http_protocol_options"), m.GetCommonHttpProtocolOptions())
+}
+
+func (o *HTTPOptions) setH2(p *corev3.Http2ProtocolOptions) {
+	o.MaxStreams = p.GetMaxConcurrentStreams().GetValue()
+	o.StreamWindow = p.GetInitialStreamWindowSize().GetValue()
+	o.ConnWindow = p.GetInitialConnectionWindowSize().GetValue()
+}
+
+func (o *HTTPOptions) setCommon(a at, p *corev3.HttpProtocolOptions) error {
+	if p == nil {
+		return nil
+	}
+	if err := a.only(p, "idle_timeout", "max_requests_per_connection", "max_headers_count",
+		"max_response_headers_kb"); err != nil {
+		return err
+	}
+	if n := p.GetMaxRequestsPerConnection().GetValue(); n > 0 {
+		o.MaxRequests = n
+	}
+	return a.durations(durationField{"idle_timeout", p.GetIdleTimeout(), &o.IdleTimeout})
+}
+
+func (c *Cluster) decodeBind(a at, p *clusterv3.Cluster) error {
+	if k := p.GetUpstreamConnectionOptions(); k != nil {
+		if err := a.in("upstream_connection_options").only(k, "tcp_keepalive"); err != nil {
+			return err
+		}
+		c.TCPKeepalive = time.Duration(k.GetTcpKeepalive().GetKeepaliveTime().GetValue()) * time.Second
+	}
+	b := p.GetUpstreamBindConfig()
+	if b == nil {
+		return nil
+	}
+	ba := a.in("upstream_bind_config")
+	if err := ba.only(b, "source_address", "freebind", "extra_source_addresses"); err != nil {
+		return err
+	}
+	addrs := []*corev3.SocketAddress{b.GetSourceAddress()}
+	for _, e := range b.GetExtraSourceAddresses() {
+		addrs = append(addrs, e.GetAddress())
+	}
+	for _, s := range addrs {
+		ip, err := netip.ParseAddr(s.GetAddress())
+		if err != nil {
+			return ba.errorf("source address %q is not an IP address", s.GetAddress())
+		}
+		if s.GetPortValue() != 0 {
+			return ba.errorf("source port %d: only 0 is supported by this proxy", s.GetPortValue())
+		}
+		if !ip.IsUnspecified() {
+			c.BindSource = append(c.BindSource, ip.Unmap())
+		}
+	}
+	return nil
+}
+
+// decodeLimits refuses circuit breakers that would break: the proxy keeps no
+// such counts, so a limit would be one on paper.
+func (c *Cluster) decodeLimits(a at, p *clusterv3.Cluster) error {
+	cb := p.GetCircuitBreakers()
+	if cb == nil {
+		return nil
+	}
+	ca := a.in("circuit_breakers")
+	if err := ca.only(cb, "thresholds"); err != nil {
+		return err
+	}
+	for i, t := range cb.GetThresholds() {
+		ta := ca.index("thresholds", i)
+		if err := ta.only(t, "priority", "max_connections", "max_pending_requests", "max_requests",
+			"max_retries", "track_remaining"); err != nil {
+			return err
+		}
+		for name, v := range map[string]*wrapperspb.UInt32Value{
+			"max_connections": t.GetMaxConnections(), "max_pending_requests": t.GetMaxPendingRequests(),
+			"max_requests": t.GetMaxRequests(), "max_retries": t.GetMaxRetries(),
+		} {
+			if v != nil && v.GetValue() < math.MaxInt32 {
+				return ta.in(name).errorf("%d: limits are not supported by this proxy", v.GetValue())
+			}
+		}
+	}
+	return nil
+}
+
+func (c *Cluster) decodeDNS(a at, p *clusterv3.Cluster) error {
+	switch p.GetDnsLookupFamily() {
+	case clusterv3.Cluster_AUTO:
+		c.DNSFamily = DNSV6Preferred
+	case clusterv3.Cluster_V4_ONLY:
+		c.DNSFamily = DNSV4Only
+	case clusterv3.Cluster_V6_ONLY:
+		c.DNSFamily = DNSV6Only
+	case clusterv3.Cluster_V4_PREFERRED:
+		c.DNSFamily = DNSV4Preferred
+	case clusterv3.Cluster_ALL:
+		c.DNSFamily = DNSAll
+	}
+	return a.durations(durationField{"dns_refresh_rate", p.GetDnsRefreshRate(), &c.DNSRefresh})
+}
+
+// decodeOutlier reads passive ejection. The statistical detectors are off
+// unless asked for; asked for, they are refused.
+func (c *Cluster) decodeOutlier(a at, p *clusterv3.Cluster) error {
+	o := p.GetOutlierDetection()
+	if o == nil {
+		return nil
+	}
+	oa := a.in("outlier_detection")
+	if err := oa.only(o, "consecutive_5xx", "interval", "base_ejection_time", "max_ejection_percent",
+		"enforcing_consecutive_5xx", "enforcing_success_rate", "consecutive_gateway_failure",
+		"enforcing_consecutive_gateway_failure", "split_external_local_origin_errors",
+		"consecutive_local_origin_failure", "enforcing_consecutive_local_origin_failure",
+		"max_ejection_time", "max_ejection_time_jitter"); err != nil {
+		return err
+	}
+	if o.GetEnforcingSuccessRate().GetValue() != 0 {
+		return oa.in("enforcing_success_rate").errorf("is not supported by this proxy")
+	}
+	c.Outlier = &OutlierDetection{
+		Consecutive5xx:     enforced(o.GetConsecutive_5Xx(), 5, o.GetEnforcingConsecutive_5Xx(), 100),
+		ConsecutiveGateway: enforced(o.GetConsecutiveGatewayFailure(), 5, o.GetEnforcingConsecutiveGatewayFailure(), 0),
+		ConsecutiveLocal:   enforced(o.GetConsecutiveLocalOriginFailure(), 5, o.GetEnforcingConsecutiveLocalOriginFailure(), 100),
+		Interval:           10 * time.Second, BaseEjection: 30 * time.Second, MaxEjection: 300 * time.Second,
+		MaxPercent: orUint(o.GetMaxEjectionPercent(), 10),
+	}
+	if !o.GetSplitExternalLocalOriginErrors() {
+		c.Outlier.ConsecutiveLocal = 0
+	}
+	if c.Outlier.MaxPercent > 100 {
+		return oa.in("max_ejection_percent").errorf("%d is above 100", c.Outlier.MaxPercent)
+	}
+	return oa.durations(
+		durationField{"interval", o.GetInterval(), &c.Outlier.Interval},
+		durationField{"base_ejection_time", o.GetBaseEjectionTime(), &c.Outlier.BaseEjection},
+		durationField{"max_ejection_time", o.GetMaxEjectionTime(), &c.Outlier.MaxEjection})
+}
+
+// enforced returns the threshold of a detector, 0 when it is switched off.
+func enforced(n *wrapperspb.UInt32Value, def uint32, percent *wrapperspb.UInt32Value, defPercent uint32) uint32 {
+	if orUint(percent, defPercent) == 0 {
+		return 0
+	}
+	return orUint(n, def)
+}
+
+func orUint(v *wrapperspb.UInt32Value, def uint32) uint32 {
+	if v == nil {
+		return def
+	}
+	return v.GetValue()
+}
+
+// decodeService reads the first service of the filter metadata "istio".
+func decodeService(m *corev3.Metadata) Service {
+	list := m.GetFilterMetadata()["istio"].GetFields()["services"].GetListValue().GetValues()
+	if len(list) == 0 {
+		return Service{}
+	}
+	f := list[0].GetStructValue().GetFields()
+	return Service{
+		Host: f["host"].GetStringValue(), Name: f["name"].GetStringValue(), Namespace: f["namespace"].GetStringValue(),
+	}
+}

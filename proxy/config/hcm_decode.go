@@ -1,0 +1,197 @@
+package config
+
+import (
+	"strings"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+)
+
+func decodeHCM(a at, p *hcmv3.HttpConnectionManager) (*HCM, error) {
+	if err := a.only(p, "codec_type", "stat_prefix", "rds", "route_config", "http_filters",
+		"add_user_agent", "tracing", "common_http_protocol_options", "http_protocol_options",
+		"http2_protocol_options", "server_name", "server_header_transformation",
+		"max_request_headers_kb", "stream_idle_timeout", "request_timeout", "request_headers_timeout",
+		"drain_timeout", "delayed_close_timeout", "access_log", "access_log_flush_interval",
+		"use_remote_address", "xff_num_trusted_hops", "internal_address_config", "skip_xff_append",
+		"generate_request_id", "preserve_external_request_id", "always_set_request_id_in_response",
+		"forward_client_cert_details", "set_current_client_cert_details", "proxy_100_continue",
+		"upgrade_configs", "normalize_path", "merge_slashes", "path_with_escaped_slashes_action",
+		"stream_error_on_invalid_http_message", "strip_any_host_port", "request_id_extension"); err != nil {
+		return nil, err
+	}
+	h := &HCM{
+		StatPrefix: p.GetStatPrefix(), ServerName: p.GetServerName(),
+		UseRemoteAddress: p.GetUseRemoteAddress().GetValue(), XffTrustedHops: p.GetXffNumTrustedHops(),
+		GenerateRequestID:  p.GetGenerateRequestId() == nil || p.GetGenerateRequestId().GetValue(),
+		PreserveExternalID: p.GetPreserveExternalRequestId(), AlwaysSetIDResponse: p.GetAlwaysSetRequestIdInResponse(),
+		MergeSlashes: p.GetMergeSlashes(), NormalizePath: p.GetNormalizePath().GetValue(),
+		StripAnyHostPort: p.GetStripAnyHostPort(),
+		IdleTimeout:      time.Hour, StreamIdleTimeout: 5 * time.Minute, DrainTimeout: 5 * time.Second,
+		MaxHeaderBytes: p.GetMaxRequestHeadersKb().GetValue() * 1024,
+	}
+	steps := []func(at, *hcmv3.HttpConnectionManager) error{
+		h.decodeRoutes, h.decodeHTTPFilters, h.decodeProtocol, h.decodeClientCert, h.decodeUpgrades,
+	}
+	for _, step := range steps {
+		if err := step(a, p); err != nil {
+			return nil, err
+		}
+	}
+	err := a.durations(
+		durationField{"stream_idle_timeout", p.GetStreamIdleTimeout(), &h.StreamIdleTimeout},
+		durationField{"request_timeout", p.GetRequestTimeout(), &h.RequestTimeout},
+		durationField{"request_headers_timeout", p.GetRequestHeadersTimeout(), &h.HeadersTimeout},
+		durationField{"drain_timeout", p.GetDrainTimeout(), &h.DrainTimeout})
+	if err != nil {
+		return nil, err
+	}
+	h.AccessLogs, err = decodeAccessLogs(a, p.GetAccessLog())
+	return h, err
+}
+
+func (h *HCM) decodeRoutes(a at, p *hcmv3.HttpConnectionManager) error {
+	switch r := p.GetRouteSpecifier().(type) {
+	case *hcmv3.HttpConnectionManager_Rds:
+		ra := a.in("rds")
+		h.RouteName = r.Rds.GetRouteConfigName()
+		if h.RouteName == "" {
+			return ra.in("route_config_name").errorf("is empty")
+		}
+		return ra.in("config_source").fromADS(r.Rds.GetConfigSource())
+	case *hcmv3.HttpConnectionManager_RouteConfig:
+		var err error
+		h.Routes, err = decodeRouteConfig(a.in("route_config"), r.RouteConfig)
+		return err
+	default:
+		return a.errorf("has neither rds nor route_config")
+	}
+}
+
+// fromADS refuses a config source other than the stream we are on.
+func (a at) fromADS(p *corev3.ConfigSource) error {
+	if err := a.only(p, "ads", "self", "initial_fetch_timeout", "resource_api_version"); err != nil {
+		return err
+	}
+	if p.GetAds() == nil && p.GetSelf() == nil {
+		return a.errorf("is not ads")
+	}
+	return nil
+}
+
+// decodeHTTPFilters accepts the router alone: every other filter would act on
+// requests.
+func (h *HCM) decodeHTTPFilters(a at, p *hcmv3.HttpConnectionManager) error {
+	for i, f := range p.GetHttpFilters() {
+		fa := a.index("http_filters", i)
+		if err := fa.only(f, "name", "typed_config"); err != nil {
+			return err
+		}
+		body := f.GetTypedConfig()
+		if body.MessageName() != "envoy.extensions.filters.http.router.v3.Router" {
+			return fa.in("typed_config").errorf("HTTP filter %q (%s) is not supported by this proxy", f.GetName(), body.MessageName())
+		}
+		r := &routerv3.Router{}
+		ra := fa.in("typed_config")
+		if err := ra.unpack(body, r); err != nil {
+			return err
+		}
+		if err := ra.only(r, "dynamic_stats", "start_child_span", "suppress_envoy_headers",
+			"respect_expected_rq_timeout", "suppress_grpc_request_failure_code_stats"); err != nil {
+			return err
+		}
+		if i != len(p.GetHttpFilters())-1 {
+			return fa.errorf("the router is not the last filter")
+		}
+	}
+	if len(p.GetHttpFilters()) == 0 {
+		return a.in("http_filters").errorf("is empty: the router is missing")
+	}
+	return nil
+}
+
+func (h *HCM) decodeProtocol(a at, p *hcmv3.HttpConnectionManager) error {
+	switch p.GetCodecType() {
+	case hcmv3.HttpConnectionManager_AUTO:
+	case hcmv3.HttpConnectionManager_HTTP1:
+		h.Codec = CodecHTTP1
+	case hcmv3.HttpConnectionManager_HTTP2:
+		h.Codec = CodecHTTP2
+	default:
+		return a.in("codec_type").errorf("%v is not supported by this proxy", p.GetCodecType())
+	}
+	switch p.GetServerHeaderTransformation() {
+	case hcmv3.HttpConnectionManager_OVERWRITE:
+	case hcmv3.HttpConnectionManager_PASS_THROUGH:
+		h.ServerPassThrough = true
+	default:
+		return a.in("server_header_transformation").errorf("%v is not supported by this proxy", p.GetServerHeaderTransformation())
+	}
+	switch p.GetPathWithEscapedSlashesAction() {
+	case hcmv3.HttpConnectionManager_IMPLEMENTATION_SPECIFIC_DEFAULT, hcmv3.HttpConnectionManager_KEEP_UNCHANGED:
+	default:
+		return a.in("path_with_escaped_slashes_action").errorf("%v is not supported by this proxy", p.GetPathWithEscapedSlashesAction())
+	}
+	if c := p.GetCommonHttpProtocolOptions(); c != nil {
+		ca := a.in("common_http_protocol_options")
+		if err := ca.only(c, "idle_timeout", "max_connection_duration", "headers_with_underscores_action"); err != nil {
+			return err
+		}
+		if c.GetHeadersWithUnderscoresAction() != corev3.HttpProtocolOptions_ALLOW {
+			return ca.in("headers_with_underscores_action").errorf("is not supported by this proxy")
+		}
+		if err := ca.durations(
+			durationField{"idle_timeout", c.GetIdleTimeout(), &h.IdleTimeout},
+			durationField{"max_connection_duration", c.GetMaxConnectionDuration(), &h.MaxConnDuration}); err != nil {
+			return err
+		}
+	}
+	h.AcceptHTTP10 = p.GetHttpProtocolOptions().GetAcceptHttp_10()
+	h2 := p.GetHttp2ProtocolOptions()
+	h.MaxConcurrentStreams = h2.GetMaxConcurrentStreams().GetValue()
+	h.StreamWindow = h2.GetInitialStreamWindowSize().GetValue()
+	h.ConnWindow = h2.GetInitialConnectionWindowSize().GetValue()
+	return nil
+}
+
+func (h *HCM) decodeClientCert(a at, p *hcmv3.HttpConnectionManager) error {
+	switch p.GetForwardClientCertDetails() {
+	case hcmv3.HttpConnectionManager_SANITIZE:
+		h.ForwardClientCert = ForwardClientCertSanitize
+	case hcmv3.HttpConnectionManager_FORWARD_ONLY:
+		h.ForwardClientCert = ForwardClientCertForwardOnly
+	case hcmv3.HttpConnectionManager_APPEND_FORWARD:
+		h.ForwardClientCert = ForwardClientCertAppendForward
+	case hcmv3.HttpConnectionManager_SANITIZE_SET:
+		h.ForwardClientCert = ForwardClientCertSanitizeSet
+	case hcmv3.HttpConnectionManager_ALWAYS_FORWARD_ONLY:
+		h.ForwardClientCert = ForwardClientCertAlwaysForwardOnly
+	default:
+		return a.in("forward_client_cert_details").errorf("%v is not known to this proxy", p.GetForwardClientCertDetails())
+	}
+	if d := p.GetSetCurrentClientCertDetails(); d != nil {
+		h.ClientCertDetails = ClientCertDetails{
+			Subject: d.GetSubject().GetValue(), Cert: d.GetCert(), Chain: d.GetChain(),
+			DNS: d.GetDns(), URI: d.GetUri(),
+		}
+	}
+	return nil
+}
+
+func (h *HCM) decodeUpgrades(a at, p *hcmv3.HttpConnectionManager) error {
+	for i, u := range p.GetUpgradeConfigs() {
+		ua := a.index("upgrade_configs", i)
+		if err := ua.only(u, "upgrade_type", "enabled"); err != nil {
+			return err
+		}
+		if strings.EqualFold(u.GetUpgradeType(), "connect") {
+			return ua.in("upgrade_type").errorf("CONNECT is not supported by this proxy")
+		}
+		if e := u.GetEnabled(); e == nil || e.GetValue() {
+			h.Upgrades = append(h.Upgrades, strings.ToLower(u.GetUpgradeType()))
+		}
+	}
+	return nil
+}
