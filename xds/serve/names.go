@@ -1,0 +1,130 @@
+package serve
+
+import (
+	"hash/maphash"
+	"slices"
+)
+
+// nameSet is what a stream subscribes to of one type: some names, or all. It is
+// never written once made.
+type nameSet struct {
+	key    nameKey
+	sorted []string // nil for all
+}
+
+// nameKey tells sets apart. sum is the sum of two independent 64-bit hashes of
+// each name under seeds drawn per process: it can be kept up when a name comes
+// or goes, so that streams that take the same names find their common feed
+// without building the set.
+type nameKey struct {
+	all  bool
+	n    int
+	sums [2]uint64
+}
+
+// hasher holds the seeds.
+type hasher [2]maphash.Seed
+
+func newHasher() hasher { return hasher{maphash.MakeSeed(), maphash.MakeSeed()} }
+
+func (k nameKey) with(h hasher, name string) nameKey {
+	k.n++
+	for i := range k.sums {
+		k.sums[i] += maphash.String(h[i], name)
+	}
+	return k
+}
+
+func (k nameKey) without(h hasher, name string) nameKey {
+	k.n--
+	for i := range k.sums {
+		k.sums[i] -= maphash.String(h[i], name)
+	}
+	return k
+}
+
+// allNames is the set of everything.
+func allNames() *nameSet { return &nameSet{key: nameKey{all: true}} }
+
+// newNames makes a set of names, without duplicates.
+func newNames(h hasher, names []string) *nameSet {
+	s := &nameSet{sorted: slices.Compact(slices.Sorted(slices.Values(names)))}
+	if s.sorted == nil {
+		s.sorted = []string{}
+	}
+	for _, n := range s.sorted {
+		s.key = s.key.with(h, n)
+	}
+	return s
+}
+
+// has tells whether the set covers a name.
+func (s *nameSet) has(name string) bool {
+	if s.key.all {
+		return true
+	}
+	_, ok := slices.BinarySearch(s.sorted, name)
+	return ok
+}
+
+// change is a set of names with others added and removed, known by its key
+// before it is built.
+type change struct {
+	base     *nameSet
+	key      nameKey
+	add      []string // not in base, no duplicates
+	remove   []string // in base, no duplicates
+	existing []string // asked for again
+}
+
+// plan works out the change from adding and removing names. A name in both
+// stays, as the xDS protocol has it: unsubscribe first, then subscribe.
+func (s *nameSet) plan(h hasher, add, remove []string) change {
+	c := change{base: s, key: s.key}
+	if s.key.all {
+		return c
+	}
+	added := make(map[string]bool, len(add))
+	for _, n := range add {
+		if added[n] {
+			continue
+		}
+		added[n] = true
+		if s.has(n) {
+			c.existing = append(c.existing, n)
+			continue
+		}
+		c.add = append(c.add, n)
+		c.key = c.key.with(h, n)
+	}
+	removed := make(map[string]bool, len(remove))
+	for _, n := range remove {
+		if added[n] || removed[n] || !s.has(n) {
+			continue
+		}
+		removed[n] = true
+		c.remove = append(c.remove, n)
+		c.key = c.key.without(h, n)
+	}
+	return c
+}
+
+// build makes the changed set.
+func (c change) build() *nameSet {
+	if len(c.add)+len(c.remove) == 0 {
+		return c.base
+	}
+	drop := make(map[string]bool, len(c.remove))
+	for _, n := range c.remove {
+		drop[n] = true
+	}
+	out := make([]string, 0, c.key.n)
+	for _, n := range c.base.sorted {
+		if !drop[n] {
+			out = append(out, n)
+		}
+	}
+	out = append(out, c.add...)
+	slices.Sort(out)
+	return &nameSet{key: c.key, sorted: out}
+}

@@ -1,0 +1,178 @@
+package serve
+
+import (
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// push sends what is new, type by type, in order. A type that has news but may
+// not send them, because its last answer is not acknowledged yet, holds back
+// those after it: they may refer to the news. Removals of clusters and endpoints
+// come when nothing else is left.
+func (st *stream) push() error {
+	for _, sub := range st.subs {
+		if sub.nonce != "" {
+			if sub.at != st.group.current(sub.feed) {
+				return nil
+			}
+			continue
+		}
+		if err := st.pushType(sub); err != nil {
+			return err
+		}
+	}
+	for _, sub := range st.subs {
+		if sub.nonce != "" || len(sub.later) == 0 {
+			continue
+		}
+		removed := sub.later
+		sub.later = nil
+		if err := st.send(sub, sub.at, &payload{}, removed); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pushType sends one type's news, if there are any.
+func (st *stream) pushType(sub *subscription) error {
+	cur := st.group.current(sub.feed)
+	if sub.at == cur && !sub.owed && len(sub.again) == 0 {
+		return nil
+	}
+	p := st.news(sub, cur)
+	first := sub.at == nil
+	sub.at, sub.have, sub.again = cur, nil, nil
+	removed := p.removed
+	if !st.wire.sotw() && st.deferred(sub, first) {
+		sub.postpone(cur, removed)
+		removed = nil
+	}
+	if p.count == 0 && len(removed) == 0 && !sub.owed && !(st.wire.sotw() && len(p.removed) > 0 && wholeState(sub.typeURL)) {
+		return nil
+	}
+	sub.owed = false
+	return st.send(sub, cur, p, removed)
+}
+
+// deferred tells whether removals of this subscription wait. Those of a first
+// answer are about names that never were, and do not.
+func (st *stream) deferred(sub *subscription, first bool) bool {
+	return !first && (sub.typeURL == TypeCluster || sub.typeURL == TypeEndpoint)
+}
+
+// postpone adds removals to those that wait, and drops those that have come
+// back meanwhile.
+func (sub *subscription) postpone(cur *snapshot, removed []string) {
+	if len(sub.later)+len(removed) == 0 {
+		return
+	}
+	all := append(sub.later, removed...)
+	slices.Sort(all)
+	all = slices.Compact(all)
+	sub.later = slices.DeleteFunc(all, func(n string) bool {
+		_, back := cur.res[n]
+		return back || !cur.names.has(n)
+	})
+}
+
+// wholeState tells the types of which a state-of-the-world answer holds
+// everything, so that what is missing is gone.
+func wholeState(typeURL string) bool { return typeURL == TypeCluster || typeURL == TypeListener }
+
+// news works out the answer from what the client has to cur. The common cases
+// are shared between streams; the others are this stream's own.
+func (st *stream) news(sub *subscription, cur *snapshot) *payload {
+	sotw := st.wire.sotw()
+	switch {
+	case sotw && wholeState(sub.typeURL):
+		p := *cur.all(true)
+		if sub.at != nil {
+			// Only to know whether something has gone.
+			_, p.removed = cur.diff(sub.at)
+		}
+		return &p
+	case sub.at == nil && len(sub.have) > 0:
+		p := &payload{}
+		changed, removed := cur.diffVersions(sub.have)
+		p.removed, p.count = removed, len(changed)
+		p.encode(changed, sotw)
+		return p
+	case len(sub.again) > 0:
+		return sub.newsAgain(cur, sotw)
+	}
+	return cur.from(sub.at, sotw)
+}
+
+// newsAgain is the difference, and with it the names that were asked for again,
+// changed or not.
+func (sub *subscription) newsAgain(cur *snapshot, sotw bool) *payload {
+	p := &payload{}
+	changed, removed := cur.diff(sub.at)
+	listed := make(map[string]bool, len(changed))
+	for _, r := range changed {
+		listed[r.Name] = true
+	}
+	for _, n := range sub.again {
+		r, ok := cur.res[n]
+		switch {
+		case !ok && !slices.Contains(removed, n):
+			removed = append(removed, n)
+		case ok && !listed[n]:
+			changed = append(changed, r)
+		}
+	}
+	p.removed, p.count = removed, len(changed)
+	p.encode(changed, sotw)
+	return p
+}
+
+// send writes one answer, and waits for a slot before a big one.
+func (st *stream) send(sub *subscription, cur *snapshot, p *payload, removed []string) error {
+	size := len(p.added)
+	if st.wire.sotw() {
+		size = len(p.bodies)
+	}
+	if size > bigPush {
+		if err := st.slot(sub); err != nil {
+			return err
+		}
+	}
+	st.counter++
+	nonce := strconv.FormatUint(st.counter, 36)
+	name := shortType(sub.typeURL)
+	sub.nonce, sub.lastSent, sub.noticed = nonce, nonce, cur.since
+	st.status.sent(name, nonce, cur.id, len(cur.res))
+	if err := st.wire.send(sub, nonce, cur, p, removed); err != nil {
+		return err
+	}
+	st.srv.metrics.pushes.WithLabelValues(name).Inc()
+	st.srv.metrics.bytes.WithLabelValues(name).Add(float64(size))
+	return nil
+}
+
+// slotLife is how long a client may take to acknowledge a big answer before
+// others are let in.
+const slotLife = 2 * time.Second
+
+// slot takes one of the places for big answers. It is given back with the
+// acknowledgement, or when that takes too long.
+func (st *stream) slot(sub *subscription) error {
+	select {
+	case st.srv.slots <- struct{}{}:
+	case <-st.srv.stop:
+		return errStopping
+	case <-st.ctx.Done():
+		return st.ctx.Err()
+	}
+	var once sync.Once
+	free := func() { once.Do(func() { <-st.srv.slots }) }
+	timer := time.AfterFunc(slotLife, free)
+	sub.release = func() {
+		timer.Stop()
+		free()
+	}
+	return nil
+}

@@ -1,0 +1,243 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"github.com/isthmus-mesh/isthmus/identity"
+)
+
+// Config tunes a [Server]. The zero Config is good.
+type Config struct {
+	// AllowPlaintext takes streams of connections without TLS as nobody's,
+	// without asking the Authenticator: for a port that only trusted peers
+	// reach. Streams over TLS are always authenticated.
+	AllowPlaintext bool
+	// Quiet is how long the first change after a pause waits for others, and
+	// MaxWait how long changes that do not end wait at most; 5 ms and 100 ms
+	// when zero.
+	Quiet, MaxWait time.Duration
+	// BigPushes bounds how many answers above 64 KiB are on their way at
+	// once, so that a reconnecting fleet does not fill the memory; 64 when zero.
+	BigPushes int
+	Logger    *slog.Logger
+	// Registerer takes the metrics; none are kept when nil.
+	Registerer prometheus.Registerer
+}
+
+func (c *Config) complete() {
+	if c.Quiet <= 0 {
+		c.Quiet = 5 * time.Millisecond
+	}
+	if c.MaxWait < c.Quiet {
+		c.MaxWait = max(100*time.Millisecond, c.Quiet)
+	}
+	if c.BigPushes <= 0 {
+		c.BigPushes = 64
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Server is envoy.service.discovery.v3.AggregatedDiscoveryService.
+type Server struct {
+	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
+	src     Source
+	auth    Authenticator
+	cfg     Config
+	hash    hasher
+	metrics *metrics
+	lastID  atomic.Uint64
+	slots   chan struct{}
+
+	stop    chan struct{} // closed when Run ends
+	life    sync.Mutex
+	stopped bool           // under life
+	wg      sync.WaitGroup // Add only by spawn
+
+	mu      sync.Mutex
+	groups  map[string]*group
+	streams map[*stream]struct{}
+}
+
+// New makes a server. auth may be nil only with AllowPlaintext, and then TLS
+// streams are refused.
+func New(src Source, auth Authenticator, cfg Config) *Server {
+	cfg.complete()
+	return &Server{
+		src: src, auth: auth, cfg: cfg, hash: newHasher(), metrics: newMetrics(cfg.Registerer),
+		slots: make(chan struct{}, cfg.BigPushes), stop: make(chan struct{}),
+		groups: make(map[string]*group), streams: make(map[*stream]struct{}),
+	}
+}
+
+// GRPCOptions are the options that a gRPC server for thousands of long-lived
+// streams wants.
+func GRPCOptions() []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+		grpc.MaxRecvMsgSize(16 << 20),
+		grpc.ReadBufferSize(4 << 10),
+		grpc.WriteBufferSize(16 << 10),
+		grpc.SharedWriteBuffer(true),
+	}
+}
+
+// Register adds the service to a gRPC server.
+func (s *Server) Register(r grpc.ServiceRegistrar) {
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(r, s)
+}
+
+// Run serves until ctx ends, then ends all streams with code Unavailable, so
+// that proxies go to another replica, and waits for its own goroutines. It is
+// called once; streams that come before it wait for nothing.
+func (s *Server) Run(ctx context.Context) error {
+	<-ctx.Done()
+	s.life.Lock()
+	s.stopped = true
+	s.life.Unlock()
+	close(s.stop)
+	s.wg.Wait()
+	return nil
+}
+
+// spawn runs f on a goroutine that Run waits for. After Run it does nothing:
+// all streams are ending then.
+func (s *Server) spawn(f func()) {
+	s.life.Lock()
+	defer s.life.Unlock()
+	if !s.stopped {
+		s.wg.Go(f)
+	}
+}
+
+func (s *Server) newSnapshot(names *nameSet, res map[string]*Resource, since time.Time) *snapshot {
+	return &snapshot{id: s.lastID.Add(1), names: names, res: res, since: since}
+}
+
+// join adds a stream to the group of its View.
+func (s *Server) join(v View) *group {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := s.groups[v.Key()]
+	if g == nil {
+		g = newGroup(s, v)
+		s.groups[g.key] = g
+	}
+	g.refs++
+	return g
+}
+
+// leave takes a stream out of a group. The last one ends it.
+func (s *Server) leave(g *group) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g.refs--
+	if g.refs == 0 {
+		delete(s.groups, g.key)
+		close(g.gone)
+	}
+}
+
+var errStopping = status.Error(codes.Unavailable, "discovery is stopping")
+
+// admit finds out who the caller is, before anything is read from it.
+func (s *Server) admit(ctx context.Context) (Node, error) {
+	var n Node
+	p, ok := peer.FromContext(ctx)
+	if ok && p.Addr != nil {
+		if ap, err := netip.ParseAddrPort(p.Addr.String()); err == nil {
+			n.Peer = ap
+		}
+	}
+	if s.cfg.AllowPlaintext && (!ok || p.AuthInfo == nil || p.AuthInfo.AuthType() != "tls") {
+		return n, nil
+	}
+	if s.auth == nil {
+		return n, status.Error(codes.Unauthenticated, "this server takes no streams over TLS")
+	}
+	id, err := s.auth.Authenticate(ctx)
+	if err != nil {
+		s.metrics.refused.Inc()
+		s.cfg.Logger.Warn("stream refused", "peer", n.Peer.String(), "error", err)
+		return n, err
+	}
+	n.Identity = id
+	return n, nil
+}
+
+// name completes n by what the first request says, and checks that it says
+// nothing that was not proven.
+func (n *Node) name(core *corev3.Node) error {
+	if core == nil || core.GetId() == "" {
+		return status.Error(codes.InvalidArgument, "the first request has no node id")
+	}
+	id, err := ParseNodeID(core.GetId())
+	if err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	if n.Identity != (identity.ID{}) && id.Namespace != n.Identity.Namespace {
+		return status.Errorf(codes.PermissionDenied, "node id %q is of namespace %s, but the caller is %s", core.GetId(), id.Namespace, n.Identity)
+	}
+	n.ID, n.Core = core.GetId(), core
+	return nil
+}
+
+// viewError keeps the code of a Source's error, and takes one without a code as
+// passing.
+func viewError(err error) error {
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return status.FromContextError(err).Err()
+	}
+	return status.Error(codes.Unavailable, err.Error())
+}
+
+// pushRank is a type's place in the order of pushes.
+func pushRank(typeURL string) int {
+	switch typeURL {
+	case TypeCluster:
+		return 0
+	case TypeEndpoint:
+		return 1
+	case TypeListener:
+		return 2
+	case TypeRoute:
+		return 3
+	}
+	return 4
+}
+
+// shortType is the name of a type in logs, metrics and debug output.
+func shortType(typeURL string) string {
+	switch typeURL {
+	case TypeCluster:
+		return "cds"
+	case TypeEndpoint:
+		return "eds"
+	case TypeListener:
+		return "lds"
+	case TypeRoute:
+		return "rds"
+	}
+	return typeURL[strings.LastIndexByte(typeURL, '.')+1:]
+}
