@@ -30,11 +30,13 @@ func (p *bulkPool) put(b *[bulkBuffer]byte) { p.pool.Put(b) }
 
 // inbuf buffers what comes in on a connection.
 type inbuf struct {
-	src  io.Reader
-	buf  []byte
-	r, w int
-	bulk *[bulkBuffer]byte // buf's storage while a bulk body passes
-	idle []byte            // and what buf was before
+	src io.Reader
+	// stalled, when set, is called when a read hits its deadline, and says whether to try again.
+	stalled func() bool
+	buf     []byte
+	r, w    int
+	bulk    *[bulkBuffer]byte // buf's storage while a bulk body passes
+	idle    []byte            // and what buf was before
 }
 
 // buffered returns what has been read and not consumed; it is valid until the next fill.
@@ -55,6 +57,9 @@ func (b *inbuf) fill() error {
 		}
 	}
 	n, err := b.src.Read(b.buf[b.w:])
+	for n == 0 && b.stalled != nil && isTimeout(err) && b.stalled() {
+		n, err = b.src.Read(b.buf[b.w:])
+	}
 	b.w += n
 	if n > 0 {
 		return nil

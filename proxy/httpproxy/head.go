@@ -30,7 +30,7 @@ const (
 	fieldDate
 	fieldHTTP2Settings
 	fieldUserAgent
-	fieldUpstreamTime
+	fieldForwardedFor
 	fieldIDs
 )
 
@@ -73,8 +73,8 @@ func (id fieldID) String() string {
 		return "http2-settings"
 	case fieldUserAgent:
 		return "user-agent"
-	case fieldUpstreamTime:
-		return "x-envoy-upstream-service-time"
+	case fieldForwardedFor:
+		return "x-forwarded-for"
 	}
 	return ""
 }
@@ -112,6 +112,8 @@ func identify(name []byte) fieldID {
 		if name[0]|0x20 == 'h' {
 			id = fieldHTTP2Settings
 		}
+	case 15:
+		id = fieldForwardedFor
 	case 16:
 		id = fieldProxyConnection
 	case 17:
@@ -122,7 +124,6 @@ func identify(name []byte) fieldID {
 	case 23:
 		id = fieldXFCC
 	case 29:
-		id = fieldUpstreamTime
 	}
 	if id == otherField || !equalLower(name, id.String()) {
 		return otherField

@@ -14,6 +14,8 @@ type relay struct {
 	pool    *bulkPool
 	body    framing
 	rechunk bool
+	// dechunk drops the framing of a chunked body, and its trailers.
+	dechunk bool
 	// last is called right before the write that completes the body.
 	last func()
 
@@ -30,7 +32,7 @@ func (e *sourceError) Unwrap() error { return e.err }
 
 func (r *relay) reset(in *inbuf, out *outbuf, body framing) {
 	r.in, r.out, r.body = in, out, body
-	r.rechunk, r.last, r.moved = false, nil, 0
+	r.rechunk, r.dechunk, r.last, r.moved = false, false, nil, 0
 	r.scan = chunkScanner{}
 }
 
@@ -102,10 +104,12 @@ func (r *relay) runChunked() error {
 	for {
 		n, err := r.scanBuffered()
 		if err != nil {
-			return &sourceError{err}
-		}
-		if err := r.out.write(r.in.buffered()[:n]); err != nil {
 			return err
+		}
+		if !r.dechunk {
+			if err := r.out.write(r.in.buffered()[:n]); err != nil {
+				return err
+			}
 		}
 		r.in.discard(n)
 		if r.scan.state == chunkTrailers {
@@ -122,6 +126,9 @@ func (r *relay) runChunked() error {
 	if err := r.readTrailers(); err != nil {
 		return err
 	}
+	if r.dechunk {
+		return nil
+	}
 	block := r.trailers.appendFields(r.out.pending)
 	r.out.pending = append(block, "\r\n"...)
 	return nil
@@ -133,7 +140,12 @@ func (r *relay) scanBuffered() (n int, err error) {
 	for {
 		frame, data, err := r.scan.next(b[n:])
 		if err != nil {
-			return 0, err
+			return 0, &sourceError{err}
+		}
+		if r.dechunk && data > 0 {
+			if err := r.out.write(b[n+frame : n+frame+data]); err != nil {
+				return 0, err
+			}
 		}
 		n += frame + data
 		r.moved += int64(data)

@@ -1,0 +1,337 @@
+package httpproxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/proxy/telemetry"
+	"github.com/isthmus-mesh/isthmus/proxy/upstream"
+)
+
+const (
+	// maxTries bounds the endpoints that are tried for one request.
+	maxTries = 3
+	// stallCheck is after how long without an answer the proxy begins to watch whether the caller is still there.
+	stallCheck = time.Second
+)
+
+// forwardH1 sends the request to an HTTP/1 endpoint and the response back. A request is sent a second time only
+// when no byte of a response came, its method is idempotent and its body is still at hand
+// (RFC 9110 section 9.2.2).
+func (s *session) forwardH1(q *target) {
+	c := &s.call
+	again := isIdempotent(q.method)
+	var tried []*upstream.Endpoint
+	fresh := false
+	for try := 1; ; try++ {
+		conn, err := s.connect(&tried, fresh, !again)
+		if err != nil {
+			s.fail(err)
+			return
+		}
+		if try == 1 {
+			s.encodeRequest(q)
+			again = s.takeSmallBody() && again
+		}
+		err = s.attempt(conn)
+		c.ep.End()
+		if err == nil {
+			return
+		}
+		_ = conn.Close()
+		s.stopUpload()
+		gone := s.watch.stop(s)
+		if gone || s.up1.sourceErr != nil {
+			s.abandon()
+			return
+		}
+		if !conn.reused {
+			c.ep.Report(upstream.OutcomeReset)
+			tried = append(tried, c.ep)
+		}
+		var syntax *parseError
+		if !again || try == maxTries || conn.in.w > 0 || errors.As(err, &syntax) || errors.Is(err, errTimeout) {
+			s.fail(err)
+			return
+		}
+		fresh = true
+	}
+}
+
+func isIdempotent(method string) bool {
+	switch method {
+	case "GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE":
+		return true
+	}
+	return false
+}
+
+// connect picks an endpoint and takes or opens a connection to it; endpoints that cannot be reached are passed
+// over. On success c.ep has begun a request.
+func (s *session) connect(tried *[]*upstream.Endpoint, fresh, check bool) (*h1conn, error) {
+	c := &s.call
+	var last error
+	for len(*tried) < maxTries {
+		ep, err := pick(c.cluster, upstream.Hint{OriginalDst: s.info.Local, Tried: *tried})
+		if err != nil {
+			if last == nil {
+				last = err
+			}
+			break
+		}
+		c.ep, c.pool = ep, s.h.server.pool(ep)
+		ep.Begin()
+		if !fresh {
+			if conn := c.pool.take(c.start, check); conn != nil {
+				return conn, nil
+			}
+		}
+		conn, err := s.dial()
+		if err == nil {
+			return conn, nil
+		}
+		ep.End()
+		*tried = append(*tried, ep)
+		last = err
+	}
+	return nil, last
+}
+
+func (s *session) dial() (*h1conn, error) {
+	c := &s.call
+	if c.deadline.IsZero() {
+		return c.pool.dial(context.Background())
+	}
+	ctx, cancel := context.WithDeadline(context.Background(), c.deadline)
+	defer cancel()
+	return c.pool.dial(ctx)
+}
+
+// pick chooses an endpoint, and waits for the first endpoints of a cluster that has just come.
+func pick(cluster *upstream.Cluster, hint upstream.Hint) (*upstream.Endpoint, error) {
+	ep, err := cluster.Pick(hint)
+	if err == nil {
+		return ep, nil
+	}
+	select {
+	case <-cluster.Ready():
+		return nil, err
+	default:
+	}
+	if !cluster.WaitReady(context.Background()) {
+		return nil, err
+	}
+	return cluster.Pick(hint)
+}
+
+// takeSmallBody appends a body that lies in the read buffer as a whole to the encoded head, so that both go out
+// in one write and can go out again. It reports false for a body that is still on its way.
+func (s *session) takeSmallBody() bool {
+	b := s.req.framing
+	switch {
+	case b.kind == bodyNone:
+		return true
+	case b.kind == bodyLength && b.length <= int64(len(s.in.buffered())):
+		n := int(b.length)
+		s.scratch = append(s.scratch, s.in.buffered()[:n]...)
+		s.in.discard(n)
+		s.call.outcome.Received = b.length
+		return true
+	}
+	return false
+}
+
+// attempt sends the request on conn and passes the response on. An error means that nothing of a final response
+// has come; the caller closes conn.
+func (s *session) attempt(conn *h1conn) error {
+	conn.in.stalled = s.stalled
+	s.watch.conn = conn
+	s.arm(conn, s.call.start)
+	if s.up1.pending(s) {
+		s.startUpload(conn)
+	} else if _, err := conn.Write(s.scratch); err != nil && conn.reused {
+		return err
+	}
+	for {
+		raw, err := conn.in.readHead(nil)
+		if err != nil {
+			return s.readError(err)
+		}
+		if err := conn.resp.parseResponse(raw, s.call.headOnly); err != nil {
+			return err
+		}
+		conn.in.discard(len(raw))
+		switch {
+		case conn.resp.status == 101:
+			if !s.req.upgrade || !s.upgradeAllowed() {
+				return badRequest("it switches protocols unasked")
+			}
+			s.tunnel(conn)
+			return nil
+		case conn.resp.status >= 200:
+			s.respond(conn)
+			return nil
+		}
+		s.interim(&conn.resp)
+	}
+}
+
+func (s *session) readError(err error) error {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return errTimeout
+	case errors.Is(err, errFull):
+		return badRequest("its head is larger than %d bytes", maxHead)
+	case errors.Is(err, io.EOF):
+		return errors.New("end of stream")
+	}
+	return err
+}
+
+// arm sets the read deadline of conn so that onStall is called now and then, and no later than the deadline of
+// the call; one that is in force and good enough stays.
+func (s *session) arm(conn *h1conn, now time.Time) {
+	at := now.Add(2 * stallCheck)
+	if d := s.call.deadline; !d.IsZero() && d.Before(at) {
+		at = d
+	} else if conn.wake.After(now.Add(stallCheck)) && conn.wake.Before(at) {
+		return
+	}
+	conn.wake = at
+	_ = conn.SetReadDeadline(at)
+}
+
+// onStall is called when nothing came from the endpoint for a while; it reports whether to go on waiting.
+func (s *session) onStall() bool {
+	c := &s.call
+	now := time.Now()
+	if !c.deadline.IsZero() && !now.Before(c.deadline) {
+		return false
+	}
+	if s.watch.idleTooLong(s, now) {
+		return false
+	}
+	if !s.up1.running() {
+		s.watch.start(s)
+	}
+	s.watch.conn.wake = time.Time{}
+	s.arm(s.watch.conn, now)
+	return true
+}
+
+// fail answers a request that got no response.
+func (s *session) fail(err error) {
+	f := upstreamFailure(s.call.cluster, s.call.ep, err)
+	if s.up1.started {
+		s.call.keep = false
+		s.call.unread = true
+		s.call.outcome.Flag = f.flag
+		s.reply(f.status, f.body)
+		return
+	}
+	if s.call.outcome.Received > 0 { // the body was taken from the buffer
+		s.req.framing = framing{}
+	}
+	s.replyWith(f)
+}
+
+// abandon ends a request whose caller went away, or broke the protocol within its body.
+func (s *session) abandon() {
+	c := &s.call
+	c.keep = false
+	var syntax *parseError
+	if errors.As(s.up1.sourceErr, &syntax) {
+		c.unread = true
+		c.outcome.Flag = telemetry.FlagDownstreamProtocol
+		s.reply(syntax.status, syntax.reason)
+		return
+	}
+	c.outcome.Flag = telemetry.FlagDownstreamClosed
+}
+
+// respond passes a final response on. The connection to the endpoint is pooled again or closed.
+func (s *session) respond(conn *h1conn) {
+	c := &s.call
+	resp := &conn.resp
+	c.outcome.Code = resp.status
+	c.ep.Report(outcomeOf(resp.status))
+	if s.up1.started && !s.up1.sent.Load() {
+		c.keep = false
+	}
+	if c.entry != nil {
+		c.entry.ResponseHeaders = values(s.h.log.ResponseHeaders(), resp.lookup)
+	}
+	s.down.reset(&conn.in, &s.out, resp.framing)
+	s.encodeResponse(resp)
+	err := s.down.run()
+	c.outcome.Sent = s.down.moved
+	c.outcome.GRPC = s.trailedStatus()
+	reusable := err == nil && !resp.close
+	if err != nil {
+		c.keep = false
+		c.outcome.Flag = telemetry.FlagDownstreamClosed
+		var src *sourceError
+		if errors.As(err, &src) && !s.watch.gone.Load() {
+			c.outcome.Flag = telemetry.FlagUpstreamTerminated
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				c.outcome.Flag = telemetry.FlagUpstreamTimeout
+			}
+		}
+		_ = conn.Close()
+	}
+	if s.up1.started && !s.up1.settled() {
+		reusable = false
+		c.keep = false
+		c.unread = true
+		_ = conn.Close()
+		s.stopUpload()
+	} else if s.up1.err != nil {
+		reusable = false
+		c.keep = false
+	}
+	if s.watch.stop(s) {
+		c.keep = false
+	}
+	conn.in.stalled = nil
+	if !reusable {
+		_ = conn.Close()
+		return
+	}
+	c.pool.put(conn, c.start)
+}
+
+func outcomeOf(status int) upstream.Outcome {
+	switch {
+	case status == 502 || status == 503 || status == 504:
+		return upstream.OutcomeGatewayError
+	case status >= 500:
+		return upstream.OutcomeServerError
+	}
+	return upstream.OutcomeOK
+}
+
+// trailedStatus returns the grpc-status of an HTTP/1 response with trailers, as gRPC-Web bridges send it.
+func (s *session) trailedStatus() int {
+	if !s.call.grpc || s.down.scan.state != chunkDone {
+		return telemetry.NoGRPCStatus
+	}
+	v, _ := s.down.trailers.lookup("grpc-status")
+	return parseGRPCStatus(v)
+}
+
+func (s *session) upgradeAllowed() bool {
+	return allowedUpgrade(s.h.hcm, s.req.get(fieldUpgrade))
+}
+
+func allowedUpgrade(hcm *config.HCM, kind []byte) bool {
+	for _, u := range hcm.Upgrades {
+		if equalLower(kind, u) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,298 @@
+package httpproxy
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"hash"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+
+	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/proxy/downstream"
+	"github.com/isthmus-mesh/isthmus/proxy/telemetry"
+	"github.com/isthmus-mesh/isthmus/proxy/upstream"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// slots is a RouteProvider for tests.
+type slots struct {
+	mu sync.Mutex
+	m  map[string]*config.RouteSlot
+}
+
+func (s *slots) Route(name string) *config.RouteSlot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.m == nil {
+		s.m = map[string]*config.RouteSlot{}
+	}
+	if s.m[name] == nil {
+		s.m[name] = &config.RouteSlot{}
+	}
+	return s.m[name]
+}
+
+// hop is a proxy with one listener on loopback.
+type hop struct {
+	t       testing.TB
+	set     *upstream.Set
+	server  *Server
+	reg     *prometheus.Registry
+	handler *Handler
+	addr    string
+	drain   chan struct{}
+	ln      net.Listener
+	conns   sync.WaitGroup
+
+	mu   sync.Mutex
+	open map[net.Conn]struct{}
+}
+
+// setup changes the pieces of a hop before it starts.
+type setup struct {
+	hcm      config.HCM
+	clusters []*config.Cluster
+	info     func(*downstream.Info)
+	tls      *tls.Config
+	self     telemetry.Party
+	openLog  telemetry.OpenLog
+}
+
+func staticCluster(name string, proto config.HTTPProtocol, addrs ...string) *config.Cluster {
+	la := &config.LoadAssignment{Name: name, Localities: []config.LocalityEndpoints{{}}}
+	for _, a := range addrs {
+		ap := netip.MustParseAddrPort(a)
+		la.Localities[0].Endpoints = append(la.Localities[0].Endpoints, config.Endpoint{
+			Addr: ap.Addr(), Port: ap.Port(), Weight: 1, Healthy: true,
+			Workload: config.Workload{Name: "server-v1", Namespace: "bar", App: "server", Version: "v1", Cluster: "c2"},
+		})
+	}
+	return &config.Cluster{
+		Name: name, Type: config.ClusterStatic, ConnectTimeout: 2 * time.Second, Endpoints: la,
+		HTTP:    config.HTTPOptions{Protocol: proto},
+		Service: config.Service{Host: "server.bar.svc.cluster.local", Name: "server", Namespace: "bar"},
+	}
+}
+
+// toCluster is a route configuration that sends everything to one cluster.
+func toCluster(name string) *config.RouteConfig {
+	return &config.RouteConfig{Name: "test", VirtualHosts: []*config.VirtualHost{{
+		Name: "all", Domains: []string{"*"},
+		Routes: []*config.Route{{
+			Name: "default", Match: config.RouteMatch{Prefix: "/"},
+			Action: &config.RouteAction{Cluster: name},
+		}},
+	}}}
+}
+
+func startHop(t testing.TB, s setup) *hop {
+	t.Helper()
+	h := &hop{t: t, reg: prometheus.NewRegistry(), drain: make(chan struct{}), open: map[net.Conn]struct{}{}}
+	h.set = upstream.NewSet(upstream.Options{})
+	tel, err := telemetry.NewTelemetry(telemetry.Config{Registerer: h.reg, Self: s.self, OpenLog: s.openLog})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range s.clusters {
+		if err := h.set.Apply(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.server, err = New(Config{Clusters: h.set, Routes: &slots{}, Telemetry: tel, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.hcm.IdleTimeout == 0 {
+		s.hcm.IdleTimeout = time.Hour
+	}
+	if h.handler, err = h.server.Handler(&s.hcm); err != nil {
+		t.Fatal(err)
+	}
+	if h.ln, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	h.addr = h.ln.Addr().String()
+	h.conns.Add(1)
+	go h.accept(s)
+	t.Cleanup(h.close)
+	return h
+}
+
+func (h *hop) accept(s setup) {
+	defer h.conns.Done()
+	for {
+		conn, err := h.ln.Accept()
+		if err != nil {
+			return
+		}
+		h.conns.Add(1)
+		go func() {
+			defer h.conns.Done()
+			h.mu.Lock()
+			h.open[conn] = struct{}{}
+			h.mu.Unlock()
+			h.serve(conn, s)
+			_ = conn.Close()
+			h.mu.Lock()
+			delete(h.open, conn)
+			h.mu.Unlock()
+		}()
+	}
+}
+
+func (h *hop) serve(conn net.Conn, s setup) {
+	info := &downstream.Info{
+		Direction: config.DirectionOutbound, Start: time.Now(), Drain: h.drain,
+		Local: conn.LocalAddr().(*net.TCPAddr).AddrPort(), Peer: conn.RemoteAddr().(*net.TCPAddr).AddrPort(),
+	}
+	if s.info != nil {
+		s.info(info)
+	}
+	if s.tls != nil {
+		c := tls.Server(conn, s.tls)
+		if c.Handshake() != nil {
+			return
+		}
+		if info.TLS == nil {
+			info.TLS = &downstream.TLS{}
+		}
+		info.TLS.ALPN = c.ConnectionState().NegotiatedProtocol
+		conn = c
+	}
+	h.handler.ServeConn(conn, info)
+}
+
+func (h *hop) close() {
+	_ = h.ln.Close()
+	h.mu.Lock()
+	for c := range h.open {
+		_ = c.Close()
+	}
+	h.mu.Unlock()
+	h.conns.Wait()
+	h.set.Close()
+}
+
+// backend starts an HTTP server (HTTP/1 and cleartext HTTP/2) for a handler.
+func backend(t testing.TB, handler http.Handler) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	p.SetUnencryptedHTTP2(true)
+	srv := &http.Server{Handler: handler, Protocols: p, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = srv.Serve(ln)
+	}()
+	t.Cleanup(func() {
+		_ = srv.Close()
+		<-done
+	})
+	return ln.Addr().String()
+}
+
+// rawBackend calls serve for each connection of a TCP listener.
+func rawBackend(t testing.TB, serve func(net.Conn)) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
+	wg.Add(1)
+	go func() {
+		defer wg.Done()
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			stop := context.AfterFunc(ctx, func() { _ = c.Close() })
+			wg.Add(1)
+			go func() {
+				defer wg.Done()
+				defer stop()
+				defer c.Close()
+				serve(c)
+			}()
+		}
+	}()
+	t.Cleanup(func() {
+		_ = ln.Close()
+		cancel()
+		wg.Wait()
+	})
+	return ln.Addr().String()
+}
+
+// client returns an HTTP client that speaks one protocol and reaches addr whatever the URL says.
+func client(t testing.TB, addr string, h2 bool) *http.Client {
+	p := new(http.Protocols)
+	p.SetHTTP1(!h2)
+	p.SetUnencryptedHTTP2(h2)
+	tr := &http.Transport{
+		Protocols: p, DisableCompression: true,
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, addr)
+		},
+	}
+	t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr, Timeout: 60 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error {
+		return http.ErrUseLastResponse
+	}}
+}
+
+// noise is a reader of n reproducible bytes.
+type noise struct {
+	left  int64
+	state uint64
+	sum   hash.Hash
+}
+
+func newNoise(n int64) *noise { return &noise{left: n, state: 88172645463325252, sum: sha256.New()} }
+
+func (r *noise) Read(p []byte) (int, error) {
+	if r.left == 0 {
+		return 0, io.EOF
+	}
+	n := int(min(int64(len(p)), r.left))
+	for i := range n {
+		if i&7 == 0 {
+			r.state ^= r.state << 13
+			r.state ^= r.state >> 7
+			r.state ^= r.state << 17
+		}
+		p[i] = byte(r.state >> (8 * (i & 7)))
+	}
+	r.left -= int64(n)
+	r.sum.Write(p[:n])
+	return n, nil
+}
+
+func (r *noise) digest() string { return string(r.sum.Sum(nil)) }
+
+func digestOf(t testing.TB, r io.Reader) (string, int64) {
+	h := sha256.New()
+	n, err := io.Copy(h, r)
+	if err != nil {
+		t.Errorf("read a body after %d bytes: %v", n, err)
+	}
+	return string(h.Sum(nil)), n
+}

@@ -1,0 +1,134 @@
+package httpproxy
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+
+	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/proxy/downstream"
+	"github.com/isthmus-mesh/isthmus/proxy/telemetry"
+	"github.com/isthmus-mesh/isthmus/proxy/upstream"
+)
+
+// Config is what a Server needs. All fields are required.
+type Config struct {
+	Clusters  *upstream.Set
+	Routes    RouteProvider
+	Telemetry *telemetry.Telemetry
+	Logger    *slog.Logger
+}
+
+// Server makes Handlers. What connections share, buffers and drain groups, lives here.
+type Server struct {
+	cfg    Config
+	bulk   bulkPool
+	drains drainGroups
+	h2     *h2Side
+}
+
+// New returns a Server.
+func New(cfg Config) (*Server, error) {
+	if cfg.Clusters == nil || cfg.Routes == nil || cfg.Telemetry == nil || cfg.Logger == nil {
+		return nil, errors.New("httpproxy: Clusters, Routes, Telemetry and Logger must all be given")
+	}
+	s := &Server{cfg: cfg}
+	s.drains.groups = map[<-chan struct{}]*drainGroup{}
+	s.h2 = newH2Side(s)
+	return s, nil
+}
+
+// Handler serves connections by one HTTP connection manager. It is safe for concurrent use.
+type Handler struct {
+	server *Server
+	hcm    *config.HCM
+	routes *routes
+	log    *telemetry.AccessLog // nil when no access log is asked for
+}
+
+// Handler compiles an HTTP connection manager. An error means that it cannot be honoured as it stands.
+func (s *Server) Handler(hcm *config.HCM) (*Handler, error) {
+	h := &Handler{server: s, hcm: hcm, routes: &routes{clusters: s.cfg.Clusters}}
+	if hcm.Routes != nil {
+		h.routes.current.Store(compileRoutes(hcm.Routes, s.cfg.Clusters))
+	} else {
+		h.routes.slot = s.cfg.Routes.Route(hcm.RouteName)
+	}
+	log, err := s.cfg.Telemetry.AccessLog(hcm.AccessLogs)
+	if err != nil {
+		return nil, fmt.Errorf("access_log: %w", err)
+	}
+	h.log = log
+	return h, nil
+}
+
+// ServeConn serves conn until it is done. The caller closes conn after it returns. When info.Drain is closed the
+// connection ends at the next good moment: after the next HTTP/1 response, or once the HTTP/2 streams are done.
+func (h *Handler) ServeConn(conn net.Conn, info *downstream.Info) {
+	if h.protocol(info) == config.ProtocolHTTP2 {
+		h.server.h2.serve(h, conn, info)
+		return
+	}
+	s := newSession(h, conn, info)
+	defer s.end()
+	if h.hcm.Codec == config.CodecAuto && info.Protocol == config.ProtocolUnknown && s.in.hasPreface() {
+		h.server.h2.serve(h, &prefixedConn{Conn: conn, in: &s.in}, info)
+		return
+	}
+	s.serve()
+}
+
+// protocol tells what the downstream speaks, as far as is known before the first byte.
+func (h *Handler) protocol(info *downstream.Info) config.Protocol {
+	switch {
+	case h.hcm.Codec == config.CodecHTTP1:
+		return config.ProtocolHTTP1
+	case h.hcm.Codec == config.CodecHTTP2:
+		return config.ProtocolHTTP2
+	case info.TLS != nil && slices.Contains([]string{"h2", "istio-h2"}, info.TLS.ALPN):
+		return config.ProtocolHTTP2
+	case info.TLS != nil && slices.Contains([]string{"http/1.1", "http/1.0", "istio-http/1.1", "istio-http/1.0"}, info.TLS.ALPN):
+		return config.ProtocolHTTP1
+	}
+	return info.Protocol
+}
+
+// upstreamProtocol tells what to speak to a cluster for a request that came in as down.
+func upstreamProtocol(c *upstream.Cluster, down config.Protocol) config.Protocol {
+	switch c.Config().HTTP.Protocol {
+	case config.HTTP2:
+		return config.ProtocolHTTP2
+	case config.HTTPUseDownstream:
+		return down
+	}
+	return config.ProtocolHTTP1
+}
+
+const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+// hasPreface reads until it is clear whether the connection starts with the HTTP/2 preface (RFC 9113 section 3.4).
+func (b *inbuf) hasPreface() bool {
+	for {
+		p := b.buffered()
+		n := min(len(p), len(preface))
+		if string(p[:n]) != preface[:n] {
+			return false
+		}
+		if n == len(preface) {
+			return true
+		}
+		if b.fill() != nil {
+			return false
+		}
+	}
+}
+
+// prefixedConn reads what was buffered before the connection itself.
+type prefixedConn struct {
+	net.Conn
+	in *inbuf
+}
+
+func (c *prefixedConn) Read(p []byte) (int, error) { return c.in.Read(p) }

@@ -1,0 +1,303 @@
+package httpproxy
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"time"
+	"unsafe"
+
+	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/proxy/downstream"
+	"github.com/isthmus-mesh/isthmus/proxy/telemetry"
+	"github.com/isthmus-mesh/isthmus/proxy/upstream"
+)
+
+const (
+	// headTimeout bounds the receipt of a request head once its first byte has come, where the configuration
+	// sets no bound.
+	headTimeout = 60 * time.Second
+	// idleSlack is how much too early or late the idle timeout may strike, so that the deadline is not set
+	// anew for each request.
+	idleSlack = time.Minute
+	// drainGrace is how long an idle connection is kept open after the drain began: a request that is under
+	// way meanwhile is answered, with Connection: close.
+	drainGrace = 3 * time.Second
+)
+
+// session serves one downstream HTTP/1 connection, one request after the other.
+type session struct {
+	h    *Handler
+	conn net.Conn
+	info *downstream.Info
+	cert clientCert
+
+	in       inbuf
+	out      outbuf
+	req      head
+	up, down relay
+	scratch  []byte // the encoded request head, with the body when that is small
+	lookup   func(string) (string, bool)
+	stalled  func() bool
+	started  func()
+
+	call    call
+	up1     upload
+	watch   watcher
+	counted countedCluster
+
+	mu       sync.Mutex // guards idle and draining
+	idle     bool
+	draining bool
+
+	now       time.Time // when the last request ended
+	deadline  time.Time // read deadline in force
+	headTimer bool      // it bounds the receipt of a head
+}
+
+// call is what is learned about one request on its way.
+type call struct {
+	start    time.Time
+	deadline time.Time // of the whole call; zero: none
+	route    *route
+	cluster  *upstream.Cluster
+	ep       *upstream.Endpoint
+	pool     *endpointPool
+	outcome  telemetry.Outcome
+	grpc     bool
+	headOnly bool // a HEAD request
+	http10   bool
+	keep     bool // whether the downstream connection survives the request
+	unread   bool // something of the request may still be on its way
+	entry    *telemetry.Entry
+}
+
+func newSession(h *Handler, conn net.Conn, info *downstream.Info) *session {
+	s := &session{h: h, conn: conn, info: info, cert: newClientCert(h.hcm, info), now: time.Now()}
+	s.in.src = conn
+	s.out.dst = conn
+	s.lookup = s.req.lookup
+	s.stalled = s.onStall
+	s.started = s.headStarted
+	s.up.pool, s.down.pool = &h.server.bulk, &h.server.bulk
+	h.server.drains.join(info.Drain, s)
+	return s
+}
+
+func (s *session) end() { s.h.server.drains.leave(s.info.Drain, s) }
+
+// view returns b as a string without copying; it is valid as long as b is.
+func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+func (s *session) serve() {
+	for {
+		raw, err := s.nextHead()
+		if err != nil {
+			s.refuse(err)
+			return
+		}
+		if !s.exchange(raw) {
+			return
+		}
+	}
+}
+
+// nextHead waits for a request and reads its head.
+func (s *session) nextHead() ([]byte, error) {
+	if s.in.r == s.in.w {
+		if err := s.awaitRequest(); err != nil {
+			return nil, err
+		}
+	}
+	raw, err := s.in.readHead(s.started)
+	if s.headTimer {
+		s.headTimer = false
+		s.setDeadline(time.Time{})
+	}
+	return raw, err
+}
+
+// awaitRequest waits for the first byte of the next request, for as long as the idle timeout allows.
+func (s *session) awaitRequest() error {
+	s.mu.Lock()
+	s.idle = true
+	switch {
+	case s.draining:
+		s.setDeadline(time.Now().Add(drainGrace))
+	case s.h.hcm.IdleTimeout > 0:
+		at := s.now.Add(s.h.hcm.IdleTimeout)
+		if s.deadline.IsZero() || at.Sub(s.deadline) > min(idleSlack, s.h.hcm.IdleTimeout/4) {
+			s.setDeadline(at)
+		}
+	}
+	s.mu.Unlock()
+	err := s.in.fill()
+	s.mu.Lock()
+	s.idle = false
+	drained := s.draining
+	s.mu.Unlock()
+	if drained {
+		s.setDeadline(time.Time{})
+	}
+	if err != nil {
+		return errIdle
+	}
+	return nil
+}
+
+// errIdle ends a connection on which no request is under way.
+var errIdle = errors.New("no request is under way")
+
+func (s *session) setDeadline(at time.Time) {
+	s.deadline = at
+	_ = s.conn.SetReadDeadline(at)
+}
+
+// headStarted is called when a part of a head has come: the rest must follow soon.
+func (s *session) headStarted() {
+	limit := s.h.hcm.HeadersTimeout
+	if limit <= 0 {
+		limit = headTimeout
+	}
+	s.headTimer = true
+	s.setDeadline(time.Now().Add(limit))
+}
+
+// drain begins the end of the connection; it is called from another goroutine.
+func (s *session) drain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.draining = true
+	if s.idle {
+		_ = s.conn.SetReadDeadline(time.Now().Add(drainGrace))
+	}
+}
+
+func (s *session) isDraining() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.draining
+}
+
+// refuse answers a request whose head could not be read, where there is somebody to answer to.
+func (s *session) refuse(err error) {
+	var syntax *parseError
+	switch {
+	case errors.Is(err, errIdle), errors.Is(err, io.EOF):
+		return
+	case errors.As(err, &syntax):
+	case errors.Is(err, errFull):
+		syntax = &parseError{431, "the request head is too large"}
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		syntax = &parseError{408, "the request head did not arrive in time"}
+	default:
+		return
+	}
+	s.call = call{start: time.Now(), outcome: telemetry.Outcome{Flag: telemetry.FlagDownstreamProtocol, GRPC: telemetry.NoGRPCStatus}}
+	s.call.unread = true
+	s.reply(syntax.status, syntax.reason)
+	s.finish()
+	s.linger()
+}
+
+// exchange serves one request whose head is raw, and reports whether the connection can serve another.
+func (s *session) exchange(raw []byte) bool {
+	s.call = call{start: time.Now(), keep: true, outcome: telemetry.Outcome{GRPC: telemetry.NoGRPCStatus}}
+	if err := s.req.parseRequest(raw); err != nil {
+		s.refuse(err)
+		return false
+	}
+	s.in.discard(len(raw))
+	s.up1.reset()
+	s.watch.reset()
+	c := &s.call
+	c.http10 = s.req.minor == 0
+	c.headOnly = string(s.req.method) == "HEAD"
+	c.keep = !s.req.close && !s.isDraining()
+	c.grpc = isGRPC(view(s.req.get(fieldContentType)))
+	if s.h.log != nil {
+		s.openEntry()
+	}
+	s.forward()
+	s.finish()
+	if !c.keep {
+		s.linger()
+	}
+	return c.keep
+}
+
+// forward routes the request and hands it to the side that speaks to the endpoint.
+func (s *session) forward() {
+	q, err := s.target()
+	if err != nil {
+		s.call.keep = false
+		s.call.outcome.Flag = telemetry.FlagDownstreamProtocol
+		s.replyRest(statusOf(err), err.Error())
+		return
+	}
+	if !s.resolve(&q) {
+		return
+	}
+	if upstreamProtocol(s.call.cluster, config.ProtocolHTTP1) == config.ProtocolHTTP2 {
+		s.forwardH2(&q)
+		return
+	}
+	s.forwardH1(&q)
+}
+
+// resolve finds the route and the cluster, or answers.
+func (s *session) resolve(q *target) bool {
+	c := &s.call
+	t := s.h.routes.table()
+	if t != nil {
+		c.route = t.find(q)
+	}
+	if c.route == nil {
+		f := noRoute(t, q)
+		c.outcome.Flag = f.flag
+		s.replyRest(f.status, f.body)
+		return false
+	}
+	if f := c.route.local(s.info, q); f != nil {
+		s.replyWith(f)
+		return false
+	}
+	ref := c.route.cluster()
+	if c.cluster = ref.Load(); c.cluster == nil {
+		f := noCluster(c.route, ref.Name())
+		c.outcome.Flag = f.flag
+		s.replyRest(f.status, f.body)
+		return false
+	}
+	if c.route.timeout > 0 {
+		c.deadline = c.start.Add(c.route.timeout)
+	}
+	return true
+}
+
+// target reads what routing needs from the request line and Host.
+func (s *session) target() (target, error) {
+	q := target{
+		method: view(s.req.method), authority: view(s.req.get(fieldHost)),
+		path: view(s.req.target), grpc: s.call.grpc, header: s.lookup,
+	}
+	switch {
+	case q.method == "CONNECT":
+		return q, &parseError{405, "CONNECT is not forwarded on a port whose protocol is HTTP; name the port tcp"}
+	case q.path[0] == '/':
+		q.path = normalizePath(s.h.hcm, q.path)
+	case q.path == "*" && q.method == "OPTIONS":
+	default: // absolute form; its authority stands above Host (RFC 9112 section 3.2.2)
+		authority, path, err := splitAbsolute(q.path)
+		if err != nil {
+			return q, err
+		}
+		q.authority, q.path = authority, normalizePath(s.h.hcm, path)
+	}
+	if s.h.hcm.StripAnyHostPort {
+		q.authority = withoutPort(q.authority)
+	}
+	return q, nil
+}
