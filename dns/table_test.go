@@ -1,0 +1,80 @@
+package dns
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"sigs.k8s.io/yaml"
+
+	"github.com/isthmus-mesh/isthmus/api"
+)
+
+func entryOf(t testing.TB, namespace, name, created, spec string) *api.Object {
+	t.Helper()
+	raw, err := yaml.YAMLToJSON(fmt.Appendf(nil, "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {namespace: %s, name: %s, creationTimestamp: '%s'}\nspec: %s\n", namespace, name, created, spec))
+	if err != nil {
+		t.Fatal(err)
+	}
+	obj, err := api.Decode(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return obj
+}
+
+const ports = "ports: [{number: 8000, name: http, protocol: HTTP}]"
+
+func TestHosts(t *testing.T) {
+	old, young := "2020-01-01T00:00:00Z", "2021-01-01T00:00:00Z"
+	hosts := Hosts([]*api.Object{
+		entryOf(t, "foo", "young", young, "{hosts: [both.bar.global], addresses: [240.0.0.9, 240.0.0.1], resolution: DNS, endpoints: [{address: gw.example}], location: MESH_INTERNAL, "+ports+"}"),
+		entryOf(t, "foo", "old", old, "{hosts: [both.bar.global, HTTPBIN.bar.global], addresses: [240.0.0.1, 'fd00::1', 10.0.0.0/8, 10.1.1.1/32], resolution: DNS, endpoints: [{address: gw.example}], location: MESH_INTERNAL, "+ports+"}"),
+		entryOf(t, "foo", "none", old, "{hosts: [alloc.bar.global], resolution: DNS, location: MESH_INTERNAL, endpoints: [{address: gw.example}], "+ports+"}"),
+		entryOf(t, "foo", "wild", old, "{hosts: ['*.wild.global'], addresses: [240.0.0.2], resolution: NONE, location: MESH_INTERNAL, "+ports+"}"),
+		entryOf(t, "foo", "passed", old, "{hosts: [passed.example.com], resolution: NONE, location: MESH_EXTERNAL, "+ports+"}"),
+	})
+	addr := netip.MustParseAddr
+	want := []Host{
+		{"*.wild.global", []netip.Addr{addr("240.0.0.2")}},
+		{"alloc.bar.global", []netip.Addr{api.AutoAllocate([]string{"alloc.bar.global"})["alloc.bar.global"]}},
+		{"both.bar.global", []netip.Addr{addr("240.0.0.1"), addr("fd00::1"), addr("10.1.1.1"), addr("240.0.0.9")}},
+		{"httpbin.bar.global", []netip.Addr{addr("240.0.0.1"), addr("fd00::1"), addr("10.1.1.1")}},
+		{"passed.example.com", nil},
+	}
+	if d := cmp.Diff(want, hosts, cmpopts.EquateComparable(netip.Addr{})); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestLookup(t *testing.T) {
+	one, two := []netip.Addr{netip.MustParseAddr("240.0.0.1")}, []netip.Addr{netip.MustParseAddr("240.0.0.2")}
+	table := NewTable([]Host{{"httpbin.bar.global", one}, {"*.bar.global", two}, {"*.deep.bar.global", one}, {"bare.global", nil}})
+	for name, want := range map[string]struct {
+		addrs        []netip.Addr
+		host, exists bool
+	}{
+		"httpbin.bar.global":   {one, true, true},
+		"x.bar.global":         {two, true, true},
+		"x.y.bar.global":       {two, true, true},
+		"x.httpbin.bar.global": {two, true, true},
+		"x.deep.bar.global":    {one, true, true},
+		"deep.bar.global":      {two, true, true},
+		"bar.global":           {nil, false, true},
+		"global":               {nil, false, true},
+		"bare.global":          {nil, true, true},
+		"other.global":         {nil, false, false},
+		"bar.local":            {nil, false, false},
+		"":                     {nil, false, false},
+	} {
+		addrs, host, exists := table.Lookup(name)
+		if d := cmp.Diff(want.addrs, addrs, cmpopts.EquateComparable(netip.Addr{})); d != "" || host != want.host || exists != want.exists {
+			t.Errorf("%q: %v host=%v exists=%v, want %+v", name, addrs, host, exists, want)
+		}
+	}
+	if table.Len() != 4 {
+		t.Errorf("Len %d", table.Len())
+	}
+}
