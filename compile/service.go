@@ -68,8 +68,7 @@ func Service(c model.ClusterID, svc *corev1.Service, clusterDomain string) (row 
 	return row, ""
 }
 
-// serviceAddresses are the cluster IPs, and the load balancer's: clients inside
-// the cluster use either.
+// serviceAddresses are the cluster IPs, of one or both families.
 func serviceAddresses(svc *corev1.Service) []netip.Prefix {
 	ips := svc.Spec.ClusterIPs
 	if len(ips) == 0 && svc.Spec.ClusterIP != "" {

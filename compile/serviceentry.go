@@ -12,7 +12,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/model"
 )
 
-// EntryRows are the rows of one ServiceEntry: one of each kind per host.
+// EntryRows are the rows of one ServiceEntry: one of each kind per host, but
+// for Endpoints, which only hosts with resolution STATIC have.
 type EntryRows struct {
 	Services  []*model.Service
 	Endpoints []*model.EndpointSet
@@ -33,7 +34,12 @@ func ServiceEntry(c model.ClusterID, obj *api.Object, allocated map[string]netip
 		}
 		set := entryEndpoints(svc, se)
 		rows.Services = append(rows.Services, svc)
-		rows.Endpoints = append(rows.Endpoints, set)
+		switch svc.Resolution {
+		case model.ByDNS:
+			svc.Resolved = set.Endpoints
+		case model.ByEndpoints:
+			rows.Endpoints = append(rows.Endpoints, set)
+		}
 		rows.Traits = append(rows.Traits, traits(svc, set.Endpoints))
 	}
 	return rows

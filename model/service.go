@@ -41,6 +41,10 @@ type Service struct {
 	Created time.Time
 
 	Resolution Resolution
+	// Resolved are the endpoints of a service that is resolved ByDNS: they
+	// are part of what clients are told of the service itself. Others have
+	// their endpoints in a row of their own.
+	Resolved []Endpoint
 	// Headless services have no address of their own: clients reach the
 	// endpoints directly. Resolution is ByDestination.
 	Headless bool

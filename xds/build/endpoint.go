@@ -1,0 +1,195 @@
+package build
+
+import (
+	"cmp"
+	"slices"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/isthmus-mesh/isthmus/model"
+	"github.com/isthmus-mesh/isthmus/xds/serve"
+)
+
+// vantage is where a proxy stands: endpoints are ordered, and later replaced by
+// gateways, as seen from there.
+type vantage struct {
+	cluster  model.ClusterID
+	network  string
+	locality model.Locality
+}
+
+// endpointsKey names a load assignment built for a host.
+type endpointsKey struct {
+	port   uint16
+	subset string
+	rule   *model.DestinationRule // only when there is a subset
+	from   vantage
+}
+
+// assignment returns the load assignment of a cluster, built if it has to be;
+// nil when there is no such cluster for the scope.
+func (s *Source) assignment(txn model.ReadTxn, sc *scope, from vantage, name string) *serve.Resource {
+	portNumber, subsetName, hostName, ok := parseClusterName(name)
+	if !ok {
+		return nil
+	}
+	h := sc.byName[hostName]
+	if h == nil {
+		return nil
+	}
+	port := h.port(portNumber)
+	if port == nil {
+		return nil
+	}
+	key := endpointsKey{port: portNumber, subset: subsetName, from: from}
+	var subset *model.Subset
+	if subsetName != "" {
+		key.rule = sc.catalog.rules.find(sc.key.namespace, sc.catalog.mesh.RootNamespace, h)
+		if subset = subsetOf(key.rule, subsetName); subset == nil {
+			return nil
+		}
+	}
+	e := h.endpoints[key]
+	// Priorities depend on the mesh configuration, so it is an input too.
+	if e != nil && e.inputs[0] == any(sc.catalog.mesh) && e.quiet() {
+		return e.res
+	}
+	inputs := []any{sc.catalog.mesh}
+	var watches []<-chan struct{}
+	var sets [][]model.Endpoint
+	for _, r := range h.backing(port) {
+		set, _, watch, ok := s.store.Endpoints.GetWatch(txn, s.store.Endpoints.ByKey(r.Key()))
+		watches = append(watches, watch)
+		if ok {
+			sets = append(sets, set.Endpoints)
+			inputs = append(inputs, set)
+		}
+	}
+	if e.same(inputs) {
+		e.watches = watches
+		return e.res
+	}
+	locality := from.locality
+	if !sc.catalog.mesh.LocalityPriority {
+		locality = ""
+	}
+	res := s.encode(name, loadAssignment(name, port, sets, subset, locality))
+	h.endpoints[key] = &entry{res: res, inputs: inputs, watches: watches}
+	return res
+}
+
+// placement is where endpoints stand, and how far away that is.
+type placement struct {
+	priority uint32
+	locality model.Locality
+}
+
+// loadAssignment lists the endpoints of a port, grouped by place: those in the
+// region of from first. Subset filters by labels.
+func loadAssignment(name string, port *hostPort, sets [][]model.Endpoint, subset *model.Subset, from model.Locality) *endpointv3.ClusterLoadAssignment {
+	groups := map[placement][]*endpointv3.LbEndpoint{}
+	for _, set := range sets {
+		for i := range set {
+			ep := &set[i]
+			target, ok := ep.Ports[port.Name]
+			if !ok || (subset != nil && !matchLabels(subset.Labels, ep.Labels)) {
+				continue
+			}
+			at := placement{priority: distance(from, ep.Locality), locality: ep.Locality}
+			groups[at] = append(groups[at], lbEndpoint(ep, target))
+		}
+	}
+	places := make([]placement, 0, len(groups))
+	for p := range groups {
+		places = append(places, p)
+	}
+	slices.SortFunc(places, func(a, b placement) int {
+		return cmp.Or(cmp.Compare(a.priority, b.priority), cmp.Compare(a.locality, b.locality))
+	})
+	cla := &endpointv3.ClusterLoadAssignment{ClusterName: name}
+	for _, p := range places {
+		priority := p.priority
+		// Priorities are counted from 0 without gaps.
+		if places[0].priority > 0 {
+			priority -= places[0].priority
+		}
+		cla.Endpoints = append(cla.Endpoints, &endpointv3.LocalityLbEndpoints{
+			Locality:    protoLocality(p.locality),
+			LbEndpoints: groups[p],
+			Priority:    priority,
+		})
+	}
+	return cla
+}
+
+// distance is 0 within the region of from and 1 elsewhere. Nothing is far from
+// an unknown place.
+func distance(from, to model.Locality) uint32 {
+	here, _, _ := from.Parts()
+	there, _, _ := to.Parts()
+	if here == "" || here == there {
+		return 0
+	}
+	return 1
+}
+
+func protoLocality(l model.Locality) *corev3.Locality {
+	if l == "" {
+		return &corev3.Locality{}
+	}
+	region, zone, subzone := l.Parts()
+	return &corev3.Locality{Region: region, Zone: zone, SubZone: subzone}
+}
+
+func lbEndpoint(ep *model.Endpoint, port uint16) *endpointv3.LbEndpoint {
+	out := &endpointv3.LbEndpoint{
+		HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
+			Address: socketAddress(ep.Address, port),
+		}},
+		Metadata: endpointMetadata(ep),
+	}
+	if ep.Weight > 0 {
+		out.LoadBalancingWeight = wrapperspb.UInt32(ep.Weight)
+	}
+	return out
+}
+
+// endpointMetadata says whether the endpoint takes mutual TLS, and who it is.
+func endpointMetadata(ep *model.Endpoint) *corev3.Metadata {
+	fields := map[string]*structpb.Struct{}
+	if ep.TLS {
+		fields[transportMatchKey] = &structpb.Struct{Fields: map[string]*structpb.Value{
+			tlsModeLabel: structpb.NewStringValue(tlsModeMutual),
+		}}
+	}
+	if ep.Workload != "" {
+		fields["istio"] = &structpb.Struct{Fields: map[string]*structpb.Value{
+			"workload": structpb.NewStringValue(ep.Workload),
+		}}
+	}
+	if len(fields) == 0 {
+		return nil
+	}
+	return &corev3.Metadata{FilterMetadata: fields}
+}
+
+func socketAddress(address string, port uint16) *corev3.Address {
+	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+		Address:       address,
+		PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(port)},
+	}}}
+}
+
+// matchLabels tells whether labels hold everything that is selected.
+func matchLabels(selector, labels map[string]string) bool {
+	for k, v := range selector {
+		if got, ok := labels[k]; !ok || got != v {
+			return false
+		}
+	}
+	return true
+}
+

@@ -1,0 +1,143 @@
+package build
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+
+	"github.com/isthmus-mesh/isthmus/model"
+	"github.com/isthmus-mesh/isthmus/xds/serve"
+)
+
+// globalDomain is the suffix under which clusters with control planes of their
+// own know each other's services: NAME.NAMESPACE.global.
+const globalDomain = "global"
+
+// gateway is what a gateway's pod does: the ports on which it passes TLS
+// through, each with the server names that may pass. It is immutable.
+type gateway struct {
+	ports []gatewayPort // sorted by number
+}
+
+type gatewayPort struct {
+	number uint16 // of the pod
+	hosts  []string
+}
+
+// newGateway gathers the servers of all Gateways that select the workload. The
+// port of a server is a port of the gateway's service, where it has one.
+func newGateway(w *model.Workload, services []*model.Service, gateways []*model.Gateway) *gateway {
+	hosts := map[uint16][]string{}
+	for _, gw := range gateways {
+		if !matchLabels(gw.Selector, w.Labels) {
+			continue
+		}
+		for _, server := range gw.Servers {
+			port := targetPort(w, services, server.Port)
+			hosts[port] = append(hosts[port], server.Hosts...)
+		}
+	}
+	g := &gateway{}
+	for port, list := range hosts {
+		slices.Sort(list)
+		g.ports = append(g.ports, gatewayPort{number: port, hosts: slices.Compact(list)})
+	}
+	slices.SortFunc(g.ports, func(a, b gatewayPort) int { return cmp.Compare(a.number, b.number) })
+	return g
+}
+
+// targetPort finds the pod's port behind a service port.
+func targetPort(w *model.Workload, services []*model.Service, port uint16) uint16 {
+	for _, svc := range services {
+		if len(svc.Selector) == 0 || !matchLabels(svc.Selector, w.Labels) {
+			continue
+		}
+		p := svc.Port(port)
+		switch {
+		case p == nil:
+		case p.TargetName == "":
+			return p.Target
+		case w.Ports[p.TargetName] != 0:
+			return w.Ports[p.TargetName]
+		}
+	}
+	return port
+}
+
+func (g *gateway) text() string { return fmt.Sprint(g.ports) }
+
+// accepts tells whether a server name may pass on some port.
+func (g *gateway) accepts(name string) bool {
+	for _, p := range g.ports {
+		for _, pattern := range p.hosts {
+			if pattern == "*" || matchHost(pattern, name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// listeners pass TLS through to the cluster that the server name names. What
+// does not match, or names no cluster, is closed.
+func (g *gateway) listeners(mesh *model.Mesh) []*listenerv3.Listener {
+	var out []*listenerv3.Listener
+	for _, p := range g.ports {
+		match := &listenerv3.FilterChainMatch{ServerNames: p.hosts}
+		if slices.Contains(p.hosts, "*") {
+			match = &listenerv3.FilterChainMatch{TransportProtocol: "tls"}
+		}
+		out = append(out, &listenerv3.Listener{
+			Name:            anyAddress + "_" + utoa(p.number),
+			Address:         socketAddress(anyAddress, p.number),
+			ListenerFilters: []*listenerv3.ListenerFilter{tlsInspector()},
+			FilterChains: []*listenerv3.FilterChain{{
+				Name:             "passthrough",
+				FilterChainMatch: match,
+				Filters:          []*listenerv3.Filter{sniCluster(), tcpProxy(mesh, blackHoleCluster)},
+			}},
+		})
+	}
+	return out
+}
+
+// gatewayClusters are the clusters that server names can name: one per port
+// and subset of each service of the mesh that the gateway accepts, under its
+// own host name and under NAME.NAMESPACE.global.
+func (s *Source) gatewayClusters(txn model.ReadTxn, sc *scope, g *gateway) map[string]*serve.Resource {
+	out := map[string]*serve.Resource{}
+	if len(g.ports) == 0 {
+		return out
+	}
+	add := func(h *host, port uint16, alias string, rule *model.DestinationRule) {
+		accepted := g.accepts(cmpOr(alias, h.name))
+		if !accepted {
+			return
+		}
+		keys := []clusterKey{{port: port, sni: true, alias: alias}}
+		if rule != nil {
+			for i := range rule.Subsets {
+				keys = append(keys, clusterKey{port: port, sni: true, alias: alias, subset: rule.Subsets[i].Name, rule: rule})
+			}
+		}
+		for _, k := range keys {
+			res := s.cluster(txn, sc.catalog, h, k)
+			out[res.Name] = res
+		}
+	}
+	for _, h := range sc.hosts {
+		if h.primary().Origin != model.FromKubernetes || strings.HasPrefix(h.name, "*") {
+			continue
+		}
+		rule := sc.catalog.rules.find(sc.key.namespace, sc.catalog.mesh.RootNamespace, h)
+		svc := h.primary()
+		for i := range h.ports {
+			add(h, h.ports[i].Number, "", rule)
+			add(h, h.ports[i].Number, svc.Name+"."+svc.Namespace+"."+globalDomain, rule)
+		}
+	}
+	return out
+}

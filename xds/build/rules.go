@@ -1,0 +1,114 @@
+package build
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/isthmus-mesh/isthmus/model"
+)
+
+// rules finds the DestinationRule of a host.
+type rules struct {
+	exact    map[string]map[string]*model.DestinationRule // namespace, host
+	wildcard map[string][]*model.DestinationRule          // namespace; longest suffix first
+}
+
+// newRules reads all DestinationRules. Of two for the same host in the same
+// namespace the older counts.
+func newRules(store *model.Store, txn model.ReadTxn) *rules {
+	var all []*model.DestinationRule
+	for dr := range store.Destinations.All(txn) {
+		all = append(all, dr)
+	}
+	slices.SortStableFunc(all, func(a, b *model.DestinationRule) int {
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Key(), b.Key()))
+	})
+	r := &rules{exact: map[string]map[string]*model.DestinationRule{}, wildcard: map[string][]*model.DestinationRule{}}
+	for _, dr := range all {
+		if strings.HasPrefix(dr.Host, "*") {
+			r.wildcard[dr.Namespace] = append(r.wildcard[dr.Namespace], dr)
+			continue
+		}
+		ns := r.exact[dr.Namespace]
+		if ns == nil {
+			ns = map[string]*model.DestinationRule{}
+			r.exact[dr.Namespace] = ns
+		}
+		if ns[dr.Host] == nil {
+			ns[dr.Host] = dr
+		}
+	}
+	for _, list := range r.wildcard {
+		slices.SortStableFunc(list, func(a, b *model.DestinationRule) int { return cmp.Compare(len(b.Host), len(a.Host)) })
+	}
+	return r
+}
+
+// find returns the rule that counts for clients of a namespace that call the
+// host: one of their own namespace, else of the service's, else of the root
+// namespace; nil when there is none.
+func (r *rules) find(client, root string, h *host) *model.DestinationRule {
+	for _, ns := range [...]string{client, h.primary().Namespace, root} {
+		if dr := r.exact[ns][h.name]; dr != nil && dr.VisibleIn(client) {
+			return dr
+		}
+		for _, dr := range r.wildcard[ns] {
+			if matchHost(dr.Host, h.name) && dr.VisibleIn(client) {
+				return dr
+			}
+		}
+	}
+	return nil
+}
+
+// matchHost tells whether a pattern (exact, *.suffix or *) covers a name. A
+// name may itself be a wildcard.
+func matchHost(pattern, name string) bool {
+	if suffix, ok := strings.CutPrefix(pattern, "*"); ok {
+		return strings.HasSuffix(name, suffix) && len(name) > len(suffix)
+	}
+	return pattern == name
+}
+
+// policy is what holds for one port of a host or of a subset, all levels taken
+// together.
+type policy struct {
+	lb  model.LoadBalancing
+	tls *model.ClientTLS
+}
+
+// policyFor takes the most specific setting of each field: the subset's port,
+// the subset, the rule's port, the rule.
+func policyFor(dr *model.DestinationRule, subset *model.Subset, port uint16) policy {
+	if dr == nil {
+		return policy{}
+	}
+	levels := []model.TrafficPolicy{dr.Ports[port], dr.Policy}
+	if subset != nil {
+		levels = append([]model.TrafficPolicy{subset.Ports[port], subset.Policy}, levels...)
+	}
+	var p policy
+	for _, l := range levels {
+		if p.lb == model.LBUnset {
+			p.lb = l.LoadBalancing
+		}
+		if p.tls == nil {
+			p.tls = l.TLS
+		}
+	}
+	return p
+}
+
+// subsetOf returns the rule's subset of that name, or nil.
+func subsetOf(dr *model.DestinationRule, name string) *model.Subset {
+	if dr == nil || name == "" {
+		return nil
+	}
+	for i := range dr.Subsets {
+		if dr.Subsets[i].Name == name {
+			return &dr.Subsets[i]
+		}
+	}
+	return nil
+}
