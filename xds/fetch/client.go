@@ -1,0 +1,217 @@
+package fetch
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+)
+
+// Config is what a [Client] needs.
+type Config struct {
+	// Address of discovery, HOST:PORT. It is resolved at each connection.
+	Address string
+	// TLS gives the configuration for each connection; nil is plaintext.
+	TLS func() (*tls.Config, error)
+	// Authorize may add metadata, such as a token, to each stream; nil adds none.
+	Authorize func(context.Context) (context.Context, error)
+	// Node is sent with the first request of each stream.
+	Node *corev3.Node
+	// Handler takes the resources.
+	Handler Handler
+	Logger  *slog.Logger
+	// Registerer takes the metrics; none are kept when nil.
+	Registerer prometheus.Registerer
+}
+
+// Client keeps one delta ADS stream. Its methods may be called from several
+// goroutines.
+type Client struct {
+	cfg     Config
+	metrics *metrics
+
+	mu     sync.Mutex
+	status Status
+}
+
+// Status is how the client stands with discovery.
+type Status struct {
+	Connected bool
+	Since     time.Time // of Connected
+	Err       error     // why the last stream ended or could not be opened
+	Updated   time.Time // when the last update came
+	Rejected  error     // the last refusal, until an update of its type is taken
+}
+
+// New checks cfg.
+func New(cfg Config) (*Client, error) {
+	switch {
+	case cfg.Address == "":
+		return nil, errors.New("xds client: no discovery address")
+	case cfg.Node.GetId() == "":
+		return nil, errors.New("xds client: no node id")
+	case cfg.Handler == nil:
+		return nil, errors.New("xds client: no handler")
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Client{cfg: cfg, metrics: newMetrics(cfg.Registerer)}, nil
+}
+
+// Status tells how the client stands.
+func (c *Client) Status() Status {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.status
+}
+
+// Err is nil while the stream is open, and says else what keeps it from being
+// so: "cannot reach discovery ADDRESS: …".
+func (c *Client) Err() error {
+	s := c.Status()
+	if s.Connected {
+		return nil
+	}
+	if s.Err == nil {
+		return fmt.Errorf("not yet connected to discovery %s", c.cfg.Address)
+	}
+	return s.Err
+}
+
+func (c *Client) set(f func(*Status)) {
+	c.mu.Lock()
+	f(&c.status)
+	c.mu.Unlock()
+}
+
+// Run keeps the stream until ctx ends, and returns nil then. Every failure is
+// retried: after 0.1 s at first, growing to 15 s, with a random part, so that a
+// fleet does not come back in step.
+func (c *Client) Run(ctx context.Context) error {
+	state := newState()
+	failures := 0
+	for {
+		answered, err := c.session(ctx, state)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if answered {
+			failures = 0
+		}
+		wait := retryIn(failures)
+		failures++
+		err = fmt.Errorf("cannot reach discovery %s: %w", c.cfg.Address, plain(err))
+		if answered {
+			err = fmt.Errorf("lost discovery %s: %w", c.cfg.Address, errors.Unwrap(err))
+		}
+		c.set(func(s *Status) { s.Connected, s.Since, s.Err = false, time.Now(), err })
+		c.metrics.connected.Set(0)
+		c.cfg.Logger.Warn("no discovery", "error", err, "retry", wait)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+	}
+}
+
+// plain drops the wrapping that gRPC puts around its errors.
+func plain(err error) error {
+	s, ok := status.FromError(err)
+	if !ok {
+		return err
+	}
+	msg := strings.TrimPrefix(s.Message(), "connection error: desc = ")
+	return errors.New(strings.Trim(msg, `"`))
+}
+
+func retryIn(n int) time.Duration {
+	d := 100 * time.Millisecond
+	for range min(n, 20) {
+		d = d * 8 / 5
+	}
+	d = min(d, 15*time.Second)
+	return time.Duration(float64(d) * (0.5 + rand.Float64()))
+}
+
+// session opens one stream and follows it to its end. It tells whether discovery
+// has answered at least once.
+func (c *Client) session(ctx context.Context, state *state) (answered bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	creds := insecure.NewCredentials()
+	if c.cfg.TLS != nil {
+		cfg, err := c.cfg.TLS()
+		if err != nil {
+			return false, err
+		}
+		creds = credentials.NewTLS(cfg)
+	}
+	if c.cfg.Authorize != nil {
+		if ctx, err = c.cfg.Authorize(ctx); err != nil {
+			return false, err
+		}
+	}
+	conn, err := grpc.NewClient("passthrough:///"+c.cfg.Address, dialOptions(creds)...)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close()
+	rpc, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
+	if err != nil {
+		return false, err
+	}
+	s := &session{client: c, rpc: rpc, state: state, responses: make(chan *discoveryv3.DeltaDiscoveryResponse), ended: make(chan error, 1)}
+	go s.receive(ctx)
+	err = s.follow(ctx)
+	return s.answered, err
+}
+
+func dialOptions(creds credentials.TransportCredentials) []grpc.DialOption {
+	return []grpc.DialOption{
+		grpc.WithTransportCredentials(creds),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1 << 30)),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: 5 * time.Second}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.WithSharedWriteBuffer(true),
+	}
+}
+
+// metrics are those of the client.
+type metrics struct {
+	connected prometheus.Gauge
+	updates   *prometheus.CounterVec
+	rejects   *prometheus.CounterVec
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	byType := func(name, help string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{"type"})
+	}
+	m := &metrics{
+		connected: prometheus.NewGauge(prometheus.GaugeOpts{Name: "isthmus_proxy_xds_connected", Help: "1 while the stream to discovery is open."}),
+		updates:   byType("isthmus_proxy_xds_updates_total", "Updates from discovery, by type."),
+		rejects:   byType("isthmus_proxy_xds_rejects_total", "Updates from discovery that were refused in part or whole, by type."),
+	}
+	if reg != nil {
+		reg.MustRegister(m.connected, m.updates, m.rejects)
+	}
+	return m
+}
