@@ -1,0 +1,242 @@
+// Package bringup takes a lab from nothing, or from any half-made state, to
+// running clusters, and back to nothing. It gives the orders; the parts that
+// carry them out are in the packages it calls.
+package bringup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/isthmus-mesh/isthmus/lab/internal/agent"
+	"github.com/isthmus-mesh/isthmus/lab/internal/cgroup"
+	"github.com/isthmus-mesh/isthmus/lab/internal/kubeapi"
+	"github.com/isthmus-mesh/isthmus/lab/internal/nodeconf"
+	"github.com/isthmus-mesh/isthmus/lab/internal/release"
+	"github.com/isthmus-mesh/isthmus/lab/internal/spec"
+)
+
+// Wish is what the user asks of `lab up`. The zero value of a field leaves
+// the choice to the lab that is there, or to the defaults.
+type Wish struct {
+	Name       string
+	Clusters   int
+	Network    spec.Network
+	Kubernetes string
+	// KubernetesBin is a directory of ready-made binaries to prefer.
+	KubernetesBin string
+}
+
+// Defaults of a new lab.
+const (
+	DefaultClusters = 2
+	DefaultNetwork  = spec.MultiNetwork
+)
+
+// Lab brings one lab up and down.
+type Lab struct {
+	Paths   spec.Paths
+	Builder *release.Builder
+	// Out receives a line per step.
+	Out io.Writer
+
+	lab    *spec.Lab
+	client *agent.Client
+	images []archive
+}
+
+// Up makes the lab run. On a running lab it does nothing and says so.
+func (l *Lab) Up(ctx context.Context, wish Wish) error {
+	unlock, err := l.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := l.settle(wish); err != nil {
+		return err
+	}
+	l.client = agent.NewClient(l.Paths)
+	if l.standing(ctx) {
+		fmt.Fprintf(l.Out, "lab %s is up already: %d clusters, Kubernetes %s\n", l.lab.Name, len(l.lab.Clusters), l.lab.Kubernetes)
+		return nil
+	}
+	if err := l.provide(ctx, wish); err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := l.writeFiles(); err != nil {
+		return err
+	}
+	if err := l.ensureAgent(ctx); err != nil {
+		return err
+	}
+	group, groupCtx := errgroup.WithContext(ctx)
+	for _, c := range l.lab.Clusters {
+		group.Go(func() error {
+			if err := l.raise(groupCtx, c, began); err != nil {
+				return fmt.Errorf("%s: %w", c.Name(), err)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return fmt.Errorf("%w\n(the lab is left as it is: look under %s, `lab up` tries again, `lab down` removes it)", err, l.Paths.Root)
+	}
+	fmt.Fprintf(l.Out, "lab %s is up after %s\n", l.lab.Name, time.Since(began).Round(100*time.Millisecond))
+	return nil
+}
+
+// lock lets one command at a time change the lab.
+func (l *Lab) lock() (func(), error) {
+	unlock, err := spec.TryLock(l.Paths.CommandLock())
+	if !errors.Is(err, spec.ErrLocked) {
+		return unlock, err
+	}
+	fmt.Fprintln(l.Out, "another lab command is at work on this lab: waiting for it")
+	return spec.Lock(l.Paths.CommandLock())
+}
+
+// settle loads the lab that is there, or lays out a new one.
+func (l *Lab) settle(wish Wish) error {
+	found, err := spec.Load(l.Paths)
+	if err == nil {
+		l.lab = found
+		return conflict(found, wish)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if wish.Clusters == 0 {
+		wish.Clusters = DefaultClusters
+	}
+	if wish.Network == "" {
+		wish.Network = DefaultNetwork
+	}
+	if wish.Kubernetes == "" {
+		wish.Kubernetes = spec.DefaultKubernetes
+	}
+	l.lab, err = spec.New(wish.Name, wish.Clusters, wish.Network, wish.Kubernetes)
+	return err
+}
+
+// conflict reports a wish that the lab that is there cannot fulfil.
+func conflict(have *spec.Lab, wish Wish) error {
+	differ := func(what string, has, want any) error {
+		return fmt.Errorf("lab %s has %s %v, not %v: run `lab down` first, or choose another --name", have.Name, what, has, want)
+	}
+	switch {
+	case wish.Clusters != 0 && wish.Clusters != len(have.Clusters):
+		return differ("a number of clusters of", len(have.Clusters), wish.Clusters)
+	case wish.Network != "" && wish.Network != have.Network:
+		return differ("network", have.Network, wish.Network)
+	case wish.Kubernetes != "" && wish.Kubernetes != have.Kubernetes:
+		return differ("Kubernetes", have.Kubernetes, wish.Kubernetes)
+	}
+	return nil
+}
+
+// standing reports whether every cluster runs and is ready.
+func (l *Lab) standing(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	state, err := l.client.State(ctx)
+	if err != nil {
+		return false
+	}
+	for _, c := range l.lab.Clusters {
+		if !slices.Contains(state.Running, c.Name()) {
+			return false
+		}
+		client, err := l.API(c)
+		if err != nil {
+			return false
+		}
+		ready := NodeReady(ctx, client, c, time.Time{}) && l.client.Reaches(ctx, c.Name(), dnsAddress(c))
+		client.Close()
+		if !ready {
+			return false
+		}
+	}
+	return true
+}
+
+// API makes a client for a cluster's API server, through the host's loopback.
+func (l *Lab) API(c spec.Cluster) (*kubeapi.Client, error) {
+	admin, err := kubeapi.ReadAdmin(l.Paths.Cluster(c).Config())
+	if err != nil {
+		return nil, err
+	}
+	return kubeapi.New(fmt.Sprintf("127.0.0.1:%d", c.HostPort), admin)
+}
+
+// ensureAgent makes the lab's agent run, in place of one that does not answer.
+func (l *Lab) ensureAgent(ctx context.Context) error {
+	try, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if _, err := l.client.State(try); err == nil {
+		return nil
+	}
+	if err := agent.Kill(l.Paths); err != nil {
+		return err
+	}
+	return agent.Launch(ctx, l.Paths)
+}
+
+// choosePorts finds a free loopback port for each cluster that has none.
+func choosePorts(lab *spec.Lab) error {
+	for i := range lab.Clusters {
+		if lab.Clusters[i].HostPort != 0 {
+			continue
+		}
+		l, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			return fmt.Errorf("find a free port on the host's loopback: %w", err)
+		}
+		defer l.Close() // only when all are chosen, so that they differ
+		lab.Clusters[i].HostPort = l.Addr().(*net.TCPAddr).Port
+	}
+	return nil
+}
+
+// Down removes the lab, whatever state it is in.
+func (l *Lab) Down(ctx context.Context, name string) error {
+	unlock, err := l.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := agent.Kill(l.Paths); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if err := cgroup.Remove(ctx, nodeconf.CgroupOf(name)); err != nil {
+		return err
+	}
+	if err := cgroup.RemoveIfEmpty(filepath.Dir(nodeconf.CgroupOf(name))); err != nil {
+		return err
+	}
+	_, err = os.Stat(l.Paths.Root)
+	there := err == nil
+	if err := os.RemoveAll(l.Paths.Root); err != nil {
+		return fmt.Errorf("remove the lab's files: %w", err)
+	}
+	if err := os.Remove(l.Paths.CommandLock()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the lab's lock: %w", err)
+	}
+	if there {
+		fmt.Fprintf(l.Out, "lab %s is gone\n", name)
+	} else {
+		fmt.Fprintf(l.Out, "there is no lab %s\n", name)
+	}
+	return nil
+}

@@ -1,0 +1,98 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/isthmus-mesh/isthmus/lab/internal/bringup"
+	"github.com/isthmus-mesh/isthmus/lab/internal/preflight"
+	"github.com/isthmus-mesh/isthmus/lab/internal/spec"
+)
+
+func (a *app) upCommand() *cobra.Command {
+	wish := bringup.Wish{}
+	var network string
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Make the lab run: build what is missing, create or repair the clusters",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := preflight.Check(a.env.Root, preflight.Lookup); err != nil {
+				return err
+			}
+			l, err := a.bringup()
+			if err != nil {
+				return err
+			}
+			wish.Name, wish.Network = a.name, spec.Network(network)
+			if err := l.Up(cmd.Context(), wish); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "use it:    eval \"$(%s)\"\nremove it: %s\n", a.self("env"), a.self("down"))
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.IntVar(&wish.Clusters, "clusters", 0, fmt.Sprintf("number of clusters (default %d)", bringup.DefaultClusters))
+	f.StringVar(&network, "network", "", fmt.Sprintf("%q: clusters reach each other's node and load-balancer addresses; %q: pods reach pods (default %q)", spec.MultiNetwork, spec.SingleNetwork, bringup.DefaultNetwork))
+	f.StringVar(&wish.Kubernetes, "kubernetes-version", "", "Kubernetes version (default "+spec.DefaultKubernetes+")")
+	f.StringVar(&wish.KubernetesBin, "kubernetes-bin", "", "directory of ready-made Kubernetes binaries to use instead of building them")
+	return cmd
+}
+
+func (a *app) downCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "down",
+		Short: "Remove the lab, whatever state it is in",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := a.needRoot("removing a lab"); err != nil {
+				return err
+			}
+			l, err := a.bringup()
+			if err != nil {
+				return err
+			}
+			return l.Down(cmd.Context(), a.name)
+		},
+	}
+}
+
+func (a *app) depsCommand() *cobra.Command {
+	var install bool
+	cmd := &cobra.Command{
+		Use:   "deps",
+		Short: "Name the Debian packages that are missing, or install them",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			missing := append(preflight.Missing(preflight.Lookup), preflight.MissingForSamples(preflight.Lookup)...)
+			if install {
+				return preflight.Install(cmd.Context(), missing, cmd.ErrOrStderr())
+			}
+			if err := preflight.Packages(missing); err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), "nothing is missing")
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&install, "install", false, "install them with apt-get")
+	return cmd
+}
+
+// bringup is the lab that the global flags name.
+func (a *app) bringup() (*bringup.Lab, error) {
+	p, err := a.paths()
+	if err != nil {
+		return nil, err
+	}
+	return &bringup.Lab{Paths: p, Builder: a.builder(), Out: a.env.Stdout}, nil
+}
+
+func (a *app) needRoot(what string) error {
+	if !a.env.Root {
+		return fmt.Errorf("%s takes root: run it with sudo", what)
+	}
+	return nil
+}
