@@ -78,7 +78,7 @@ func newManifestCommand(f *kubeFlags) *cobra.Command {
 		Use:   "manifest",
 		Short: "Render and apply what an installation consists of",
 	}
-	cmd.AddCommand(newManifestGenerateCommand())
+	cmd.AddCommand(newManifestGenerateCommand(), newInstallCommand(f, "apply"))
 	return cmd
 }
 

@@ -47,7 +47,9 @@ func newRootCommand(calledAs string) *cobra.Command {
 	p.StringVarP(&f.ns, "namespace", "n", "", "namespace the command works in (default: the context's)")
 
 	root.AddCommand(
+		newInstallCommand(f, "install"),
 		newManifestCommand(f),
+		newDNSCommand(f),
 		newExperimentalCommand(f),
 	)
 	return root
@@ -62,6 +64,7 @@ func newExperimentalCommand(f *kubeFlags) *cobra.Command {
 		Aliases: []string{"experimental", "exp"},
 		Short:   "Commands whose flags may still change",
 	}
+	x.AddCommand(newXCACommand())
 	return x
 }
 

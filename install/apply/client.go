@@ -1,0 +1,146 @@
+package apply
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+)
+
+// FieldManager owns, in server-side apply, what the installer sets.
+const FieldManager = "isthmus"
+
+// parallel is how many requests are under way at a time.
+const parallel = 12
+
+// Client is the way to one cluster. It is safe for concurrent use.
+type Client struct {
+	dyn  dynamic.Interface
+	kube kubernetes.Interface
+}
+
+// NewClient makes a client. Server warnings are dropped: they speak of the
+// product's manifests, not of what the user did.
+func NewClient(cfg *rest.Config) (*Client, error) {
+	cfg = rest.CopyConfig(cfg)
+	cfg.WarningHandlerWithContext = rest.NoWarnings{}
+	http, err := rest.HTTPClientFor(cfg)
+	if err != nil {
+		return nil, err
+	}
+	dyn, err := dynamic.NewForConfigAndClient(cfg, http)
+	if err != nil {
+		return nil, err
+	}
+	kube, err := kubernetes.NewForConfigAndClient(cfg, http)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{dyn: dyn, kube: kube}, nil
+}
+
+// resource is the endpoint for objects like u.
+func (c *Client) resource(gvk schema.GroupVersionKind, namespace string) dynamic.ResourceInterface {
+	gvr, _ := meta.UnsafeGuessKindToResource(gvk)
+	if namespace == "" {
+		return c.dyn.Resource(gvr)
+	}
+	return c.dyn.Resource(gvr).Namespace(namespace)
+}
+
+// get reads an object; nil when it, or its kind, does not exist.
+func (c *Client) get(ctx context.Context, gvk schema.GroupVersionKind, namespace, name string) (*unstructured.Unstructured, error) {
+	u, err := c.resource(gvk, namespace).Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	return u, err
+}
+
+// apply sends an intent by server-side apply and returns what came of it.
+// Fields that somebody else changed are taken back.
+func (c *Client) apply(ctx context.Context, u *unstructured.Unstructured, dryRun bool) (*unstructured.Unstructured, error) {
+	body, err := json.Marshal(u.Object)
+	if err != nil {
+		return nil, err
+	}
+	force := true
+	opts := metav1.PatchOptions{FieldManager: FieldManager, Force: &force}
+	if dryRun {
+		opts.DryRun = []string{metav1.DryRunAll}
+	}
+	var out *unstructured.Unstructured
+	err = retry(ctx, func() error {
+		out, err = c.resource(u.GroupVersionKind(), u.GetNamespace()).Patch(ctx, u.GetName(), types.ApplyPatchType, body, opts)
+		return err
+	})
+	return out, err
+}
+
+// remove deletes an object; it is no error when it is not there.
+func (c *Client) remove(ctx context.Context, gvk schema.GroupVersionKind, namespace, name string) error {
+	policy := metav1.DeletePropagationBackground
+	err := retry(ctx, func() error {
+		return c.resource(gvk, namespace).Delete(ctx, name, metav1.DeleteOptions{PropagationPolicy: &policy})
+	})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// retry repeats what failed for a reason that passes by itself.
+func retry(ctx context.Context, do func() error) error {
+	delay := 100 * time.Millisecond
+	for attempt := 0; ; attempt++ {
+		err := do()
+		if err == nil || attempt == 5 || !passing(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		case <-time.After(delay):
+			delay *= 2
+		}
+	}
+}
+
+// passing reports whether an error is one that goes away: a server that is busy
+// or restarts, a connection that broke, a write that another one overtook.
+func passing(err error) bool {
+	return apierrors.IsServerTimeout(err) || apierrors.IsTooManyRequests(err) || apierrors.IsServiceUnavailable(err) ||
+		apierrors.IsConflict(err) || apierrors.IsTimeout(err) ||
+		utilnet.IsConnectionReset(err) || utilnet.IsConnectionRefused(err) || utilnet.IsProbableEOF(err)
+}
+
+// forEach runs do for every item, a dozen at a time, until the first error.
+func forEach[T any](ctx context.Context, items []T, do func(context.Context, T) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(parallel)
+	for _, item := range items {
+		g.Go(func() error { return do(ctx, item) })
+	}
+	return g.Wait()
+}
+
+// named says of which object an error speaks.
+func named(id string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", id, err)
+}

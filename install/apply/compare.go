@@ -1,0 +1,112 @@
+package apply
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+)
+
+// Difference is one field that is not as wanted.
+type Difference struct {
+	Path string
+	// Want is what the intent says, Have what is there; nil: nothing.
+	Want, Have any
+}
+
+func (d Difference) String() string {
+	switch {
+	case d.Have == nil:
+		return fmt.Sprintf("%s: missing, should be %s", d.Path, short(d.Want))
+	case d.Want == nil:
+		return fmt.Sprintf("%s: is %s, should not be there", d.Path, short(d.Have))
+	}
+	return fmt.Sprintf("%s: is %s, should be %s", d.Path, short(d.Have), short(d.Want))
+}
+
+// short prints a value in a line.
+func short(v any) string {
+	s := fmt.Sprintf("%v", v)
+	if str, ok := v.(string); ok {
+		s = fmt.Sprintf("%q", str)
+	}
+	const most = 80
+	if r := []rune(s); len(r) > most {
+		return string(r[:most]) + "…"
+	}
+	return s
+}
+
+// Compare lists the fields of an intent that a live object does not have as
+// wanted. Fields that only the live object has (defaults, status, what others
+// set) are no difference.
+func Compare(want, have map[string]any) []Difference {
+	var out []Difference
+	compare(want, have, "", &out)
+	return out
+}
+
+func compare(want, have any, path string, out *[]Difference) {
+	switch w := want.(type) {
+	case map[string]any:
+		h, ok := have.(map[string]any)
+		if !ok {
+			if len(w) > 0 || have != nil {
+				*out = append(*out, Difference{path, want, have})
+			}
+			return
+		}
+		for _, k := range slices.Sorted(maps.Keys(w)) {
+			compare(w[k], h[k], child(path, k), out)
+		}
+	case []any:
+		h, ok := have.([]any)
+		if !ok || len(h) != len(w) {
+			if ok || len(w) > 0 {
+				*out = append(*out, Difference{path, want, have})
+			}
+			return
+		}
+		for i := range w {
+			compare(w[i], h[i], fmt.Sprintf("%s[%d]", path, i), out)
+		}
+	default:
+		if !same(want, have) {
+			*out = append(*out, Difference{path, want, have})
+		}
+	}
+}
+
+func child(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+// same compares scalars, numbers by value and quantities by amount. An empty
+// string is what the API leaves out.
+func same(want, have any) bool {
+	if reflect.DeepEqual(want, have) || have == nil && (want == nil || want == "" || want == false) {
+		return true
+	}
+	switch w := want.(type) {
+	case string:
+		h, ok := have.(string)
+		if !ok {
+			return false
+		}
+		wq, err1 := resource.ParseQuantity(w)
+		hq, err2 := resource.ParseQuantity(h)
+		return err1 == nil && err2 == nil && wq.Cmp(hq) == 0
+	case int64:
+		h, ok := have.(float64)
+		return ok && float64(w) == h
+	case float64:
+		h, ok := have.(int64)
+		return ok && w == float64(h)
+	}
+	return false
+}

@@ -1,0 +1,155 @@
+package apply
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/isthmus-mesh/isthmus/install/render"
+)
+
+// The ConfigMap that an inventory is kept in.
+const (
+	inventoryPrefix = "istio-installed-state-"
+	inventoryLabel  = "install.istio.io/inventory"
+
+	keyObjects = "objects"
+	keySpec    = "spec"
+	keyVersion = "version"
+)
+
+// Inventory is what an installation put into a cluster.
+type Inventory struct {
+	Revision string
+	// Namespace is the control plane's, where the inventory lives.
+	Namespace string
+	// Version is that of the installer.
+	Version string
+	// Spec is the complete IstioOperator spec, as YAML.
+	Spec    string
+	Entries []Entry
+}
+
+// Entry is one object of an inventory.
+type Entry struct {
+	Group     string `json:"group,omitempty"`
+	Version   string `json:"version"`
+	Kind      string `json:"kind"`
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name"`
+	Component string `json:"component,omitempty"`
+	// Hash is of the intent that was last applied with success; empty while
+	// an application is under way.
+	Hash string `json:"hash,omitempty"`
+	// Found is true of an object that was there before the first install:
+	// it is not removed.
+	Found bool `json:"found,omitempty"`
+}
+
+// GVK is the kind of the object.
+func (e Entry) GVK() schema.GroupVersionKind {
+	return schema.GroupVersionKind{Group: e.Group, Version: e.Version, Kind: e.Kind}
+}
+
+// key identifies the object, whatever version it is written in.
+func (e Entry) key() string {
+	return e.Group + "/" + e.Kind + "/" + e.Namespace + "/" + e.Name
+}
+
+// ID names the object for people: Kind/namespace/name.
+func (e Entry) ID() string {
+	return strings.Join(slices.DeleteFunc([]string{e.Kind, e.Namespace, e.Name}, func(s string) bool { return s == "" }), "/")
+}
+
+// entryOf makes the entry of an object, without a hash.
+func entryOf(o render.Object) Entry {
+	gvk := o.GroupVersionKind()
+	return Entry{Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind,
+		Namespace: o.GetNamespace(), Name: o.GetName(), Component: o.Component}
+}
+
+// hashOf is a fingerprint of an intent.
+func hashOf(u *unstructured.Unstructured) (string, error) {
+	raw, err := json.Marshal(u.Object)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(raw)
+	return hex.EncodeToString(sum[:12]), nil
+}
+
+// Inventories reads all inventories of a cluster, sorted by revision.
+func (c *Client) Inventories(ctx context.Context) ([]Inventory, error) {
+	list, err := c.kube.CoreV1().ConfigMaps("").List(ctx, metav1.ListOptions{LabelSelector: inventoryLabel})
+	if err != nil {
+		return nil, fmt.Errorf("look for earlier installations: %w", err)
+	}
+	var out []Inventory
+	for _, cm := range list.Items {
+		inv, err := readInventory(&cm)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, *inv)
+	}
+	slices.SortFunc(out, func(a, b Inventory) int { return cmp.Compare(a.Revision, b.Revision) })
+	return out, nil
+}
+
+func readInventory(cm *corev1.ConfigMap) (*Inventory, error) {
+	inv := &Inventory{Revision: cm.Labels[inventoryLabel], Namespace: cm.Namespace,
+		Version: cm.Data[keyVersion], Spec: cm.Data[keySpec]}
+	if err := json.Unmarshal([]byte(cm.Data[keyObjects]), &inv.Entries); err != nil {
+		return nil, fmt.Errorf("the inventory ConfigMap/%s/%s is damaged (%w); delete it, and the next install makes a new one", cm.Namespace, cm.Name, err)
+	}
+	return inv, nil
+}
+
+// save writes the inventory, by server-side apply so that it creates as well.
+func (c *Client) save(ctx context.Context, inv Inventory) error {
+	slices.SortFunc(inv.Entries, func(a, b Entry) int { return cmp.Compare(a.key(), b.key()) })
+	objects, err := json.Marshal(inv.Entries)
+	if err != nil {
+		return err
+	}
+	cm := &corev1.ConfigMap{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
+		ObjectMeta: metav1.ObjectMeta{
+			Name: inventoryPrefix + inv.Revision, Namespace: inv.Namespace,
+			Labels: map[string]string{inventoryLabel: inv.Revision},
+		},
+		Data: map[string]string{keyObjects: string(objects), keySpec: inv.Spec, keyVersion: inv.Version},
+	}
+	body, err := json.Marshal(cm)
+	if err != nil {
+		return err
+	}
+	force := true
+	err = retry(ctx, func() error {
+		_, err := c.kube.CoreV1().ConfigMaps(inv.Namespace).Patch(ctx, cm.Name, types.ApplyPatchType, body,
+			metav1.PatchOptions{FieldManager: FieldManager, Force: &force})
+		return err
+	})
+	return named("inventory ConfigMap/"+inv.Namespace+"/"+cm.Name, err)
+}
+
+// forget removes the inventory.
+func (c *Client) forget(ctx context.Context, inv Inventory) error {
+	err := c.kube.CoreV1().ConfigMaps(inv.Namespace).Delete(ctx, inventoryPrefix+inv.Revision, metav1.DeleteOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return named("inventory", err)
+}

@@ -1,0 +1,262 @@
+package apply
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/isthmus-mesh/isthmus/install/render"
+)
+
+// Action is what a plan does to one object.
+type Action string
+
+// The actions.
+const (
+	Create Action = "create"
+	Change Action = "change"
+	Delete Action = "delete"
+	Keep   Action = "keep"
+)
+
+// Desired is what a revision of the mesh should consist of.
+type Desired struct {
+	Revision  string
+	Namespace string
+	Version   string
+	// Spec is the complete IstioOperator spec, as YAML.
+	Spec    string
+	Objects []render.Object
+}
+
+// Step is one object of a plan.
+type Step struct {
+	Action Action
+	Entry  Entry
+	// Changes are the fields that change, when Action is Change and they are
+	// known.
+	Changes []Difference
+
+	intent *unstructured.Unstructured // what is applied; nil for Delete
+	hash   string
+}
+
+// Plan is the difference between what is wanted and what is there.
+type Plan struct {
+	Desired Desired
+	// Steps are in the order to do them in.
+	Steps []Step
+
+	old    *Inventory // of the same revision; nil on a first install
+	others map[string]bool
+}
+
+// Changes counts the steps that do something.
+func (p *Plan) Changes() int {
+	n := 0
+	for _, s := range p.Steps {
+		if s.Action != Keep {
+			n++
+		}
+	}
+	return n
+}
+
+// Count returns how many steps have an action.
+func (p *Plan) Count(a Action) int {
+	n := 0
+	for _, s := range p.Steps {
+		if s.Action == a {
+			n++
+		}
+	}
+	return n
+}
+
+// Plan compares. It changes nothing.
+func (c *Client) Plan(ctx context.Context, d Desired) (*Plan, error) {
+	p := &Plan{Desired: d, others: map[string]bool{}}
+	invs, err := c.Inventories(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i, inv := range invs {
+		if inv.Revision == d.Revision {
+			if inv.Namespace != d.Namespace {
+				return nil, fmt.Errorf("revision %q is installed in namespace %s; uninstall it there first, or give another --revision", d.Revision, inv.Namespace)
+			}
+			p.old = &invs[i]
+			continue
+		}
+		for _, e := range inv.Entries {
+			p.others[e.key()] = true
+		}
+	}
+	steps := make([]Step, len(d.Objects))
+	index := make([]int, len(d.Objects))
+	for i := range index {
+		index[i] = i
+	}
+	err = forEach(ctx, index, func(ctx context.Context, i int) error {
+		var err error
+		steps[i], err = c.planOne(ctx, d.Objects[i], p.old)
+		return named(d.Objects[i].ID(), err)
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.Steps = append(steps, p.leftovers()...)
+	return p, nil
+}
+
+// planOne decides what to do about one object.
+func (c *Client) planOne(ctx context.Context, o render.Object, old *Inventory) (Step, error) {
+	s := Step{Entry: entryOf(o), intent: o.Unstructured}
+	var err error
+	if s.hash, err = hashOf(o.Unstructured); err != nil {
+		return s, err
+	}
+	was := old.entry(s.Entry)
+	live, err := c.get(ctx, o.GroupVersionKind(), o.GetNamespace(), o.GetName())
+	if err != nil {
+		return s, err
+	}
+	if live == nil {
+		s.Action = Create
+		return s, nil
+	}
+	if was == nil {
+		// A namespace that is there is the user's. Everything else that has
+		// our names and is in no inventory comes from an interrupted or a
+		// manual install, and is ours from now on.
+		s.Entry.Found = o.GetKind() == "Namespace"
+	} else {
+		s.Entry.Found = was.Found
+	}
+	s.intent = yield(o.Unstructured, live)
+	diff := Compare(s.intent.Object, live.Object)
+	if len(diff) == 0 && was != nil && was.Hash == s.hash {
+		s.Action = Keep
+		return s, nil
+	}
+	return s, c.planChange(ctx, &s, live, diff)
+}
+
+// planChange asks the server what an application would change: defaults,
+// removed fields and other spellings of one value are its business.
+func (c *Client) planChange(ctx context.Context, s *Step, live *unstructured.Unstructured, diff []Difference) error {
+	s.Action = Change
+	s.Changes = diff
+	after, err := c.apply(ctx, s.intent, true)
+	if apierrors.IsNotFound(err) || apierrors.IsInvalid(err) || apierrors.IsInternalError(err) {
+		// The change itself will tell (an immutable field, a webhook without
+		// a server): it comes after what may help.
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	before := live.DeepCopy()
+	for _, u := range []*unstructured.Unstructured{before, after} {
+		u.SetManagedFields(nil)
+		u.SetResourceVersion("")
+		u.SetGeneration(0)
+		unstructured.RemoveNestedField(u.Object, "status")
+	}
+	s.Changes = append(Compare(after.Object, before.Object), removed(Compare(before.Object, after.Object))...)
+	if len(s.Changes) == 0 {
+		s.Action = Keep
+	}
+	return nil
+}
+
+// removed keeps of a reversed comparison the fields that go away.
+func removed(diff []Difference) []Difference {
+	var out []Difference
+	for _, d := range diff {
+		if d.Have == nil {
+			out = append(out, Difference{Path: d.Path, Have: d.Want})
+		}
+	}
+	return out
+}
+
+// leftovers plans the removal of what the last install of this revision had
+// and this one does not, last applied first. CRDs stay, for users' resources
+// would go with them; namespaces stay, and so does what another revision has.
+func (p *Plan) leftovers() []Step {
+	if p.old == nil {
+		return nil
+	}
+	wanted := map[string]bool{}
+	for _, o := range p.Desired.Objects {
+		wanted[entryOf(o).key()] = true
+	}
+	var out []Step
+	for _, e := range p.old.Entries {
+		if wanted[e.key()] || p.others[e.key()] || e.Found || e.Kind == "CustomResourceDefinition" || e.Kind == "Namespace" {
+			continue
+		}
+		out = append(out, Step{Action: Delete, Entry: e})
+	}
+	sortForRemoval(out)
+	return out
+}
+
+// entry finds an object in an inventory, which may be nil.
+func (inv *Inventory) entry(e Entry) *Entry {
+	if inv == nil {
+		return nil
+	}
+	i := slices.IndexFunc(inv.Entries, func(x Entry) bool { return x.key() == e.key() })
+	if i < 0 {
+		return nil
+	}
+	return &inv.Entries[i]
+}
+
+// sortForRemoval puts steps in the reverse of the order of application.
+func sortForRemoval(steps []Step) {
+	objs := make([]render.Object, len(steps))
+	byID := map[string]Step{}
+	for i, s := range steps {
+		u := &unstructured.Unstructured{Object: map[string]any{}}
+		u.SetGroupVersionKind(s.Entry.GVK())
+		u.SetNamespace(s.Entry.Namespace)
+		u.SetName(s.Entry.Name)
+		objs[i] = render.Object{Unstructured: u, Component: s.Entry.Component}
+		byID[entryOf(objs[i]).key()] = s
+	}
+	render.Sort(objs)
+	slices.Reverse(objs)
+	for i, o := range objs {
+		steps[i] = byID[entryOf(o).key()]
+	}
+}
+
+// yield returns the intent with those fields as they are that the running
+// control plane owns: whether a webhook that does not answer blocks.
+func yield(intent, live *unstructured.Unstructured) *unstructured.Unstructured {
+	if intent.GetKind() != "ValidatingWebhookConfiguration" {
+		return intent
+	}
+	out := intent.DeepCopy()
+	policies := map[any]any{}
+	have, _, _ := unstructured.NestedSlice(live.Object, "webhooks")
+	for _, w := range have {
+		m, _ := w.(map[string]any)
+		policies[m["name"]] = m["failurePolicy"]
+	}
+	want, _, _ := unstructured.NestedSlice(out.Object, "webhooks")
+	for _, w := range want {
+		m, _ := w.(map[string]any)
+		if p := policies[m["name"]]; p != nil {
+			m["failurePolicy"] = p
+		}
+	}
+	out.Object["webhooks"] = want
+	return out
+}

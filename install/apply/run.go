@@ -1,0 +1,223 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/install/render"
+)
+
+// Reporter is told how an installation goes. Its methods are called from one
+// goroutine at a time.
+type Reporter interface {
+	// Applied says that a component's objects are all in the cluster and, if
+	// it has pods, that these are ready.
+	Applied(component string, took time.Duration)
+	// Waiting says what is being waited for; empty when for nothing any more.
+	Waiting(what string)
+}
+
+// Options say how to carry a plan out.
+type Options struct {
+	Reporter Reporter
+	// Timeout bounds each wait; 5 minutes when zero.
+	Timeout time.Duration
+	// NoWait leaves as soon as everything is applied.
+	NoWait bool
+	// Addresses waits until Services of type LoadBalancer have an address.
+	Addresses bool
+}
+
+// Run carries a plan out. When it fails or is interrupted at any point, a new
+// plan and run complete the installation.
+func (c *Client) Run(ctx context.Context, p *Plan, o Options) error {
+	if o.Timeout == 0 {
+		o.Timeout = 5 * time.Minute
+	}
+	r := &run{client: c, plan: p, options: o, start: time.Now()}
+	if err := r.intend(ctx); err != nil {
+		return err
+	}
+	if err := r.applyAll(ctx); err != nil {
+		return err
+	}
+	if err := r.prune(ctx); err != nil {
+		return err
+	}
+	return r.record(ctx)
+}
+
+// run is one Run.
+type run struct {
+	client  *Client
+	plan    *Plan
+	options Options
+	start   time.Time
+}
+
+// intend creates the namespaces and notes what is about to be there, so that
+// an interrupted installation leaves nothing that no inventory knows of.
+func (r *run) intend(ctx context.Context) error {
+	for _, s := range r.plan.Steps {
+		if s.Entry.Kind == "Namespace" && s.Action == Create {
+			if _, err := r.client.apply(ctx, s.intent, false); err != nil {
+				return named(s.Entry.ID(), err)
+			}
+		}
+	}
+	if r.plan.Changes() == 0 && r.plan.old != nil {
+		return nil
+	}
+	inv := r.inventory()
+	for i, s := range r.plan.Steps {
+		if s.Action != Keep {
+			inv.Entries[i].Hash = ""
+		}
+	}
+	return r.client.save(ctx, inv)
+}
+
+// inventory lists every object of the plan, those to be deleted included, and
+// what is kept although it is no longer wanted, for uninstall.
+func (r *run) inventory() Inventory {
+	d := r.plan.Desired
+	inv := Inventory{Revision: d.Revision, Namespace: d.Namespace, Version: d.Version, Spec: d.Spec}
+	for _, s := range r.plan.Steps {
+		e := s.Entry
+		e.Hash = s.hash
+		inv.Entries = append(inv.Entries, e)
+	}
+	if r.plan.old != nil {
+		for _, e := range r.plan.old.Entries {
+			if inv.entry(e) == nil {
+				inv.Entries = append(inv.Entries, e)
+			}
+		}
+	}
+	return inv
+}
+
+// record writes the final inventory, unless it is the one that is there.
+func (r *run) record(ctx context.Context) error {
+	inv := r.inventory()
+	inv.Entries = slices.DeleteFunc(inv.Entries, r.deleted)
+	if old := r.plan.old; old != nil && r.plan.Changes() == 0 &&
+		old.Version == inv.Version && old.Spec == inv.Spec && sameEntries(old.Entries, inv.Entries) {
+		return nil
+	}
+	return r.client.save(ctx, inv)
+}
+
+func (r *run) deleted(e Entry) bool {
+	return slices.ContainsFunc(r.plan.Steps, func(s Step) bool { return s.Action == Delete && s.Entry.key() == e.key() })
+}
+
+func sameEntries(a, b []Entry) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	byKey := map[string]Entry{}
+	for _, e := range a {
+		byKey[e.key()] = e
+	}
+	for _, e := range b {
+		if byKey[e.key()] != e {
+			return false
+		}
+	}
+	return true
+}
+
+// applyAll goes through the stages.
+func (r *run) applyAll(ctx context.Context) error {
+	for stage := render.StageCRDs; stage <= render.StageWebhooks; stage++ {
+		var steps []Step
+		for _, s := range r.plan.Steps {
+			if s.intent != nil && render.StageOf(s.intent) == stage {
+				steps = append(steps, s)
+			}
+		}
+		if len(steps) == 0 {
+			continue
+		}
+		err := forEach(ctx, steps, func(ctx context.Context, s Step) error {
+			if s.Action == Keep {
+				return nil
+			}
+			_, err := r.client.apply(ctx, s.intent, false)
+			return named(s.Entry.ID(), err)
+		})
+		if err != nil {
+			return err
+		}
+		if err := r.settle(ctx, stage, steps); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle waits for what the next stage needs, and reports components that are
+// complete.
+func (r *run) settle(ctx context.Context, stage render.Stage, steps []Step) error {
+	if !r.options.NoWait || stage == render.StageCRDs {
+		if err := r.wait(ctx, stage, steps); err != nil {
+			return err
+		}
+	}
+	for _, component := range r.completed(stage) {
+		// Components with workloads are reported as these get ready.
+		if r.options.NoWait || !r.hasWorkload(component) {
+			r.report(component)
+		}
+	}
+	return nil
+}
+
+// completed lists the components whose last stage this is.
+func (r *run) completed(stage render.Stage) []string {
+	var order []string
+	last := map[string]render.Stage{}
+	for _, s := range r.plan.Steps {
+		if s.intent == nil || s.Entry.Kind == "Namespace" {
+			continue
+		}
+		c := s.Entry.Component
+		if _, ok := last[c]; !ok {
+			order = append(order, c)
+		}
+		last[c] = max(last[c], render.StageOf(s.intent))
+	}
+	return slices.DeleteFunc(order, func(c string) bool { return last[c] != stage })
+}
+
+func (r *run) hasWorkload(component string) bool {
+	return slices.ContainsFunc(r.plan.Steps, func(s Step) bool {
+		return s.Action != Delete && s.Entry.Component == component && s.Entry.Kind == "Deployment"
+	})
+}
+
+func (r *run) report(component string) {
+	if r.options.Reporter != nil {
+		r.options.Reporter.Applied(component, time.Since(r.start))
+	}
+}
+
+func (r *run) waiting(what string) {
+	if r.options.Reporter != nil {
+		r.options.Reporter.Waiting(what)
+	}
+}
+
+// prune removes what the last install left.
+func (r *run) prune(ctx context.Context) error {
+	var errs []error
+	for _, s := range r.plan.Steps {
+		if s.Action == Delete {
+			errs = append(errs, named(s.Entry.ID(), r.client.remove(ctx, s.Entry.GVK(), s.Entry.Namespace, s.Entry.Name)))
+		}
+	}
+	return errors.Join(errs...)
+}
