@@ -76,7 +76,7 @@ func newRoot(a *app) *cobra.Command {
 		a.upCommand(), a.downCommand(), a.statusCommand(), a.envCommand(),
 		a.stopCommand(), a.startCommand(), a.execCommand(), a.loadImageCommand(),
 		a.partitionCommand(), a.healCommand(), a.exposeCommand(),
-		a.buildCommand(), a.depsCommand(),
+		a.buildCommand(), a.depsCommand(), a.sampleImagesCommand(),
 		a.agentCommand(), a.machineCommand(),
 	)
 	return root
