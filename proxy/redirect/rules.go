@@ -1,0 +1,147 @@
+package redirect
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// rule is a conjunction of matches and a verdict.
+type rule []expr.Any
+
+// outputRules decide about connections that start in the pod, in order.
+func (c *Config) outputRules() []rule {
+	proxy, gid := userIs(c.ProxyUID), groupIs(c.ProxyUID)
+	rules := []rule{
+		when(notTCP())(accept()),
+		// The proxy to the application beside it.
+		when(outLoopback(), sourceIn(netip.MustParsePrefix(PassthroughV4+"/32")))(accept()),
+		when(outLoopback(), sourceIn(netip.MustParsePrefix(PassthroughV6+"/128")))(accept()),
+		// The application to itself by way of a service: the proxy has chosen
+		// the pod's own address, and the call comes in like any other.
+		when(outLoopback(), proxy, destNotIn(netip.MustParsePrefix("127.0.0.0/8")))(redirectTo(c.InboundPort)),
+		when(outLoopback(), proxy, destNotIn(netip.MustParsePrefix("::1/128")))(redirectTo(c.InboundPort)),
+		when(outLoopback())(accept()),
+		when(proxy)(accept()),
+		when(gid)(accept()),
+	}
+	for _, p := range c.ExcludeOutboundPorts {
+		rules = append(rules, when(destPort(p))(accept()))
+	}
+	for _, p := range c.ExcludeOutboundCIDRs {
+		rules = append(rules, when(destIn(p))(accept()))
+	}
+	if c.AllOutbound {
+		return append(rules, when()(redirectTo(c.OutboundPort)))
+	}
+	for _, p := range c.IncludeOutboundCIDRs {
+		rules = append(rules, when(destIn(p))(redirectTo(c.OutboundPort)))
+	}
+	return rules
+}
+
+// inputRules decide about connections that come to the pod, in order.
+func (c *Config) inputRules() []rule {
+	rules := []rule{when(notTCP())(accept()), when(inLoopback())(accept())}
+	for _, p := range slices.Concat(OwnPorts(), c.ExcludeInboundPorts) {
+		rules = append(rules, when(destPort(p))(accept()))
+	}
+	if c.AllInbound {
+		return append(rules, when()(redirectTo(c.InboundPort)))
+	}
+	for _, p := range c.IncludeInboundPorts {
+		rules = append(rules, when(destPort(p))(redirectTo(c.InboundPort)))
+	}
+	return rules
+}
+
+// when joins matches to a rule that ends in a verdict.
+func when(matches ...[]expr.Any) func(verdict []expr.Any) rule {
+	return func(verdict []expr.Any) rule {
+		return append(slices.Concat(matches...), verdict...)
+	}
+}
+
+// accept ends the chain: the connection goes where it wants to.
+func accept() []expr.Any { return []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}} }
+
+// redirectTo sends the connection to a local port.
+func redirectTo(port uint16) []expr.Any {
+	return []expr.Any{
+		&expr.Immediate{Register: 1, Data: binaryutil.BigEndian.PutUint16(port)},
+		&expr.Redir{RegisterProtoMin: 1},
+	}
+}
+
+func meta(key expr.MetaKey, op expr.CmpOp, data []byte) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: key, Register: 1}, &expr.Cmp{Op: op, Register: 1, Data: data}}
+}
+
+func notTCP() []expr.Any {
+	return meta(expr.MetaKeyL4PROTO, expr.CmpOpNeq, []byte{unix.IPPROTO_TCP})
+}
+
+func userIs(uid uint32) []expr.Any {
+	return meta(expr.MetaKeySKUID, expr.CmpOpEq, native32(uid))
+}
+
+func groupIs(gid uint32) []expr.Any {
+	return meta(expr.MetaKeySKGID, expr.CmpOpEq, native32(gid))
+}
+
+func outLoopback() []expr.Any { return meta(expr.MetaKeyOIFNAME, expr.CmpOpEq, ifname("lo")) }
+func inLoopback() []expr.Any  { return meta(expr.MetaKeyIIFNAME, expr.CmpOpEq, ifname("lo")) }
+
+func native32(v uint32) []byte {
+	b := make([]byte, 4)
+	binary.NativeEndian.PutUint32(b, v)
+	return b
+}
+
+// ifname pads an interface name to the kernel's IFNAMSIZ.
+func ifname(s string) []byte {
+	b := make([]byte, unix.IFNAMSIZ)
+	copy(b, s)
+	return b
+}
+
+// destPort matches the TCP destination port; the protocol is known to be TCP.
+func destPort(p uint16) []expr.Any {
+	return []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(p)},
+	}
+}
+
+func destIn(p netip.Prefix) []expr.Any    { return address(p, false, expr.CmpOpEq) }
+func destNotIn(p netip.Prefix) []expr.Any { return address(p, false, expr.CmpOpNeq) }
+func sourceIn(p netip.Prefix) []expr.Any  { return address(p, true, expr.CmpOpEq) }
+
+// address matches source or destination by a prefix, and the prefix's address
+// family with it. The offsets are those of the IPv4 and IPv6 headers.
+func address(p netip.Prefix, source bool, op expr.CmpOp) []expr.Any {
+	family, offset, size := byte(unix.NFPROTO_IPV4), uint32(16), uint32(4)
+	if source {
+		offset = 12
+	}
+	if p.Addr().Is6() {
+		family, offset, size = unix.NFPROTO_IPV6, 24, 16
+		if source {
+			offset = 8
+		}
+	}
+	out := meta(expr.MetaKeyNFPROTO, expr.CmpOpEq, []byte{family})
+	out = append(out, &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size})
+	if p.Bits() < p.Addr().BitLen() {
+		out = append(out, &expr.Bitwise{
+			SourceRegister: 1, DestRegister: 1, Len: size,
+			Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen()), Xor: make([]byte, size),
+		})
+	}
+	return append(out, &expr.Cmp{Op: op, Register: 1, Data: p.Masked().Addr().AsSlice()})
+}
