@@ -192,4 +192,3 @@ func matchLabels(selector, labels map[string]string) bool {
 	}
 	return true
 }
-

@@ -1,0 +1,104 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// maxReview bounds the body of a request in bytes: etcd takes no object above
+// 1.5 MB, and a review holds two.
+const maxReview = 4 << 20
+
+// ValidatorConfig sets up the validating webhook.
+type ValidatorConfig struct {
+	// Logger takes a line per refusal; slog.Default() when nil.
+	Logger *slog.Logger
+	// Observe, when set, is called for each decision.
+	Observe func(kind string, allowed bool)
+}
+
+// NewValidator returns the handler of the validating webhook
+// (admission.k8s.io/v1). It refuses objects that Decode refuses, with Decode's
+// error, and lets deletions and every kind of foreign groups pass.
+func NewValidator(cfg ValidatorConfig) http.Handler {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	if cfg.Observe == nil {
+		cfg.Observe = func(string, bool) {}
+	}
+	return &validator{cfg}
+}
+
+type validator struct{ cfg ValidatorConfig }
+
+// ServeHTTP answers one AdmissionReview.
+func (v *validator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost {
+		http.Error(w, "post an AdmissionReview", http.StatusMethodNotAllowed)
+		return
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxReview))
+	if err != nil {
+		http.Error(w, "reading the AdmissionReview: "+err.Error(), http.StatusBadRequest)
+		return
+	}
+	out, err := v.review(body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	// A client that has gone away gets no answer: there is nobody to tell.
+	_, _ = w.Write(out)
+}
+
+// review answers a review, JSON to JSON.
+func (v *validator) review(body []byte) ([]byte, error) {
+	var review admissionv1.AdmissionReview
+	if err := json.Unmarshal(body, &review); err != nil {
+		return nil, fmt.Errorf("AdmissionReview: %w", err)
+	}
+	if review.Request == nil {
+		return nil, errors.New("AdmissionReview: request is missing")
+	}
+	req := review.Request
+	response := &admissionv1.AdmissionResponse{UID: req.UID, Allowed: true}
+	if err := admit(req); err != nil {
+		response.Allowed = false
+		response.Result = &metav1.Status{
+			Status: metav1.StatusFailure, Reason: metav1.StatusReasonInvalid,
+			Code: http.StatusUnprocessableEntity, Message: err.Error(),
+		}
+		v.cfg.Logger.Info("refused a configuration object",
+			"kind", req.Kind.Kind, "namespace", req.Namespace, "name", req.Name, "error", err)
+	}
+	v.cfg.Observe(req.Kind.Kind, response.Allowed)
+	review.Request, review.Response = nil, response
+	return json.Marshal(review)
+}
+
+// admit tells whether an operation may go on.
+func admit(req *admissionv1.AdmissionRequest) error {
+	if req.Operation != admissionv1.Create && req.Operation != admissionv1.Update {
+		return nil
+	}
+	if newSpec(Kind(req.Kind.Kind)) == nil {
+		if _, known := notHonoured(req.Kind.Kind); known {
+			return &NotHonouredError{Kind: req.Kind.Kind}
+		}
+		return nil
+	}
+	if req.Kind.Group != GroupNetworking && req.Kind.Group != GroupSecurity {
+		return nil
+	}
+	_, err := Decode(req.Object.Raw)
+	return err
+}
