@@ -1,0 +1,195 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/isthmus-mesh/isthmus/identity"
+	"github.com/isthmus-mesh/isthmus/xds/fetch"
+)
+
+// Agent runs one proxy.
+type Agent struct {
+	cfg      Config
+	id       *identity.Source
+	xds      *fetch.Client
+	engine   Engine
+	log      *slog.Logger
+	draining atomic.Bool
+	quit     chan struct{} // capacity 1: an exit was asked for
+	addrs    atomic.Pointer[Addresses]
+	open     chan struct{} // closed when addrs is set
+}
+
+// New checks cfg and makes the parts.
+func New(cfg Config) (*Agent, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	if cfg.Engine == nil {
+		return nil, errors.New("agent: no engine")
+	}
+	a := &Agent{cfg: cfg, id: cfg.Identity, engine: cfg.Engine, log: cfg.Logger, quit: make(chan struct{}, 1), open: make(chan struct{})}
+	var err error
+	if a.id == nil {
+		if a.id, err = NewIdentity(cfg); err != nil {
+			return nil, err
+		}
+	}
+	node, err := cfg.node()
+	if err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	a.xds, err = fetch.New(fetch.Config{
+		Address: cfg.Discovery,
+		TLS:     a.id.DiscoveryTLS,
+		Authorize: func(ctx context.Context) (context.Context, error) {
+			return identity.WithToken(ctx, cfg.TokenFile)
+		},
+		Node:       node,
+		Handler:    cfg.Engine,
+		Logger:     cfg.Logger.With("part", "xds"),
+		Registerer: cfg.Registry,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+	a.register()
+	return a, nil
+}
+
+// register adds the metrics of the process and the certificate.
+func (a *Agent) register() {
+	a.cfg.Registry.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "isthmus_proxy_certificate_expiry_timestamp", Help: "When the proxy's certificate expires, in seconds since 1970; 0 without one.",
+		}, func() float64 {
+			if c := a.id.Certificate(); c != nil {
+				return float64(c.Leaf.NotAfter.Unix())
+			}
+			return 0
+		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "isthmus_proxy_ready", Help: "1 while the proxy can carry traffic.",
+		}, func() float64 {
+			if a.Ready() == nil {
+				return 1
+			}
+			return 0
+		}),
+	)
+}
+
+// Run runs the proxy until ctx ends or an exit is asked for over HTTP, then
+// drains and closes everything. It returns nil after an orderly end.
+func (a *Agent) Run(ctx context.Context) error {
+	srv, err := a.listen()
+	if err != nil {
+		return err
+	}
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, work := errgroup.WithContext(work)
+	g.Go(func() error { return srv.run(work) })
+	g.Go(func() error { return a.id.Run(work) })
+	g.Go(func() error { return a.engine.Run(work) })
+	g.Go(func() error {
+		if !a.awaitCertificate(work) {
+			return nil
+		}
+		return a.xds.Run(work)
+	})
+	a.log.Info("proxy started", "node", a.cfg.nodeID(), "discovery", a.cfg.Discovery)
+	select {
+	case <-ctx.Done():
+		a.drain(work)
+	case <-a.quit:
+		a.drain(work)
+	case <-work.Done():
+		// A part has failed: its error is the group's.
+	}
+	stop()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	a.log.Info("proxy ended")
+	return nil
+}
+
+// awaitCertificate waits for the first certificate: discovery speaks only to
+// those who have one. It is false when ctx ended.
+func (a *Agent) awaitCertificate(ctx context.Context) bool {
+	for {
+		changed := a.id.Changed()
+		if a.id.Certificate() != nil {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// drain lets connections end. New ones are taken for DrainAtLeast, since
+// callers learn only by and by that the pod goes; then it waits, up to DrainFor in
+// all, until none is left.
+func (a *Agent) drain(ctx context.Context) {
+	a.draining.Store(true)
+	a.engine.Drain()
+	start := time.Now()
+	a.log.Info("draining", "connections", a.engine.Connections(), "longest", a.cfg.DrainFor)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		took := time.Since(start)
+		n := a.engine.Connections()
+		if took >= a.cfg.DrainFor || took >= a.cfg.DrainAtLeast && n == 0 {
+			a.log.Info("drained", "took", took.Round(time.Millisecond), "connections", n)
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Quit asks for an orderly exit, as SIGTERM does.
+func (a *Agent) Quit() {
+	select {
+	case a.quit <- struct{}{}:
+	default:
+	}
+}
+
+// Ready is nil when the proxy can carry traffic, and says else what is in the
+// way. A proxy that has lost discovery stays ready: it goes on with what it has.
+func (a *Agent) Ready() error {
+	if a.draining.Load() {
+		return errors.New("not ready: draining")
+	}
+	if a.id.Certificate() == nil {
+		return fmt.Errorf("not ready: no certificate yet: %w", a.id.Err())
+	}
+	err := a.engine.Ready()
+	if err == nil {
+		return nil
+	}
+	if xerr := a.xds.Err(); xerr != nil {
+		return fmt.Errorf("not ready: no configuration yet: %w", xerr)
+	}
+	return fmt.Errorf("not ready: %w", err)
+}

@@ -1,0 +1,33 @@
+package agent
+
+import (
+	"context"
+
+	"github.com/isthmus-mesh/isthmus/xds/fetch"
+)
+
+// Engine is the data plane, as the agent sees it.
+type Engine interface {
+	fetch.Handler
+
+	// Run opens the listeners and serves until ctx ends, then closes
+	// everything and returns nil.
+	Run(ctx context.Context) error
+
+	// Drain tells connections to end at their next good moment. It returns at
+	// once, and new connections are still taken.
+	Drain()
+
+	// Connections counts the open connections of clients.
+	Connections() int
+
+	// Ready is nil once the first configuration is in force, and says else
+	// what is missing.
+	Ready() error
+
+	// ConfigDump, Clusters and Listeners are for administration: values to be
+	// written as JSON.
+	ConfigDump() any
+	Clusters() any
+	Listeners() any
+}

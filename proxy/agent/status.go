@@ -1,0 +1,158 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+)
+
+// Addresses are where the agent listens.
+type Addresses struct{ Status, Health, Metrics, Admin string }
+
+// servers are the agent's HTTP servers.
+type servers struct {
+	list      []*http.Server
+	listeners []net.Listener
+}
+
+// Addresses waits until the agent listens, and tells where.
+func (a *Agent) Addresses(ctx context.Context) (Addresses, error) {
+	select {
+	case <-a.open:
+		return *a.addrs.Load(), nil
+	case <-ctx.Done():
+		return Addresses{}, ctx.Err()
+	}
+}
+
+// listen opens all ports before anything starts, so that a port in use is an
+// error at once.
+func (a *Agent) listen() (*servers, error) {
+	p := a.cfg.Ports
+	s := &servers{}
+	addrs := &Addresses{}
+	for _, l := range []struct {
+		what, host string
+		port       uint16
+		handler    http.Handler
+		addr       *string
+	}{
+		{"status", p.Host, p.Status, a.statusHandler(), &addrs.Status},
+		{"health", p.Host, p.Health, a.healthHandler(), &addrs.Health},
+		{"metrics", p.Host, p.Metrics, a.metricsHandler(), &addrs.Metrics},
+		{"admin", "127.0.0.1", p.Admin, a.adminHandler(), &addrs.Admin},
+	} {
+		lis, err := net.Listen("tcp", net.JoinHostPort(l.host, strconv.Itoa(int(l.port))))
+		if err != nil {
+			s.close()
+			return nil, fmt.Errorf("agent: open the %s port: %w", l.what, err)
+		}
+		*l.addr = lis.Addr().String()
+		s.listeners = append(s.listeners, lis)
+		s.list = append(s.list, &http.Server{
+			Handler:           l.handler,
+			ReadHeaderTimeout: 10 * time.Second,
+			IdleTimeout:       time.Minute,
+			MaxHeaderBytes:    32 << 10,
+		})
+	}
+	a.addrs.Store(addrs)
+	close(a.open)
+	return s, nil
+}
+
+func (s *servers) close() {
+	for _, l := range s.listeners {
+		l.Close()
+	}
+}
+
+// run serves until ctx ends.
+func (s *servers) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for i, srv := range s.list {
+		g.Go(func() error {
+			if err := srv.Serve(s.listeners[i]); !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("agent: serve %s: %w", s.listeners[i].Addr(), err)
+			}
+			return nil
+		})
+		g.Go(func() error {
+			<-ctx.Done()
+			return srv.Close()
+		})
+	}
+	return g.Wait()
+}
+
+// healthHandler is port 15021.
+func (a *Agent) healthHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz/ready", a.serveReady)
+	return mux
+}
+
+// metricsHandler is port 15090.
+func (a *Agent) metricsHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /stats/prometheus", a.metrics())
+	return mux
+}
+
+func (a *Agent) metrics() http.Handler {
+	return promhttp.HandlerFor(a.cfg.Registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
+}
+
+// statusHandler is port 15020, which the kubelet and scrapers reach. What
+// changes something is taken only from the pod itself.
+func (a *Agent) statusHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz/ready", a.serveReady)
+	mux.Handle("GET /stats/prometheus", a.metrics())
+	mux.Handle("GET /metrics", a.metrics())
+	mux.Handle("GET /app-health/", newProbes(a.cfg.IP, a.cfg.Probers, a.cfg.Kind == Sidecar))
+	mux.Handle("POST /quitquitquit", localOnly(http.HandlerFunc(a.serveQuit)))
+	mux.Handle("POST /drain", localOnly(http.HandlerFunc(a.serveDrain)))
+	return mux
+}
+
+// serveReady answers 200, or 503 with what is in the way.
+func (a *Agent) serveReady(w http.ResponseWriter, _ *http.Request) {
+	if err := a.Ready(); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ready")
+}
+
+func (a *Agent) serveQuit(w http.ResponseWriter, _ *http.Request) {
+	a.Quit()
+	fmt.Fprintln(w, "ending")
+}
+
+// serveDrain makes the proxy not ready and lets connections end, and leaves it
+// running.
+func (a *Agent) serveDrain(w http.ResponseWriter, _ *http.Request) {
+	a.draining.Store(true)
+	a.engine.Drain()
+	fmt.Fprintln(w, "draining")
+}
+
+// localOnly refuses callers from outside the pod.
+func localOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.RemoteAddr)
+		if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+			http.Error(w, "only from inside the pod, by a loopback address", http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
