@@ -67,6 +67,12 @@ type FilterChain struct {
 	TLS   *DownstreamTLS // nil: plaintext
 	HTTP  *HCM
 	TCP   *TCPProxy
+	// HandshakeTimeout bounds TLS termination.
+	HandshakeTimeout time.Duration
+	// Version identifies the chain's content. Access identifies what decides
+	// over who may connect: match and transport socket.
+	Version string
+	Access  string
 }
 
 // ChainMatch is envoy.config.listener.v3.FilterChainMatch. Empty criteria

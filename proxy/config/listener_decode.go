@@ -18,6 +18,9 @@ import (
 // defaultInspectTimeout is Envoy's listener_filters_timeout.
 const defaultInspectTimeout = 15 * time.Second
 
+// defaultHandshakeTimeout bounds handshakes that discovery does not bound.
+const defaultHandshakeTimeout = 10 * time.Second
+
 // DecodeListener reads and checks a listener.
 func DecodeListener(body *anypb.Any) (*Listener, error) {
 	p := &listenerv3.Listener{}
@@ -147,12 +150,18 @@ func decodeChain(a at, p *listenerv3.FilterChain) (*FilterChain, error) {
 		"transport_socket_connect_timeout", "name"); err != nil {
 		return nil, err
 	}
-	c := &FilterChain{Name: p.GetName()}
+	c := &FilterChain{
+		Name: p.GetName(), HandshakeTimeout: defaultHandshakeTimeout, Version: versionOfMessages(p),
+		Access: versionOfMessages(p.GetFilterChainMatch(), p.GetTransportSocket()),
+	}
 	var err error
 	if c.Match, err = decodeMatch(a.in("filter_chain_match"), p.GetFilterChainMatch()); err != nil {
 		return nil, err
 	}
 	if c.TLS, err = decodeDownstreamSocket(a.in("transport_socket"), p.GetTransportSocket()); err != nil {
+		return nil, err
+	}
+	if err := a.durations(durationField{"transport_socket_connect_timeout", p.GetTransportSocketConnectTimeout(), &c.HandshakeTimeout}); err != nil {
 		return nil, err
 	}
 	return c, c.decodeFilters(a, p.GetFilters())

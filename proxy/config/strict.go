@@ -104,3 +104,16 @@ func versionOf(body *anypb.Any) string {
 	sum := sha256.Sum256(body.GetValue())
 	return hex.EncodeToString(sum[:12])
 }
+
+// versionOfMessages identifies the content of parts of a resource.
+func versionOfMessages(parts ...proto.Message) string {
+	h := sha256.New()
+	for _, p := range parts {
+		// A message that was just unmarshalled marshals; the length keeps
+		// the parts apart.
+		b, _ := proto.MarshalOptions{Deterministic: true}.Marshal(p)
+		fmt.Fprintf(h, "%d:", len(b))
+		h.Write(b)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:12])
+}

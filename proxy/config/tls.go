@@ -34,7 +34,8 @@ type DownstreamTLS struct {
 	Params            TLSParams
 	ALPN              []string
 	Cert              CertSource // CertMesh or CertInline
-	CertPEM, KeyPEM   []byte     // CertInline
+	CertPEM           []byte     // CertInline
+	KeyPEM            []byte     `json:"-"`
 	Roots             TrustRoots
 	SANs              []SANMatch // empty: any identity under Roots
 	RequireClientCert bool
@@ -43,14 +44,15 @@ type DownstreamTLS struct {
 // UpstreamTLS is envoy.extensions.transport_sockets.tls.v3
 // .UpstreamTlsContext.
 type UpstreamTLS struct {
-	Params          TLSParams
-	SNI             string
-	ALPN            []string
-	Cert            CertSource // CertNone, CertMesh or CertInline
-	CertPEM, KeyPEM []byte     // CertInline
-	Roots           TrustRoots
-	SANs            []SANMatch // empty: any identity under Roots
-	AutoSNI         bool       // auto_host_sni: the endpoint's host name
+	Params  TLSParams
+	SNI     string
+	ALPN    []string
+	Cert    CertSource // CertNone, CertMesh or CertInline
+	CertPEM []byte     // CertInline
+	KeyPEM  []byte     `json:"-"`
+	Roots   TrustRoots
+	SANs    []SANMatch // empty: any identity under Roots
+	AutoSNI bool       // auto_host_sni: the endpoint's host name
 }
 
 // Mesh tells whether the context is the mesh's own mTLS (auto-mTLS or

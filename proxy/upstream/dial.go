@@ -49,14 +49,28 @@ func (e *Endpoint) Dial(ctx context.Context, proto config.Protocol) (net.Conn, s
 		return nil, "", e.failed(ctx, PhaseConnect, err)
 	}
 	if e.transport.tls == nil {
+		e.reached()
 		return raw, "", nil
 	}
-	conn := tls.Client(raw, e.tlsConfig(proto))
+	rec, err := mtls.NewConn(raw)
+	if err != nil {
+		raw.Close()
+		return nil, "", e.failed(ctx, PhaseTLS, err)
+	}
+	conn := tls.Client(rec, e.tlsConfig(proto))
 	if err := conn.HandshakeContext(ctx); err != nil {
 		raw.Close()
 		return nil, "", e.failed(ctx, PhaseTLS, err)
 	}
+	e.reached()
 	return conn, conn.ConnectionState().NegotiatedProtocol, nil
+}
+
+// reached ends a row of connect errors.
+func (e *Endpoint) reached() {
+	if e.health.failures.Load() != 0 {
+		e.health.failures.Store(0)
+	}
 }
 
 // failed wraps an error and counts it, unless the caller gave up.

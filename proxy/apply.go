@@ -1,0 +1,230 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/xds/fetch"
+)
+
+// The resource types, by shorter names.
+const (
+	typeCluster  = fetch.TypeCluster
+	typeEndpoint = fetch.TypeEndpoint
+	typeListener = fetch.TypeListener
+	typeRoute    = fetch.TypeRoute
+)
+
+var _ fetch.Handler = (*Proxy)(nil)
+
+// errClosed refuses updates of a proxy that has ended.
+var errClosed = errors.New("the proxy is shutting down")
+
+// rejects collects what is refused of one update.
+type rejects map[string]error
+
+func (r rejects) err() error {
+	if len(r) == 0 {
+		return nil
+	}
+	return &fetch.RejectError{Reasons: r}
+}
+
+// Apply implements fetch.Handler.
+func (p *Proxy) Apply(typeURL string, added []fetch.Resource, removed []string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return errClosed
+	}
+	bad := rejects{}
+	switch typeURL {
+	case typeCluster:
+		p.applyClusters(decodeAll(added, config.DecodeCluster, clusterName, bad), removed, bad)
+	case typeEndpoint:
+		for _, la := range decodeAll(added, config.DecodeLoadAssignment, loadName, bad) {
+			p.clusters.ApplyEndpoints(la)
+		}
+		for _, name := range removed {
+			p.clusters.RemoveEndpoints(name)
+		}
+	case typeListener:
+		p.applyListeners(decodeAll(added, config.DecodeListener, listenerName, bad), removed, bad)
+	case typeRoute:
+		p.applyRoutes(decodeAll(added, config.DecodeRouteConfiguration, routeName, bad))
+	default:
+		return fmt.Errorf("resources of type %s are not used by this proxy", typeURL)
+	}
+	p.served[typeURL] = true
+	for name, err := range bad {
+		p.log.Warn("resource refused; its former version stays in force", "type", typeURL, "name", name, "error", err)
+		p.telemetry.XDSRejected(kindOf(typeURL))
+	}
+	return bad.err()
+}
+
+func clusterName(c *config.Cluster) string     { return c.Name }
+func loadName(l *config.LoadAssignment) string { return l.Name }
+func listenerName(l *config.Listener) string   { return l.Name }
+func routeName(r *config.RouteConfig) string   { return r.Name }
+func kindOf(typeURL string) string {
+	switch typeURL {
+	case typeCluster:
+		return "cluster"
+	case typeEndpoint:
+		return "endpoint"
+	case typeListener:
+		return "listener"
+	default:
+		return "route"
+	}
+}
+
+// decodeAll decodes resources, and puts the reasons for those refused in bad.
+func decodeAll[T any](added []fetch.Resource, decode func(*anypb.Any) (T, error), name func(T) string, bad rejects) []T {
+	out := make([]T, 0, len(added))
+	for _, r := range added {
+		v, err := decode(r.Body)
+		if err == nil && r.Name != "" && name(v) != r.Name {
+			err = fmt.Errorf("the resource is named %q, its content %q", r.Name, name(v))
+		}
+		if err != nil {
+			bad[r.Name] = err
+			continue
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+func (p *Proxy) applyClusters(add []*config.Cluster, removed []string, bad rejects) {
+	for _, c := range add {
+		if err := p.clusters.Apply(c); err != nil {
+			bad[c.Name] = err
+		}
+	}
+	for _, name := range removed {
+		p.clusters.Remove(name)
+	}
+	p.clusters.DropEndpoints()
+	p.wantLoads = p.clusters.EDSNames()
+	slices.Sort(p.wantLoads)
+}
+
+// applyListeners puts listeners in force whose routes are there, and lets the
+// others wait.
+func (p *Proxy) applyListeners(add []*config.Listener, removed []string, bad rejects) {
+	for _, name := range removed {
+		delete(p.pending, name)
+	}
+	var now []*config.Listener
+	for _, l := range add {
+		delete(p.pending, l.Name)
+		if len(p.missingRoutes(l)) > 0 {
+			p.pending[l.Name] = l
+			continue
+		}
+		now = append(now, l)
+	}
+	for name, err := range p.listeners.Update(now, removed) {
+		bad[name] = err
+	}
+	p.wantRoutesAgain()
+}
+
+// missingRoutes returns the route configurations of a listener that have not
+// come yet.
+func (p *Proxy) missingRoutes(l *config.Listener) []string {
+	return slices.DeleteFunc(l.RouteNames(), func(n string) bool {
+		s := p.routes[n]
+		return s != nil && s.Load() != nil
+	})
+}
+
+// wantRoutesAgain works out the names to subscribe to, and forgets the routes
+// that nobody refers to any more.
+func (p *Proxy) wantRoutesAgain() {
+	wanted := map[string]bool{}
+	all := p.listeners.Listeners()
+	for _, l := range p.pending {
+		all = append(all, l)
+	}
+	for _, l := range all {
+		for _, n := range l.RouteNames() {
+			wanted[n] = true
+		}
+	}
+	p.wantRoutes = p.wantRoutes[:0:0]
+	for n := range wanted {
+		p.wantRoutes = append(p.wantRoutes, n)
+	}
+	slices.Sort(p.wantRoutes)
+	for n := range p.routes {
+		if !wanted[n] {
+			delete(p.routes, n)
+		}
+	}
+}
+
+// applyRoutes replaces route configurations, and puts listeners in force that
+// waited for them. A removed route configuration stays in force for as long
+// as a listener refers to it, as in Envoy.
+func (p *Proxy) applyRoutes(add []*config.RouteConfig) {
+	for _, r := range add {
+		slot := p.slot(r.Name)
+		if old := slot.Load(); old == nil || old.Version != r.Version {
+			slot.Store(r)
+		}
+	}
+	var now []*config.Listener
+	for _, l := range p.pending {
+		if len(p.missingRoutes(l)) == 0 {
+			now = append(now, l)
+		}
+	}
+	if len(now) == 0 {
+		return
+	}
+	for _, l := range now {
+		delete(p.pending, l.Name)
+	}
+	for name, err := range p.listeners.Update(now, nil) {
+		p.log.Error("listener cannot be put in force", "listener", name, "error", err)
+	}
+	p.wantRoutesAgain()
+}
+
+// slot returns the slot of a name. The caller holds mu.
+func (p *Proxy) slot(name string) *config.RouteSlot {
+	s := p.routes[name]
+	if s == nil {
+		s = &config.RouteSlot{}
+		p.routes[name] = s
+	}
+	return s
+}
+
+// Route implements httpproxy.RouteProvider. It is called while a listener is
+// put in force, that is from Apply, which holds mu.
+func (p *Proxy) Route(name string) *config.RouteSlot { return p.slot(name) }
+
+// Wanted implements fetch.Handler.
+func (p *Proxy) Wanted(typeURL string) []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch typeURL {
+	case typeEndpoint:
+		return slices.Clone(p.wantLoads)
+	case typeRoute:
+		return slices.Clone(p.wantRoutes)
+	}
+	return nil
+}
+
+// WantedChanged implements fetch.Handler. What is wanted changes in Apply
+// only, after which the client asks anyway.
+func (p *Proxy) WantedChanged() <-chan struct{} { return p.neverClosed }

@@ -1,0 +1,75 @@
+package proxy
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/proxy/upstream"
+)
+
+// Dump is the configuration in force, for the admin port. It marshals to
+// JSON and holds no private keys.
+type Dump struct {
+	Listeners []*config.Listener
+	// Waiting are listeners whose routes have not come yet.
+	Waiting  []*config.Listener
+	Routes   []*config.RouteConfig
+	Clusters []*config.Cluster
+}
+
+// ClusterState is a cluster with its endpoints as they are now.
+type ClusterState struct {
+	Name      string
+	Endpoints []EndpointState
+}
+
+// EndpointState is an endpoint as it is now.
+type EndpointState struct {
+	Address  netip.AddrPort
+	Hostname string `json:",omitempty"`
+	Workload config.Workload
+	TLS      bool
+	Active   int64
+	Ejected  bool
+}
+
+// ConfigDump returns the configuration in force, sorted by name.
+func (p *Proxy) ConfigDump() any {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	d := Dump{Listeners: p.listeners.Listeners()}
+	for _, l := range p.pending {
+		d.Waiting = append(d.Waiting, l)
+	}
+	for _, s := range p.routes {
+		if r := s.Load(); r != nil {
+			d.Routes = append(d.Routes, r)
+		}
+	}
+	p.clusters.All(func(c *upstream.Cluster) { d.Clusters = append(d.Clusters, c.Config()) })
+	byName := func(a, b *config.Listener) int { return cmp.Compare(a.Name, b.Name) }
+	slices.SortFunc(d.Listeners, byName)
+	slices.SortFunc(d.Waiting, byName)
+	slices.SortFunc(d.Routes, func(a, b *config.RouteConfig) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(d.Clusters, func(a, b *config.Cluster) int { return cmp.Compare(a.Name, b.Name) })
+	return d
+}
+
+// ClusterDump returns the endpoints of every cluster, sorted by name.
+func (p *Proxy) ClusterDump() any {
+	var out []ClusterState
+	p.clusters.All(func(c *upstream.Cluster) {
+		s := ClusterState{Name: c.Name(), Endpoints: []EndpointState{}}
+		for _, e := range c.Endpoints() {
+			s.Endpoints = append(s.Endpoints, EndpointState{
+				Address: e.Addr(), Hostname: e.Hostname(), Workload: e.Workload(),
+				TLS: e.TLS() != nil, Active: e.Active(), Ejected: e.Ejected(),
+			})
+		}
+		out = append(out, s)
+	})
+	slices.SortFunc(out, func(a, b ClusterState) int { return cmp.Compare(a.Name, b.Name) })
+	return out
+}

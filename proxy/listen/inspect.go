@@ -1,0 +1,173 @@
+package listen
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/isthmus-mesh/isthmus/proxy/config"
+)
+
+// seen is what the inspectors found out.
+type seen struct {
+	hello
+	tls  bool
+	http config.Protocol // of a plaintext connection
+}
+
+// transport is Envoy's name for what was detected.
+func (s *seen) transport() string {
+	if s.tls {
+		return "tls"
+	}
+	return "raw_buffer"
+}
+
+// protocols are what filter chains match application_protocols against.
+func (s *seen) protocols() []string {
+	switch {
+	case s.tls:
+		return s.alpn
+	case s.http == config.ProtocolHTTP1:
+		return []string{"http/1.1"}
+	case s.http == config.ProtocolHTTP2:
+		return []string{"h2c"}
+	}
+	return nil
+}
+
+// helloTimeout bounds the wait for the rest of a ClientHello that has begun.
+const helloTimeout = 10 * time.Second
+
+// errInspectTimeout tells that too little came in time, on a listener that
+// does not go on without.
+var errInspectTimeout = errors.New("the first bytes did not come in time")
+
+var peekBuffers = sync.Pool{New: func() any { return new([4 << 10]byte) }}
+
+// inspect looks at the first bytes of a connection and leaves them there.
+func inspect(c *net.TCPConn, l *config.Listener) (seen, error) {
+	var s seen
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return s, err
+	}
+	if l.InspectTimeout > 0 {
+		if err := c.SetReadDeadline(time.Now().Add(l.InspectTimeout)); err != nil {
+			return s, err
+		}
+		defer c.SetReadDeadline(time.Time{})
+	}
+	p := peeker{listener: l, seen: &s}
+	err = raw.Read(p.look)
+	if p.partial && errors.Is(err, os.ErrDeadlineExceeded) {
+		// The time is meant for servers that speak first. Here the client
+		// does, and slowly.
+		if err = c.SetReadDeadline(time.Now().Add(helloTimeout)); err == nil {
+			err = raw.Read(p.look)
+		}
+	}
+	if p.pooled != nil {
+		peekBuffers.Put(p.pooled)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		if !l.ContinueOnTimeout || p.partial {
+			return s, errInspectTimeout
+		}
+		return s, nil
+	}
+	if err == nil {
+		err = p.err
+	}
+	return s, err
+}
+
+// peeker looks at the bytes in the socket each time that more have come.
+type peeker struct {
+	listener *config.Listener
+	seen     *seen
+	pooled   *[4 << 10]byte
+	large    []byte
+	last     int
+	partial  bool // a ClientHello has begun
+	err      error
+}
+
+// look is called by the runtime when the socket may be readable; it returns
+// true when it has seen enough.
+func (p *peeker) look(fd uintptr) bool {
+	for {
+		buf := p.buffer()
+		n, _, err := unix.Recvfrom(int(fd), buf, unix.MSG_PEEK)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.EAGAIN:
+			if p.pooled != nil && p.large == nil && p.last == 0 {
+				peekBuffers.Put(p.pooled)
+				p.pooled = nil
+			}
+			return false
+		case err != nil:
+			p.err = os.NewSyscallError("recvfrom", err)
+			return true
+		}
+		if n == len(buf) && n < maxHello && !p.decide(buf[:n], false) {
+			p.large = make([]byte, min(len(buf)*4, maxHello))
+			continue
+		}
+		final := n >= maxHello || n == p.last && peerEnded(int(fd))
+		p.last = n
+		return p.decide(buf[:n], final)
+	}
+}
+
+// peerEnded tells whether the peer will send no more.
+func peerEnded(fd int) bool {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+	n, err := unix.Poll(p, 0)
+	return err == nil && n > 0 && p[0].Revents != 0
+}
+
+func (p *peeker) buffer() []byte {
+	if p.large != nil {
+		return p.large
+	}
+	if p.pooled == nil {
+		p.pooled = peekBuffers.Get().(*[4 << 10]byte)
+	}
+	return p.pooled[:]
+}
+
+// decide tells whether the bytes suffice. final says that no more will come.
+func (p *peeker) decide(b []byte, final bool) bool {
+	if len(b) == 0 {
+		return true
+	}
+	if p.listener.InspectTLS {
+		h, err := parseHello(b)
+		switch {
+		case err == nil:
+			p.seen.hello, p.seen.tls = h, true
+			return true
+		case err == errMore && !final:
+			p.partial = true
+			return false
+		case err == errBadHello:
+			p.err = err
+			return true
+		}
+	}
+	if p.listener.InspectHTTP {
+		proto, more := sniffHTTP(b)
+		if more && !final {
+			return false
+		}
+		p.seen.http = proto
+	}
+	return true
+}

@@ -1,0 +1,260 @@
+// Package listen is the way into the proxy: sockets, the original destination
+// of redirected connections, a look at the first bytes, the choice of a
+// filter chain, TLS termination, and the forwarding of TCP. HTTP connections
+// are handed to an [HTTP] implementation.
+//
+// A [Manager] holds the listeners. Updates replace snapshots: connections in
+// progress are not touched by the update of another listener, nor of another
+// filter chain of their own.
+package listen
+
+import (
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/proxy/downstream"
+	"github.com/isthmus-mesh/isthmus/proxy/mtls"
+	"github.com/isthmus-mesh/isthmus/proxy/upstream"
+)
+
+// HTTP makes handlers of HTTP connections.
+type HTTP interface {
+	// Handler compiles the HTTP configuration of one filter chain. It is
+	// called when configuration comes, never per connection.
+	Handler(hcm *config.HCM) (HTTPHandler, error)
+}
+
+// HTTPHandler serves connections of one filter chain.
+type HTTPHandler interface {
+	// ServeConn serves a connection until it is done. conn is a
+	// *net.TCPConn or a *tls.Conn that has shaken hands; nothing of it was
+	// consumed. The caller closes it.
+	ServeConn(conn net.Conn, info *downstream.Info)
+}
+
+// Telemetry takes note of connections. Methods are called concurrently.
+type Telemetry interface {
+	// TCPOpen starts the record of a proxied TCP connection. ep is nil when
+	// no endpoint was reached.
+	TCPOpen(info *downstream.Info, ep *upstream.Endpoint, tcp *config.TCPProxy) downstream.TCPRecorder
+	// HandshakeFailed counts a TLS handshake with a peer that failed.
+	HandshakeFailed(reason string, dir config.Direction)
+	// NoFilterChain counts a connection that no chain matched.
+	NoFilterChain(listener string)
+	ConnOpen(dir config.Direction)
+	ConnClose(dir config.Direction)
+}
+
+// Options configure a [Manager].
+type Options struct {
+	Clusters  *upstream.Set
+	Identity  mtls.Identity // nil: chains that need it are refused
+	HTTP      HTTP          // nil: chains with HTTP are refused
+	Telemetry Telemetry     // nil: nothing is counted
+	Logger    *slog.Logger  // nil: nothing is logged
+	// DrainTime is how long connections of a chain that is gone may go on;
+	// zero means 45 s.
+	DrainTime time.Duration
+	// OriginalDst tells where a redirected connection was going. Nil asks
+	// the kernel's connection tracking.
+	OriginalDst func(*net.TCPConn) (netip.AddrPort, error)
+}
+
+// Manager holds the listeners of a proxy. It is safe for concurrent use.
+type Manager struct {
+	opt     Options
+	log     *slog.Logger
+	virtual atomic.Pointer[dispatch]
+	conns   atomic.Int64
+
+	mu        sync.Mutex // serialises updates
+	listeners map[string]*listener
+	sockets   map[string]*socket
+	retired   map[*chain]*time.Timer // chains whose connections may end in peace
+	opening   connSet                // connections that have no chain yet
+	draining  bool
+	closed    bool
+	wait      sync.WaitGroup // goroutines of sockets and connections
+}
+
+// dispatch finds listeners by original destination. It is immutable.
+type dispatch struct {
+	exact map[dispatchKey]*listener
+	any   map[dispatchKey]*listener // the address is 0.0.0.0
+}
+
+type dispatchKey struct {
+	dir  config.Direction
+	addr netip.AddrPort
+}
+
+// New makes a Manager without listeners.
+func New(o Options) *Manager {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Telemetry == nil {
+		o.Telemetry = silent{}
+	}
+	if o.DrainTime == 0 {
+		o.DrainTime = 45 * time.Second
+	}
+	if o.OriginalDst == nil {
+		o.OriginalDst = originalDst
+	}
+	m := &Manager{
+		opt: o, log: o.Logger, listeners: map[string]*listener{}, sockets: map[string]*socket{},
+		retired: map[*chain]*time.Timer{},
+	}
+	m.publish()
+	return m
+}
+
+// Update adds or replaces listeners and removes others, in one step. The
+// errors are by listener name; a listener with an error stays as it was.
+func (m *Manager) Update(add []*config.Listener, remove []string) map[string]error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil
+	}
+	errs := map[string]error{}
+	for _, name := range remove {
+		m.remove(name)
+	}
+	for _, cfg := range add {
+		if err := m.apply(cfg); err != nil {
+			errs[cfg.Name] = err
+		}
+	}
+	m.publish()
+	return errs
+}
+
+// apply puts one listener in force. The caller holds mu.
+func (m *Manager) apply(cfg *config.Listener) error {
+	old := m.listeners[cfg.Name]
+	if old != nil && old.cfg.Version == cfg.Version && cfg.Version != "" {
+		return nil
+	}
+	l, err := m.compile(cfg, old)
+	if err != nil {
+		return err
+	}
+	if err := m.bind(l); err != nil {
+		return err
+	}
+	m.listeners[cfg.Name] = l
+	if old != nil {
+		m.retireChains(old, l)
+	}
+	return nil
+}
+
+func (m *Manager) remove(name string) {
+	old := m.listeners[name]
+	if old == nil {
+		return
+	}
+	delete(m.listeners, name)
+	if s := m.sockets[name]; s != nil {
+		s.close()
+		delete(m.sockets, name)
+	}
+	m.retireChains(old, nil)
+}
+
+// publish makes the dispatch snapshot anew.
+func (m *Manager) publish() {
+	d := &dispatch{exact: map[dispatchKey]*listener{}, any: map[dispatchKey]*listener{}}
+	for _, l := range m.listeners {
+		k := dispatchKey{l.cfg.Direction, l.cfg.Address}
+		if l.cfg.Address.Addr().IsUnspecified() {
+			k.addr = netip.AddrPortFrom(netip.Addr{}, l.cfg.Address.Port())
+			d.any[k] = l
+		} else {
+			d.exact[k] = l
+		}
+	}
+	m.virtual.Store(d)
+}
+
+// find returns the listener for an original destination, nil when the one
+// that accepted the connection has to do.
+func (d *dispatch) find(dir config.Direction, dst netip.AddrPort) *listener {
+	if l := d.exact[dispatchKey{dir, dst}]; l != nil {
+		return l
+	}
+	return d.any[dispatchKey{dir, netip.AddrPortFrom(netip.Addr{}, dst.Port())}]
+}
+
+// Listeners returns the configurations in force, in no order.
+func (m *Manager) Listeners() []*config.Listener {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make([]*config.Listener, 0, len(m.listeners))
+	for _, l := range m.listeners {
+		out = append(out, l.cfg)
+	}
+	return out
+}
+
+// Active returns how many connections are open.
+func (m *Manager) Active() int64 { return m.conns.Load() }
+
+// Drain asks all connections, present and future, to end at the next good
+// moment. Sockets stay open: clients that have not heard yet are served.
+func (m *Manager) Drain() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.draining = true
+	for _, l := range m.listeners {
+		for _, c := range l.all {
+			c.endGently()
+		}
+	}
+}
+
+// Close closes all sockets and connections and waits for their goroutines.
+func (m *Manager) Close() {
+	m.Drain()
+	m.mu.Lock()
+	m.closed = true
+	for _, s := range m.sockets {
+		s.close()
+	}
+	for _, l := range m.listeners {
+		for _, c := range l.all {
+			c.cut()
+		}
+	}
+	for c, t := range m.retired {
+		t.Stop()
+		c.cut()
+	}
+	clear(m.sockets)
+	clear(m.listeners)
+	clear(m.retired)
+	m.publish()
+	m.mu.Unlock()
+	m.opening.closeAll()
+	m.wait.Wait()
+}
+
+// silent is a Telemetry that takes no note.
+type silent struct{}
+
+func (silent) TCPOpen(*downstream.Info, *upstream.Endpoint, *config.TCPProxy) downstream.TCPRecorder {
+	return silent{}
+}
+func (silent) HandshakeFailed(string, config.Direction) {}
+func (silent) NoFilterChain(string)                     {}
+func (silent) ConnOpen(config.Direction)                {}
+func (silent) ConnClose(config.Direction)               {}
+func (silent) Add(int64, int64)                         {}
+func (silent) Close(string)                             {}

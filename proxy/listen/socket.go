@@ -1,0 +1,215 @@
+package listen
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/isthmus-mesh/isthmus/proxy/downstream"
+)
+
+// socket is a bound address. It outlives versions of its listener.
+type socket struct {
+	m       *Manager
+	ln      *net.TCPListener
+	addr    netip.AddrPort // as asked for
+	current atomic.Pointer[listener]
+}
+
+// bind gives the listener its socket: the one of its former version where the
+// address is the same. The caller holds mu.
+func (m *Manager) bind(l *listener) error {
+	old := m.sockets[l.cfg.Name]
+	if old != nil && l.cfg.Bind && old.addr == l.cfg.Address {
+		old.current.Store(l)
+		return nil
+	}
+	var s *socket
+	if l.cfg.Bind {
+		lc := net.ListenConfig{Control: listenOptions, KeepAlive: -1}
+		ln, err := lc.Listen(context.Background(), "tcp", l.cfg.Address.String())
+		if err != nil {
+			return fmt.Errorf("listener %q: address: cannot listen: %w", l.cfg.Name, err)
+		}
+		s = &socket{m: m, ln: ln.(*net.TCPListener), addr: l.cfg.Address}
+		s.current.Store(l)
+	}
+	if old != nil {
+		old.close()
+		delete(m.sockets, l.cfg.Name)
+	}
+	if s != nil {
+		m.sockets[l.cfg.Name] = s
+		m.wait.Add(1)
+		go s.accept()
+	}
+	return nil
+}
+
+// listenOptions sets what accepted connections inherit, so that it costs no
+// system call for each: probes on connections on which nothing moves.
+func listenOptions(_, _ string, raw syscall.RawConn) error {
+	var err error
+	cerr := raw.Control(func(fd uintptr) {
+		for _, o := range [][3]int{
+			{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+			{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 120},
+			{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 30},
+			{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 4},
+		} {
+			if err == nil {
+				err = unix.SetsockoptInt(int(fd), o[0], o[1], o[2])
+			}
+		}
+	})
+	return errors.Join(cerr, err)
+}
+
+// Addr returns the address that a listener is bound to, for one whose
+// configuration leaves the port open; false when it has no socket.
+func (m *Manager) Addr(name string) (netip.AddrPort, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.sockets[name]
+	if s == nil {
+		return netip.AddrPort{}, false
+	}
+	return addrPort(s.ln.Addr()), true
+}
+
+func (s *socket) close() { _ = s.ln.Close() }
+
+// accept takes connections until the socket is closed.
+func (s *socket) accept() {
+	defer s.m.wait.Done()
+	pause := 5 * time.Millisecond
+	for {
+		c, err := s.ln.AcceptTCP()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			// Out of descriptors or memory: what is open goes on.
+			s.m.log.Warn("cannot accept connections for the moment", "listener", s.current.Load().cfg.Name, "error", err)
+			time.Sleep(pause)
+			pause = min(pause*2, time.Second)
+			continue
+		}
+		pause = 5 * time.Millisecond
+		s.m.wait.Add(1)
+		go s.m.serve(c, s.current.Load())
+	}
+}
+
+// serve takes one connection from accept to close.
+func (m *Manager) serve(c *net.TCPConn, l *listener) {
+	defer m.wait.Done()
+	defer c.Close()
+	if !m.opening.add(c) {
+		return
+	}
+	defer m.opening.remove(c)
+	m.conns.Add(1)
+	defer m.conns.Add(-1)
+	dir := l.cfg.Direction
+	m.opt.Telemetry.ConnOpen(dir)
+	defer m.opt.Telemetry.ConnClose(dir)
+
+	info := &downstream.Info{Direction: dir, Peer: addrPort(c.RemoteAddr()), Local: addrPort(c.LocalAddr()), Start: time.Now()}
+	if l = m.redirected(c, l, info); l == nil {
+		return
+	}
+	var s seen
+	if l.match.inspect(info.Local.Port()) {
+		var err error
+		if s, err = inspect(c, l.cfg); err != nil {
+			m.log.Debug("connection closed before a filter chain was chosen",
+				"listener", l.cfg.Name, "peer", info.Peer, "destination", info.Local, "error", err)
+			return
+		}
+	}
+	ch := l.match.find(info.Local, &s)
+	if ch == nil {
+		m.opt.Telemetry.NoFilterChain(l.cfg.Name)
+		m.log.Info("connection refused: no filter chain matches", "listener", l.cfg.Name, "peer", info.Peer,
+			"destination", info.Local, "transport", s.transport(), "sni", s.sni, "protocols", s.protocols())
+		return
+	}
+	info.Listener, info.Chain, info.Drain = l.cfg.Name, ch.cfg.Name, ch.end
+	info.SNI, info.OfferedALPN = s.sni, s.alpn
+	ch.serve(c, info, &s)
+}
+
+// redirected finds out where a connection was going, and the listener for
+// that. It returns nil for one that was meant for the proxy's own port:
+// forwarded, it would come back for ever.
+func (m *Manager) redirected(c *net.TCPConn, l *listener, info *downstream.Info) *listener {
+	if !l.cfg.UseOriginalDst && !l.cfg.RestoreDst {
+		return l
+	}
+	own := info.Local
+	dst, err := m.opt.OriginalDst(c)
+	if err != nil || dst == own {
+		m.log.Info("connection refused: it was not redirected here, but addressed to the proxy's own port",
+			"listener", l.cfg.Name, "peer", info.Peer, "port", own.Port(), "error", err)
+		m.opt.Telemetry.NoFilterChain(l.cfg.Name)
+		return nil
+	}
+	info.Local = dst
+	if l.cfg.UseOriginalDst {
+		if v := m.virtual.Load().find(l.cfg.Direction, dst); v != nil {
+			return v
+		}
+	}
+	return l
+}
+
+// originalDst asks connection tracking where a redirected connection was
+// going (SO_ORIGINAL_DST, linux/netfilter_ipv4.h and ip6_tables.h). For one
+// that was not redirected the local address is returned.
+func originalDst(c *net.TCPConn) (netip.AddrPort, error) {
+	const soOriginalDst = 80
+	local := addrPort(c.LocalAddr())
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return local, err
+	}
+	out, serr := local, error(nil)
+	err = raw.Control(func(fd uintptr) {
+		if local.Addr().Is4() {
+			// The option gives a struct sockaddr_in, which fits in this one.
+			var m *unix.IPv6Mreq
+			if m, serr = unix.GetsockoptIPv6Mreq(int(fd), unix.SOL_IP, soOriginalDst); serr == nil {
+				a := m.Multiaddr
+				out = netip.AddrPortFrom(netip.AddrFrom4([4]byte(a[4:8])), uint16(a[2])<<8|uint16(a[3]))
+			}
+			return
+		}
+		var m *unix.IPv6MTUInfo
+		if m, serr = unix.GetsockoptIPv6MTUInfo(int(fd), unix.SOL_IPV6, soOriginalDst); serr == nil {
+			port := m.Addr.Port<<8 | m.Addr.Port>>8 // network byte order
+			out = netip.AddrPortFrom(netip.AddrFrom16(m.Addr.Addr), port)
+		}
+	})
+	if err == nil && serr == unix.ENOENT {
+		return local, nil // not tracked: it came here directly
+	}
+	return out, errors.Join(err, serr)
+}
+
+// addrPort converts a TCP address, IPv4 in IPv6 undone.
+func addrPort(a net.Addr) netip.AddrPort {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	ap := t.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}

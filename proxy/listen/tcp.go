@@ -1,0 +1,133 @@
+package listen
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net"
+
+	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/proxy/downstream"
+	"github.com/isthmus-mesh/isthmus/proxy/upstream"
+)
+
+// defaultAttempts is how many endpoints a connection is offered to, unless
+// the configuration says otherwise.
+const defaultAttempts = 3
+
+// Response flags, as Envoy writes them in access logs.
+const (
+	flagNoCluster  = "NC"
+	flagNoHealthy  = "UH"
+	flagConnect    = "UF"
+	flagUpstream   = "UC"
+	flagDownstream = "DC"
+)
+
+// tcpProxy forwards the connections of one filter chain.
+type tcpProxy struct {
+	m        *Manager
+	cfg      *config.TCPProxy
+	clusters []*upstream.Ref
+	weights  []uint32
+	total    uint32
+}
+
+func newTCPProxy(m *Manager, cfg *config.TCPProxy) *tcpProxy {
+	t := &tcpProxy{m: m, cfg: cfg}
+	if len(cfg.Weighted) == 0 {
+		t.clusters = []*upstream.Ref{m.opt.Clusters.Ref(cfg.Cluster)}
+	}
+	for _, w := range cfg.Weighted {
+		t.clusters = append(t.clusters, m.opt.Clusters.Ref(w.Cluster))
+		t.total += w.Weight
+		t.weights = append(t.weights, t.total)
+	}
+	return t
+}
+
+// cluster picks the cluster of a connection, nil when there is none.
+func (t *tcpProxy) cluster(info *downstream.Info) (*upstream.Cluster, string) {
+	if t.cfg.SNICluster && info.SNI != "" {
+		return t.m.opt.Clusters.Get(info.SNI), info.SNI
+	}
+	ref := t.clusters[0]
+	if t.total > 0 {
+		r := rand.Uint32N(t.total)
+		for i, upTo := range t.weights {
+			if r < upTo {
+				ref = t.clusters[i]
+				break
+			}
+		}
+	}
+	return ref.Load(), ref.Name()
+}
+
+// serve forwards one connection. conn is a *net.TCPConn or a *tls.Conn over a
+// *mtls.Conn.
+func (t *tcpProxy) serve(conn net.Conn, info *downstream.Info) {
+	if info.Protocol == config.ProtocolUnknown {
+		info.Protocol = config.ProtocolTCP
+	}
+	cluster, name := t.cluster(info)
+	if cluster == nil {
+		t.failed(info, flagNoCluster, errors.New("no cluster "+name))
+		return
+	}
+	up, ep, err := t.connect(cluster, info)
+	if err != nil {
+		flag := flagConnect
+		var pick *upstream.PickError
+		if errors.As(err, &pick) {
+			flag = flagNoHealthy
+		}
+		t.failed(info, flag, err)
+		return
+	}
+	defer up.Close()
+	defer ep.End()
+	rec := t.m.opt.Telemetry.TCPOpen(info, ep, t.cfg)
+	d := duplex{down: conn, up: up, idle: t.cfg.IdleTimeout, rec: rec}
+	rec.Close(d.run())
+}
+
+// failed closes the record of a connection that got nowhere.
+func (t *tcpProxy) failed(info *downstream.Info, flag string, err error) {
+	t.m.log.Info("connection not forwarded", "listener", info.Listener, "peer", info.Peer,
+		"destination", info.Local, "flags", flag, "error", err)
+	t.m.opt.Telemetry.TCPOpen(info, nil, t.cfg).Close(flag)
+}
+
+// connect dials an endpoint, and another if that fails. The endpoint counts
+// the connection as active.
+func (t *tcpProxy) connect(c *upstream.Cluster, info *downstream.Info) (net.Conn, *upstream.Endpoint, error) {
+	attempts := int(t.cfg.MaxConnectAttempts)
+	if attempts == 0 {
+		attempts = defaultAttempts
+	}
+	ctx := context.Background()
+	hint := upstream.Hint{OriginalDst: info.Local}
+	var dialErr error
+	for range attempts {
+		ep, err := c.Pick(hint)
+		if err != nil && c.WaitReady(ctx) {
+			ep, err = c.Pick(hint)
+		}
+		if err != nil {
+			if dialErr != nil {
+				return nil, nil, dialErr
+			}
+			return nil, nil, err
+		}
+		ep.Begin()
+		up, _, err := ep.Dial(ctx, config.ProtocolTCP)
+		if err == nil {
+			return up, ep, nil
+		}
+		ep.End()
+		dialErr = err
+		hint.Tried = append(hint.Tried, ep)
+	}
+	return nil, nil, dialErr
+}
