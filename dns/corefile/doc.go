@@ -1,0 +1,7 @@
+// Package corefile reads and edits CoreDNS's configuration as text: it finds
+// server blocks and directives, adds and removes a stub for one zone, and
+// translates directives that newer versions of CoreDNS have dropped. What it
+// does not edit stays as it was, byte for byte.
+//
+// It is pure: package dns/stub applies the edits to a cluster.
+package corefile
