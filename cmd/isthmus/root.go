@@ -49,6 +49,11 @@ func newRootCommand(calledAs string) *cobra.Command {
 	root.AddCommand(
 		newInstallCommand(f, "install"),
 		newManifestCommand(f),
+		newProfileCommand(),
+		newImageCommand(),
+		newVersionCommand(f),
+		newCompletionCommand(),
+		newCollateralCommand(),
 		newDNSCommand(f),
 		newExperimentalCommand(f),
 	)

@@ -110,3 +110,59 @@ func same(want, have any) bool {
 	}
 	return false
 }
+
+// Changed lists what turns one object into another: fields that b has otherwise
+// than a, or more, or less.
+func Changed(a, b map[string]any) []FieldChange {
+	var out []FieldChange
+	changed(a, b, "", &out)
+	return out
+}
+
+// FieldChange is one field of two objects.
+type FieldChange struct {
+	Path string
+	// From and To are its values; nil: not there.
+	From, To any
+}
+
+func (c FieldChange) String() string {
+	switch {
+	case c.From == nil:
+		return fmt.Sprintf("+ %s: %s", c.Path, short(c.To))
+	case c.To == nil:
+		return fmt.Sprintf("- %s: %s", c.Path, short(c.From))
+	}
+	return fmt.Sprintf("~ %s: %s → %s", c.Path, short(c.From), short(c.To))
+}
+
+func changed(a, b any, path string, out *[]FieldChange) {
+	am, aok := a.(map[string]any)
+	bm, bok := b.(map[string]any)
+	if aok && bok {
+		keys := maps.Clone(am)
+		maps.Copy(keys, bm)
+		for _, k := range slices.Sorted(maps.Keys(keys)) {
+			changed(am[k], bm[k], child(path, k), out)
+		}
+		return
+	}
+	al, aok := a.([]any)
+	bl, bok := b.([]any)
+	if aok && bok {
+		for i := range max(len(al), len(bl)) {
+			changed(elem(al, i), elem(bl, i), fmt.Sprintf("%s[%d]", path, i), out)
+		}
+		return
+	}
+	if !reflect.DeepEqual(a, b) && !same(a, b) {
+		*out = append(*out, FieldChange{path, a, b})
+	}
+}
+
+func elem(l []any, i int) any {
+	if i < len(l) {
+		return l[i]
+	}
+	return nil
+}
