@@ -251,7 +251,7 @@ func readPorts(wildcard bool, set func(*options, string)) annotation {
 }
 
 // cidrList checks a comma-separated list of ranges and returns it without
-// spaces; a bare address is a range of one. "*" alone means all, where allowed.
+// spaces and host bits; a bare address is a range of one. "*" alone means all, where allowed.
 func cidrList(v string, wildcard bool) (string, error) {
 	if v == "" || v == "*" && wildcard {
 		return v, nil
@@ -265,10 +265,11 @@ func cidrList(v string, wildcard bool) (string, error) {
 		if addr, err := netip.ParseAddr(part); err == nil && addr.Zone() == "" {
 			part = netip.PrefixFrom(addr, addr.BitLen()).String()
 		}
-		if _, err := netip.ParsePrefix(part); err != nil {
+		prefix, err := netip.ParsePrefix(part)
+		if err != nil {
 			return "", fmt.Errorf("%q is not an IP range such as 10.0.0.0/8", part)
 		}
-		out = append(out, part)
+		out = append(out, prefix.Masked().String())
 	}
 	return strings.Join(out, ","), nil
 }

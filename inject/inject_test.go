@@ -214,7 +214,7 @@ func TestAnnotations(t *testing.T) {
 		"sidecar.istio.io/proxyCPU":                             "200m",
 		"sidecar.istio.io/proxyMemoryLimit":                     "200Mi",
 		"sidecar.istio.io/logLevel":                             "warning,misc:error",
-		"traffic.sidecar.istio.io/includeOutboundIPRanges":      "10.0.0.0/8, 192.168.1.1",
+		"traffic.sidecar.istio.io/includeOutboundIPRanges":      "10.1.0.0/8, 192.168.1.1",
 		"traffic.sidecar.istio.io/excludeOutboundIPRanges":      "10.1.0.0/16",
 		"traffic.sidecar.istio.io/includeInboundPorts":          "",
 		"traffic.sidecar.istio.io/excludeInboundPorts":          "22",

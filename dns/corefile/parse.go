@@ -37,12 +37,12 @@ type Directive struct {
 	Line       int
 }
 
-// token is a word with its place. Quotes are taken off.
+// token is a word with its place. Quotes are taken off: to CoreDNS a brace in
+// quotes is a brace.
 type token struct {
 	text       string
 	start, end int
 	line       int
-	quoted     bool
 }
 
 // maxDepth bounds the braces within braces; CoreDNS's plugins use one level.
@@ -100,7 +100,7 @@ func scanQuoted(text string, start, line int) (t token, next, lines int, err err
 			b.WriteByte('"')
 			i++
 		case c == '"':
-			return token{text: b.String(), start: start, end: i + 1, line: line, quoted: true}, i + 1, lines, nil
+			return token{text: b.String(), start: start, end: i + 1, line: line}, i + 1, lines, nil
 		default:
 			if c == '\n' {
 				lines++
@@ -149,7 +149,7 @@ type parser struct {
 func (p *parser) done() bool     { return p.at >= len(p.tokens) }
 func (p *parser) peek() token    { return p.tokens[p.at] }
 func (p *parser) next() token    { p.at++; return p.tokens[p.at-1] }
-func (t token) is(s string) bool { return t.text == s && !t.quoted }
+func (t token) is(s string) bool { return t.text == s }
 
 // block reads keys, and the directives between braces. Without braces, all
 // that follows are the directives of a single server.
