@@ -1,0 +1,63 @@
+// The bench measures Isthmus beside others. `make bench` runs all of it and
+// writes docs/performance.md and bench/results.json; see that document for what
+// is measured, and how.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/isthmus-mesh/isthmus/bench/mesh"
+	"github.com/isthmus-mesh/isthmus/bench/upstream"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	root := &cobra.Command{
+		Use: "bench", Short: "Measure Isthmus beside others",
+		SilenceUsage: true, SilenceErrors: true,
+	}
+	root.AddCommand(newRunCommand(), newDiscoveryCommand(), newUpstreamCommand())
+	if err := root.ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+// newDiscoveryCommand is the discovery process of a run.
+func newDiscoveryCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "discovery FILE", Short: "Serve a made-up mesh over xDS", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			data, err := os.ReadFile(args[0])
+			if err != nil {
+				return err
+			}
+			var cfg mesh.Config
+			if err := json.Unmarshal(data, &cfg); err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
+			}
+			log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+			return mesh.Run(cmd.Context(), cfg, log)
+		},
+	}
+}
+
+// newUpstreamCommand is the servers behind the proxies of a run.
+func newUpstreamCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "upstream", Short: "Serve HTTP/1.1, HTTP/2, gRPC and a TCP sink", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return upstream.Run(cmd.Context(), make(chan struct{}))
+		},
+	}
+}

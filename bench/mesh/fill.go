@@ -1,0 +1,101 @@
+package mesh
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/cilium/statedb"
+
+	"github.com/isthmus-mesh/isthmus/model"
+)
+
+func sortEndpoints(list []model.Endpoint) {
+	slices.SortFunc(list, func(a, b model.Endpoint) int { return cmp.Compare(a.Address, b.Address) })
+}
+
+// fill writes the scene into an empty store, in one change.
+func (s *Scene) fill(store *model.Store) error {
+	txn := store.Write()
+	defer txn.Abort()
+	w := writer{txn: txn}
+	put(&w, store.Clusters, &model.Cluster{ID: Cluster, Network: Network, Synced: true})
+	put(&w, store.Meshes, model.DefaultMesh(Cluster))
+	spaces := map[string]bool{"istio-system": true}
+	for i := range s.Services {
+		svc := made(i)
+		svc.Pods = nil
+		spaces[svc.Namespace] = true
+		put(&w, store.Services, svc.row())
+		put(&w, store.Endpoints, s.madeSet(i, nil))
+		put(&w, store.Traits, &model.Traits{Host: svc.Host(), Cluster: Cluster, Namespace: svc.Namespace, Name: svc.Name,
+			Accounts: []string{svc.Namespace + "/" + svc.Name}, AllTLS: true})
+	}
+	for i := range s.Named {
+		spaces[s.Named[i].Namespace] = true
+		s.named(&w, store, &s.Named[i])
+	}
+	for i := range s.Pods {
+		spaces[s.Pods[i].Namespace] = true
+		put(&w, store.Workloads, s.Pods[i].row())
+	}
+	for _, g := range s.Gateways {
+		put(&w, store.Gateways, &model.Gateway{Cluster: Cluster, Namespace: g.Namespace, Name: g.Name, Created: created,
+			Selector: g.Selector, Servers: []model.GatewayServer{{Port: g.Port, Hosts: g.Hosts}}})
+	}
+	if s.Strict {
+		put(&w, store.Peers, &model.PeerAuthentication{Cluster: Cluster, Namespace: "istio-system", Name: "default",
+			Created: created, Mode: model.MTLSStrict})
+	}
+	for ns := range spaces {
+		put(&w, store.Namespaces, &model.Namespace{Cluster: Cluster, Name: ns})
+	}
+	if w.err != nil {
+		return w.err
+	}
+	txn.Commit()
+	return nil
+}
+
+func (s *Scene) named(w *writer, store *model.Store, svc *Service) {
+	var list []model.Endpoint
+	traits := &model.Traits{Host: svc.Host(), Cluster: Cluster, Namespace: svc.Namespace, Name: svc.Name, AllTLS: len(svc.Pods) > 0}
+	for _, name := range svc.Pods {
+		i := slices.IndexFunc(s.Pods, func(p Pod) bool { return p.Namespace == svc.Namespace && p.Name == name })
+		if i < 0 {
+			w.err = fmt.Errorf("service %s: no pod %q", svc.Host(), name)
+			return
+		}
+		p := &s.Pods[i]
+		list = append(list, endpointRow(p.Addr, svc.targets(), p.Namespace, p.Account, p.Name, p.Injected))
+		traits.AllTLS = traits.AllTLS && p.Injected
+		traits.Accounts = append(traits.Accounts, p.Namespace+"/"+p.Account)
+	}
+	slices.Sort(traits.Accounts)
+	traits.Accounts = slices.Compact(traits.Accounts)
+	sortEndpoints(list)
+	put(w, store.Services, svc.row())
+	put(w, store.Endpoints, endpointSet(svc, list))
+	put(w, store.Traits, traits)
+}
+
+func (p *Pod) row() *model.Workload {
+	return &model.Workload{Cluster: Cluster, Namespace: p.Namespace, Name: p.Name, Addresses: []string{p.Addr.String()},
+		Account: p.Account, Labels: p.Labels, Locality: model.MakeLocality(Region, Zone, ""), Network: Network,
+		TLS: p.Injected, Owner: p.Name}
+}
+
+// writer collects the first error of many inserts.
+type writer struct {
+	txn model.WriteTxn
+	err error
+}
+
+func put[R interface{ Key() string }](w *writer, t statedb.RWTable[R], row R) {
+	if w.err != nil {
+		return
+	}
+	if _, _, err := t.Insert(w.txn, row); err != nil {
+		w.err = fmt.Errorf("insert into %s: %w", t.Name(), err)
+	}
+}

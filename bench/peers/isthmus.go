@@ -1,0 +1,82 @@
+package peers
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/isthmus-mesh/isthmus/bench/meter"
+	"github.com/isthmus-mesh/isthmus/bench/topo"
+)
+
+// The ports of isthmus-proxy that are asked from outside.
+const (
+	portStatus = 15020
+	portReady  = 15021
+)
+
+// StartIsthmus starts isthmus-proxy as the proxy of a pod, with the files and
+// variables that an injected pod gives it, and waits until it is ready.
+func StartIsthmus(ctx context.Context, binary string, m *Mesh) (*Proxy, error) {
+	binary, err := install(binary, m.Dir)
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(m.Dir, "isthmus-"+m.Node.Name)
+	if err := makeDir(dir); err != nil {
+		return nil, err
+	}
+	token, root, labels := filepath.Join(dir, "token"), filepath.Join(dir, "root-cert.pem"), filepath.Join(dir, "labels")
+	var lines []byte
+	for k, v := range m.Labels {
+		lines = fmt.Appendf(lines, "%s=%q\n", k, v)
+	}
+	for file, data := range map[string][]byte{token: []byte(m.Token), root: m.RootPEM, labels: lines} {
+		if err := writeFile(file, data); err != nil {
+			return nil, err
+		}
+	}
+	threads := m.Concurrency
+	if threads == 0 {
+		threads = Threads
+	}
+	proxyConfig, err := json.Marshal(map[string]any{"discoveryAddress": m.DiscoveryTLS, "concurrency": threads})
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(binary, m.kind(), "--token-file", token, "--root-file", root, "--labels-file", labels,
+		"--state-dir", dir, "--discovery-name", m.ServerName)
+	cmd.Env = []string{
+		"POD_NAME=" + m.Pod, "POD_NAMESPACE=" + m.Namespace, "INSTANCE_IP=" + m.Node.Addr.String(),
+		"SERVICE_ACCOUNT=" + m.Account, "TRUST_DOMAIN=cluster.local", "PROXY_CONFIG=" + string(proxyConfig),
+		"ISTIO_META_CLUSTER_ID=" + m.Cluster, "ISTIO_META_NETWORK=" + m.Network,
+		"ISTIO_META_WORKLOAD_NAME=" + m.Pod, "ISTIO_META_INTERCEPTION_MODE=REDIRECT",
+	}
+	p, err := start(m.Node, "isthmus-proxy", m.Dir, cmd)
+	if err != nil {
+		return nil, err
+	}
+	return p, p.wait(func() error {
+		_, err := meter.Get(ctx, m.Node.Dial, fmt.Sprintf("http://127.0.0.1:%d/healthz/ready", portReady))
+		return err
+	})
+}
+
+// Redirect sends the node's TCP traffic through the proxy, as the init
+// container of an injected pod does. Both mesh proxies understand it.
+func Redirect(binary string, node *topo.Node) error {
+	return node.Run(exec.Command(binary, "redirect", "--proxy-port", "15001", "--inbound-port", "15006",
+		"--proxy-uid", fmt.Sprint(ProxyUID)))
+}
+
+// Allocations is the number of objects that a running isthmus-proxy has
+// allocated so far.
+func (p *Proxy) Allocations(ctx context.Context) (float64, error) {
+	page, err := meter.Get(ctx, p.Node.Dial, fmt.Sprintf("http://127.0.0.1:%d/stats/prometheus", portStatus))
+	if err != nil {
+		return 0, err
+	}
+	return meter.Counter(page, "go_memstats_mallocs_total")
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/isthmus-mesh/isthmus/bench/controlplane"
+	"github.com/isthmus-mesh/isthmus/bench/dataplane"
+	"github.com/isthmus-mesh/isthmus/bench/peers"
+	"github.com/isthmus-mesh/isthmus/bench/pki"
+	"github.com/isthmus-mesh/isthmus/bench/report"
+)
+
+// The parts of a run.
+const (
+	partData    = "data"
+	partControl = "control"
+)
+
+type runFlags struct {
+	quick, keep      bool
+	parts, lanes     []string
+	doc, json, proxy string
+	envoy            string
+}
+
+func newRunCommand() *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use: "run", Short: "Measure, and write the figures", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), f) },
+	}
+	cmd.Flags().BoolVar(&f.quick, "quick", false, "measure less, for an impression within a minute")
+	cmd.Flags().BoolVar(&f.keep, "keep", false, "keep the logs and configurations of what was measured")
+	cmd.Flags().StringSliceVar(&f.parts, "parts", []string{partData, partControl}, "what to measure: data, control")
+	cmd.Flags().StringSliceVar(&f.lanes, "lanes", nil, "the contenders of the data plane (default: direct, haproxy, nginx, isthmus, envoy)")
+	cmd.Flags().StringVar(&f.doc, "doc", "", "document to write the figures into")
+	cmd.Flags().StringVar(&f.json, "json", "", "file to write the figures to as JSON")
+	cmd.Flags().StringVar(&f.proxy, "proxy", "bin/isthmus-proxy", "the isthmus-proxy to measure")
+	cmd.Flags().StringVar(&f.envoy, "envoy", os.Getenv("ENVOY"), "the Envoy to measure (default: from the Python package)")
+	return cmd
+}
+
+func run(ctx context.Context, f runFlags) error {
+	for _, p := range f.parts {
+		if p != partData && p != partControl {
+			return fmt.Errorf("--parts: %q is neither %s nor %s", p, partData, partControl)
+		}
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "isthmus-bench-")
+	if err != nil {
+		return err
+	}
+	if f.keep {
+		fmt.Fprintln(os.Stderr, "files:", dir)
+	} else {
+		defer func() { _ = os.RemoveAll(dir) }()
+	}
+	root, err := pki.NewRoot()
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(os.Chmod(dir, 0o755), root.Save(dir)); err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	rep := &report.Report{Started: time.Now()}
+	if slices.Contains(f.parts, partControl) {
+		o := controlplane.Options{Self: self, Dir: dir, Root: root, Quick: f.quick, Log: log}
+		if err := controlplane.Run(ctx, o, rep); err != nil {
+			return err
+		}
+	}
+	if slices.Contains(f.parts, partData) {
+		envoy, err := peers.FindEnvoy(ctx, f.envoy)
+		if err != nil {
+			return err
+		}
+		o := dataplane.Options{Self: self, Dir: dir, Root: root, IsthmusProxy: f.proxy, Envoy: envoy, Lanes: f.lanes, Quick: f.quick, Log: log}
+		if err := dataplane.Run(ctx, o, rep); err != nil {
+			return err
+		}
+	}
+	return write(f, rep)
+}
+
+// write prints the figures and writes the files that are asked for.
+func write(f runFlags, rep *report.Report) error {
+	fmt.Print(rep.Markdown())
+	for _, row := range rep.Rows {
+		if row.Bar == nil {
+			fmt.Printf("%s: %s %s\n", row.Name, report.Number(row.Value), row.Unit)
+		}
+	}
+	if f.json != "" {
+		if err := rep.WriteJSON(f.json); err != nil {
+			return err
+		}
+	}
+	if f.doc != "" {
+		return rep.WriteDoc(f.doc)
+	}
+	return nil
+}
