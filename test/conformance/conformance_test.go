@@ -1,0 +1,283 @@
+// Package conformance holds the control plane and the data plane to the one
+// contract between them: whatever xds/build emits, for whatever the model
+// holds, is valid Envoy configuration, and the built-in proxy accepts it.
+package conformance
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/cilium/statedb"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/isthmus-mesh/isthmus/identity"
+	"github.com/isthmus-mesh/isthmus/model"
+	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/xds/build"
+	"github.com/isthmus-mesh/isthmus/xds/serve"
+)
+
+const cluster = model.ClusterID("Kubernetes")
+
+var decoders = map[string]func(*anypb.Any) error{
+	"type.googleapis.com/envoy.config.cluster.v3.Cluster":                decode(config.DecodeCluster),
+	"type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment": decode(config.DecodeLoadAssignment),
+	"type.googleapis.com/envoy.config.listener.v3.Listener":              decode(config.DecodeListener),
+	"type.googleapis.com/envoy.config.route.v3.RouteConfiguration":       decode(config.DecodeRouteConfiguration),
+}
+
+func decode[T any](f func(*anypb.Any) (T, error)) func(*anypb.Any) error {
+	return func(body *anypb.Any) error { _, err := f(body); return err }
+}
+
+// TestProxyAcceptsWhatIsBuilt draws meshes at random, and asks for the
+// resources of every proxy in them.
+func TestProxyAcceptsWhatIsBuilt(t *testing.T) {
+	total := map[string]int{}
+	for seed := range uint64(150) {
+		m := drawMesh(t, rand.New(rand.NewPCG(seed, 1)))
+		src, err := build.New(m.store, build.Config{Cluster: cluster, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, node := range m.nodes {
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			view, _, err := src.View(ctx, node)
+			cancel()
+			if err != nil {
+				t.Fatalf("seed %d, %s: %v", seed, node.ID, err)
+			}
+			for typeURL, accept := range decoders {
+				all, _, err := view.Resources(typeURL, nil)
+				if err != nil {
+					t.Fatalf("seed %d, %s: %v", seed, node.ID, err)
+				}
+				for name, res := range all {
+					total[typeURL]++
+					if err := valid(res.Body); err != nil {
+						t.Errorf("seed %d, %s, %s: not valid: %v", seed, node.ID, name, err)
+					}
+					if err := accept(res.Body); err != nil {
+						t.Errorf("seed %d, %s, %s: the proxy refuses it: %v", seed, node.ID, name, err)
+					}
+				}
+			}
+		}
+	}
+	for typeURL := range decoders {
+		if total[typeURL] == 0 {
+			t.Errorf("no %s was built: the test shows nothing of it", typeURL)
+		}
+	}
+	t.Log(total)
+}
+
+// valid applies the constraints that the protos state of themselves.
+func valid(body *anypb.Any) error {
+	msg, err := body.UnmarshalNew()
+	if err != nil {
+		return err
+	}
+	if v, ok := msg.(interface {
+		proto.Message
+		ValidateAll() error
+	}); ok {
+		return v.ValidateAll()
+	}
+	return fmt.Errorf("%s cannot be validated", body.GetTypeUrl())
+}
+
+// mesh is a model and the proxies in it.
+type mesh struct {
+	store *model.Store
+	nodes []serve.Node
+	t     *testing.T
+	r     *rand.Rand
+	txn   model.WriteTxn
+}
+
+func drawMesh(t *testing.T, r *rand.Rand) *mesh {
+	t.Helper()
+	store, err := model.NewStore()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &mesh{store: store, t: t, r: r, txn: store.Write()}
+	insert(m, store.Clusters, &model.Cluster{ID: cluster, Network: "network1", Synced: true})
+	insert(m, store.Meshes, model.DefaultMesh(cluster))
+	for _, ns := range []string{"istio-system", "foo", "bar"} {
+		insert(m, store.Namespaces, &model.Namespace{Cluster: cluster, Name: ns})
+	}
+	for i := range 1 + r.IntN(6) {
+		m.drawPod(i)
+	}
+	for i := range 1 + r.IntN(8) {
+		m.drawService(i)
+	}
+	m.drawPolicies()
+	m.txn.Commit()
+	return m
+}
+
+func insert[R interface{ Key() string }](m *mesh, table statedb.RWTable[R], row R) {
+	if _, _, err := table.Insert(m.txn, row); err != nil {
+		m.t.Fatalf("%s: %v", table.Name(), err)
+	}
+}
+
+// pick is one of the choices.
+func pick[T any](r *rand.Rand, choices ...T) T { return choices[r.IntN(len(choices))] }
+
+func (m *mesh) drawPod(i int) {
+	ns, addr := pick(m.r, "foo", "bar"), fmt.Sprintf("10.1.0.%d", i+1)
+	pod := &model.Workload{
+		Cluster: cluster, Namespace: ns, Name: fmt.Sprintf("pod-%d", i), Addresses: []string{addr},
+		Account: pick(m.r, "default", "reviews"), Labels: map[string]string{"app": pick(m.r, "a", "b")},
+		Ports: map[string]uint16{"web": 8080}, Locality: model.MakeLocality(pick(m.r, "", "region-1"), "zone", ""),
+		Network: "network1", TLS: m.r.IntN(3) > 0, Owner: "owner",
+	}
+	insert(m, m.store.Workloads, pod)
+	m.nodes = append(m.nodes, node("sidecar", pod))
+	if i == 0 {
+		gw := &model.Workload{
+			Cluster: cluster, Namespace: "istio-system", Name: "gw", Addresses: []string{"10.1.1.1"},
+			Account: "gw", Labels: map[string]string{"istio": "ingressgateway"}, Network: "network1",
+		}
+		insert(m, m.store.Workloads, gw)
+		m.nodes = append(m.nodes, node("router", gw))
+	}
+}
+
+func node(kind string, pod *model.Workload) serve.Node {
+	labels := map[string]any{}
+	for k, v := range pod.Labels {
+		labels[k] = v
+	}
+	meta, err := structpb.NewStruct(map[string]any{
+		"CLUSTER_ID": string(pod.Cluster), "NETWORK": pod.Network, "NAMESPACE": pod.Namespace,
+		"SERVICE_ACCOUNT": pod.Account, "NAME": pod.Name, "LABELS": labels,
+	})
+	if err != nil {
+		panic(err)
+	}
+	id := fmt.Sprintf("%s~%s~%s.%s~%s.svc.cluster.local", kind, pod.Addresses[0], pod.Name, pod.Namespace, pod.Namespace)
+	return serve.Node{
+		ID: id, Core: &corev3.Node{Id: id, Metadata: meta},
+		Identity: identity.ID{TrustDomain: "cluster.local", Namespace: pod.Namespace, ServiceAccount: pod.Account},
+	}
+}
+
+func (m *mesh) drawService(i int) {
+	r := m.r
+	ns, name := pick(r, "foo", "bar"), fmt.Sprintf("svc-%d", i)
+	svc := &model.Service{
+		Host: name + "." + ns + ".svc.cluster.local", Cluster: cluster, Namespace: ns, Name: name,
+		Created:   time.Unix(int64(i), 0),
+		Addresses: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 96, 0, byte(i + 1)}), 32)},
+		Selector:  map[string]string{"app": pick(r, "a", "b")},
+		ExportTo:  pick(r, nil, []string{ns}),
+	}
+	for n := range 1 + r.IntN(3) {
+		svc.Ports = append(svc.Ports, model.Port{
+			Name: fmt.Sprint("p", n), Number: uint16(80 + n), Target: uint16(8080 + n),
+			Protocol: model.Protocol(r.IntN(int(lastProtocol(r)) + 1)),
+		})
+	}
+	switch r.IntN(5) {
+	case 0:
+		svc.Headless, svc.Resolution, svc.Addresses = true, model.ByDestination, nil
+	case 1:
+		m.serviceEntry(svc)
+	}
+	insert(m, m.store.Services, svc)
+	if svc.Resolution != model.ByDNS {
+		insert(m, m.store.Endpoints, m.drawEndpoints(svc))
+	}
+	insert(m, m.store.Traits, &model.Traits{
+		Host: svc.Host, Cluster: cluster, Namespace: ns, Name: name,
+		Accounts: pick(r, nil, []string{ns + "/default"}), AllTLS: r.IntN(2) == 0,
+	})
+}
+
+// lastProtocol finds the highest protocol that has a name of its own.
+func lastProtocol(*rand.Rand) model.Protocol {
+	p := model.Unknown
+	for next := p + 1; next.String() != model.Protocol(255).String(); next++ {
+		p = next
+	}
+	return p
+}
+
+// serviceEntry turns the service into one that a ServiceEntry declares.
+func (m *mesh) serviceEntry(svc *model.Service) {
+	r := m.r
+	svc.Origin, svc.Selector = model.FromKubernetes+1, nil
+	svc.Host = pick(r, svc.Name+".bar.global", "*."+svc.Name+".example.com", svc.Name+".example.com")
+	svc.External = r.IntN(2) == 0
+	svc.Resolution = pick(r, model.ByEndpoints, model.ByDNS, model.ByDestination)
+	if r.IntN(3) == 0 {
+		svc.Addresses = nil
+	} else if r.IntN(3) == 0 {
+		svc.Addresses = []netip.Prefix{netip.MustParsePrefix("192.168.0.0/16")}
+	}
+	if r.IntN(2) == 0 {
+		svc.SubjectAltNames = []string{"spiffe://cluster.local/ns/bar/sa/x"}
+	}
+	if svc.Resolution == model.ByDNS {
+		svc.Resolved = []model.Endpoint{{Address: pick(r, "172.18.0.3", "gateway.example.com"), Ports: map[string]uint16{"p0": 15443}}}
+	}
+}
+
+func (m *mesh) drawEndpoints(svc *model.Service) *model.EndpointSet {
+	set := &model.EndpointSet{Host: svc.Host, Cluster: cluster, Namespace: svc.Namespace, Name: svc.Name}
+	ports := map[string]uint16{}
+	for _, p := range svc.Ports {
+		ports[p.Name] = p.Target
+	}
+	for i := range m.r.IntN(4) {
+		set.Endpoints = append(set.Endpoints, model.Endpoint{
+			Address: fmt.Sprintf("10.1.0.%d", i+1), Ports: ports, Network: "network1",
+			Locality: model.MakeLocality(pick(m.r, "region-1", "region-2"), "zone", ""), TLS: m.r.IntN(2) == 0,
+			Account: svc.Namespace + "/default", Workload: "w;" + svc.Namespace + ";w;v1;Kubernetes",
+			Labels: map[string]string{"version": pick(m.r, "v1", "v2")}, Weight: uint32(m.r.IntN(3)),
+		})
+	}
+	return set
+}
+
+func (m *mesh) drawPolicies() {
+	r := m.r
+	modes := []model.MTLSMode{model.MTLSUnset, model.MTLSDisable, model.MTLSPermissive, model.MTLSStrict}
+	for i := range r.IntN(4) {
+		insert(m, m.store.Peers, &model.PeerAuthentication{
+			Cluster: cluster, Namespace: pick(r, "istio-system", "foo", "bar"), Name: fmt.Sprint("pa-", i), Created: time.Unix(int64(i), 0),
+			Selector: pick(r, nil, map[string]string{"app": "a"}), Mode: pick(r, modes...),
+			Ports: pick(r, nil, map[uint16]model.MTLSMode{8080: pick(r, modes...)}),
+		})
+	}
+	for i := range r.IntN(4) {
+		tls := pick(r, nil, &model.ClientTLS{Mode: model.ClientTLSDisable}, &model.ClientTLS{Mode: model.ClientTLSMutualMesh},
+			&model.ClientTLS{Mode: model.ClientTLSMutualMesh, SNI: "sni.example.com", SubjectAltNames: []string{"spiffe://x/ns/y/sa/z"}})
+		insert(m, m.store.Destinations, &model.DestinationRule{
+			Cluster: cluster, Namespace: pick(r, "istio-system", "foo", "bar"), Name: fmt.Sprint("dr-", i), Created: time.Unix(int64(i), 0),
+			Host:    pick(r, "*.global", "svc-0.foo.svc.cluster.local", "svc-1.bar.svc.cluster.local", "*.example.com"),
+			Policy:  model.TrafficPolicy{TLS: tls, LoadBalancing: pick(r, model.LBUnset, model.LBRoundRobin, model.LBRandom, model.LBLeastRequest)},
+			Subsets: pick(r, nil, []model.Subset{{Name: "v1", Labels: map[string]string{"version": "v1"}}}),
+		})
+	}
+	if r.IntN(2) == 0 {
+		insert(m, m.store.Gateways, &model.Gateway{
+			Cluster: cluster, Namespace: "istio-system", Name: "gw", Selector: map[string]string{"istio": "ingressgateway"},
+			Servers: []model.GatewayServer{{Port: 15443, Hosts: pick(r, []string{"*.global"}, []string{"*.global", "*.local"}, []string{"*"})}},
+		})
+	}
+}
