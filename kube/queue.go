@@ -1,0 +1,57 @@
+package kube
+
+import "sync"
+
+// kind tells which informer an object is of.
+type kind uint8
+
+const (
+	kindService kind = iota
+	kindSlice
+	kindPod
+	kindNode
+	kindNamespace
+	kindMesh
+	kindEntry
+	kindDestination
+	kindPeer
+	kindGateway
+)
+
+// ref names an object that changed.
+type ref struct {
+	kind      kind
+	namespace string
+	name      string
+}
+
+// queue gathers changed objects until they are taken, all at once: a burst of
+// events becomes one write.
+type queue struct {
+	mu   sync.Mutex
+	refs map[ref]struct{}
+	some chan struct{} // capacity 1
+}
+
+func newQueue() *queue {
+	return &queue{refs: map[ref]struct{}{}, some: make(chan struct{}, 1)}
+}
+
+func (q *queue) add(r ref) {
+	q.mu.Lock()
+	q.refs[r] = struct{}{}
+	q.mu.Unlock()
+	select {
+	case q.some <- struct{}{}:
+	default:
+	}
+}
+
+// take empties the queue.
+func (q *queue) take() map[ref]struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	refs := q.refs
+	q.refs = make(map[ref]struct{}, len(refs)/2)
+	return refs
+}

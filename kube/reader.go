@@ -1,0 +1,212 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+
+	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/model"
+)
+
+// Clients are the ways to one API server.
+type Clients struct {
+	Kube    kubernetes.Interface
+	Dynamic dynamic.Interface
+}
+
+// NewClients makes the clients for a cluster. The client's own rate limit is
+// off: the API server limits fairly by itself.
+func NewClients(cfg *rest.Config) (Clients, error) {
+	typed := rest.CopyConfig(cfg)
+	typed.QPS = -1
+	dyn := rest.CopyConfig(typed)
+	typed.ContentType = "application/vnd.kubernetes.protobuf"
+	typed.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
+	k, err := kubernetes.NewForConfig(typed)
+	if err != nil {
+		return Clients{}, fmt.Errorf("client for %s: %w", cfg.Host, err)
+	}
+	d, err := dynamic.NewForConfig(dyn)
+	if err != nil {
+		return Clients{}, fmt.Errorf("client for %s: %w", cfg.Host, err)
+	}
+	return Clients{Kube: k, Dynamic: d}, nil
+}
+
+// Config sets up a Reader.
+type Config struct {
+	// Cluster is the id that all rows carry.
+	Cluster model.ClusterID
+	// Network is the one that the cluster's pods are in; it may be empty.
+	Network string
+	// ClusterDomain is the suffix of service names; cluster.local when empty.
+	ClusterDomain string
+	// Namespace is that of the control plane; istio-system when empty.
+	Namespace string
+	// MeshConfigMap names the ConfigMap with the mesh configuration; empty
+	// for clusters that have none to give.
+	MeshConfigMap string
+	// Status, when set, is told of objects that are skipped.
+	Status *StatusWriter
+	Logger *slog.Logger
+}
+
+func (c *Config) complete() error {
+	if c.Cluster == "" {
+		return fmt.Errorf("kube: Config.Cluster is empty; every row carries the id of its cluster")
+	}
+	if c.ClusterDomain == "" {
+		c.ClusterDomain = "cluster.local"
+	}
+	if c.Namespace == "" {
+		c.Namespace = "istio-system"
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return nil
+}
+
+// Reader reads one cluster into a Store.
+type Reader struct {
+	cfg     Config
+	clients Clients
+	store   *model.Store
+	log     *slog.Logger
+	queue   *queue
+	kinds   *kinds
+	cores   *cores
+	synced  []cache.InformerSynced
+
+	// Of the writing goroutine alone:
+	localities map[string]model.Locality // by node
+	entries    map[ref]*api.Object       // valid ServiceEntries
+	entryKeys  map[string]bool           // keys of the rows made from them
+	warned     string                    // warnings on the mesh configuration last logged
+}
+
+// NewReader makes a Reader. Run starts it.
+func NewReader(store *model.Store, clients Clients, cfg Config) (*Reader, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	r := &Reader{
+		cfg: cfg, clients: clients, store: store, queue: newQueue(),
+		log:        cfg.Logger.With("cluster", string(cfg.Cluster)),
+		localities: map[string]model.Locality{},
+		entries:    map[ref]*api.Object{},
+		entryKeys:  map[string]bool{},
+	}
+	r.kinds = newKinds(r)
+	var err error
+	r.cores, r.synced, err = r.newCores()
+	return r, err
+}
+
+// Run reads the cluster until ctx ends. Errors of the API server are logged and
+// tried again, for as long as it takes.
+func (r *Reader) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r.setCluster(func(c *model.Cluster) {})
+	for _, inf := range r.cores.all() {
+		wg.Go(func() { inf.RunWithContext(ctx) })
+	}
+	wg.Go(func() { r.heartbeat(ctx) })
+	if err := r.kinds.start(ctx); err != nil {
+		return nil
+	}
+	wg.Go(func() { r.kinds.follow(ctx) })
+	if err := waitAll(ctx, r.synced); err != nil {
+		return nil
+	}
+	r.write(true)
+	r.log.Info("cluster read", "services", r.store.Services.NumObjects(r.store.Read()))
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.queue.some:
+			r.write(false)
+		}
+	}
+}
+
+// setCluster changes the row of the cluster itself.
+func (r *Reader) setCluster(change func(*model.Cluster)) {
+	txn := r.store.Write()
+	defer txn.Abort()
+	r.setClusterIn(txn, change)
+	txn.Commit()
+}
+
+func (r *Reader) setClusterIn(txn model.WriteTxn, change func(*model.Cluster)) {
+	row := model.Cluster{ID: r.cfg.Cluster, Network: r.cfg.Network}
+	if old, _, ok := r.store.Clusters.Get(txn, r.store.Clusters.ByKey(string(r.cfg.Cluster))); ok {
+		row = *old
+	}
+	change(&row)
+	put(txn, r.store.Clusters, &row)
+}
+
+// Intervals of the look whether the API server is there.
+const (
+	heartbeatEvery   = 10 * time.Second
+	heartbeatTimeout = 5 * time.Second
+)
+
+// heartbeat marks the cluster stale while its API server does not answer.
+func (r *Reader) heartbeat(ctx context.Context) {
+	tick := time.NewTicker(heartbeatEvery)
+	defer tick.Stop()
+	failed, stale := 0, false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := r.ping(ctx); err != nil && ctx.Err() == nil {
+			failed++
+			if failed == 2 {
+				stale = true
+				r.log.Warn("the API server does not answer; what was last read of the cluster stays in force", "error", err)
+				r.setCluster(func(c *model.Cluster) { c.Stale, c.Since = true, time.Now() })
+			}
+			continue
+		}
+		failed = 0
+		if stale {
+			stale = false
+			r.log.Info("the API server answers again")
+			r.setCluster(func(c *model.Cluster) { c.Stale, c.Since = false, time.Time{} })
+		}
+	}
+}
+
+// ping asks for something that costs the server nothing. Any answer will do,
+// a refusal too.
+func (r *Reader) ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, heartbeatTimeout)
+	defer cancel()
+	rc := r.clients.Kube.Discovery().RESTClient()
+	if rc == nil {
+		return nil
+	}
+	res := rc.Get().AbsPath("/version").Do(ctx)
+	var code int
+	if res.StatusCode(&code); code != 0 {
+		return nil
+	}
+	return res.Error()
+}

@@ -1,0 +1,117 @@
+package kube
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// The functions here cut objects down to what is read of them before they are
+// kept: a control plane's memory is mostly other people's objects. They are
+// cache.TransformFuncs; the object is the caller's own, so it may be changed.
+
+// exportToAnnotation is the one annotation that is read.
+const exportToAnnotation = "networking.istio.io/exportTo"
+
+func stripMeta(m *metav1.ObjectMeta) {
+	m.ManagedFields = nil
+	m.Finalizers = nil
+	m.SelfLink = ""
+	v, ok := m.Annotations[exportToAnnotation]
+	m.Annotations = nil
+	if ok {
+		m.Annotations = map[string]string{exportToAnnotation: v}
+	}
+}
+
+func stripPod(obj any) (any, error) {
+	pod, ok := obj.(*corev1.Pod)
+	if !ok {
+		return obj, nil
+	}
+	stripMeta(&pod.ObjectMeta)
+	pod.Spec = corev1.PodSpec{
+		NodeName:           pod.Spec.NodeName,
+		ServiceAccountName: pod.Spec.ServiceAccountName,
+		HostNetwork:        pod.Spec.HostNetwork,
+		InitContainers:     stripContainers(pod.Spec.InitContainers),
+		Containers:         stripContainers(pod.Spec.Containers),
+	}
+	pod.Status = corev1.PodStatus{Phase: pod.Status.Phase, PodIP: pod.Status.PodIP, PodIPs: pod.Status.PodIPs}
+	return pod, nil
+}
+
+// stripContainers keeps the ports that have a name.
+func stripContainers(in []corev1.Container) []corev1.Container {
+	var out []corev1.Container
+	for _, c := range in {
+		var ports []corev1.ContainerPort
+		for _, p := range c.Ports {
+			if p.Name != "" {
+				ports = append(ports, p)
+			}
+		}
+		if len(ports) > 0 {
+			out = append(out, corev1.Container{Ports: ports})
+		}
+	}
+	return out
+}
+
+func stripService(obj any) (any, error) {
+	svc, ok := obj.(*corev1.Service)
+	if !ok {
+		return obj, nil
+	}
+	stripMeta(&svc.ObjectMeta)
+	svc.Status = corev1.ServiceStatus{}
+	return svc, nil
+}
+
+func stripSlice(obj any) (any, error) {
+	slice, ok := obj.(*discoveryv1.EndpointSlice)
+	if !ok {
+		return obj, nil
+	}
+	stripMeta(&slice.ObjectMeta)
+	slice.OwnerReferences = nil
+	for i := range slice.Endpoints {
+		e := &slice.Endpoints[i]
+		e.DeprecatedTopology, e.Hints = nil, nil
+		if e.TargetRef != nil {
+			e.TargetRef.UID, e.TargetRef.ResourceVersion = "", ""
+		}
+	}
+	return slice, nil
+}
+
+func stripNode(obj any) (any, error) {
+	node, ok := obj.(*corev1.Node)
+	if !ok {
+		return obj, nil
+	}
+	stripMeta(&node.ObjectMeta)
+	node.Spec, node.Status = corev1.NodeSpec{}, corev1.NodeStatus{}
+	return node, nil
+}
+
+func stripNamespace(obj any) (any, error) {
+	ns, ok := obj.(*corev1.Namespace)
+	if !ok {
+		return obj, nil
+	}
+	stripMeta(&ns.ObjectMeta)
+	ns.Spec, ns.Status = corev1.NamespaceSpec{}, corev1.NamespaceStatus{}
+	return ns, nil
+}
+
+func stripUnstructured(obj any) (any, error) {
+	u, ok := obj.(*unstructured.Unstructured)
+	if !ok {
+		return obj, nil
+	}
+	u.SetManagedFields(nil)
+	u.SetAnnotations(nil)
+	return u, nil
+}

@@ -1,0 +1,159 @@
+package kube
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"time"
+
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+)
+
+// fieldManager owns what discovery sets on webhook configurations.
+const fieldManager = "isthmus-discovery"
+
+// WebhookConfig names the webhook configurations that call this control plane,
+// and what their calls are to trust.
+type WebhookConfig struct {
+	Mutating   string
+	Validating string
+	// Roots returns the PEM of the roots, and a channel that closes when
+	// they change.
+	Roots func() (pem []byte, changed <-chan struct{})
+	// Enforce closes when the validating webhook is reachable: from then on
+	// an object that cannot be checked is refused (failurePolicy Fail).
+	Enforce <-chan struct{}
+	Logger  *slog.Logger
+}
+
+// Webhooks keeps the trust bundle of the webhook configurations up to date:
+// when the roots change, and when an installer writes the configurations anew.
+// It returns when ctx ends.
+func Webhooks(ctx context.Context, client kubernetes.Interface, cfg WebhookConfig) error {
+	changed := make(chan struct{}, 1)
+	wake := func(any) {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	}
+	factory := func(name string) informers.SharedInformerFactory {
+		return informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTweakListOptions(only(name)))
+	}
+	mutating := factory(cfg.Mutating).Admissionregistration().V1().MutatingWebhookConfigurations().Informer()
+	validating := factory(cfg.Validating).Admissionregistration().V1().ValidatingWebhookConfigurations().Informer()
+	for _, inf := range []cache.SharedIndexInformer{mutating, validating} {
+		if _, err := inf.AddEventHandler(cache.ResourceEventHandlerFuncs{
+			AddFunc: wake, UpdateFunc: func(_, obj any) { wake(obj) },
+		}); err != nil {
+			return err
+		}
+		go inf.RunWithContext(ctx)
+	}
+	enforce, enforcing := cfg.Enforce, false
+	for {
+		roots, rotated := cfg.Roots()
+		retry := webhookPass(ctx, client, cfg, mutating, validating, roots, enforcing)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		case <-rotated:
+		case <-enforce:
+			enforce, enforcing = nil, true
+		case <-retry:
+		}
+	}
+}
+
+// webhookPass corrects both configurations. The channel fires when it is to be
+// tried again.
+func webhookPass(ctx context.Context, client kubernetes.Interface, cfg WebhookConfig, mutating, validating cache.SharedIndexInformer, roots []byte, enforcing bool) <-chan time.Time {
+	hooks := client.AdmissionregistrationV1()
+	var failed error
+	if m, ok := lookup[*admissionv1.MutatingWebhookConfiguration](mutating, "", cfg.Mutating); ok {
+		var entries []webhookEntry
+		for _, w := range m.Webhooks {
+			entries = append(entries, webhookEntry{name: w.Name, bundle: w.ClientConfig.CABundle})
+		}
+		if patch := webhookPatch("MutatingWebhookConfiguration", m.Name, entries, roots, false); patch != nil {
+			_, err := hooks.MutatingWebhookConfigurations().Patch(ctx, m.Name, types.ApplyPatchType, patch, forced())
+			failed = logWebhook(cfg.Logger, m.Name, err)
+		}
+	}
+	if v, ok := lookup[*admissionv1.ValidatingWebhookConfiguration](validating, "", cfg.Validating); ok {
+		var entries []webhookEntry
+		for _, w := range v.Webhooks {
+			entries = append(entries, webhookEntry{name: w.Name, bundle: w.ClientConfig.CABundle, policy: w.FailurePolicy})
+		}
+		if patch := webhookPatch("ValidatingWebhookConfiguration", v.Name, entries, roots, enforcing); patch != nil {
+			_, err := hooks.ValidatingWebhookConfigurations().Patch(ctx, v.Name, types.ApplyPatchType, patch, forced())
+			if err := logWebhook(cfg.Logger, v.Name, err); err != nil {
+				failed = err
+			}
+		}
+	}
+	if failed != nil {
+		return time.After(2 * time.Second)
+	}
+	return nil
+}
+
+func forced() metav1.PatchOptions {
+	force := true
+	return metav1.PatchOptions{FieldManager: fieldManager, Force: &force}
+}
+
+func logWebhook(log *slog.Logger, name string, err error) error {
+	if err != nil {
+		log.Warn("cannot give the webhook its trust bundle; trying again", "webhook", name, "error", err)
+		return fmt.Errorf("webhook %s: %w", name, err)
+	}
+	log.Info("webhook trusts this control plane", "webhook", name)
+	return nil
+}
+
+type webhookEntry struct {
+	name   string
+	bundle []byte
+	policy *admissionv1.FailurePolicyType
+}
+
+// webhookPatch is the server-side apply of what is to be, or nil when all is so
+// already. enforce asks for failurePolicy Fail as well.
+func webhookPatch(kind, name string, entries []webhookEntry, roots []byte, enforce bool) []byte {
+	if len(roots) == 0 || len(entries) == 0 {
+		return nil
+	}
+	right := true
+	var list []map[string]any
+	for _, e := range entries {
+		right = right && bytes.Equal(e.bundle, roots)
+		entry := map[string]any{"name": e.name, "clientConfig": map[string]any{"caBundle": roots}}
+		if enforce {
+			right = right && e.policy != nil && *e.policy == admissionv1.Fail
+			entry["failurePolicy"] = string(admissionv1.Fail)
+		}
+		list = append(list, entry)
+	}
+	if right {
+		return nil
+	}
+	patch, err := json.Marshal(map[string]any{
+		"apiVersion": admissionv1.SchemeGroupVersion.String(),
+		"kind":       kind,
+		"metadata":   map[string]any{"name": name},
+		"webhooks":   list,
+	})
+	if err != nil {
+		panic("kube: encoding a patch of strings: " + err.Error())
+	}
+	return patch
+}

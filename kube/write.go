@@ -1,0 +1,366 @@
+package kube
+
+import (
+	"cmp"
+	"reflect"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/client-go/tools/cache"
+
+	networking "istio.io/api/networking/v1alpha3"
+
+	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/compile"
+	"github.com/isthmus-mesh/isthmus/model"
+)
+
+// row is a row of any table.
+type row interface{ Key() string }
+
+// put inserts a row unless the same is there. It tells whether it did: rows
+// that stay the same keep their identity, and nothing is rebuilt.
+func put[R row](txn model.WriteTxn, t model.Table[R], r R) bool {
+	if old, _, ok := t.Get(txn, t.ByKey(r.Key())); ok && reflect.DeepEqual(old, r) {
+		return false
+	}
+	mustWrite(t.Insert(txn, r))
+	return true
+}
+
+// drop deletes the row with the key, if there is one, and tells whether there
+// was.
+func drop[R row](txn model.WriteTxn, t model.Table[R], key string) bool {
+	old, _, ok := t.Get(txn, t.ByKey(key))
+	if !ok {
+		return false
+	}
+	mustWrite(t.Delete(txn, old))
+	return true
+}
+
+// mustWrite panics on the errors of a table, which mean that the transaction
+// does not hold the table: a mistake in the program.
+func mustWrite[R any](_ R, _ bool, err error) {
+	if err != nil {
+		panic("kube: " + err.Error())
+	}
+}
+
+// write brings all that is queued into the Store, in one transaction.
+func (r *Reader) write(first bool) {
+	refs := r.queue.take()
+	if len(refs) == 0 && !first {
+		return
+	}
+	txn := r.store.Write()
+	defer txn.Abort()
+	// Order matters: pods take their place from nodes, endpoints what they
+	// are from pods.
+	endpoints := map[ref]bool{} // services whose endpoints are to be made anew
+	entriesChanged := false
+	for ref := range refs {
+		if ref.kind == kindNode {
+			r.writeNode(ref, refs)
+		}
+	}
+	for ref := range refs {
+		switch ref.kind {
+		case kindNamespace:
+			r.writeNamespace(txn, ref)
+		case kindPod:
+			r.writePod(txn, ref, endpoints)
+		case kindService:
+			r.writeService(txn, ref)
+			endpoints[serviceRef(ref.namespace, ref.name)] = true
+		case kindSlice:
+			endpoints[serviceRef(ref.namespace, ref.name)] = true
+		case kindMesh:
+			r.writeMesh(txn)
+		case kindEntry:
+			r.readEntry(ref)
+			entriesChanged = true
+		case kindDestination, kindGateway, kindPeer:
+			r.writePolicy(txn, ref)
+		}
+	}
+	for ref := range endpoints {
+		r.writeEndpoints(txn, ref)
+	}
+	if entriesChanged {
+		r.writeEntries(txn)
+	}
+	if first {
+		r.setClusterIn(txn, func(c *model.Cluster) { c.Synced = true })
+	}
+	txn.Commit()
+}
+
+func serviceRef(namespace, name string) ref { return ref{kindService, namespace, name} }
+
+// lookup finds an object in an informer's store.
+func lookup[T any](inf cache.SharedIndexInformer, namespace, name string) (T, bool) {
+	key := name
+	if namespace != "" {
+		key = namespace + "/" + name
+	}
+	var none T
+	obj, ok, err := inf.GetStore().GetByKey(key)
+	if err != nil || !ok {
+		return none, false
+	}
+	t, ok := obj.(T)
+	return t, ok
+}
+
+// writeNode notes a node's place, and queues its pods when that changed.
+func (r *Reader) writeNode(n ref, refs map[ref]struct{}) {
+	var locality model.Locality
+	if node, ok := lookup[*corev1.Node](r.cores.nodes, "", n.name); ok {
+		locality = compile.NodeLocality(node)
+	}
+	if old, known := r.localities[n.name]; known && old == locality {
+		return
+	}
+	r.localities[n.name] = locality
+	pods, err := r.cores.pods.GetIndexer().ByIndex(indexNode, n.name)
+	if err != nil {
+		return
+	}
+	for _, p := range pods {
+		if pod, ok := p.(*corev1.Pod); ok {
+			refs[ref{kindPod, pod.Namespace, pod.Name}] = struct{}{}
+		}
+	}
+}
+
+func (r *Reader) writeNamespace(txn model.WriteTxn, n ref) {
+	row := &model.Namespace{Cluster: r.cfg.Cluster, Name: n.name}
+	ns, ok := lookup[*corev1.Namespace](r.cores.namespaces, "", n.name)
+	if !ok {
+		drop(txn, r.store.Namespaces, row.Key())
+		return
+	}
+	row.Labels = ns.Labels
+	put(txn, r.store.Namespaces, row)
+}
+
+// writePod writes the pod's row, and notes the services that it is behind when
+// that changed.
+func (r *Reader) writePod(txn model.WriteTxn, p ref, endpoints map[ref]bool) {
+	var row *model.Workload
+	if pod, ok := lookup[*corev1.Pod](r.cores.pods, p.namespace, p.name); ok {
+		row = compile.Workload(r.cfg.Cluster, r.cfg.Network, pod, r.localities[pod.Spec.NodeName])
+	}
+	changed := false
+	if row == nil {
+		changed = drop(txn, r.store.Workloads, model.WorkloadKey(r.cfg.Cluster, p.namespace, p.name))
+	} else {
+		changed = put(txn, r.store.Workloads, row)
+	}
+	if !changed {
+		return
+	}
+	found, err := r.cores.slices.GetIndexer().ByIndex(indexPod, p.namespace+"/"+p.name)
+	if err != nil {
+		return
+	}
+	for _, s := range found {
+		if slice, ok := s.(*discoveryv1.EndpointSlice); ok {
+			endpoints[serviceRef(slice.Namespace, slice.Labels[discoveryv1.LabelServiceName])] = true
+		}
+	}
+}
+
+func (r *Reader) serviceKey(s ref) string {
+	svc := model.Service{
+		Host:    compile.Host(s.namespace, s.name, r.cfg.ClusterDomain),
+		Cluster: r.cfg.Cluster, Namespace: s.namespace, Name: s.name,
+	}
+	return svc.Key()
+}
+
+func (r *Reader) writeService(txn model.WriteTxn, s ref) {
+	svc, ok := lookup[*corev1.Service](r.cores.services, s.namespace, s.name)
+	if !ok {
+		drop(txn, r.store.Services, r.serviceKey(s))
+		return
+	}
+	row, reason := compile.Service(r.cfg.Cluster, svc, r.cfg.ClusterDomain)
+	if row == nil {
+		r.log.Debug("service is not part of the mesh", "namespace", s.namespace, "service", s.name, "reason", reason)
+		drop(txn, r.store.Services, r.serviceKey(s))
+		return
+	}
+	put(txn, r.store.Services, row)
+}
+
+// writeEndpoints makes the endpoints of a service anew.
+func (r *Reader) writeEndpoints(txn model.WriteTxn, s ref) {
+	key := r.serviceKey(s)
+	svc, _, ok := r.store.Services.Get(txn, r.store.Services.ByKey(key))
+	if !ok {
+		drop(txn, r.store.Endpoints, key)
+		drop(txn, r.store.Traits, key)
+		return
+	}
+	found, err := r.cores.slices.GetIndexer().ByIndex(indexService, s.namespace+"/"+s.name)
+	if err != nil {
+		return
+	}
+	list := make([]*discoveryv1.EndpointSlice, 0, len(found))
+	for _, obj := range found {
+		if slice, ok := obj.(*discoveryv1.EndpointSlice); ok {
+			list = append(list, slice)
+		}
+	}
+	slices.SortFunc(list, func(a, b *discoveryv1.EndpointSlice) int { return cmp.Compare(a.Name, b.Name) })
+	set, traits := compile.Endpoints(svc, list, compile.Surroundings{
+		Network: r.cfg.Network,
+		Workload: func(namespace, name string) *model.Workload {
+			w, _, _ := r.store.Workloads.Get(txn, r.store.Workloads.ByKey(model.WorkloadKey(r.cfg.Cluster, namespace, name)))
+			return w
+		},
+		Node: func(name string) model.Locality { return r.localities[name] },
+	})
+	put(txn, r.store.Endpoints, set)
+	put(txn, r.store.Traits, traits)
+}
+
+// writeMesh writes the rows of the mesh configuration. A text that cannot be
+// read at all leaves the last good one in force.
+func (r *Reader) writeMesh(txn model.WriteTxn) {
+	data := configMapData(r.cores.mesh, r.cfg.Namespace, r.cfg.MeshConfigMap)
+	mc, warnings, err := api.LoadMeshConfig(data["mesh"])
+	if err != nil {
+		r.log.Error("the mesh configuration cannot be read; the last good one stays in force",
+			"configmap", r.cfg.Namespace+"/"+r.cfg.MeshConfigMap, "error", err)
+		return
+	}
+	nets, more, err := api.LoadMeshNetworks(cmp.Or(data["meshNetworks"], "{}"))
+	if err != nil {
+		r.log.Error("the mesh networks cannot be read; the last good ones stay in force",
+			"configmap", r.cfg.Namespace+"/"+r.cfg.MeshConfigMap, "error", err)
+		return
+	}
+	for _, w := range more {
+		warnings = append(warnings, "meshNetworks: "+w)
+	}
+	if text := strings.Join(warnings, "; "); text != r.warned {
+		r.warned = text
+		if text != "" {
+			r.log.Warn("parts of the mesh configuration are not in force", "fields", text)
+		}
+	}
+	put(txn, r.store.Meshes, compile.Mesh(r.cfg.Cluster, mc))
+	named := map[string]bool{}
+	for _, n := range compile.Networks(r.cfg.Cluster, nets) {
+		named[n.Key()] = true
+		put(txn, r.store.Networks, n)
+	}
+	for n := range r.store.Networks.All(txn) {
+		if n.Cluster == r.cfg.Cluster && !named[n.Key()] {
+			drop(txn, r.store.Networks, n.Key())
+		}
+	}
+}
+
+// decode reads a configuration object. It is nil when it does not exist, or is
+// wrong: then it is logged and gets a condition, and no other is harmed.
+func (r *Reader) decode(c ref) *api.Object {
+	u, resource := r.kinds.get(c)
+	if u == nil {
+		return nil
+	}
+	raw, err := u.MarshalJSON()
+	var obj *api.Object
+	if err == nil {
+		obj, err = api.Decode(raw)
+	}
+	r.cfg.Status.report(resource, u, err)
+	if err != nil {
+		r.log.Warn("configuration object skipped", "kind", u.GetKind(), "namespace", c.namespace, "name", c.name, "error", err)
+		return nil
+	}
+	return obj
+}
+
+// writePolicy writes the row of a DestinationRule, Gateway or
+// PeerAuthentication.
+func (r *Reader) writePolicy(txn model.WriteTxn, c ref) {
+	obj := r.decode(c)
+	if obj == nil {
+		obj = &api.Object{Namespace: c.namespace, Name: c.name}
+	}
+	switch c.kind {
+	case kindDestination:
+		if obj.Spec != nil {
+			put(txn, r.store.Destinations, compile.DestinationRule(r.cfg.Cluster, obj, r.cfg.ClusterDomain))
+			return
+		}
+		drop(txn, r.store.Destinations, (&model.DestinationRule{Cluster: r.cfg.Cluster, Namespace: c.namespace, Name: c.name}).Key())
+	case kindGateway:
+		if obj.Spec != nil {
+			put(txn, r.store.Gateways, compile.Gateway(r.cfg.Cluster, obj))
+			return
+		}
+		drop(txn, r.store.Gateways, (&model.Gateway{Cluster: r.cfg.Cluster, Namespace: c.namespace, Name: c.name}).Key())
+	case kindPeer:
+		if obj.Spec != nil {
+			put(txn, r.store.Peers, compile.PeerAuthentication(r.cfg.Cluster, obj))
+			return
+		}
+		drop(txn, r.store.Peers, (&model.PeerAuthentication{Cluster: r.cfg.Cluster, Namespace: c.namespace, Name: c.name}).Key())
+	}
+}
+
+func (r *Reader) readEntry(c ref) {
+	if obj := r.decode(c); obj != nil {
+		r.entries[c] = obj
+	} else {
+		delete(r.entries, c)
+	}
+}
+
+// writeEntries writes the rows of all ServiceEntries: the address that one is
+// given depends on the others.
+func (r *Reader) writeEntries(txn model.WriteTxn) {
+	var hosts []string
+	refs := make([]ref, 0, len(r.entries))
+	for c, obj := range r.entries {
+		refs = append(refs, c)
+		hosts = append(hosts, api.NeedsAddress(obj.Spec.(*networking.ServiceEntry))...)
+	}
+	slices.SortFunc(refs, func(a, b ref) int {
+		return cmp.Or(cmp.Compare(a.namespace, b.namespace), cmp.Compare(a.name, b.name))
+	})
+	allocated := api.AutoAllocate(hosts)
+	keys := map[string]bool{}
+	endpoints := map[string]bool{}
+	for _, c := range refs {
+		rows := compile.ServiceEntry(r.cfg.Cluster, r.entries[c], allocated)
+		for _, s := range rows.Services {
+			keys[s.Key()] = true
+			put(txn, r.store.Services, s)
+		}
+		for _, e := range rows.Endpoints {
+			endpoints[e.Key()] = true
+			put(txn, r.store.Endpoints, e)
+		}
+		for _, t := range rows.Traits {
+			put(txn, r.store.Traits, t)
+		}
+	}
+	for key := range r.entryKeys {
+		if !keys[key] {
+			drop(txn, r.store.Services, key)
+			drop(txn, r.store.Traits, key)
+		}
+		if !endpoints[key] {
+			drop(txn, r.store.Endpoints, key)
+		}
+	}
+	r.entryKeys = keys
+}
