@@ -120,11 +120,11 @@ func (a *Agent) info() any {
 		Error       string      `json:"error,omitempty"`
 		Rejected    string      `json:"rejected,omitempty"`
 		NotReady    string      `json:"notReady,omitempty"`
-		Connections int         `json:"connections"`
+		Connections int64       `json:"connections"`
 	}
 	out.Node, out.Version, out.Identity, out.Discovery = a.cfg.nodeID(), version.Version, a.id.ID(), a.cfg.Discovery
 	out.Connected, out.Since, out.Updated = s.Connected, s.Since, s.Updated
-	out.Connections = a.engine.Connections()
+	out.Connections = a.engine.Active()
 	if err := a.xds.Err(); err != nil {
 		out.Error = err.Error()
 	}

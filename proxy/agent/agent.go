@@ -149,12 +149,12 @@ func (a *Agent) drain(ctx context.Context) {
 	a.draining.Store(true)
 	a.engine.Drain()
 	start := time.Now()
-	a.log.Info("draining", "connections", a.engine.Connections(), "longest", a.cfg.DrainFor)
+	a.log.Info("draining", "connections", a.engine.Active(), "longest", a.cfg.DrainFor)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		took := time.Since(start)
-		n := a.engine.Connections()
+		n := a.engine.Active()
 		if took >= a.cfg.DrainFor || took >= a.cfg.DrainAtLeast && n == 0 {
 			a.log.Info("drained", "took", took.Round(time.Millisecond), "connections", n)
 			return

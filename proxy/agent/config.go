@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -127,12 +128,18 @@ func (c *Config) ID() identity.ID {
 	return identity.ID{TrustDomain: c.TrustDomain, Namespace: c.Namespace, ServiceAccount: c.ServiceAccount}
 }
 
-// serverName is the host of the discovery address; for a bare IP address, which
-// no certificate carries, that of a default installation.
+// serverName is the name that discovery's certificate must carry. Whatever
+// Service of a control plane the address names (istiod-REVISION, istiod-remote),
+// that is istiod.NAMESPACE.svc; for a bare IP address, which no certificate
+// carries, it is that of a default installation; any other host is its own name.
 func serverName(address string) string {
 	host, _, err := net.SplitHostPort(address)
 	if _, perr := netip.ParseAddr(host); err != nil || perr == nil {
 		host, _, _ = net.SplitHostPort(DefaultDiscovery)
+	}
+	label := strings.Split(host, ".")
+	if len(label) >= 3 && strings.HasPrefix(label[0], "istiod") && label[2] == "svc" {
+		return "istiod." + label[1] + ".svc"
 	}
 	return host
 }

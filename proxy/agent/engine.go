@@ -18,8 +18,8 @@ type Engine interface {
 	// once, and new connections are still taken.
 	Drain()
 
-	// Connections counts the open connections of clients.
-	Connections() int
+	// Active counts the open connections of clients.
+	Active() int64
 
 	// Ready is nil once the first configuration is in force, and says else
 	// what is missing.

@@ -21,7 +21,7 @@ func (c *Config) nodeID() string {
 // node is how the proxy introduces itself to discovery. Locality is left to
 // discovery, which sees the labels of the pod's node.
 func (c *Config) node() (*corev3.Node, error) {
-	labels, err := readLabels(c.LabelsFile)
+	labels, err := ReadLabels(c.LabelsFile)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +52,8 @@ func (c *Config) node() (*corev3.Node, error) {
 	}, nil
 }
 
-func readLabels(file string) (map[string]string, error) {
+// ReadLabels reads a file of the downward API. A missing file has no labels.
+func ReadLabels(file string) (map[string]string, error) {
 	if file == "" {
 		return nil, nil
 	}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-mesh/isthmus/proxy"
+	"github.com/isthmus-mesh/isthmus/proxy/agent"
+	"github.com/isthmus-mesh/isthmus/proxy/telemetry"
+)
+
+// defaultDrain is how long connections get to end after SIGTERM, as in Istio.
+const defaultDrain = 5 * time.Second
+
+func runSidecar(ctx context.Context, c *call) error { return runProxy(ctx, c, agent.Sidecar) }
+func runRouter(ctx context.Context, c *call) error  { return runProxy(ctx, c, agent.Router) }
+
+func runProxy(ctx context.Context, c *call, kind agent.Kind) error {
+	var s settings
+	s.bind(c)
+	if err := c.parse(0); err != nil {
+		return err
+	}
+	pc, err := parseProxyConfig(s.proxyConfig)
+	if err != nil {
+		return err
+	}
+	tuneRuntime(pc.Concurrency, c.env)
+	cfg, err := s.agentConfig(kind, pc)
+	if err != nil {
+		return err
+	}
+	if cfg.Identity, err = agent.NewIdentity(cfg); err != nil {
+		return err
+	}
+	self, err := party(cfg)
+	if err != nil {
+		return err
+	}
+	engine, err := proxy.New(proxy.Config{
+		Identity:   cfg.Identity,
+		Self:       self,
+		Registerer: cfg.Registry,
+		Logger:     cfg.Logger.With("part", "proxy"),
+	})
+	if err != nil {
+		return err
+	}
+	cfg.Engine = engine
+	a, err := agent.New(cfg)
+	if err != nil {
+		return err
+	}
+	return a.Run(ctx)
+}
+
+// agentConfig joins flags, environment and proxy-config.
+func (s *settings) agentConfig(kind agent.Kind, pc proxyConfig) (agent.Config, error) {
+	log, level, err := s.logger()
+	if err != nil {
+		return agent.Config{}, err
+	}
+	if s.certProvider != "istiod" {
+		return agent.Config{}, fmt.Errorf("cert-provider %q: only istiod is known", s.certProvider)
+	}
+	token, err := s.token()
+	if err != nil {
+		return agent.Config{}, err
+	}
+	ip, err := s.address()
+	if err != nil {
+		return agent.Config{}, err
+	}
+	probers, err := agent.ParseProbers(s.probers)
+	if err != nil {
+		return agent.Config{}, err
+	}
+	meta := metadata(os.Environ())
+	if s.nodeName != "" {
+		meta["NODE_NAME"] = s.nodeName
+	}
+	cfg := agent.Config{
+		Kind: kind, Pod: s.pod, Namespace: s.namespace, ServiceAccount: cmp.Or(s.serviceAccount, "default"),
+		TrustDomain: s.trustDomain, IP: ip, DNSDomain: s.dnsDomain, Meta: meta, LabelsFile: s.labelsFile,
+		Discovery: cmp.Or(s.discovery, pc.DiscoveryAddress, agent.DefaultDiscovery), CA: s.ca, ServerName: s.serverName,
+		TokenFile: token, RootFile: s.rootFile, StateDir: s.stateDir,
+		Probers: probers, DrainFor: defaultDrain, Ports: agent.DefaultPorts(),
+		Logger: log, Level: level, Registry: prometheus.NewRegistry(),
+	}
+	if d := pc.TerminationDrainDuration.set; d != nil {
+		cfg.DrainFor = *d
+	}
+	// A sidecar's callers hear of its end within moments; before a gateway
+	// there may be a load balancer that looks only now and then.
+	cfg.DrainAtLeast = time.Second
+	if kind == agent.Router {
+		cfg.DrainAtLeast = cfg.DrainFor
+	}
+	return cfg, nil
+}
+
+// party is the workload as telemetry names it.
+func party(cfg agent.Config) (telemetry.Party, error) {
+	labels, err := agent.ReadLabels(cfg.LabelsFile)
+	if err != nil {
+		return telemetry.Party{}, err
+	}
+	return telemetry.Party{
+		Workload:  cmp.Or(cfg.Meta["WORKLOAD_NAME"], cfg.Pod),
+		Namespace: cfg.Namespace,
+		App:       cmp.Or(labels["app"], labels["app.kubernetes.io/name"], labels["service.istio.io/canonical-name"]),
+		Version:   cmp.Or(labels["version"], labels["app.kubernetes.io/version"], labels["service.istio.io/canonical-revision"]),
+		Cluster:   cfg.Meta["CLUSTER_ID"],
+		Principal: cfg.ID().String(),
+	}, nil
+}
+
+// tuneRuntime bounds what the proxy takes of the node: two processors unless
+// told otherwise (0 is all), and a heap that is collected early, since memory is
+// paid for in every pod. GOMAXPROCS and GOGC in the environment count for more.
+func tuneRuntime(concurrency *int, env func(string) (string, bool)) {
+	if _, set := env("GOMAXPROCS"); !set {
+		n := 2
+		if concurrency != nil {
+			n = *concurrency
+		}
+		if n > 0 {
+			runtime.GOMAXPROCS(min(n, runtime.NumCPU()))
+		}
+	}
+	if _, set := env("GOGC"); !set {
+		debug.SetGCPercent(60)
+	}
+}
