@@ -146,11 +146,17 @@ func printPlan(out io.Writer, p *apply.Plan, detailed bool) {
 
 // confirmed asks, where somebody is there to answer.
 func confirmed(in io.Reader, out io.Writer, c *values.Config) bool {
+	question := fmt.Sprintf("Install profile %s, revision %s, into namespace %s?", c.Profile, c.Revision, c.Namespace)
+	return agreed(in, out, question)
+}
+
+// agreed asks a question, where somebody is there to answer.
+func agreed(in io.Reader, out io.Writer, question string) bool {
 	file, ok := in.(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) {
 		return true
 	}
-	fmt.Fprintf(out, "Install profile %s, revision %s, into namespace %s? (y/N) ", c.Profile, c.Revision, c.Namespace)
+	fmt.Fprint(out, question, " (y/N) ")
 	line, _ := bufio.NewReader(in).ReadString('\n')
 	answer := strings.ToLower(strings.TrimSpace(line))
 	return answer == "y" || answer == "yes"

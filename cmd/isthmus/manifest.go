@@ -22,6 +22,14 @@ type configFlags struct {
 	sets      []string
 	chartsDir string
 	revision  string
+	// inputs are documents that were read already; they come before files.
+	inputs []input
+}
+
+// input is a document and where it came from.
+type input struct {
+	name string
+	data []byte
 }
 
 func (c *configFlags) add(p *pflag.FlagSet) {
@@ -37,6 +45,9 @@ func (c *configFlags) add(p *pflag.FlagSet) {
 // resolve reads the files and merges all that was given.
 func (c *configFlags) resolve(stdin io.Reader) (*values.Config, error) {
 	in := values.Input{Sets: c.sets, Revision: c.revision, Hub: version.DefaultHub, Tag: version.Version}
+	for _, i := range c.inputs {
+		in.Files = append(in.Files, values.File{Name: i.name, Data: i.data})
+	}
 	for _, name := range c.files {
 		data, err := readInput(name, stdin)
 		if err != nil {

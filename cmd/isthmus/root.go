@@ -49,11 +49,14 @@ func newRootCommand(calledAs string) *cobra.Command {
 	root.AddCommand(
 		newInstallCommand(f, "install"),
 		newManifestCommand(f),
+		newUninstallCommand(f),
+		newVerifyInstallCommand(f),
 		newProfileCommand(),
 		newImageCommand(),
 		newVersionCommand(f),
 		newCompletionCommand(),
 		newCollateralCommand(),
+		newKubeInjectCommand(f),
 		newDNSCommand(f),
 		newExperimentalCommand(f),
 	)
@@ -69,7 +72,7 @@ func newExperimentalCommand(f *kubeFlags) *cobra.Command {
 		Aliases: []string{"experimental", "exp"},
 		Short:   "Commands whose flags may still change",
 	}
-	x.AddCommand(newXCACommand())
+	x.AddCommand(newXCACommand(), newXDNSCommand(f))
 	return x
 }
 

@@ -61,8 +61,8 @@ func (c *Client) resource(gvk schema.GroupVersionKind, namespace string) dynamic
 	return c.dyn.Resource(gvr).Namespace(namespace)
 }
 
-// get reads an object; nil when it, or its kind, does not exist.
-func (c *Client) get(ctx context.Context, gvk schema.GroupVersionKind, namespace, name string) (*unstructured.Unstructured, error) {
+// Get reads an object; nil when it, or its kind, does not exist.
+func (c *Client) Get(ctx context.Context, gvk schema.GroupVersionKind, namespace, name string) (*unstructured.Unstructured, error) {
 	u, err := c.resource(gvk, namespace).Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil, nil
@@ -90,9 +90,13 @@ func (c *Client) apply(ctx context.Context, u *unstructured.Unstructured, dryRun
 	return out, err
 }
 
-// remove deletes an object; it is no error when it is not there.
+// remove deletes an object; it is no error when it is not there. A Deployment
+// is there until its pods are gone.
 func (c *Client) remove(ctx context.Context, gvk schema.GroupVersionKind, namespace, name string) error {
 	policy := metav1.DeletePropagationBackground
+	if gvk.Kind == "Deployment" {
+		policy = metav1.DeletePropagationForeground
+	}
 	err := retry(ctx, func() error {
 		return c.resource(gvk, namespace).Delete(ctx, name, metav1.DeleteOptions{PropagationPolicy: &policy})
 	})

@@ -139,8 +139,9 @@ func (c FieldChange) String() string {
 func changed(a, b any, path string, out *[]FieldChange) {
 	am, aok := a.(map[string]any)
 	bm, bok := b.(map[string]any)
-	if aok && bok {
-		keys := maps.Clone(am)
+	if aok && (bok || b == nil) && len(am) > 0 || bok && a == nil && len(bm) > 0 {
+		keys := map[string]any{}
+		maps.Copy(keys, am)
 		maps.Copy(keys, bm)
 		for _, k := range slices.Sorted(maps.Keys(keys)) {
 			changed(am[k], bm[k], child(path, k), out)

@@ -1,7 +1,10 @@
 package apply
 
 import (
+	"bufio"
+	"bytes"
 	"cmp"
+	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -28,6 +31,7 @@ const (
 	keyObjects = "objects"
 	keySpec    = "spec"
 	keyVersion = "version"
+	keyIntents = "intents.gz" // binary: the objects as JSON lines, compressed
 )
 
 // Inventory is what an installation put into a cluster.
@@ -53,6 +57,8 @@ type Entry struct {
 	// Hash is of the intent that was last applied with success; empty while
 	// an application is under way.
 	Hash string `json:"hash,omitempty"`
+	// Intent is what was applied.
+	Intent *unstructured.Unstructured `json:"-"`
 	// Found is true of an object that was there before the first install:
 	// it is not removed.
 	Found bool `json:"found,omitempty"`
@@ -111,7 +117,11 @@ func (c *Client) Inventories(ctx context.Context) ([]Inventory, error) {
 func readInventory(cm *corev1.ConfigMap) (*Inventory, error) {
 	inv := &Inventory{Revision: cm.Labels[inventoryLabel], Namespace: cm.Namespace,
 		Version: cm.Data[keyVersion], Spec: cm.Data[keySpec]}
-	if err := json.Unmarshal([]byte(cm.Data[keyObjects]), &inv.Entries); err != nil {
+	err := json.Unmarshal([]byte(cm.Data[keyObjects]), &inv.Entries)
+	if err == nil {
+		err = inv.unpackIntents(cm.BinaryData[keyIntents])
+	}
+	if err != nil {
 		return nil, fmt.Errorf("the inventory ConfigMap/%s/%s is damaged (%w); delete it, and the next install makes a new one", cm.Namespace, cm.Name, err)
 	}
 	return inv, nil
@@ -130,7 +140,11 @@ func (c *Client) save(ctx context.Context, inv Inventory) error {
 			Name: inventoryPrefix + inv.Revision, Namespace: inv.Namespace,
 			Labels: map[string]string{inventoryLabel: inv.Revision},
 		},
-		Data: map[string]string{keyObjects: string(objects), keySpec: inv.Spec, keyVersion: inv.Version},
+		Data:       map[string]string{keyObjects: string(objects), keySpec: inv.Spec, keyVersion: inv.Version},
+		BinaryData: map[string][]byte{},
+	}
+	if cm.BinaryData[keyIntents], err = inv.packIntents(); err != nil {
+		return err
 	}
 	body, err := json.Marshal(cm)
 	if err != nil {
@@ -144,6 +158,53 @@ func (c *Client) save(ctx context.Context, inv Inventory) error {
 	})
 	return named("inventory ConfigMap/"+inv.Namespace+"/"+cm.Name, err)
 }
+
+// packIntents compresses what was applied: most of it is CRDs, which shrink to
+// a tenth.
+func (inv *Inventory) packIntents() ([]byte, error) {
+	var out bytes.Buffer
+	zip := gzip.NewWriter(&out)
+	enc := json.NewEncoder(zip)
+	for _, e := range inv.Entries {
+		if e.Intent != nil {
+			if err := enc.Encode(e.Intent.Object); err != nil {
+				return nil, named(e.ID(), err)
+			}
+		}
+	}
+	err := zip.Close()
+	return out.Bytes(), err
+}
+
+// unpackIntents gives the entries their intents back.
+func (inv *Inventory) unpackIntents(packed []byte) error {
+	if len(packed) == 0 {
+		return nil
+	}
+	zip, err := gzip.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		return err
+	}
+	byKey := map[string]int{}
+	for i, e := range inv.Entries {
+		byKey[e.key()] = i
+	}
+	lines := bufio.NewScanner(zip)
+	lines.Buffer(nil, maxIntent)
+	for lines.Scan() {
+		u := &unstructured.Unstructured{}
+		if err := u.UnmarshalJSON(lines.Bytes()); err != nil {
+			return err
+		}
+		if i, ok := byKey[entryOf(render.Object{Unstructured: u}).key()]; ok {
+			inv.Entries[i].Intent = u
+		}
+	}
+	return lines.Err()
+}
+
+// maxIntent bounds one object, bytes: etcd takes no larger ones.
+const maxIntent = 4 << 20
 
 // forget removes the inventory.
 func (c *Client) forget(ctx context.Context, inv Inventory) error {

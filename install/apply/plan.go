@@ -40,8 +40,9 @@ type Step struct {
 	// known.
 	Changes []Difference
 
-	intent *unstructured.Unstructured // what is applied; nil for Delete
-	hash   string
+	rendered *unstructured.Unstructured // what is wanted, or was
+	intent   *unstructured.Unstructured // what is applied: rendered, but for fields left to others
+	hash     string                     // of rendered
 }
 
 // Plan is the difference between what is wanted and what is there.
@@ -114,13 +115,13 @@ func (c *Client) Plan(ctx context.Context, d Desired) (*Plan, error) {
 
 // planOne decides what to do about one object.
 func (c *Client) planOne(ctx context.Context, o render.Object, old *Inventory) (Step, error) {
-	s := Step{Entry: entryOf(o), intent: o.Unstructured}
+	s := Step{Entry: entryOf(o), rendered: o.Unstructured, intent: o.Unstructured}
 	var err error
 	if s.hash, err = hashOf(o.Unstructured); err != nil {
 		return s, err
 	}
 	was := old.entry(s.Entry)
-	live, err := c.get(ctx, o.GroupVersionKind(), o.GetNamespace(), o.GetName())
+	live, err := c.Get(ctx, o.GroupVersionKind(), o.GetNamespace(), o.GetName())
 	if err != nil {
 		return s, err
 	}
@@ -136,7 +137,7 @@ func (c *Client) planOne(ctx context.Context, o render.Object, old *Inventory) (
 	} else {
 		s.Entry.Found = was.Found
 	}
-	s.intent = yield(o.Unstructured, live)
+	s.intent = Yield(o.Unstructured, live)
 	diff := Compare(s.intent.Object, live.Object)
 	if len(diff) == 0 && was != nil && was.Hash == s.hash {
 		s.Action = Keep
@@ -200,7 +201,7 @@ func (p *Plan) leftovers() []Step {
 		if wanted[e.key()] || p.others[e.key()] || e.Found || e.Kind == "CustomResourceDefinition" || e.Kind == "Namespace" {
 			continue
 		}
-		out = append(out, Step{Action: Delete, Entry: e})
+		out = append(out, Step{Action: Delete, Entry: e, rendered: e.Intent})
 	}
 	sortForRemoval(out)
 	return out
@@ -223,11 +224,7 @@ func sortForRemoval(steps []Step) {
 	objs := make([]render.Object, len(steps))
 	byID := map[string]Step{}
 	for i, s := range steps {
-		u := &unstructured.Unstructured{Object: map[string]any{}}
-		u.SetGroupVersionKind(s.Entry.GVK())
-		u.SetNamespace(s.Entry.Namespace)
-		u.SetName(s.Entry.Name)
-		objs[i] = render.Object{Unstructured: u, Component: s.Entry.Component}
+		objs[i] = render.Object{Unstructured: newObject(s.Entry), Component: s.Entry.Component}
 		byID[entryOf(objs[i]).key()] = s
 	}
 	render.Sort(objs)
@@ -237,9 +234,18 @@ func sortForRemoval(steps []Step) {
 	}
 }
 
-// yield returns the intent with those fields as they are that the running
+// newObject makes an object that has nothing but the identity of an entry.
+func newObject(e Entry) *unstructured.Unstructured {
+	u := &unstructured.Unstructured{Object: map[string]any{}}
+	u.SetGroupVersionKind(e.GVK())
+	u.SetNamespace(e.Namespace)
+	u.SetName(e.Name)
+	return u
+}
+
+// Yield returns the intent with those fields as they are that the running
 // control plane owns: whether a webhook that does not answer blocks.
-func yield(intent, live *unstructured.Unstructured) *unstructured.Unstructured {
+func Yield(intent, live *unstructured.Unstructured) *unstructured.Unstructured {
 	if intent.GetKind() != "ValidatingWebhookConfiguration" {
 		return intent
 	}

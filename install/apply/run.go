@@ -86,7 +86,7 @@ func (r *run) inventory() Inventory {
 	inv := Inventory{Revision: d.Revision, Namespace: d.Namespace, Version: d.Version, Spec: d.Spec}
 	for _, s := range r.plan.Steps {
 		e := s.Entry
-		e.Hash = s.hash
+		e.Hash, e.Intent = s.hash, s.rendered
 		inv.Entries = append(inv.Entries, e)
 	}
 	if r.plan.old != nil {
@@ -123,7 +123,12 @@ func sameEntries(a, b []Entry) bool {
 		byKey[e.key()] = e
 	}
 	for _, e := range b {
-		if byKey[e.key()] != e {
+		old := byKey[e.key()]
+		if (old.Intent == nil) != (e.Intent == nil) {
+			return false
+		}
+		old.Intent, e.Intent = nil, nil // the hash tells
+		if old != e {
 			return false
 		}
 	}

@@ -120,7 +120,7 @@ func (r *run) waitCRDs(ctx context.Context, steps []Step) error {
 	r.waiting("the API server to serve the Istio APIs")
 	gvr := schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
 	err := r.until(ctx, gvr, "", pending, func(u *unstructured.Unstructured) (bool, error) {
-		return conditionTrue(u, "Established"), nil
+		return ConditionTrue(u, "Established"), nil
 	})
 	if err != nil {
 		return fmt.Errorf("CRDs not established: %s: %w", strings.Join(slices.Sorted(maps.Keys(pending)), ", "), err)
@@ -128,7 +128,8 @@ func (r *run) waitCRDs(ctx context.Context, steps []Step) error {
 	return nil
 }
 
-func conditionTrue(u *unstructured.Unstructured, kind string) bool {
+// ConditionTrue reports whether an object has a status condition.
+func ConditionTrue(u *unstructured.Unstructured, kind string) bool {
 	conditions, _, _ := unstructured.NestedSlice(u.Object, "status", "conditions")
 	return slices.ContainsFunc(conditions, func(c any) bool {
 		m, _ := c.(map[string]any)
@@ -167,7 +168,7 @@ func (r *run) waitDeployments(ctx context.Context, steps []Step) error {
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &d); err != nil {
 			return false, err
 		}
-		if !rolledOut(&d) {
+		if !RolledOut(&d) {
 			return false, nil
 		}
 		name := component[u.GetNamespace()+"/"+u.GetName()]
@@ -182,9 +183,9 @@ func (r *run) waitDeployments(ctx context.Context, steps []Step) error {
 	return r.whyNotReady(pending, err)
 }
 
-// rolledOut reports whether all pods of a Deployment are of its newest template
+// RolledOut reports whether all pods of a Deployment are of its newest template
 // and available.
-func rolledOut(d *appsv1.Deployment) bool {
+func RolledOut(d *appsv1.Deployment) bool {
 	want := int32(1)
 	if d.Spec.Replicas != nil {
 		want = *d.Spec.Replicas
@@ -204,7 +205,7 @@ func (r *run) waitWebhooks(ctx context.Context, steps []Step) error {
 		gvr := admissionv1.SchemeGroupVersion.WithResource(strings.ToLower(s.Entry.Kind) + "s")
 		r.waiting(s.Entry.ID())
 		err := r.until(ctx, gvr, "", map[string]bool{"/" + s.Entry.Name: true}, func(u *unstructured.Unstructured) (bool, error) {
-			return trusted(u), nil
+			return Trusted(u), nil
 		})
 		if err != nil {
 			return fmt.Errorf("%s: istiod has not written the root certificate of its webhooks into it; see its log (kubectl logs -n %s -l app=istiod): %w",
@@ -235,8 +236,8 @@ func (r *run) servesNobody(s Step) bool {
 	return false
 }
 
-// trusted reports whether every webhook of a configuration has a CA bundle.
-func trusted(u *unstructured.Unstructured) bool {
+// Trusted reports whether every webhook of a configuration has a CA bundle.
+func Trusted(u *unstructured.Unstructured) bool {
 	hooks, _, _ := unstructured.NestedSlice(u.Object, "webhooks")
 	for _, h := range hooks {
 		m, _ := h.(map[string]any)

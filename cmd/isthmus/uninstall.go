@@ -1,0 +1,99 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/isthmus-mesh/isthmus/install/apply"
+	"github.com/isthmus-mesh/isthmus/install/values"
+)
+
+func newUninstallCommand(f *kubeFlags) *cobra.Command {
+	c := &configFlags{}
+	var purge, yes, dryRun bool
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "uninstall",
+		Short: "Remove a revision of the mesh, or all of it, from a cluster",
+		Long: `Removes what the inventory of the revision names and no other revision has. The
+CRDs, and with them the resources that you wrote, stay unless --purge is given;
+the Secret cacerts always stays.`,
+		Example: `  isthmus uninstall --revision canary
+  isthmus uninstall --purge`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			revision, err := c.revisionToRemove(cmd.InOrStdin())
+			if err != nil {
+				return err
+			}
+			if purge && (c.revision != "" || len(c.files) > 0) {
+				return fmt.Errorf("--purge removes every revision; give no --revision or -f with it")
+			}
+			client, err := f.applyClient()
+			if err != nil {
+				return err
+			}
+			removal, err := client.PlanRemoval(cmd.Context(), revision, purge)
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			printRemoval(out, removal, dryRun)
+			if dryRun {
+				return nil
+			}
+			if !yes && !agreed(cmd.InOrStdin(), out, "Proceed?") {
+				return fmt.Errorf("not confirmed; nothing was changed")
+			}
+			start := time.Now()
+			planned := len(removal.Kept)
+			if err := client.Remove(cmd.Context(), removal, apply.Options{Timeout: timeout}); err != nil {
+				return err
+			}
+			for _, k := range removal.Kept[planned:] {
+				fmt.Fprintf(out, "  stays  %s\n", k)
+			}
+			fmt.Fprintf(out, "✔ Uninstall complete (%.1f s)\n", time.Since(start).Seconds())
+			return nil
+		},
+	}
+	c.add(cmd.Flags())
+	cmd.Flags().BoolVar(&purge, "purge", false, "remove every revision, the CRDs with the resources of their kinds, and what the control planes wrote")
+	cmd.Flags().BoolVarP(&yes, "skip-confirmation", "y", false, "do not ask before changing the cluster")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show what would be removed and touch nothing")
+	cmd.Flags().DurationVar(&timeout, "readiness-timeout", 5*time.Minute, "how long to wait until everything is gone")
+	return cmd
+}
+
+// revisionToRemove is the one that the flags or the files name.
+func (c *configFlags) revisionToRemove(stdin io.Reader) (string, error) {
+	if c.revision != "" || len(c.files) == 0 {
+		if c.revision == "" {
+			return values.DefaultRevision, nil
+		}
+		return c.revision, nil
+	}
+	config, err := c.resolve(stdin)
+	if err != nil {
+		return "", err
+	}
+	return config.Revision, nil
+}
+
+func printRemoval(out io.Writer, r *apply.Removal, detailed bool) {
+	fmt.Fprintf(out, "Plan: %d objects to delete\n", len(r.Entries))
+	if detailed {
+		for _, e := range r.Entries {
+			fmt.Fprintf(out, "  delete %s\n", e.ID())
+		}
+	}
+	for _, id := range r.UserResources {
+		fmt.Fprintf(out, "  delete %s, with its CRD\n", id)
+	}
+	for _, k := range r.Kept {
+		fmt.Fprintf(out, "  stays  %s\n", k)
+	}
+}

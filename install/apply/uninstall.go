@@ -1,0 +1,318 @@
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/isthmus-mesh/isthmus/install/render"
+)
+
+// Removal is what an uninstallation takes out of a cluster.
+type Removal struct {
+	// Entries are in the order of removal.
+	Entries []Entry
+	// UserResources names resources of the Istio APIs that go with their
+	// CRDs.
+	UserResources []string
+	// Kept says what stays, and why.
+	Kept []string
+
+	inventories []Inventory
+	purge       bool
+}
+
+// PlanRemoval lists what removing one revision takes out; with purge, what
+// removing every revision and all that they share does.
+func (c *Client) PlanRemoval(ctx context.Context, revision string, purge bool) (*Removal, error) {
+	invs, err := c.Inventories(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r := &Removal{purge: purge}
+	others := map[string]string{}
+	for _, inv := range invs {
+		if purge || inv.Revision == revision {
+			r.inventories = append(r.inventories, inv)
+			continue
+		}
+		for _, e := range inv.Entries {
+			others[e.key()] = inv.Revision
+		}
+	}
+	if len(r.inventories) == 0 {
+		return nil, fmt.Errorf("revision %q is not installed; installed are: %s", revision, revisions(invs))
+	}
+	r.collect(others)
+	if purge {
+		err = c.userResources(ctx, r)
+	}
+	return r, err
+}
+
+// collect sorts the inventories' entries into what goes and what stays.
+func (r *Removal) collect(others map[string]string) {
+	var steps []Step
+	seen := map[string]bool{}
+	crds := 0
+	for _, inv := range r.inventories {
+		for _, e := range inv.Entries {
+			switch {
+			case seen[e.key()]:
+				continue
+			case e.Found:
+				r.Kept = append(r.Kept, e.ID()+": it was there before")
+			case others[e.key()] != "":
+				r.Kept = append(r.Kept, e.ID()+": revision "+others[e.key()]+" has it too")
+			case e.Kind == "CustomResourceDefinition" && !r.purge:
+				crds++
+			case e.Kind == "Namespace" && !r.purge:
+				r.Kept = append(r.Kept, e.ID()+": remove it with --purge")
+			default:
+				steps = append(steps, Step{Entry: e})
+			}
+			seen[e.key()] = true
+		}
+	}
+	if crds > 0 {
+		r.Kept = append(r.Kept, fmt.Sprintf("%d CRDs, and the resources of their kinds: remove them with --purge", crds))
+	}
+	sortForRemoval(steps)
+	for _, s := range steps {
+		r.Entries = append(r.Entries, s.Entry)
+	}
+}
+
+func revisions(invs []Inventory) string {
+	if len(invs) == 0 {
+		return "none"
+	}
+	var names []string
+	for _, inv := range invs {
+		names = append(names, inv.Revision)
+	}
+	return strings.Join(names, ", ")
+}
+
+// userResources finds the resources that go with the CRDs and are not ours.
+func (c *Client) userResources(ctx context.Context, r *Removal) error {
+	ours := map[string]bool{}
+	for _, e := range r.Entries {
+		ours[e.ID()] = true
+	}
+	for _, e := range r.Entries {
+		if e.Kind != "CustomResourceDefinition" {
+			continue
+		}
+		plural, group, _ := strings.Cut(e.Name, ".")
+		crd, err := c.Get(ctx, e.GVK(), "", e.Name)
+		if err != nil || crd == nil {
+			continue
+		}
+		version, ok := servedVersion(crd)
+		if !ok {
+			continue
+		}
+		list, err := c.dyn.Resource(schema.GroupVersionResource{Group: group, Version: version, Resource: plural}).List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return fmt.Errorf("list %s: %w", e.Name, err)
+		}
+		for _, u := range list.Items {
+			id := entryOf(render.Object{Unstructured: &u}).ID()
+			if !ours[id] {
+				r.UserResources = append(r.UserResources, id)
+			}
+		}
+	}
+	slices.Sort(r.UserResources)
+	return nil
+}
+
+// servedVersion returns a version that a CRD serves.
+func servedVersion(crd *unstructured.Unstructured) (string, bool) {
+	versions, _, _ := unstructured.NestedSlice(crd.Object, "spec", "versions")
+	for _, v := range versions {
+		m, _ := v.(map[string]any)
+		if name, _ := m["name"].(string); m["served"] == true && name != "" {
+			return name, true
+		}
+	}
+	return "", false
+}
+
+// Remove carries a removal out and waits until everything is gone. It can be
+// repeated after an interruption.
+func (c *Client) Remove(ctx context.Context, r *Removal, o Options) error {
+	if o.Timeout == 0 {
+		o.Timeout = 5 * time.Minute
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
+	defer cancel()
+	// Access goes before configuration: a control plane that is on its way
+	// out then cannot write again what is being removed.
+	order := []render.Stage{render.StageWebhooks, render.StageResources, render.StageWorkloads, render.StageAccess, render.StageConfig, render.StageCRDs}
+	byStage := map[render.Stage][]Entry{}
+	var namespaces []Entry
+	for _, e := range r.Entries {
+		if e.Kind == "Namespace" {
+			namespaces = append(namespaces, e)
+			continue
+		}
+		st := stageOfEntry(e)
+		byStage[st] = append(byStage[st], e)
+	}
+	for _, st := range order {
+		err := forEach(ctx, byStage[st], func(ctx context.Context, e Entry) error {
+			return named(e.ID(), c.remove(ctx, e.GVK(), e.Namespace, e.Name))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if r.purge {
+		if err := c.removeMade(ctx, r); err != nil {
+			return err
+		}
+	}
+	if err := c.removeNamespaces(ctx, r, namespaces); err != nil {
+		return err
+	}
+	if err := c.waitGone(ctx, byStage, namespaces); err != nil {
+		return err
+	}
+	for _, inv := range r.inventories {
+		if err := c.forget(ctx, inv); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func stageOfEntry(e Entry) render.Stage {
+	return render.StageOf(newObject(e))
+}
+
+// rootConfigMap is where the control plane publishes the root certificate, in
+// every namespace.
+const rootConfigMap = "istio-ca-root-cert"
+
+// removeMade removes what the control plane wrote while it ran: its own root
+// key, the root certificate in every namespace, its leases. cacerts is the
+// user's.
+func (c *Client) removeMade(ctx context.Context, r *Removal) error {
+	list, err := c.kube.CoreV1().ConfigMaps("").List(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + rootConfigMap})
+	if err != nil {
+		return fmt.Errorf("list root certificates: %w", err)
+	}
+	var errs []error
+	ignore := func(id string, err error) {
+		if err != nil && !apierrors.IsNotFound(err) {
+			errs = append(errs, named(id, err))
+		}
+	}
+	err = forEach(ctx, list.Items, func(ctx context.Context, cm corev1.ConfigMap) error {
+		err := c.kube.CoreV1().ConfigMaps(cm.Namespace).Delete(ctx, rootConfigMap, metav1.DeleteOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return named("ConfigMap/"+cm.Namespace+"/"+rootConfigMap, err)
+	})
+	errs = append(errs, err)
+	for _, inv := range r.inventories {
+		ns := inv.Namespace
+		ignore("Secret/"+ns+"/istio-ca-secret", c.kube.CoreV1().Secrets(ns).Delete(ctx, "istio-ca-secret", metav1.DeleteOptions{}))
+		leases, err := c.kube.CoordinationV1().Leases(ns).List(ctx, metav1.ListOptions{})
+		ignore("leases in "+ns, err)
+		if leases == nil {
+			continue
+		}
+		for _, l := range leases.Items {
+			if strings.HasPrefix(l.Name, "istio-") || strings.HasPrefix(l.Name, "isthmus-") {
+				ignore("Lease/"+ns+"/"+l.Name, c.kube.CoordinationV1().Leases(ns).Delete(ctx, l.Name, metav1.DeleteOptions{}))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// removeNamespaces removes the namespaces that the installation made, unless
+// something of the user's is in them.
+func (c *Client) removeNamespaces(ctx context.Context, r *Removal, namespaces []Entry) error {
+	for _, e := range namespaces {
+		foreign, err := c.foreign(ctx, e.Name)
+		if err != nil {
+			return named(e.ID(), err)
+		}
+		if len(foreign) > 0 {
+			r.Kept = append(r.Kept, fmt.Sprintf("%s: it holds %s", e.ID(), strings.Join(foreign, ", ")))
+			continue
+		}
+		if err := c.remove(ctx, e.GVK(), "", e.Name); err != nil {
+			return named(e.ID(), err)
+		}
+	}
+	return nil
+}
+
+// foreign lists what users put into a namespace.
+func (c *Client) foreign(ctx context.Context, ns string) ([]string, error) {
+	var out []string
+	for _, gvr := range []schema.GroupVersionResource{
+		{Version: "v1", Resource: "configmaps"}, {Version: "v1", Resource: "secrets"},
+		{Version: "v1", Resource: "services"}, {Version: "v1", Resource: "persistentvolumeclaims"},
+		{Group: "apps", Version: "v1", Resource: "deployments"}, {Group: "apps", Version: "v1", Resource: "daemonsets"},
+		{Group: "apps", Version: "v1", Resource: "statefulsets"}, {Group: "batch", Version: "v1", Resource: "jobs"},
+	} {
+		list, err := c.dyn.Resource(gvr).Namespace(ns).List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return nil, err
+		}
+		for _, u := range list.Items {
+			kind, _, _ := unstructured.NestedString(u.Object, "type")
+			switch {
+			case u.GetDeletionTimestamp() != nil, u.GetLabels()[inventoryLabel] != "",
+				u.GetName() == "kube-root-ca.crt", u.GetName() == rootConfigMap, kind == string(corev1.SecretTypeServiceAccountToken):
+			default:
+				out = append(out, u.GetKind()+" "+u.GetName())
+			}
+		}
+	}
+	return out, nil
+}
+
+// waitGone waits until what takes its time to go is gone: pods, CRDs with their
+// resources, namespaces.
+func (c *Client) waitGone(ctx context.Context, byStage map[render.Stage][]Entry, namespaces []Entry) error {
+	wait := slices.Clone(byStage[render.StageCRDs])
+	for _, e := range byStage[render.StageWorkloads] {
+		if e.Kind == "Deployment" {
+			wait = append(wait, e)
+		}
+	}
+	wait = append(wait, namespaces...)
+	return forEach(ctx, wait, func(ctx context.Context, e Entry) error {
+		for {
+			u, err := c.Get(ctx, e.GVK(), e.Namespace, e.Name)
+			switch {
+			case err != nil && !passing(err):
+				return named(e.ID(), err)
+			case u == nil && err == nil, u != nil && u.GetDeletionTimestamp() == nil:
+				return nil // gone, or kept
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("%s: still there: %w", e.ID(), ctx.Err())
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	})
+}
