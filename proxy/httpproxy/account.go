@@ -61,7 +61,10 @@ func (s *session) openEntry() {
 		e.Scheme = "https"
 	}
 	e.Protocol = "HTTP/1.1"
-	if s.call.http10 {
+	switch {
+	case s.bridged:
+		e.Protocol = "HTTP/2"
+	case s.call.http10:
 		e.Protocol = "HTTP/1.0"
 	}
 	e.RequestHeaders = values(s.h.log.RequestHeaders(), s.lookup)

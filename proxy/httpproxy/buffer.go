@@ -3,7 +3,6 @@ package httpproxy
 import (
 	"errors"
 	"io"
-	"net"
 	"sync"
 )
 
@@ -152,7 +151,7 @@ func (b *inbuf) readHead(started func()) ([]byte, error) {
 
 // outbuf gathers what goes out on a connection and writes it in few writes.
 type outbuf struct {
-	dst     net.Conn
+	dst     io.Writer
 	pending []byte
 }
 

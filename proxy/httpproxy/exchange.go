@@ -19,10 +19,10 @@ const (
 	stallCheck = time.Second
 )
 
-// forwardH1 sends the request to an HTTP/1 endpoint and the response back. A request is sent a second time only
+// forwardTo sends the request to an endpoint and the response back. A request is sent a second time only
 // when no byte of a response came, its method is idempotent and its body is still at hand
 // (RFC 9110 section 9.2.2).
-func (s *session) forwardH1(q *target) {
+func (s *session) forwardTo(q *target) {
 	c := &s.call
 	again := isIdempotent(q.method)
 	var tried []*upstream.Endpoint
@@ -85,7 +85,7 @@ func (s *session) connect(tried *[]*upstream.Endpoint, fresh, check bool) (*h1co
 		}
 		c.ep, c.pool = ep, s.h.server.pool(ep)
 		ep.Begin()
-		if !fresh {
+		if !fresh && !c.h2 {
 			if conn := c.pool.take(c.start, check); conn != nil {
 				return conn, nil
 			}
@@ -103,12 +103,20 @@ func (s *session) connect(tried *[]*upstream.Endpoint, fresh, check bool) (*h1co
 
 func (s *session) dial() (*h1conn, error) {
 	c := &s.call
-	if c.deadline.IsZero() {
-		return c.pool.dial(context.Background())
+	ctx := context.Background()
+	if !c.deadline.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, c.deadline)
+		defer cancel()
 	}
-	ctx, cancel := context.WithDeadline(context.Background(), c.deadline)
-	defer cancel()
-	return c.pool.dial(ctx)
+	if !c.h2 {
+		return c.pool.dial(ctx)
+	}
+	conn, err := c.pool.h2.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return newH1conn(bridgeUp(conn), c.pool), nil
 }
 
 // pick chooses an endpoint, and waits for the first endpoints of a cluster that has just come.
@@ -270,7 +278,7 @@ func (s *session) respond(conn *h1conn) {
 	err := s.down.run()
 	c.outcome.Sent = s.down.moved
 	c.outcome.GRPC = s.trailedStatus()
-	reusable := err == nil && !resp.close
+	reusable := err == nil && !resp.close && !c.h2
 	if err != nil {
 		c.keep = false
 		c.outcome.Flag = telemetry.FlagDownstreamClosed

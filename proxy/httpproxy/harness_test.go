@@ -296,3 +296,15 @@ func digestOf(t testing.TB, r io.Reader) (string, int64) {
 	}
 	return string(h.Sum(nil)), n
 }
+
+// eventually waits up to 5 s for a condition.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for range 500 {
+		if ok() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Errorf("waited 5 s in vain for %s", what)
+}

@@ -94,13 +94,17 @@ func (p *endpointPool) dial(ctx context.Context) (*h1conn, error) {
 		return nil, err
 	}
 	p.learn(conn)
+	return newH1conn(conn, p), nil
+}
+
+func newH1conn(conn net.Conn, p *endpointPool) *h1conn {
 	c := &h1conn{Conn: conn, pool: p}
 	c.in.src = conn
 	if raw := rawConn(conn); raw != nil {
 		c.raw = raw
 		c.peek = c.peekFD
 	}
-	return c, nil
+	return c
 }
 
 // learn notes who the endpoint proved to be.

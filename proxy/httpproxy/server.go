@@ -26,7 +26,6 @@ type Server struct {
 	cfg    Config
 	bulk   bulkPool
 	drains drainGroups
-	h2     *h2Side
 }
 
 // New returns a Server.
@@ -36,7 +35,6 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg}
 	s.drains.groups = map[<-chan struct{}]*drainGroup{}
-	s.h2 = newH2Side(s)
 	return s, nil
 }
 
@@ -68,13 +66,13 @@ func (s *Server) Handler(hcm *config.HCM) (*Handler, error) {
 // connection ends at the next good moment: after the next HTTP/1 response, or once the HTTP/2 streams are done.
 func (h *Handler) ServeConn(conn net.Conn, info *downstream.Info) {
 	if h.protocol(info) == config.ProtocolHTTP2 {
-		h.server.h2.serve(h, conn, info)
+		h.serveH2(conn, info)
 		return
 	}
 	s := newSession(h, conn, info)
 	defer s.end()
 	if h.hcm.Codec == config.CodecAuto && info.Protocol == config.ProtocolUnknown && s.in.hasPreface() {
-		h.server.h2.serve(h, &prefixedConn{Conn: conn, in: &s.in}, info)
+		h.serveH2(&prefixedConn{Conn: conn, in: &s.in}, info)
 		return
 	}
 	s.serve()

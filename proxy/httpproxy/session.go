@@ -29,10 +29,11 @@ const (
 
 // session serves one downstream HTTP/1 connection, one request after the other.
 type session struct {
-	h    *Handler
-	conn net.Conn
-	info *downstream.Info
-	cert clientCert
+	h       *Handler
+	conn    net.Conn
+	bridged bool // the request came by HTTP/2
+	info    *downstream.Info
+	cert    clientCert
 
 	in       inbuf
 	out      outbuf
@@ -68,6 +69,7 @@ type call struct {
 	outcome  telemetry.Outcome
 	grpc     bool
 	headOnly bool // a HEAD request
+	h2       bool // the endpoint is spoken to in HTTP/2
 	http10   bool
 	keep     bool // whether the downstream connection survives the request
 	unread   bool // something of the request may still be on its way
@@ -240,11 +242,8 @@ func (s *session) forward() {
 	if !s.resolve(&q) {
 		return
 	}
-	if upstreamProtocol(s.call.cluster, config.ProtocolHTTP1) == config.ProtocolHTTP2 {
-		s.forwardH2(&q)
-		return
-	}
-	s.forwardH1(&q)
+	s.call.h2 = upstreamProtocol(s.call.cluster, config.ProtocolHTTP1) == config.ProtocolHTTP2
+	s.forwardTo(&q)
 }
 
 // resolve finds the route and the cluster, or answers.

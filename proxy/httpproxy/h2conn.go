@@ -1,0 +1,502 @@
+package httpproxy
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+const (
+	// h2StreamWindow and h2ConnWindow are how much a peer may send before it must wait for us, per stream and
+	// per connection, in bytes.
+	h2StreamWindow = 1 << 20
+	h2ConnWindow   = 16 << 20
+	// h2MaxFrame is the largest frame payload accepted.
+	h2MaxFrame = 64 << 10
+	// h2MaxStreams is how many streams a caller may have open at once, unless the configuration says otherwise.
+	h2MaxStreams = 1000
+	// h2Gather bounds what waits to be written; data beyond it stays with its stream.
+	h2Gather = 128 << 10
+	// h2ControlLimit ends a connection whose peer makes us answer faster than it reads.
+	h2ControlLimit = 4 << 20
+	h2ReadBuffer   = 16 << 10
+)
+
+// h2sink receives what the peer sends on one stream. All calls come in order from the goroutine that reads the
+// connection; none may block.
+type h2sink interface {
+	// headers brings a head, interim or final, or the trailers. The slice is valid during the call only.
+	headers(fields []hpack.HeaderField, end bool)
+	// data brings a piece of the body, valid during the call only. Its room is given back by credit.
+	data(p []byte, end bool)
+	// reset says that the stream ended early. refused: the peer has certainly not worked on it.
+	reset(code http2.ErrCode, refused bool)
+}
+
+// h2conn is one HTTP/2 connection, in either role (RFC 9113). One goroutine reads, one writes what gathers in
+// wbuf; streams have no goroutines.
+type h2conn struct {
+	conn   net.Conn
+	br     *bufio.Reader
+	fr     *http2.Framer
+	client bool
+	bulk   *bulkPool
+	// newSink makes the sink of a stream that a client opens; it is called with the lock held. accept then begins
+	// the request.
+	newSink func(*h2stream) h2sink
+	accept  func(h2sink, *http2.MetaHeadersFrame)
+	wake    chan struct{}
+	done    chan struct{} // closed when the connection is over
+	limit   int           // streams that the peer may open
+
+	mu        sync.Mutex
+	wbuf      []byte
+	spare     []byte
+	enc       *hpack.Encoder
+	block     bytes.Buffer // header block being encoded
+	streams   map[uint32]*h2stream
+	queued    []*h2stream // with data to send, waiting for room
+	window    int64       // what the peer lets us send on the connection
+	initial   int64       // and on a new stream
+	maxFrame  int
+	peerLimit uint32 // streams that the peer lets us open
+	lastID    uint32 // highest stream opened, by either side
+	away      bool   // no new streams: GOAWAY came or went
+	awaySent  bool
+	hangUp    bool // close once everything is written
+	err       error
+	unread    int64 // what the peer may still send
+	debt      int64 // room on the connection that was not given back yet
+	premature int   // streams that the peer took back early
+	opened    int
+	idleSince time.Time
+}
+
+func newH2conn(conn net.Conn, isClient bool, bulk *bulkPool) *h2conn {
+	c := &h2conn{
+		conn: conn, client: isClient, bulk: bulk,
+		wake: make(chan struct{}, 1), done: make(chan struct{}), limit: h2MaxStreams,
+		streams: map[uint32]*h2stream{}, window: 65535, initial: 65535, maxFrame: 16384,
+		peerLimit: math.MaxInt32, unread: h2ConnWindow, idleSince: time.Now(),
+	}
+	c.br = bufio.NewReaderSize(conn, h2ReadBuffer)
+	c.fr = http2.NewFramer(nil, c.br)
+	c.fr.SetReuseFrames()
+	c.fr.SetMaxReadFrameSize(h2MaxFrame)
+	c.fr.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	c.fr.MaxHeaderListSize = maxHead
+	c.enc = hpack.NewEncoder(&c.block)
+	return c
+}
+
+// start writes the preface and the settings.
+func (c *h2conn) start() {
+	c.mu.Lock()
+	if c.client {
+		c.wbuf = append(c.wbuf, preface...)
+	}
+	settings := []http2.Setting{
+		{ID: http2.SettingInitialWindowSize, Val: h2StreamWindow},
+		{ID: http2.SettingMaxFrameSize, Val: h2MaxFrame},
+		{ID: http2.SettingMaxHeaderListSize, Val: maxHead},
+	}
+	if c.client {
+		settings = append(settings, http2.Setting{ID: http2.SettingEnablePush, Val: 0})
+	} else {
+		settings = append(settings, http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(c.limit)})
+	}
+	c.wbuf = appendFrame(c.wbuf, 6*len(settings), http2.FrameSettings, 0, 0)
+	for _, s := range settings {
+		c.wbuf = append(c.wbuf, byte(s.ID>>8), byte(s.ID))
+		c.wbuf = appendUint32(c.wbuf, s.Val)
+	}
+	c.wbuf = appendWindowUpdate(c.wbuf, 0, h2ConnWindow-65535)
+	c.mu.Unlock()
+	c.kick()
+}
+
+// serve reads until the connection is over; the caller starts write in another goroutine.
+func (c *h2conn) serve() error {
+	err := c.read()
+	c.fail(err)
+	return err
+}
+
+func (c *h2conn) read() error {
+	if !c.client {
+		if err := c.readPreface(); err != nil {
+			return err
+		}
+	}
+	for {
+		f, err := c.fr.ReadFrame()
+		if err == nil {
+			err = c.dispatch(f)
+		}
+		if err == nil {
+			continue
+		}
+		var stream http2.StreamError
+		if !errors.As(err, &stream) {
+			return err
+		}
+		if err := c.streamError(stream); err != nil {
+			return err
+		}
+	}
+}
+
+func (c *h2conn) readPreface() error {
+	buf := make([]byte, len(preface))
+	if _, err := io.ReadFull(c.br, buf); err != nil {
+		return err
+	}
+	if string(buf) != preface {
+		return http2.ConnectionError(http2.ErrCodeProtocol)
+	}
+	return nil
+}
+
+func (c *h2conn) dispatch(f http2.Frame) error {
+	switch f := f.(type) {
+	case *http2.DataFrame:
+		return c.onData(f)
+	case *http2.MetaHeadersFrame:
+		return c.onHeaders(f)
+	case *http2.WindowUpdateFrame:
+		return c.onWindowUpdate(f)
+	case *http2.RSTStreamFrame:
+		return c.onReset(f)
+	case *http2.SettingsFrame:
+		return c.onSettings(f)
+	case *http2.PingFrame:
+		return c.onPing(f)
+	case *http2.GoAwayFrame:
+		c.onGoAway(f)
+	case *http2.PushPromiseFrame:
+		return http2.ConnectionError(http2.ErrCodeProtocol)
+	}
+	return nil // PRIORITY and unknown frames carry nothing for us
+}
+
+func (c *h2conn) onHeaders(f *http2.MetaHeadersFrame) error {
+	id := f.StreamID
+	c.mu.Lock()
+	s := c.streams[id]
+	if s == nil {
+		if c.client || id <= c.lastID { // late frames of a stream that is over
+			c.mu.Unlock()
+			if c.client && id > c.lastID || id%2 == 0 {
+				return http2.ConnectionError(http2.ErrCodeProtocol)
+			}
+			return nil
+		}
+		return c.openedByPeer(f) // unlocks
+	}
+	if s.remoteEnded || s.headersSeen && !f.StreamEnded() && !c.client {
+		c.mu.Unlock()
+		return http2.StreamError{StreamID: id, Code: http2.ErrCodeProtocol}
+	}
+	if f.Truncated {
+		c.mu.Unlock()
+		return http2.StreamError{StreamID: id, Code: http2.ErrCodeProtocol}
+	}
+	s.headersSeen = true
+	err := s.checkLength(f.StreamEnded())
+	if err == nil && f.StreamEnded() {
+		s.endRemote()
+	}
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	s.sink.headers(f.Fields, f.StreamEnded())
+	return nil
+}
+
+// openedByPeer makes the stream for a request. It is called with the lock held and gives it up.
+func (c *h2conn) openedByPeer(f *http2.MetaHeadersFrame) error {
+	id := f.StreamID
+	if id%2 == 0 {
+		c.mu.Unlock()
+		return http2.ConnectionError(http2.ErrCodeProtocol)
+	}
+	c.lastID = id
+	c.opened++
+	if c.hangUp || c.awaySent && c.away { // beyond the last stream that GOAWAY named
+		c.mu.Unlock()
+		return nil
+	}
+	if len(c.streams) >= c.limit {
+		c.mu.Unlock()
+		return http2.StreamError{StreamID: id, Code: http2.ErrCodeRefusedStream}
+	}
+	s := c.newStream(id)
+	s.headersSeen = true
+	s.remoteEnded = f.StreamEnded()
+	s.sink = c.newSink(s)
+	c.mu.Unlock()
+	c.accept(s.sink, f)
+	return nil
+}
+
+func (c *h2conn) onData(f *http2.DataFrame) error {
+	n := int64(f.Length)
+	ended := f.StreamEnded()
+	c.mu.Lock()
+	if c.unread -= n; c.unread < 0 {
+		c.mu.Unlock()
+		return http2.ConnectionError(http2.ErrCodeFlowControl)
+	}
+	s := c.streams[f.StreamID]
+	if s == nil {
+		if f.StreamID > c.lastID {
+			c.mu.Unlock()
+			return http2.ConnectionError(http2.ErrCodeProtocol)
+		}
+		c.creditConn(n)
+		c.mu.Unlock()
+		c.kick()
+		return nil
+	}
+	data := f.Data()
+	s.unread -= n
+	s.received += int64(len(data))
+	var err error
+	switch {
+	case s.remoteEnded || !s.headersSeen:
+		err = http2.StreamError{StreamID: s.id, Code: http2.ErrCodeStreamClosed}
+	case s.unread < 0:
+		err = http2.StreamError{StreamID: s.id, Code: http2.ErrCodeFlowControl}
+	default:
+		err = s.checkLength(ended)
+	}
+	if err != nil {
+		c.creditConn(n)
+		c.mu.Unlock()
+		return err
+	}
+	if ended {
+		s.endRemote()
+	}
+	c.mu.Unlock()
+	s.credit(int(n) - len(data)) // padding
+	s.sink.data(data, ended)
+	return nil
+}
+
+func (c *h2conn) onReset(f *http2.RSTStreamFrame) error {
+	c.mu.Lock()
+	s := c.streams[f.StreamID]
+	if s == nil {
+		idle := f.StreamID > c.lastID
+		c.mu.Unlock()
+		if idle {
+			return http2.ConnectionError(http2.ErrCodeProtocol)
+		}
+		return nil
+	}
+	if !c.client && !s.localHead {
+		// Streams opened and taken back at once are cheap to the peer and dear to us.
+		if c.premature++; c.premature > 500 && c.premature > c.opened/2 {
+			c.mu.Unlock()
+			return http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
+		}
+	}
+	lost := c.remove(s)
+	c.mu.Unlock()
+	s.settle(lost)
+	s.sink.reset(f.ErrCode, f.ErrCode == http2.ErrCodeRefusedStream)
+	return nil
+}
+
+// streamError resets one stream for what the peer did on it.
+func (c *h2conn) streamError(e http2.StreamError) error {
+	c.mu.Lock()
+	s := c.streams[e.StreamID]
+	if s == nil {
+		if !c.client && e.StreamID > c.lastID {
+			c.lastID = e.StreamID
+		}
+		c.appendReset(e.StreamID, e.Code)
+		err := c.checkFlood()
+		c.mu.Unlock()
+		c.kick()
+		return err
+	}
+	lost := c.remove(s)
+	c.appendReset(e.StreamID, e.Code)
+	c.mu.Unlock()
+	c.kick()
+	s.settle(lost)
+	s.sink.reset(e.Code, false)
+	return nil
+}
+
+func (c *h2conn) onWindowUpdate(f *http2.WindowUpdateFrame) error {
+	c.mu.Lock()
+	defer c.kick()
+	defer c.mu.Unlock()
+	if f.StreamID == 0 {
+		if c.window += int64(f.Increment); c.window > math.MaxInt32 {
+			return http2.ConnectionError(http2.ErrCodeFlowControl)
+		}
+		return nil
+	}
+	s := c.streams[f.StreamID]
+	if s == nil {
+		if f.StreamID > c.lastID {
+			return http2.ConnectionError(http2.ErrCodeProtocol)
+		}
+		return nil
+	}
+	if s.window += int64(f.Increment); s.window > math.MaxInt32 {
+		return http2.StreamError{StreamID: s.id, Code: http2.ErrCodeFlowControl}
+	}
+	c.enqueue(s)
+	return nil
+}
+
+func (c *h2conn) onSettings(f *http2.SettingsFrame) error {
+	if f.IsAck() {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.kick()
+	defer c.mu.Unlock()
+	err := f.ForeachSetting(c.applySetting)
+	if err != nil {
+		return err
+	}
+	c.wbuf = appendFrame(c.wbuf, 0, http2.FrameSettings, http2.FlagSettingsAck, 0)
+	return c.checkFlood()
+}
+
+func (c *h2conn) applySetting(s http2.Setting) error {
+	if err := s.Valid(); err != nil {
+		return err
+	}
+	switch s.ID {
+	case http2.SettingInitialWindowSize:
+		delta := int64(s.Val) - c.initial
+		c.initial = int64(s.Val)
+		for _, st := range c.streams {
+			if st.window += delta; st.window > math.MaxInt32 {
+				return http2.ConnectionError(http2.ErrCodeFlowControl)
+			}
+			c.enqueue(st)
+		}
+	case http2.SettingMaxFrameSize:
+		c.maxFrame = int(min(s.Val, h2MaxFrame))
+	case http2.SettingMaxConcurrentStreams:
+		c.peerLimit = s.Val
+	case http2.SettingHeaderTableSize:
+		c.enc.SetMaxDynamicTableSizeLimit(min(s.Val, 4096))
+	}
+	return nil
+}
+
+func (c *h2conn) onPing(f *http2.PingFrame) error {
+	if f.IsAck() {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.kick()
+	defer c.mu.Unlock()
+	c.wbuf = appendFrame(c.wbuf, 8, http2.FramePing, http2.FlagPingAck, 0)
+	c.wbuf = append(c.wbuf, f.Data[:]...)
+	return c.checkFlood()
+}
+
+// checkFlood ends a connection on which answers pile up.
+func (c *h2conn) checkFlood() error {
+	if len(c.wbuf) > h2ControlLimit {
+		return http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
+	}
+	return nil
+}
+
+// onGoAway takes no more streams; those that the peer did not look at are handed back as refused.
+func (c *h2conn) onGoAway(f *http2.GoAwayFrame) {
+	c.mu.Lock()
+	c.away = true
+	var refused []*h2stream
+	if c.client {
+		for id, s := range c.streams {
+			if id > f.LastStreamID {
+				refused = append(refused, s)
+			}
+		}
+	}
+	lost := make([]int, len(refused))
+	for i, s := range refused {
+		lost[i] = c.remove(s)
+	}
+	c.hangUpIfEmpty()
+	c.mu.Unlock()
+	c.kick()
+	for i, s := range refused {
+		s.settle(lost[i])
+		s.sink.reset(http2.ErrCodeRefusedStream, true)
+	}
+}
+
+// hangUpIfEmpty closes a connection that takes no more streams and has none.
+func (c *h2conn) hangUpIfEmpty() {
+	if c.away && len(c.streams) == 0 {
+		c.hangUp = true
+	}
+}
+
+// fail ends the connection and all its streams.
+func (c *h2conn) fail(err error) {
+	if err == nil {
+		err = errors.New("the connection was closed")
+	}
+	c.mu.Lock()
+	if c.err != nil {
+		c.mu.Unlock()
+		return
+	}
+	c.err = err
+	c.away = true
+	var code http2.ConnectionError
+	if errors.As(err, &code) && !c.awaySent {
+		c.appendGoAway(c.lastID, http2.ErrCode(code))
+	}
+	c.hangUp = true
+	gone := make([]*h2stream, 0, len(c.streams))
+	lost := make([]int, 0, len(c.streams))
+	for _, s := range c.streams {
+		gone = append(gone, s)
+	}
+	for _, s := range gone {
+		lost = append(lost, c.remove(s))
+	}
+	close(c.done)
+	c.mu.Unlock()
+	c.kick()
+	for i, s := range gone {
+		s.settle(lost[i])
+		s.sink.reset(http2.ErrCodeConnect, false)
+	}
+}
+
+// cause says why a stream of the connection was reset.
+func (c *h2conn) cause(code http2.ErrCode) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		return fmt.Errorf("the stream was reset: %s", code)
+	}
+	return fmt.Errorf("HTTP/2 connection: %w", c.err)
+}

@@ -1,0 +1,110 @@
+package httpproxy
+
+import (
+	"errors"
+	"sync"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// h2pipe is a sink for who reads a stream by blocking: it keeps what came until it is asked for, within the room
+// that the stream gives its peer.
+type h2pipe struct {
+	mu      sync.Mutex
+	came    sync.Cond
+	heads   [][]hpack.HeaderField // not read yet
+	body    []byte                // not read yet
+	spare   []byte
+	bodied  bool // body data or the end came: further heads are trailers
+	ended   bool
+	trailed []hpack.HeaderField
+	err     error
+	onReset func()
+	server  bool // the head was read elsewhere: all heads are trailers
+}
+
+func newH2pipe(server bool) *h2pipe {
+	p := &h2pipe{server: server}
+	p.came.L = &p.mu
+	return p
+}
+
+func (p *h2pipe) headers(fields []hpack.HeaderField, end bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.server || p.bodied || end && len(fields) > 0 && !fields[0].IsPseudo() {
+		p.trailed = append([]hpack.HeaderField{}, cleanTrailers(fields)...)
+	} else {
+		p.heads = append(p.heads, append([]hpack.HeaderField{}, fields...))
+	}
+	p.ended = p.ended || end
+	p.came.Broadcast()
+}
+
+func (p *h2pipe) data(b []byte, end bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.body = append(p.body, b...)
+	p.bodied = true
+	p.ended = p.ended || end
+	p.came.Broadcast()
+}
+
+func (p *h2pipe) reset(code http2.ErrCode, _ bool) {
+	p.abort(errors.New("the stream was reset: " + code.String()))
+}
+
+// abort makes all reads fail.
+func (p *h2pipe) abort(err error) {
+	p.mu.Lock()
+	if p.err == nil {
+		p.err = err
+	}
+	p.came.Broadcast()
+	call := p.onReset
+	p.mu.Unlock()
+	if call != nil {
+		call()
+	}
+}
+
+// head waits for the next head; last says that nothing follows it.
+func (p *h2pipe) head() (fields []hpack.HeaderField, last bool, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.heads) == 0 {
+		if p.err != nil {
+			return nil, false, p.err
+		}
+		if p.ended || p.bodied {
+			return nil, false, errors.New("a body came without a head")
+		}
+		p.came.Wait()
+	}
+	fields = p.heads[0]
+	p.heads = p.heads[1:]
+	return fields, p.ended && len(p.heads) == 0 && len(p.body) == 0 && p.trailed == nil, nil
+}
+
+// next waits for a piece of the body; it is valid until the next call. end says that the body is complete.
+func (p *h2pipe) next() (b []byte, end bool, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.body) == 0 && !p.ended && p.err == nil {
+		p.came.Wait()
+	}
+	if len(p.body) == 0 && !p.ended {
+		return nil, false, p.err
+	}
+	b = p.body
+	p.body, p.spare = p.spare[:0], b
+	return b, p.ended, nil
+}
+
+// trailers returns the trailers once the body is complete.
+func (p *h2pipe) trailers() []hpack.HeaderField {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.trailed
+}

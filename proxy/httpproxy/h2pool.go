@@ -1,0 +1,130 @@
+package httpproxy
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/proxy/config"
+)
+
+// h2IdleTime is how long an HTTP/2 connection to an endpoint is kept without streams, where the cluster sets no
+// bound.
+const h2IdleTime = 5 * time.Minute
+
+// h2pool keeps the HTTP/2 connections to one endpoint: one, and more as its streams run out.
+type h2pool struct {
+	pool *endpointPool
+
+	mu      sync.Mutex
+	conns   []*h2conn
+	dialing *dialing
+	retired bool
+}
+
+// dialing is a dial under way, shared by all that need its result.
+type dialing struct {
+	done chan struct{}
+	conn *h2conn
+	err  error
+}
+
+// ready returns the connection with the fewest streams that takes more, or nil.
+func (p *h2pool) ready() *h2conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.readyLocked()
+}
+
+func (p *h2pool) readyLocked() *h2conn {
+	var best *h2conn
+	least := 0
+	for _, c := range p.conns {
+		if n, more := c.load(); more && (best == nil || n < least) {
+			best, least = c, n
+		}
+	}
+	return best
+}
+
+// get returns a connection that takes streams, and opens one if there is none.
+func (p *h2pool) get(ctx context.Context) (*h2conn, error) {
+	p.mu.Lock()
+	if c := p.readyLocked(); c != nil {
+		p.mu.Unlock()
+		return c, nil
+	}
+	d := p.dialing
+	if d == nil {
+		d = &dialing{done: make(chan struct{})}
+		p.dialing = d
+		go p.dial(d)
+	}
+	p.mu.Unlock()
+	select {
+	case <-d.done:
+		return d.conn, d.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+var errNotHTTP2 = errors.New("the endpoint does not speak HTTP/2: it agreed on no such protocol by ALPN")
+
+func (p *h2pool) dial(d *dialing) {
+	conn, alpn, err := p.pool.ep.Dial(context.Background(), config.ProtocolHTTP2)
+	if err == nil && alpn != "" && alpn != "h2" && alpn != "istio-h2" && alpn != "istio" {
+		_ = conn.Close()
+		err = errNotHTTP2
+	}
+	var c *h2conn
+	if err == nil {
+		p.pool.learn(conn)
+		c = newH2conn(conn, true, &p.pool.server.bulk)
+		c.start()
+		go c.write()
+		go p.serve(c)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dialing = nil
+	d.conn, d.err = c, err
+	if c != nil {
+		if p.retired {
+			c.closing()
+		}
+		p.conns = append(p.conns, c)
+	}
+	close(d.done)
+}
+
+// serve reads from a connection until it is over, and drops it from the pool.
+func (p *h2pool) serve(c *h2conn) {
+	limit := p.pool.ep.Cluster().Config().HTTP.IdleTimeout
+	if limit <= 0 {
+		limit = h2IdleTime
+	}
+	stop := c.watchIdle(limit, c.closing)
+	_ = c.serve() // streams were told why
+	stop()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, have := range p.conns {
+		if have == c {
+			p.conns = append(p.conns[:i:i], p.conns[i+1:]...)
+			return
+		}
+	}
+}
+
+// retire lets the streams that are open end, and closes the connections then.
+func (p *h2pool) retire() {
+	p.mu.Lock()
+	p.retired = true
+	conns := p.conns
+	p.mu.Unlock()
+	for _, c := range conns {
+		c.closing()
+	}
+}

@@ -1,0 +1,199 @@
+package httpproxy
+
+import (
+	"strconv"
+	"strings"
+
+	"golang.org/x/net/http2/hpack"
+
+	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/proxy/downstream"
+)
+
+// h2request is a request as it came by HTTP/2. The framer has checked the syntax and the order of its fields.
+type h2request struct {
+	method, scheme, authority, path string
+	fields                          []hpack.HeaderField // without pseudo fields and Host
+	grpc                            bool
+	trailersOK                      bool
+	length                          int64 // -1 when not given
+	expects                         bool
+}
+
+// parse checks what RFC 9113 section 8.3.1 asks of a request, and what a hop behind us could read differently.
+func (r *h2request) parse(fields []hpack.HeaderField, st *h2stream, end bool) error {
+	*r = h2request{length: -1}
+	host := ""
+	n := 0
+	for n < len(fields) && fields[n].IsPseudo() {
+		f := &fields[n]
+		switch f.Name {
+		case ":method":
+			r.method = f.Value
+		case ":scheme":
+			r.scheme = f.Value
+		case ":authority":
+			r.authority = f.Value
+		case ":path":
+			r.path = f.Value
+		default:
+			return badRequest("the pseudo field %.64q is not spoken here", f.Name)
+		}
+		n++
+	}
+	r.fields = fields[n:n]
+	for _, f := range fields[n:] {
+		switch f.Name {
+		case "host":
+			if host != "" && host != f.Value {
+				return badRequest("the request has several Host fields")
+			}
+			host = f.Value
+			continue
+		case "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade":
+			return badRequest("the field %q has no place in HTTP/2", f.Name)
+		case "te":
+			if f.Value != "trailers" {
+				return badRequest("the field te may only say trailers in HTTP/2")
+			}
+			r.trailersOK = true
+		case "content-length":
+			if err := r.contentLength(f.Value); err != nil {
+				return err
+			}
+		case "content-type":
+			r.grpc = isGRPC(f.Value)
+		case "expect":
+			r.expects = true
+		}
+		r.fields = append(r.fields, f)
+	}
+	if r.authority == "" {
+		r.authority = host
+	} else if host != "" && !strings.EqualFold(host, r.authority) {
+		return badRequest("the Host field differs from :authority")
+	}
+	if err := r.check(end); err != nil {
+		return err
+	}
+	if r.length >= 0 {
+		st.declare(r.length)
+	}
+	return nil
+}
+
+func (r *h2request) contentLength(v string) error {
+	if r.length >= 0 {
+		return badRequest("the request has more than one Content-Length field")
+	}
+	n, err := strconv.ParseUint(v, 10, 62)
+	if err != nil || v[0] == '+' {
+		return badRequest("the Content-Length is not a plain number")
+	}
+	r.length = int64(n)
+	return nil
+}
+
+func (r *h2request) check(end bool) error {
+	switch {
+	case !isToken([]byte(r.method)):
+		return badRequest("the request has no valid method")
+	case r.method == "CONNECT":
+		return &parseError{405, "CONNECT is not forwarded on a port whose protocol is HTTP; name the port tcp"}
+	case r.scheme != "http" && r.scheme != "https":
+		return badRequest("the scheme is neither http nor https")
+	case r.path == "" || !isTarget([]byte(r.path)):
+		return badRequest("the path is empty or holds a forbidden character")
+	case r.path[0] != '/' && (r.path != "*" || r.method != "OPTIONS"):
+		return badRequest("the path does not begin with a slash")
+	case !isAuthority([]byte(r.authority)):
+		return badRequest("the authority holds a forbidden character")
+	case end && r.length > 0:
+		return badRequest("the request has a Content-Length and no body")
+	}
+	return nil
+}
+
+// lookup returns the first field of a name.
+func (r *h2request) lookup(lower string) (string, bool) { return lookupField(r.fields, lower) }
+
+func lookupField(fields []hpack.HeaderField, lower string) (string, bool) {
+	for i := range fields {
+		if fields[i].Name == lower {
+			return fields[i].Value, true
+		}
+	}
+	return "", false
+}
+
+// dropFields removes the fields of a name, in place.
+func dropFields(fields []hpack.HeaderField, lower string) []hpack.HeaderField {
+	kept := fields[:0]
+	for _, f := range fields {
+		if f.Name != lower {
+			kept = append(kept, f)
+		}
+	}
+	return kept
+}
+
+// editFields applies header edits in place.
+func editFields(fields []hpack.HeaderField, drop []string, add []config.HeaderEdit) []hpack.HeaderField {
+	for _, name := range drop {
+		fields = dropFields(fields, name)
+	}
+	for i := range add {
+		e := &add[i]
+		name := strings.ToLower(e.Name)
+		if _, has := lookupField(fields, name); has && e.IfAbsent {
+			continue
+		}
+		if !e.Append {
+			fields = dropFields(fields, name)
+		}
+		fields = append(fields, hpack.HeaderField{Name: name, Value: e.Value})
+	}
+	return fields
+}
+
+// policy makes the fields for the endpoint out of those that came: the same rules as session.encodeRequest.
+func (r *h2request) policy(h *Handler, info *downstream.Info, cert *clientCert, rt *route) []hpack.HeaderField {
+	fields := editFields(r.fields, rt.dropRequest, rt.request)
+	xfcc := cert.element
+	if cert.keep {
+		for _, f := range fields {
+			if f.Name == "x-forwarded-client-cert" && cert.element != "" {
+				xfcc = f.Value + "," + xfcc
+			}
+		}
+	}
+	if !cert.keep || cert.element != "" {
+		fields = dropFields(fields, "x-forwarded-client-cert")
+	}
+	add := func(name, value string) {
+		if value != "" {
+			fields = append(fields, hpack.HeaderField{Name: name, Value: value})
+		}
+	}
+	add("x-forwarded-client-cert", xfcc)
+	if h.hcm.UseRemoteAddress {
+		have, _ := lookupField(fields, "x-forwarded-for")
+		fields = dropFields(fields, "x-forwarded-for")
+		fields = dropFields(fields, "x-forwarded-proto")
+		add("x-forwarded-for", joinValues(have, info.Peer.Addr().String()))
+	}
+	if _, has := lookupField(fields, "x-forwarded-proto"); !has {
+		add("x-forwarded-proto", schemeOf(info))
+	}
+	if _, has := lookupField(fields, "x-request-id"); !has && h.hcm.GenerateRequestID {
+		add("x-request-id", string(appendRequestID(make([]byte, 0, 36))))
+	}
+	return fields
+}
+
+func schemeOf(info *downstream.Info) string {
+	if info.TLS != nil {
+		return "https"
+	}
+	return "http"
+}

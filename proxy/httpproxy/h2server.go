@@ -1,0 +1,173 @@
+package httpproxy
+
+import (
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/proxy/downstream"
+	"github.com/isthmus-mesh/isthmus/proxy/telemetry"
+)
+
+// goAwayGrace is how long after the first GOAWAY new streams are still taken, for those that were under way.
+const goAwayGrace = time.Second
+
+// h2server serves one downstream HTTP/2 connection.
+type h2server struct {
+	h    *Handler
+	info *downstream.Info
+	cert clientCert
+	c    *h2conn
+
+	mu      sync.Mutex // guards counted and ending
+	counted countedCluster
+	ending  *time.Timer
+}
+
+// serveH2 serves conn until it is done.
+func (h *Handler) serveH2(conn net.Conn, info *downstream.Info) {
+	c := newH2conn(conn, false, &h.server.bulk)
+	if n := h.hcm.MaxConcurrentStreams; n > 0 {
+		c.limit = int(min(n, 1<<20))
+	}
+	s := &h2server{h: h, info: info, cert: newClientCert(h.hcm, info), c: c}
+	c.newSink, c.accept = s.newSink, s.accept
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		c.write()
+	}()
+	c.start()
+	h.server.drains.join(info.Drain, s)
+	stop := c.watchIdle(h.hcm.IdleTimeout, s.drain)
+	_ = c.serve() // why a caller hung up is of no interest
+	stop()
+	h.server.drains.leave(info.Drain, s)
+	s.mu.Lock()
+	if s.ending != nil {
+		s.ending.Stop()
+	}
+	s.mu.Unlock()
+	<-written
+}
+
+// drain says GOAWAY, first for what comes after the streams that are under way.
+func (s *h2server) drain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending != nil {
+		return
+	}
+	s.c.goAway(1<<31 - 1)
+	s.ending = time.AfterFunc(goAwayGrace, s.c.closing)
+}
+
+// goAway asks the peer to open no more streams; those up to last are still served.
+func (c *h2conn) goAway(last uint32) {
+	c.mu.Lock()
+	c.appendGoAway(last, http2.ErrCodeNo)
+	c.mu.Unlock()
+	c.kick()
+}
+
+// closing takes no more streams and ends the connection with the last one.
+func (c *h2conn) closing() {
+	c.mu.Lock()
+	if c.err == nil {
+		c.appendGoAway(c.lastID, http2.ErrCodeNo)
+		c.away = true
+		c.hangUpIfEmpty()
+	}
+	c.mu.Unlock()
+	c.kick()
+}
+
+// watchIdle calls end when the connection had no streams for limit; it looks now and then, not exactly.
+func (c *h2conn) watchIdle(limit time.Duration, end func()) (stop func()) {
+	if limit <= 0 {
+		return func() {}
+	}
+	every := max(limit/4, 10*time.Millisecond)
+	var mu sync.Mutex
+	var timer *time.Timer
+	stopped := false
+	mu.Lock()
+	defer mu.Unlock()
+	timer = time.AfterFunc(every, func() {
+		c.mu.Lock()
+		idle := len(c.streams) == 0 && time.Since(c.idleSince) >= limit
+		c.mu.Unlock()
+		if idle {
+			end()
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if !stopped {
+			timer.Reset(every)
+		}
+	})
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		stopped = true
+		timer.Stop()
+	}
+}
+
+func (s *h2server) newSink(st *h2stream) h2sink {
+	return &pair{srv: s, down: st, call: call{
+		start: time.Now(), outcome: telemetry.Outcome{GRPC: telemetry.NoGRPCStatus},
+	}}
+}
+
+// accept begins a request; it must not block.
+func (s *h2server) accept(sink h2sink, f *http2.MetaHeadersFrame) {
+	p := sink.(*pair)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.done { // the connection failed meanwhile
+		return
+	}
+	p.end = f.StreamEnded()
+	if f.Truncated {
+		p.refuse(&parseError{431, "the request head is too large"})
+		return
+	}
+	if err := p.req.parse(f.Fields, p.down, p.end); err != nil {
+		p.refuse(err)
+		return
+	}
+	p.call.grpc = p.req.grpc
+	p.call.headOnly = p.req.method == "HEAD"
+	if s.h.log != nil {
+		p.openEntry()
+	}
+	q, failed := p.resolve()
+	switch {
+	case failed != nil:
+		p.answer(failed)
+	case upstreamProtocol(p.call.cluster, config.ProtocolHTTP2) == config.ProtocolHTTP2:
+		p.encode(q)
+		p.start()
+	default:
+		p.bridge()
+	}
+}
+
+// counters returns the telemetry handles of a call.
+func (s *h2server) counters(c *call) *telemetry.HTTP {
+	t := s.h.server.cfg.Telemetry
+	switch {
+	case s.info.Direction == config.DirectionInbound:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.counted.get(t, s.info, c)
+	case c.pool != nil:
+		return c.pool.count(t, s.info, c.grpc)
+	}
+	return t.HTTPFor(s.info, c.cluster, nil, "", c.grpc)
+}

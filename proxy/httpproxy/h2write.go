@@ -1,0 +1,172 @@
+package httpproxy
+
+import (
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+func appendUint32(b []byte, v uint32) []byte {
+	return append(b, byte(v>>24), byte(v>>16), byte(v>>8), byte(v))
+}
+
+// appendFrame appends a frame header (RFC 9113 section 4.1).
+func appendFrame(b []byte, length int, kind http2.FrameType, flags http2.Flags, id uint32) []byte {
+	b = append(b, byte(length>>16), byte(length>>8), byte(length), byte(kind), byte(flags))
+	return appendUint32(b, id)
+}
+
+func appendWindowUpdate(b []byte, id uint32, n int64) []byte {
+	return appendUint32(appendFrame(b, 4, http2.FrameWindowUpdate, 0, id), uint32(n))
+}
+
+// appendReset is called with the lock held, as all the append methods.
+func (c *h2conn) appendReset(id uint32, code http2.ErrCode) {
+	c.wbuf = appendUint32(appendFrame(c.wbuf, 4, http2.FrameRSTStream, 0, id), uint32(code))
+}
+
+func (c *h2conn) appendGoAway(last uint32, code http2.ErrCode) {
+	c.wbuf = appendFrame(c.wbuf, 8, http2.FrameGoAway, 0, 0)
+	c.wbuf = appendUint32(appendUint32(c.wbuf, last), uint32(code))
+	c.awaySent = true
+}
+
+// appendHeaders encodes a header block into HEADERS and CONTINUATION frames.
+func (c *h2conn) appendHeaders(id uint32, fields []hpack.HeaderField, end bool) {
+	c.block.Reset()
+	for i := range fields {
+		_ = c.enc.WriteField(fields[i]) // writes to memory
+	}
+	block := c.block.Bytes()
+	kind := http2.FrameHeaders
+	var flags http2.Flags
+	if end {
+		flags = http2.FlagHeadersEndStream
+	}
+	for {
+		n := min(len(block), c.maxFrame)
+		if n == len(block) {
+			flags |= http2.FlagHeadersEndHeaders
+		}
+		c.wbuf = append(appendFrame(c.wbuf, n, kind, flags, id), block[:n]...)
+		if block = block[n:]; len(block) == 0 {
+			return
+		}
+		kind, flags = http2.FrameContinuation, 0
+	}
+}
+
+// kick wakes the writer.
+func (c *h2conn) kick() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// grant is room to give back to where data came from.
+type grant struct {
+	to *h2stream
+	n  int
+}
+
+// write writes what gathers until the connection is over, and closes it.
+func (c *h2conn) write() {
+	defer c.conn.Close()
+	var grants []grant
+	for {
+		c.mu.Lock()
+		grants = c.pump(grants[:0])
+		buf := c.wbuf
+		over := c.hangUp
+		if len(buf) > 0 {
+			c.wbuf = c.spare[:0]
+		}
+		c.mu.Unlock()
+		for _, g := range grants {
+			g.to.credit(g.n)
+		}
+		if len(buf) == 0 {
+			if over {
+				return
+			}
+			<-c.wake
+			continue
+		}
+		if over {
+			_ = c.conn.SetWriteDeadline(time.Now().Add(time.Second))
+		}
+		if _, err := c.conn.Write(buf); err != nil {
+			_ = c.conn.Close() // wakes the reader, which ends the streams
+			c.fail(err)
+			return
+		}
+		if cap(buf) > h2Gather { // grown by a burst: not worth keeping
+			buf = nil
+		}
+		c.spare = buf
+	}
+}
+
+// pump moves data that waited into wbuf, one frame per stream in turn.
+func (c *h2conn) pump(grants []grant) []grant {
+	for len(c.queued) > 0 && len(c.wbuf) < h2Gather {
+		s := c.queued[0]
+		c.queued[0] = nil
+		c.queued = c.queued[1:]
+		s.inQueue = false
+		if s.gone {
+			continue
+		}
+		n := c.room(s, len(s.out))
+		if n > 0 {
+			grants = s.grantFor(grants, n)
+		}
+		if n == 0 && len(s.out) > 0 {
+			if c.window <= 0 { // every stream waits for the connection
+				s.inQueue = true
+				c.queued = append([]*h2stream{s}, c.queued...)
+				break
+			}
+			continue // comes back with its WINDOW_UPDATE
+		}
+		p := s.out[:n]
+		s.out = s.out[n:]
+		s.emit(p, s.outEnd && len(s.out) == 0)
+		if len(s.out) > 0 {
+			c.enqueue(s)
+			continue
+		}
+		s.out = nil
+		s.signal()
+	}
+	if len(c.queued) == 0 {
+		c.queued = nil
+	}
+	return grants
+}
+
+// room returns how much of n bytes the stream may send now in one frame.
+func (c *h2conn) room(s *h2stream, n int) int {
+	return int(max(0, min(int64(n), int64(c.maxFrame), c.window, s.window)))
+}
+
+// enqueue lets the writer look at a stream with data.
+func (c *h2conn) enqueue(s *h2stream) {
+	if s.inQueue || s.gone || len(s.out) == 0 && !s.outEnd {
+		return
+	}
+	s.inQueue = true
+	c.queued = append(c.queued, s)
+}
+
+// creditConn gives back room on the connection, now and then.
+func (c *h2conn) creditConn(n int64) {
+	c.debt += n
+	if c.debt >= h2ConnWindow/4 {
+		c.wbuf = appendWindowUpdate(c.wbuf, 0, c.debt)
+		c.unread += c.debt
+		c.debt = 0
+	}
+}
