@@ -57,6 +57,7 @@ func newRootCommand(calledAs string) *cobra.Command {
 		newCompletionCommand(),
 		newCollateralCommand(),
 		newKubeInjectCommand(f),
+		newDiscoveryCommand(f),
 		newDNSCommand(f),
 		newExperimentalCommand(f),
 	)
