@@ -77,7 +77,9 @@ type Source struct {
 	changed chan struct{}
 	err     error
 
-	rootFile []byte // the last read, good or bad; Run's goroutine only
+	// Run's goroutine only:
+	rootFile []byte    // the last read, good or bad
+	issued   time.Time // when the certificate came; zero for a kept one
 }
 
 // NewSource checks cfg, and reads the root file and the kept certificate if they
@@ -183,6 +185,10 @@ func (s *Source) Run(ctx context.Context) error {
 	}
 }
 
+// minRenewal is the least time between a certificate and the request for the
+// next, however short-lived a CA makes them.
+const minRenewal = time.Second
+
 // trusted tells whether the current certificate verifies by the current bundle.
 func (s *Source) trusted() bool {
 	cert, bundle := s.cert.Load(), s.bundle.Load()
@@ -196,8 +202,12 @@ func (s *Source) untilRenewal() time.Duration {
 	if cert == nil || !s.trusted() {
 		return 0
 	}
-	at := renewAt(cert.Leaf.NotBefore, cert.Leaf.NotAfter, rand.Float64())
-	return max(0, time.Until(at))
+	// A CA dates certificates back, for clocks that are slow.
+	from := cert.Leaf.NotBefore
+	if s.issued.After(from) {
+		from = s.issued
+	}
+	return max(minRenewal, time.Until(renewAt(from, cert.Leaf.NotAfter, rand.Float64())))
 }
 
 // renew asks for a certificate and puts it into force.
@@ -225,6 +235,7 @@ func (s *Source) renew(ctx context.Context) error {
 		return fmt.Errorf("the CA's certificate, checked by %s: %w", s.cfg.RootFile, err)
 	}
 	s.cert.Store(cert)
+	s.issued = time.Now()
 	s.setErr(nil)
 	s.notify()
 	s.cfg.Logger.Info("got a certificate", "identity", s.cfg.ID.String(), "until", cert.Leaf.NotAfter)
