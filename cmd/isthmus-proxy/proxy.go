@@ -44,7 +44,7 @@ func runProxy(ctx context.Context, c *call, kind agent.Kind) error {
 	if err != nil {
 		return err
 	}
-	engine, err := proxy.New(proxy.Config{
+	p, err := proxy.New(proxy.Config{
 		Identity:   cfg.Identity,
 		Self:       self,
 		Registerer: cfg.Registry,
@@ -53,7 +53,7 @@ func runProxy(ctx context.Context, c *call, kind agent.Kind) error {
 	if err != nil {
 		return err
 	}
-	cfg.Engine = engine
+	cfg.Engine = engine{p}
 	a, err := agent.New(cfg)
 	if err != nil {
 		return err

@@ -25,9 +25,10 @@ type Engine interface {
 	// what is missing.
 	Ready() error
 
-	// ConfigDump, Clusters and Listeners are for administration: values to be
-	// written as JSON.
+	// ConfigDump is the configuration in force, ClusterDump the clusters with
+	// their endpoints as they are, ListenerDump a short list of listeners: values
+	// to be written as JSON, for administration.
 	ConfigDump() any
-	Clusters() any
-	Listeners() any
+	ClusterDump() any
+	ListenerDump() any
 }
