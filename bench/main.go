@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -25,7 +26,7 @@ func main() {
 		Use: "bench", Short: "Measure Isthmus beside others",
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	root.AddCommand(newRunCommand(), newDiscoveryCommand(), newUpstreamCommand())
+	root.AddCommand(newRunCommand(), newProxiesCommand(), newDiscoveryCommand(), newUpstreamCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		stop()
@@ -47,7 +48,8 @@ func newDiscoveryCommand() *cobra.Command {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
 			log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-			return mesh.Run(cmd.Context(), cfg, log)
+			listen := func(addr string) (net.Listener, error) { return net.Listen("tcp", addr) }
+			return mesh.Run(cmd.Context(), cfg, log, listen)
 		},
 	}
 }

@@ -113,7 +113,7 @@ func newRig(ctx context.Context, o Options, proxies, services, endpoints int) (*
 	fleetCtx, end := context.WithCancel(ctx)
 	r.end = end
 	began := time.Now()
-	r.fleet, r.gone = fleet.Start(fleetCtx, fleet.Config{Address: cfg.Plain, Count: proxies, Node: node})
+	r.fleet, r.gone = fleet.Start(fleetCtx, fleet.Config{Address: cfg.Plain, Count: proxies, Node: Node("bench", mesh.Cluster)})
 	if err := r.sync(ctx, began, before, fleet.Traffic{}, &r.connect); err != nil {
 		r.close()
 		return nil, err
@@ -201,20 +201,23 @@ func (r *rig) endpointChange(i int) (mesh.Change, *fleet.Watch) {
 	return mesh.Change{Kind: mesh.ChangeEndpoint, N: n}, r.fleet.WatchEndpoints(mesh.EndpointsName(n))
 }
 
-// node is proxy i of one Deployment: all of one namespace, so all with one View.
-func node(i int) *corev3.Node {
-	addr := netip.AddrFrom4([4]byte{10, 200, byte(i >> 8), byte(i)})
-	name := fmt.Sprintf("client-%d", i)
+// Node makes the nodes of one Deployment's proxies: all of one namespace, so
+// all with one View.
+func Node(namespace, cluster string) func(i int) *corev3.Node {
 	text := structpb.NewStringValue
-	return &corev3.Node{
-		Id:       fmt.Sprintf("sidecar~%s~%s.bench~bench.svc.cluster.local", addr, name),
-		Cluster:  "client.bench",
-		Locality: &corev3.Locality{Region: mesh.Region, Zone: mesh.Zone},
-		Metadata: &structpb.Struct{Fields: map[string]*structpb.Value{
-			"CLUSTER_ID": text(mesh.Cluster), "NETWORK": text(mesh.Network), "NAMESPACE": text("bench"),
-			"SERVICE_ACCOUNT": text("client"), "NAME": text(name),
-			"LABELS": structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{"app": text("client")}}),
-		}},
+	return func(i int) *corev3.Node {
+		addr := netip.AddrFrom4([4]byte{10, 200, byte(i >> 8), byte(i)})
+		name := fmt.Sprintf("client-%d", i)
+		return &corev3.Node{
+			Id:       fmt.Sprintf("sidecar~%s~%s.%s~%s.svc.cluster.local", addr, name, namespace, namespace),
+			Cluster:  "client." + namespace,
+			Locality: &corev3.Locality{Region: mesh.Region, Zone: mesh.Zone},
+			Metadata: &structpb.Struct{Fields: map[string]*structpb.Value{
+				"CLUSTER_ID": text(cluster), "NETWORK": text(mesh.Network), "NAMESPACE": text(namespace),
+				"SERVICE_ACCOUNT": text("client"), "NAME": text(name),
+				"LABELS": structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{"app": text("client")}}),
+			}},
+		}
 	}
 }
 

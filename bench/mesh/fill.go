@@ -3,6 +3,7 @@ package mesh
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/cilium/statedb"
@@ -42,6 +43,10 @@ func (s *Scene) fill(store *model.Store) error {
 	for _, g := range s.Gateways {
 		put(&w, store.Gateways, &model.Gateway{Cluster: Cluster, Namespace: g.Namespace, Name: g.Name, Created: created,
 			Selector: g.Selector, Servers: []model.GatewayServer{{Port: g.Port, Hosts: g.Hosts}}})
+	}
+	for i := range s.Entries {
+		spaces["default"] = true
+		s.Entries[i].fill(&w, store)
 	}
 	if s.Strict {
 		put(&w, store.Peers, &model.PeerAuthentication{Cluster: Cluster, Namespace: "istio-system", Name: "default",
@@ -98,4 +103,18 @@ func put[R interface{ Key() string }](w *writer, t statedb.RWTable[R], row R) {
 	if _, _, err := t.Insert(w.txn, row); err != nil {
 		w.err = fmt.Errorf("insert into %s: %w", t.Name(), err)
 	}
+}
+
+// fill writes the entry, and a DestinationRule that asks for mutual TLS.
+func (e *Entry) fill(w *writer, store *model.Store) {
+	const namespace = "default"
+	put(w, store.Services, &model.Service{
+		Host: e.Host, Cluster: Cluster, Namespace: namespace, Name: e.Host, Origin: model.FromServiceEntry, Created: created,
+		Addresses: []netip.Prefix{netip.PrefixFrom(e.VIP, e.VIP.BitLen())},
+		Ports:     []model.Port{{Name: e.Port.Name, Number: e.Port.Number, Protocol: e.Port.Protocol, Target: e.Port.Number}},
+	})
+	put(w, store.Endpoints, &model.EndpointSet{Host: e.Host, Cluster: Cluster, Namespace: namespace, Name: e.Host,
+		Endpoints: []model.Endpoint{{Address: e.Endpoint.Addr().String(), Ports: map[string]uint16{e.Port.Name: e.Endpoint.Port()}}}})
+	put(w, store.Destinations, &model.DestinationRule{Cluster: Cluster, Namespace: namespace, Name: e.Host, Created: created,
+		Host: e.Host, Policy: model.TrafficPolicy{TLS: &model.ClientTLS{Mode: model.ClientTLSMutualMesh}}})
 }

@@ -24,6 +24,7 @@ type Scene struct {
 	Named               []Service
 	Pods                []Pod
 	Gateways            []Gateway
+	Entries             []Entry
 	// Strict refuses what is not mutual TLS, in all namespaces.
 	Strict bool
 }
@@ -59,6 +60,15 @@ type Gateway struct {
 	Selector        map[string]string
 	Port            uint16
 	Hosts           []string
+}
+
+// Entry is a ServiceEntry for a service of another cluster, which is reached
+// over mutual TLS at one address.
+type Entry struct {
+	Host     string
+	VIP      netip.Addr
+	Port     Port
+	Endpoint netip.AddrPort
 }
 
 // Host is the service's fully qualified name.

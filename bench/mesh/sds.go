@@ -14,6 +14,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/bench/pki"
 	"github.com/isthmus-mesh/isthmus/identity"
+	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
 
 // The names of secrets, as the resources of discovery have them.
@@ -33,14 +34,16 @@ type secrets struct {
 }
 
 func (s *secrets) StreamSecrets(stream secretv3.SecretDiscoveryService_StreamSecretsServer) error {
-	id, err := authenticator{}.Authenticate(stream.Context())
-	if err != nil {
-		return err
-	}
+	var id identity.ID
 	for nonce := 1; ; nonce++ {
 		req, err := stream.Recv()
 		if err != nil {
 			return nil // the proxy has gone
+		}
+		if node := req.GetNode(); node != nil {
+			if id, err = nodeIdentity(node); err != nil {
+				return err
+			}
 		}
 		if d := req.GetErrorDetail(); d != nil {
 			return status.Errorf(codes.InvalidArgument, "%s refused its secrets: %s", id, d.GetMessage())
@@ -64,6 +67,20 @@ func (s *secrets) StreamSecrets(stream secretv3.SecretDiscoveryService_StreamSec
 			return err
 		}
 	}
+}
+
+// nodeIdentity takes a proxy for whom its node says it is. The configuration of
+// secrets in the resources has no place for a token.
+func nodeIdentity(node *corev3.Node) (identity.ID, error) {
+	id, err := serve.ParseNodeID(node.GetId())
+	if err != nil {
+		return identity.ID{}, status.Error(codes.InvalidArgument, err.Error())
+	}
+	account := node.GetMetadata().GetFields()["SERVICE_ACCOUNT"].GetStringValue()
+	if account == "" {
+		return identity.ID{}, status.Error(codes.InvalidArgument, "the node's metadata has no SERVICE_ACCOUNT")
+	}
+	return identity.ID{TrustDomain: identity.DefaultTrustDomain, Namespace: id.Namespace, ServiceAccount: account}, nil
 }
 
 func (s *secrets) secret(id identity.ID, name string) (*tlsv3.Secret, error) {

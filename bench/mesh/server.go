@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -49,8 +48,9 @@ type Stats struct {
 	HeapLive uint64
 }
 
-// Run serves until ctx ends.
-func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
+// Run serves until ctx ends. listen makes the listeners, for instance in
+// another network namespace.
+func Run(ctx context.Context, cfg Config, log *slog.Logger, listen func(addr string) (net.Listener, error)) error {
 	root, err := pki.LoadRoot(cfg.RootDir)
 	if err != nil {
 		return err
@@ -82,9 +82,18 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return source.Run(ctx) })
 	g.Go(func() error { return ads.Run(ctx) })
-	serveOn(g, cfg.Plain, plain.Serve)
-	serveOn(g, cfg.TLS, secure.Serve)
-	serveOn(g, cfg.Control, control.Serve)
+	for _, port := range []struct {
+		addr  string
+		serve func(net.Listener) error
+	}{{cfg.Plain, plain.Serve}, {cfg.TLS, secure.Serve}, {cfg.Control, control.Serve}} {
+		g.Go(func() error {
+			l, err := listen(port.addr)
+			if err != nil {
+				return err
+			}
+			return ended(port.serve(l))
+		})
+	}
 	g.Go(func() error {
 		<-ctx.Done()
 		plain.Stop()
@@ -94,17 +103,12 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	return g.Wait()
 }
 
-func serveOn(g *errgroup.Group, addr string, serve func(net.Listener) error) {
-	g.Go(func() error {
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			return err
-		}
-		if err := serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, grpc.ErrServerStopped) {
-			return fmt.Errorf("serve on %s: %w", addr, err)
-		}
+// ended drops the errors with which servers tell that they were stopped.
+func ended(err error) error {
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, grpc.ErrServerStopped) {
 		return nil
-	})
+	}
+	return err
 }
 
 func serverTLS(root *pki.Root) (*tls.Config, error) {

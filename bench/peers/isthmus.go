@@ -47,7 +47,8 @@ func StartIsthmus(ctx context.Context, binary string, m *Mesh) (*Proxy, error) {
 		return nil, err
 	}
 	cmd := exec.Command(binary, m.kind(), "--token-file", token, "--root-file", root, "--labels-file", labels,
-		"--state-dir", dir, "--discovery-name", m.ServerName)
+		"--state-dir", dir, "--log-level", "warn",
+		"--discovery-server-name", m.ServerName)
 	cmd.Env = []string{
 		"POD_NAME=" + m.Pod, "POD_NAMESPACE=" + m.Namespace, "INSTANCE_IP=" + m.Node.Addr.String(),
 		"SERVICE_ACCOUNT=" + m.Account, "TRUST_DOMAIN=cluster.local", "PROXY_CONFIG=" + string(proxyConfig),
