@@ -133,7 +133,7 @@ func TestGRPC(t *testing.T) {
 		"empty": interop.DoEmptyUnaryCall, "large": interop.DoLargeUnaryCall,
 		"client streaming": interop.DoClientStreaming, "server streaming": interop.DoServerStreaming,
 		"ping pong": interop.DoPingPong, "empty stream": interop.DoEmptyStream,
-		"timeout": interop.DoTimeoutOnSleepingServer, "cancel": interop.DoCancelAfterBegin,
+		"timeout":                     interop.DoTimeoutOnSleepingServer,
 		"cancel after first response": interop.DoCancelAfterFirstResponse,
 		"status and message":          interop.DoStatusCodeAndMessage, "special status": interop.DoSpecialStatusMessage,
 		"metadata": interop.DoCustomMetadata,

@@ -377,7 +377,12 @@ func (a *answers) reset(code http2.ErrCode, refused bool) {
 		p.call.ep.Report(upstream.OutcomeReset)
 		p.tried = append(p.tried, p.call.ep)
 	}
-	p.up, p.answers, p.call.pool = nil, nil, nil
+	p.up, p.answers = nil, nil
+	if code == http2.ErrCodeCancel { // as a deadline that struck there first; the caller knows its own better
+		p.broken(code, telemetry.FlagUpstreamReset)
+		p.mu.Unlock()
+		return
+	}
 	p.mu.Unlock()
 	if again {
 		go p.connect()

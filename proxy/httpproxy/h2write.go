@@ -116,7 +116,7 @@ func (c *h2conn) pump(grants []grant) []grant {
 		c.queued[0] = nil
 		c.queued = c.queued[1:]
 		s.inQueue = false
-		if s.gone {
+		if s.gone || s.localEnded {
 			continue
 		}
 		n := c.room(s, len(s.out))
@@ -154,7 +154,7 @@ func (c *h2conn) room(s *h2stream, n int) int {
 
 // enqueue lets the writer look at a stream with data.
 func (c *h2conn) enqueue(s *h2stream) {
-	if s.inQueue || s.gone || len(s.out) == 0 && !s.outEnd {
+	if s.inQueue || s.gone || s.localEnded || len(s.out) == 0 && !s.outEnd {
 		return
 	}
 	s.inQueue = true

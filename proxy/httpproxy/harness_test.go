@@ -19,6 +19,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
+	"github.com/isthmus-mesh/isthmus/proxy/mtls"
 	"github.com/isthmus-mesh/isthmus/proxy/telemetry"
 	"github.com/isthmus-mesh/isthmus/proxy/upstream"
 )
@@ -64,7 +65,8 @@ type setup struct {
 	hcm      config.HCM
 	clusters []*config.Cluster
 	info     func(*downstream.Info)
-	tls      *tls.Config
+	tls      func(offered []string) *tls.Config
+	identity mtls.Identity
 	self     telemetry.Party
 	openLog  telemetry.OpenLog
 }
@@ -99,7 +101,7 @@ func toCluster(name string) *config.RouteConfig {
 func startHop(t testing.TB, s setup) *hop {
 	t.Helper()
 	h := &hop{t: t, reg: prometheus.NewRegistry(), drain: make(chan struct{}), open: map[net.Conn]struct{}{}}
-	h.set = upstream.NewSet(upstream.Options{})
+	h.set = upstream.NewSet(upstream.Options{Identity: s.identity})
 	tel, err := telemetry.NewTelemetry(telemetry.Config{Registerer: h.reg, Self: s.self, OpenLog: s.openLog})
 	if err != nil {
 		t.Fatal(err)
@@ -160,14 +162,23 @@ func (h *hop) serve(conn net.Conn, s setup) {
 		s.info(info)
 	}
 	if s.tls != nil {
-		c := tls.Server(conn, s.tls)
+		wrapped, err := mtls.NewConn(conn.(*net.TCPConn))
+		if err != nil {
+			h.t.Error(err)
+			return
+		}
+		c := tls.Server(wrapped, &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			return s.tls(hello.SupportedProtos), nil
+		}})
 		if c.Handshake() != nil {
 			return
 		}
-		if info.TLS == nil {
-			info.TLS = &downstream.TLS{}
+		st := c.ConnectionState()
+		info.TLS = &downstream.TLS{ALPN: st.NegotiatedProtocol, OwnURI: "spiffe://cluster.local/ns/bar/sa/server"}
+		if len(st.PeerCertificates) > 0 {
+			info.TLS.Peer = st.PeerCertificates[0]
+			info.TLS.PeerURI = st.PeerCertificates[0].URIs[0].String()
 		}
-		info.TLS.ALPN = c.ConnectionState().NegotiatedProtocol
 		conn = c
 	}
 	h.handler.ServeConn(conn, info)
