@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
@@ -48,6 +47,10 @@ func NewServer(c *config.DownstreamTLS, id Identity) (*Server, error) {
 	// resumes always offers the same ALPN, so it meets the same config.
 	plain := base.Clone()
 	plain.NextProtos = nil
+	if v != nil {
+		v.stampTickets(base)
+		v.stampTickets(plain)
+	}
 	return &Server{withALPN: base, without: plain, alpn: c.ALPN}, nil
 }
 
@@ -95,7 +98,7 @@ func (c *Client) Config(proto config.Protocol, hostname string) *tls.Config {
 		MaxVersion:                  c.ctx.Params.MaxVersion,
 		InsecureSkipVerify:          true, // verified below, against the roots of the moment
 		DynamicRecordSizingDisabled: true,
-		ClientSessionCache:          &session{},
+		ClientSessionCache:          &session{own: c.own, verify: c.verify, now: time.Now},
 	}
 	if t.MinVersion == 0 {
 		t.MinVersion = tls.VersionTLS12
@@ -135,21 +138,6 @@ func ALPN(c *config.UpstreamTLS, proto config.Protocol) []string {
 		return c.ALPN
 	}
 }
-
-// session is a tls.ClientSessionCache with room for the last ticket: it
-// belongs to one endpoint, so the key does not matter.
-type session struct {
-	last atomic.Pointer[tls.ClientSessionState]
-}
-
-// Get implements tls.ClientSessionCache.
-func (s *session) Get(string) (*tls.ClientSessionState, bool) {
-	t := s.last.Load()
-	return t, t != nil
-}
-
-// Put implements tls.ClientSessionCache.
-func (s *session) Put(_ string, t *tls.ClientSessionState) { s.last.Store(t) }
 
 // ownCertificate returns a getter of our certificate.
 func ownCertificate(src config.CertSource, certPEM, keyPEM []byte, id Identity) (func() (*tls.Certificate, error), error) {

@@ -26,7 +26,8 @@ type verifier struct {
 	usage  x509.ExtKeyUsage
 	now    func() time.Time
 	mu     sync.Mutex
-	pool   *x509.CertPool // roots that verified was filled under
+	pool   *x509.CertPool // roots that passed was filled under
+	epoch  uint64         // counts changes of pool
 	passed map[[sha256.Size]byte]time.Time
 }
 
@@ -97,10 +98,19 @@ func (v *verifier) known(pool *x509.CertPool, key [sha256.Size]byte, now time.Ti
 func (v *verifier) remember(pool *x509.CertPool, key [sha256.Size]byte, until time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.pool != pool || len(v.passed) >= maxVerified || v.passed == nil {
-		v.pool, v.passed = pool, map[[sha256.Size]byte]time.Time{}
+	v.enter(pool)
+	if len(v.passed) >= maxVerified || v.passed == nil {
+		v.passed = map[[sha256.Size]byte]time.Time{}
 	}
 	v.passed[key] = until
+}
+
+// enter forgets what was verified under other roots. The caller holds mu.
+func (v *verifier) enter(pool *x509.CertPool) {
+	if v.pool != pool {
+		v.pool, v.passed = pool, nil
+		v.epoch++
+	}
 }
 
 // matchSANs tells whether any name of the certificate is matched by any of

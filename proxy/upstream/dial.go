@@ -57,8 +57,10 @@ func (e *Endpoint) Dial(ctx context.Context, proto config.Protocol) (net.Conn, s
 		raw.Close()
 		return nil, "", e.failed(ctx, PhaseTLS, err)
 	}
-	conn := tls.Client(rec, e.tlsConfig(proto))
+	cfg := e.tlsConfig(proto)
+	conn := tls.Client(rec, cfg)
 	if err := conn.HandshakeContext(ctx); err != nil {
+		mtls.Forget(cfg)
 		raw.Close()
 		return nil, "", e.failed(ctx, PhaseTLS, err)
 	}

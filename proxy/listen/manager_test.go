@@ -1,0 +1,202 @@
+package listen
+
+import (
+	"crypto/tls"
+	"io"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/proxy/config"
+)
+
+// TestOriginalDst: dispatch by original destination: exact address, then any
+// address with the port, then the listener that accepted; never to a listener
+// of the other direction.
+func TestOriginalDst(t *testing.T) {
+	s := newSide(t, nil)
+	answer := func(name string) {
+		s.static(name, nil, serve(t, echoOf(name)))
+	}
+	for _, n := range []string{"exact", "port", "passthrough", "wrong direction"} {
+		answer(n)
+	}
+	unbound := func(name, addr string, dir config.Direction) *config.Listener {
+		l := tcpListener(name, toCluster(name))
+		l.Bind, l.Direction, l.Address = false, dir, netip.MustParseAddrPort(addr)
+		return l
+	}
+	main := tcpListener("virtualOutbound")
+	main.UseOriginalDst, main.Direction, main.Default = true, config.DirectionOutbound, toCluster("passthrough")
+	addr := s.listen(main, unbound("exact", "10.0.0.1:80", config.DirectionOutbound),
+		unbound("port", "0.0.0.0:80", config.DirectionOutbound),
+		unbound("wrong direction", "10.0.0.9:90", config.DirectionInbound))
+	for dst, want := range map[string]string{
+		"10.0.0.1:80": "exact", "10.0.0.2:80": "port", "10.0.0.2:81": "passthrough", "10.0.0.9:90": "passthrough",
+	} {
+		s.original = func() netip.AddrPort { return netip.MustParseAddrPort(dst) }
+		if got, err := ask(t, addr, ""); err != nil || got != want {
+			t.Errorf("%s: got %q, %v, want %q", dst, got, err, want)
+		}
+	}
+	s.original = nil // asked for by its own port: it would come back for ever
+	if got, _ := ask(t, addr, ""); got != "" {
+		t.Errorf("the proxy's own port was forwarded to %q", got)
+	}
+}
+
+// TestSNIPassthrough: the cluster is named by SNI, TLS goes through untouched,
+// and nothing but names of the chain gets anywhere.
+func TestSNIPassthrough(t *testing.T) {
+	backendCA := newSide(t, nil)
+	cert := selfSigned(t)
+	backend := serveTLS(t, cert)
+	const name = "outbound_.8000_._.httpbin.bar.global"
+	s := backendCA
+	s.static(name, nil, backend)
+	s.static("outbound_.8000_._.secret.elsewhere", nil, backend)
+	gw := toCluster("BlackHoleCluster")
+	gw.TCP.SNICluster = true
+	gw.Match.ServerNames = []string{"*.global"}
+	addr := s.listen(tcpListener("gw", gw))
+	try := func(sni string) error {
+		c := tls.Client(dial(t, addr), &tls.Config{InsecureSkipVerify: true, ServerName: sni})
+		if _, err := io.WriteString(c, "x"); err != nil {
+			return err
+		}
+		_, err := io.ReadFull(c, make([]byte, 1))
+		return err
+	}
+	if err := try(name); err != nil {
+		t.Error(err)
+	}
+	for _, sni := range []string{"", "outbound_.8000_._.secret.elsewhere", "unknown.global"} {
+		if err := try(sni); err == nil {
+			t.Errorf("SNI %q got through", sni)
+		}
+	}
+	if got, _ := ask(t, addr, "plain text"); got != "" {
+		t.Errorf("plaintext got %q", got)
+	}
+}
+
+// TestUpdateKeepsConnections: connections live through updates of other
+// chains; those of a chain that is gone end after the drain time.
+func TestUpdateKeepsConnections(t *testing.T) {
+	s := newSide(t, nil)
+	s.static("echo", nil, serve(t, echo))
+	chainOf := func(version string, port uint16) *config.FilterChain {
+		c := toCluster("echo")
+		c.Version, c.Access, c.Match.DestinationPort = version, version, port
+		return c
+	}
+	l := tcpListener("l", chainOf("a", 0), chainOf("b", 1))
+	l.Version = "1"
+	addr := s.listen(l)
+	c := dial(t, addr)
+	alive := func() bool {
+		if _, err := io.WriteString(c, "x"); err != nil {
+			return false
+		}
+		_, err := io.ReadFull(c, make([]byte, 1))
+		return err == nil
+	}
+	if !alive() {
+		t.Fatal("no connection")
+	}
+	two := tcpListener("l", chainOf("a", 0), chainOf("c", 1))
+	two.Version = "2"
+	if s.listen(two) != addr {
+		t.Error("the socket was opened anew")
+	}
+	same := chainOf("a2", 0) // content changed, not who may connect
+	same.Access = "a"
+	three := tcpListener("l", same)
+	three.Version = "3"
+	s.listen(three)
+	time.Sleep(200 * time.Millisecond)
+	if !alive() {
+		t.Fatal("a stream was broken by an update that lets its peer in as before")
+	}
+	four := tcpListener("l", chainOf("d", 0))
+	four.Version = "4"
+	s.listen(four)
+	if !alive() {
+		t.Fatal("a stream was broken at once")
+	}
+	eventually(t, "the stream of a chain that is gone ends", func() bool { return !alive() })
+	if got, err := ask(t, addr, "x"); err != nil || got != "x" {
+		t.Errorf("new connections: got %q, %v", got, err)
+	}
+}
+
+func TestRemoveListener(t *testing.T) {
+	s := newSide(t, nil)
+	s.static("echo", nil, serve(t, echo))
+	addr := s.listen(tcpListener("l", toCluster("echo")))
+	if errs := s.m.Update(nil, []string{"l", "unknown"}); len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	if c, err := netDial(addr); err == nil {
+		c.Close()
+		t.Error("the socket is still open")
+	}
+}
+
+func TestAddressTaken(t *testing.T) {
+	s := newSide(t, nil)
+	s.static("echo", nil, serve(t, echo))
+	addr := s.listen(tcpListener("first", toCluster("echo")))
+	l := tcpListener("second", toCluster("echo"))
+	l.Address = addr
+	if errs := s.m.Update([]*config.Listener{l}, nil); errs["second"] == nil {
+		t.Fatal("two listeners on one address")
+	}
+	if got, err := ask(t, addr, "x"); err != nil || got != "x" {
+		t.Errorf("the first listener: got %q, %v", got, err)
+	}
+}
+
+// TestUpdateMovesSocket: a listener with a new address leaves the old one.
+func TestUpdateMovesSocket(t *testing.T) {
+	s := newSide(t, nil)
+	s.static("echo", nil, serve(t, echo))
+	old := s.listen(tcpListener("l", toCluster("echo")))
+	l := tcpListener("l", toCluster("echo"))
+	l.Version, l.Address = "2", unusedPort(t)
+	if now := s.listen(l); now == old {
+		t.Fatal("the address did not change")
+	} else if got, err := ask(t, now, "x"); err != nil || got != "x" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if c, err := netDial(old); err == nil {
+		c.Close()
+		t.Error("the old socket is still open")
+	}
+}
+
+// TestCloseEndsEverything: no connection outlives Close, in whatever state.
+func TestCloseEndsEverything(t *testing.T) {
+	in, client, server := twoSidecars(t, serve(t, echo))
+	busy, waiting := dial(t, in), dial(t, in)
+	_, _ = io.WriteString(busy, "x")
+	_, _ = io.ReadFull(busy, make([]byte, 1))
+	if n := client.m.Active(); n != 2 {
+		t.Errorf("%d connections active, want 2", n)
+	}
+	done := make(chan struct{})
+	go func() {
+		client.m.Close()
+		server.m.Close()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		t.Fatal("Close hangs")
+	}
+	_ = waiting.SetReadDeadline(time.Now().Add(time.Second))
+	if _, err := waiting.Read(make([]byte, 1)); err == nil {
+		t.Error("a connection lives on")
+	}
+}

@@ -1,0 +1,276 @@
+package listen
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/proxy/mtls/mtlstest"
+)
+
+// twoSidecars sets up client sidecar → mTLS → server sidecar → backend and
+// returns the address that the client's application would use.
+func twoSidecars(t testing.TB, backend netip.AddrPort) (in netip.AddrPort, client, server *side) {
+	t.Helper()
+	ca := mtlstest.NewCA(t, "root")
+	client, server = newSide(t, ca.Identity(clientID)), newSide(t, ca.Identity(serverID))
+	server.static("inbound", nil, backend)
+	secure := toCluster("inbound")
+	secure.TLS = serverTLS()
+	secure.Match = config.ChainMatch{TransportProtocol: "tls", ApplicationProtocols: []string{"istio", "istio-peer-exchange"}}
+	at := server.listen(tcpListener("in", secure))
+	client.static("outbound", clientTLS(serverID), at)
+	return client.listen(tcpListener("out", toCluster("outbound"))), client, server
+}
+
+func TestTCPPlain(t *testing.T) {
+	s := newSide(t, nil)
+	s.static("echo", nil, serve(t, echo))
+	got, err := ask(t, s.listen(tcpListener("l", toCluster("echo"))), "hello")
+	if err != nil || got != "hello" {
+		t.Fatalf("got %q, %v", got, err)
+	}
+	eventually(t, "the connection is recorded", func() bool {
+		return get(s.rec, func(r *record) bool {
+			return len(r.closed) == 1 && r.closed[0] == "" && r.received == 5 && r.sent == 5 && r.active == 0
+		})
+	})
+}
+
+func TestTCPThroughMTLS(t *testing.T) {
+	in, _, server := twoSidecars(t, serve(t, echo))
+	for range 3 { // the later ones resume a session
+		if got, err := ask(t, in, "hello"); err != nil || got != "hello" {
+			t.Fatalf("got %q, %v", got, err)
+		}
+	}
+	if who := get(server.rec, func(r *record) string { return r.opened[0] }); who != clientID {
+		t.Errorf("the server saw %q, want %q", who, clientID)
+	}
+}
+
+// TestTCPBulk moves enough for splice and for full records, both ways at once.
+func TestTCPBulk(t *testing.T) {
+	const size = 24 << 20
+	data := make([]byte, size)
+	if _, err := rand.Read(data); err != nil {
+		t.Fatal(err)
+	}
+	plain := newSide(t, nil)
+	plain.static("echo", nil, serve(t, echo))
+	secure, _, _ := twoSidecars(t, serve(t, echo))
+	for name, addr := range map[string]netip.AddrPort{
+		"plain": plain.listen(tcpListener("l", toCluster("echo"))), "mtls": secure,
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := dial(t, addr)
+			go func() {
+				_, _ = c.Write(data)
+				_ = c.CloseWrite()
+			}()
+			h := sha256.New()
+			n, err := io.Copy(h, c)
+			if err != nil || n != size || !bytes.Equal(h.Sum(nil), sum(data)) {
+				t.Fatalf("%d of %d bytes came back intact %v, %v", n, size, bytes.Equal(h.Sum(nil), sum(data)), err)
+			}
+		})
+	}
+}
+
+func sum(b []byte) []byte {
+	h := sha256.Sum256(b)
+	return h[:]
+}
+
+// TestTCPHalfClose: the server answers only after the client ended its side,
+// and the client after the server ended its.
+func TestTCPHalfClose(t *testing.T) {
+	in, _, _ := twoSidecars(t, serve(t, func(c *net.TCPConn) {
+		all, _ := io.ReadAll(c)
+		time.Sleep(20 * time.Millisecond)
+		_, _ = c.Write(bytes.ToUpper(all))
+	}))
+	if got, err := ask(t, in, "after the end"); err != nil || got != "AFTER THE END" {
+		t.Fatalf("got %q, %v", got, err)
+	}
+}
+
+// TestTCPServerFirst: nothing comes from the client, so inspection has to
+// give up; through mTLS nothing has to.
+func TestTCPServerFirst(t *testing.T) {
+	greet := func(c *net.TCPConn) { _, _ = io.WriteString(c, "220 ready\r\n") }
+	plain := newSide(t, nil)
+	plain.static("smtp", nil, serve(t, greet))
+	web := toCluster("none")
+	web.Match.ApplicationProtocols = []string{"http/1.1", "h2c"}
+	l := tcpListener("l", web)
+	l.Default = toCluster("smtp")
+	secure, _, _ := twoSidecars(t, serve(t, greet))
+	for name, addr := range map[string]netip.AddrPort{"plain": plain.listen(l), "mtls": secure} {
+		t.Run(name, func(t *testing.T) {
+			c := dial(t, addr)
+			if got, err := io.ReadAll(c); err != nil || string(got) != "220 ready\r\n" {
+				t.Fatalf("got %q, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestTCPReset(t *testing.T) {
+	s := newSide(t, nil)
+	s.static("rude", nil, serve(t, func(c *net.TCPConn) {
+		_, _ = c.Read(make([]byte, 1))
+		_ = c.SetLinger(0)
+	}))
+	c := dial(t, s.listen(tcpListener("l", toCluster("rude"))))
+	if _, err := io.WriteString(c, "x"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Read(make([]byte, 1)); err == nil || err == io.EOF {
+		t.Errorf("a reset upstream showed as %v", err)
+	}
+	eventually(t, "UC is recorded", func() bool {
+		return get(s.rec, func(r *record) bool { return len(r.closed) == 1 && r.closed[0] == "UC" })
+	})
+}
+
+func TestTCPIdleTimeout(t *testing.T) {
+	s := newSide(t, nil)
+	s.static("echo", nil, serve(t, echo))
+	ch := toCluster("echo")
+	ch.TCP.IdleTimeout = 100 * time.Millisecond
+	c := dial(t, s.listen(tcpListener("l", ch)))
+	for range 5 {
+		time.Sleep(40 * time.Millisecond)
+		if _, err := io.WriteString(c, "x"); err != nil {
+			t.Fatal("closed while busy: ", err)
+		}
+		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+			t.Fatal("closed while busy: ", err)
+		}
+	}
+	start := time.Now()
+	_, err := c.Read(make([]byte, 1))
+	if took := time.Since(start); err == nil || took > 2*time.Second {
+		t.Fatalf("idle connection: %v after %v", err, took)
+	}
+}
+
+func TestTCPRetriesAnotherEndpoint(t *testing.T) {
+	s := newSide(t, nil)
+	dead, alive := unusedPort(t), serve(t, echo)
+	s.static("c", nil, dead, alive)
+	addr := s.listen(tcpListener("l", toCluster("c")))
+	for i := range 10 {
+		if got, err := ask(t, addr, "x"); err != nil || got != "x" {
+			t.Fatalf("connection %d: got %q, %v", i, got, err)
+		}
+	}
+}
+
+func TestTCPNowhereToGo(t *testing.T) {
+	s := newSide(t, nil)
+	s.static("empty", nil)
+	s.static("dead", nil, unusedPort(t))
+	for cluster, flag := range map[string]string{"empty": "UH", "dead": "UF", "missing": "NC"} {
+		l := tcpListener(cluster, toCluster(cluster))
+		if got, err := ask(t, s.listen(l), "x"); got != "" {
+			t.Errorf("%s: got %q, %v", cluster, got, err)
+		}
+		eventually(t, cluster+" records "+flag, func() bool {
+			return get(s.rec, func(r *record) bool { return len(r.closed) > 0 && r.closed[len(r.closed)-1] == flag })
+		})
+	}
+}
+
+// TestMTLSRefused: peers that must not get through, and the reason counted.
+func TestMTLSRefused(t *testing.T) {
+	ca, other := mtlstest.NewCA(t, "root"), mtlstest.NewCA(t, "other root")
+	server := newSide(t, ca.Identity(serverID))
+	server.static("inbound", nil, serve(t, echo))
+	secure := toCluster("inbound")
+	secure.TLS = serverTLS()
+	at := server.listen(tcpListener("in", secure))
+	hour := time.Now().Add(time.Hour)
+	cases := map[string]struct {
+		id     *mtlstest.Identity
+		expect string // server identity that the client asks for
+		reason string // counted at the server
+	}{
+		"other root":     {mtlstest.NewIdentity(other.Issue(clientID, hour), ca.Pool()), serverID, "unknown_ca"},
+		"expired":        {mtlstest.NewIdentity(ca.Issue(clientID, time.Now().Add(-time.Minute)), ca.Pool()), serverID, "expired"},
+		"foreign domain": {ca.Identity("spiffe://elsewhere/ns/foo/sa/client"), serverID, "san_mismatch"},
+		"wrong server":   {ca.Identity(clientID), "spiffe://cluster.local/ns/bar/sa/another", "remote_alert"},
+		"distrusted":     {mtlstest.NewIdentity(ca.Issue(clientID, hour), other.Pool()), serverID, "remote_alert"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			before := get(server.rec, func(r *record) int { return len(r.failures) })
+			client := newSide(t, c.id)
+			client.static("outbound", clientTLS(c.expect), at)
+			got, err := ask(t, client.listen(tcpListener("out", toCluster("outbound"))), "secret")
+			if got != "" {
+				t.Fatalf("got through: %q, %v", got, err)
+			}
+			eventually(t, c.reason+" is counted", func() bool {
+				return get(server.rec, func(r *record) bool {
+					return len(r.failures) > before && r.failures[len(r.failures)-1] == c.reason
+				})
+			})
+		})
+	}
+	if n := get(server.rec, func(r *record) int { return len(r.opened) }); n != 0 {
+		t.Errorf("%d connections were forwarded", n)
+	}
+}
+
+func TestMTLSNoCertificate(t *testing.T) {
+	ca := mtlstest.NewCA(t, "root")
+	server := newSide(t, ca.Identity(serverID))
+	secure := toCluster("inbound")
+	secure.TLS = serverTLS()
+	at := server.listen(tcpListener("in", secure))
+	c := tls.Client(dial(t, at), &tls.Config{InsecureSkipVerify: true})
+	defer c.Close()
+	_ = c.Handshake()
+	if _, err := c.Read(make([]byte, 1)); err == nil {
+		t.Error("a caller without certificate got through")
+	}
+	eventually(t, "it is counted", func() bool {
+		return get(server.rec, func(r *record) bool { return len(r.failures) == 1 && r.failures[0] == "no_certificate" })
+	})
+	if got, _ := ask(t, at, "plain text where TLS is due"); strings.Contains(got, "plain") {
+		t.Error("plaintext got through")
+	}
+}
+
+// TestRootRemoved: a session made under a root must not be resumed once the
+// root is gone.
+func TestRootRemoved(t *testing.T) {
+	in, client, server := twoSidecars(t, serve(t, echo))
+	if got, err := ask(t, in, "x"); err != nil || got != "x" {
+		t.Fatalf("got %q, %v", got, err)
+	}
+	next := mtlstest.NewCA(t, "next root")
+	server.id.Set(server.id.Certificate(), next.Pool())
+	if got, _ := ask(t, in, "x"); got != "" {
+		t.Fatal("the server trusts a removed root")
+	}
+	eventually(t, "unknown_ca is counted", func() bool {
+		return get(server.rec, func(r *record) bool { return len(r.failures) > 0 && r.failures[0] == "unknown_ca" })
+	})
+	hour := time.Now().Add(time.Hour)
+	server.id.Set(next.Issue(serverID, hour), next.Pool())
+	client.id.Set(next.Issue(clientID, hour), next.Pool())
+	if got, err := ask(t, in, "x"); err != nil || got != "x" {
+		t.Fatalf("after rotation: got %q, %v", got, err)
+	}
+}
