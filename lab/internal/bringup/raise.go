@@ -141,31 +141,37 @@ func (l *Lab) await(ctx context.Context, c spec.Cluster, what string, done func(
 	return nil
 }
 
-// condition is a condition in the status of a node or a deployment.
-type condition struct {
-	Type          string    `json:"type"`
-	Status        string    `json:"status"`
-	LastHeartbeat time.Time `json:"lastHeartbeatTime"`
-}
-
-// NodeReady reports whether the cluster's node is ready for pods, and has said
-// so since that time. A taint, such as that of a node whose absence was
-// noticed, makes it not.
+// NodeReady reports whether the cluster's node is ready for pods, and has been
+// heard of since that time: until then the API server's word is that of before
+// a power cut. A taint, such as that of a node not yet welcomed, makes it not
+// ready.
 func NodeReady(ctx context.Context, api *kubeapi.Client, c spec.Cluster, since time.Time) bool {
 	var node struct {
 		Spec struct {
 			Taints []struct{} `json:"taints"`
 		} `json:"spec"`
 		Status struct {
-			Conditions []condition `json:"conditions"`
+			Conditions []struct {
+				Type   string `json:"type"`
+				Status string `json:"status"`
+			} `json:"conditions"`
 		} `json:"status"`
+	}
+	var lease struct {
+		Spec struct {
+			RenewTime time.Time `json:"renewTime"`
+		} `json:"spec"`
 	}
 	if api.Get(ctx, "/api/v1/nodes/"+c.NodeName(), &node) != nil || len(node.Spec.Taints) > 0 {
 		return false
 	}
+	const leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/"
+	if api.Get(ctx, leases+c.NodeName(), &lease) != nil || lease.Spec.RenewTime.Before(since) {
+		return false
+	}
 	for _, cond := range node.Status.Conditions {
 		if cond.Type == "Ready" {
-			return cond.Status == "True" && !cond.LastHeartbeat.Before(since.Truncate(time.Second))
+			return cond.Status == "True"
 		}
 	}
 	return false

@@ -74,12 +74,35 @@ func (f *Fabric) Plug(c spec.Cluster, pid int) error {
 	return nil
 }
 
-// Unplug removes the cable to a node, if there is one.
+// Unplug removes the cable to a node, if there is one. Packets to the node's
+// networks vanish from then on, as they do when a site loses its power, rather
+// than being answered by the router.
 func (f *Fabric) Unplug(c spec.Cluster) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	for _, dst := range f.networks(c) {
+		if err := netlink.RouteReplace(blackhole(dst)); err != nil {
+			return fmt.Errorf("take %s off the map: %w", c.Name(), err)
+		}
+	}
 	return f.unplug(c)
 }
+
+// networks are those that the fabric reaches through a node.
+func (f *Fabric) networks(c spec.Cluster) []netip.Prefix {
+	if f.lab.Network == spec.SingleNetwork {
+		return []netip.Prefix{c.NodeNet(), c.PodCIDR()}
+	}
+	return []netip.Prefix{c.NodeNet()}
+}
+
+// blackhole is a route that loses packets; one through a cable comes before it.
+func blackhole(dst netip.Prefix) *netlink.Route {
+	return &netlink.Route{Dst: ipNet(dst), Type: unix.RTN_BLACKHOLE, Priority: blackholeMetric}
+}
+
+// blackholeMetric ranks behind that of any other route.
+const blackholeMetric = 1 << 20
 
 func (f *Fabric) unplug(c spec.Cluster) error {
 	link, err := netlink.LinkByName(c.Link())

@@ -101,7 +101,7 @@ func (n Node) kubeletConfig() object {
 		"resolvConf":               ConfigDir + "/resolv.conf",
 		"cgroupDriver":             "cgroupfs",
 		"cgroupRoot":               n.CgroupRoot(),
-		"cgroupsPerQOS":            false,
+		"cgroupsPerQOS":            true,
 		"enforceNodeAllocatable":   []string{},
 		"failCgroupV1":             false,
 		"failSwapOn":               false,
