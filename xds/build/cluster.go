@@ -78,7 +78,7 @@ func (b *clusterBuilder) build() (string, *clusterv3.Cluster) {
 		if b.key.alias != "" {
 			hostName = b.key.alias
 		}
-		c.Name = sniName(b.key.port, cmpOr(b.key.subset, "_"), hostName)
+		c.Name = sniName(b.key.port, b.key.subset, hostName)
 		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS}
 		c.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{EdsConfig: adsSource(), ServiceName: edsName}
 		return c.Name, c

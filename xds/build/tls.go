@@ -105,7 +105,7 @@ func (b *clusterBuilder) upstreamTLS(tls *model.ClientTLS) *tlsv3.UpstreamTlsCon
 	case b.port.Protocol.IsHTTP():
 		alpn = alpnHTTP1()
 	}
-	sni := sniName(b.key.port, cmpOr(b.key.subset, "_"), b.host.name)
+	sni := sniName(b.key.port, b.key.subset, b.host.name)
 	sans := b.identities()
 	if tls != nil {
 		sni = cmpOr(tls.SNI, sni)
