@@ -183,10 +183,15 @@ func (c *Client) Remove(ctx context.Context, r *Removal, o Options) error {
 			return err
 		}
 	}
+	// A namespace that still has pods when it is deleted is looked at again
+	// only after half their grace period.
+	if err := c.waitGone(ctx, byStage[render.StageWorkloads]); err != nil {
+		return err
+	}
 	if err := c.removeNamespaces(ctx, r, namespaces); err != nil {
 		return err
 	}
-	if err := c.waitGone(ctx, byStage, namespaces); err != nil {
+	if err := c.waitGone(ctx, slices.Concat(byStage[render.StageCRDs], namespaces)); err != nil {
 		return err
 	}
 	for _, inv := range r.inventories {
@@ -289,17 +294,10 @@ func (c *Client) foreign(ctx context.Context, ns string) ([]string, error) {
 	return out, nil
 }
 
-// waitGone waits until what takes its time to go is gone: pods, CRDs with their
-// resources, namespaces.
-func (c *Client) waitGone(ctx context.Context, byStage map[render.Stage][]Entry, namespaces []Entry) error {
-	wait := slices.Clone(byStage[render.StageCRDs])
-	for _, e := range byStage[render.StageWorkloads] {
-		if e.Kind == "Deployment" {
-			wait = append(wait, e)
-		}
-	}
-	wait = append(wait, namespaces...)
-	return forEach(ctx, wait, func(ctx context.Context, e Entry) error {
+// waitGone waits until entries that are being deleted are gone: Deployments with
+// their pods, CRDs with their resources, namespaces with all that is in them.
+func (c *Client) waitGone(ctx context.Context, entries []Entry) error {
+	return forEach(ctx, entries, func(ctx context.Context, e Entry) error {
 		for {
 			u, err := c.Get(ctx, e.GVK(), e.Namespace, e.Name)
 			switch {
