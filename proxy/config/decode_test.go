@@ -1,0 +1,371 @@
+package config
+
+import (
+	"errors"
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+// pack reads JSON as Envoy writes it.
+func pack(t testing.TB, m proto.Message, js string) *anypb.Any {
+	t.Helper()
+	if err := protojson.Unmarshal([]byte(js), m); err != nil {
+		t.Fatalf("%v in %s", err, js)
+	}
+	a, err := anypb.New(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+const (
+	tcpTo = `{"name":"envoy.filters.network.tcp_proxy","typed_config":{"@type":"type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy","stat_prefix":"x","cluster":"CLUSTER"}}`
+	hcm   = `{"name":"hcm","typed_config":{"@type":"type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+		"stat_prefix":"x","rds":{"route_config_name":"80","config_source":{"ads":{},"resource_api_version":"V3"}},
+		"server_name":"istio-envoy","use_remote_address":false,"forward_client_cert_details":"SANITIZE_SET",
+		"set_current_client_cert_details":{"subject":true,"uri":true},
+		"upgrade_configs":[{"upgrade_type":"WebSocket"}],"stream_idle_timeout":"0s",
+		"http_filters":[{"name":"router","typed_config":{"@type":"type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}]
+		}}`
+	mesh = `"common_tls_context":{"alpn_protocols":["istio-peer-exchange","istio"],
+		"tls_params":{"tls_minimum_protocol_version":"TLSv1_3","tls_maximum_protocol_version":"TLSv1_3"},
+		"tls_certificate_sds_secret_configs":[{"name":"default","sds_config":{"ads":{}}}],
+		"combined_validation_context":{"default_validation_context":{"match_typed_subject_alt_names":[{"san_type":"URI","matcher":{"prefix":"spiffe://cluster.local/"}}]},
+		"validation_context_sds_secret_config":{"name":"ROOTCA","sds_config":{"ads":{}}}}}`
+	serverSocket = `{"name":"tls","typed_config":{"@type":"type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext","require_client_certificate":true,` + mesh + `}}`
+	clientSocket = `{"name":"tls","typed_config":{"@type":"type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext","sni":"outbound_.80_._.a","max_session_keys":5,` + mesh + `}}`
+	rawSocket    = `{"name":"raw","typed_config":{"@type":"type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"}}`
+)
+
+// virtualInbound is a listener as discovery sends it to a sidecar.
+func virtualInbound() string {
+	return `{"name":"virtualInbound","address":{"socket_address":{"address":"0.0.0.0","port_value":15006}},
+	"traffic_direction":"INBOUND","use_original_dst":true,"listener_filters_timeout":"0.1s","continue_on_listener_filters_timeout":true,
+	"listener_filters":[
+	 {"name":"a","typed_config":{"@type":"type.googleapis.com/envoy.extensions.filters.listener.original_dst.v3.OriginalDst"}},
+	 {"name":"b","typed_config":{"@type":"type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"}},
+	 {"name":"c","typed_config":{"@type":"type.googleapis.com/envoy.extensions.filters.listener.http_inspector.v3.HttpInspector"}}],
+	"filter_chains":[
+	 {"name":"mtls","filter_chain_match":{"destination_port":80,"transport_protocol":"tls","application_protocols":["istio"],"prefix_ranges":[{"address_prefix":"10.0.0.1","prefix_len":8}],"server_names":["*.Example.com"]},
+	  "transport_socket":` + serverSocket + `,"filters":[` + hcm + `]},
+	 {"name":"plain","filter_chain_match":{"transport_protocol":"raw_buffer"},"filters":[` + tcpTo + `]}],
+	"default_filter_chain":{"filters":[{"name":"envoy.filters.network.sni_cluster","typed_config":{"@type":"type.googleapis.com/envoy.extensions.filters.network.sni_cluster.v3.SniCluster"}},` + tcpTo + `]}}`
+}
+
+func TestDecodeListener(t *testing.T) {
+	l, err := DecodeListener(pack(t, &listenerv3.Listener{}, virtualInbound()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.Name != "virtualInbound" || l.Address != netip.MustParseAddrPort("0.0.0.0:15006") || !l.Bind ||
+		l.Direction != DirectionInbound || !l.UseOriginalDst || !l.RestoreDst || !l.InspectTLS || !l.InspectHTTP ||
+		l.InspectTimeout != 100*time.Millisecond || !l.ContinueOnTimeout || len(l.Chains) != 2 || l.Version == "" {
+		t.Errorf("got %+v", l)
+	}
+	c := l.Chains[0]
+	wantMatch := ChainMatch{
+		DestinationPort: 80, TransportProtocol: "tls", ApplicationProtocols: []string{"istio"},
+		PrefixRanges: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, ServerNames: []string{"*.example.com"},
+	}
+	if !reflect.DeepEqual(c.Match, wantMatch) {
+		t.Errorf("match: got %+v, want %+v", c.Match, wantMatch)
+	}
+	if c.TLS == nil || !c.TLS.RequireClientCert || c.TLS.Cert != CertMesh || c.TLS.Roots.Source != CertMesh ||
+		len(c.TLS.SANs) != 1 || c.TLS.SANs[0].Type != SANURI || !c.TLS.SANs[0].Match.Match("spiffe://cluster.local/ns/a/sa/b") ||
+		c.TLS.SANs[0].Match.Match("spiffe://elsewhere/ns/a/sa/b") || c.TLS.Params.MinVersion != 0x304 {
+		t.Errorf("TLS: got %+v", c.TLS)
+	}
+	h := c.HTTP
+	if h == nil || h.RouteName != "80" || h.ServerName != "istio-envoy" || h.ForwardClientCert != ForwardClientCertSanitizeSet ||
+		!h.ClientCertDetails.URI || !h.GenerateRequestID || !reflect.DeepEqual(h.Upgrades, []string{"websocket"}) || h.StreamIdleTimeout != 0 {
+		t.Errorf("HTTP: got %+v", h)
+	}
+	if l.Chains[1].TCP == nil || l.Chains[1].TCP.Cluster != "CLUSTER" || l.Chains[1].TCP.IdleTimeout != time.Hour {
+		t.Errorf("TCP: got %+v", l.Chains[1].TCP)
+	}
+	if l.Default == nil || !l.Default.TCP.SNICluster {
+		t.Errorf("default chain: got %+v", l.Default)
+	}
+	if got := l.RouteNames(); !reflect.DeepEqual(got, []string{"80"}) {
+		t.Errorf("routes: got %v", got)
+	}
+}
+
+// TestChainVersions: a change of content changes the version of that chain
+// alone, and Access only when who may connect changes.
+func TestChainVersions(t *testing.T) {
+	decode := func(js string) *Listener {
+		l, err := DecodeListener(pack(t, &listenerv3.Listener{}, js))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	a := decode(virtualInbound())
+	b := decode(strings.ReplaceAll(virtualInbound(), `"server_name":"istio-envoy"`, `"server_name":"other"`))
+	c := decode(strings.ReplaceAll(virtualInbound(), "spiffe://cluster.local/", "spiffe://elsewhere/"))
+	if a.Version == b.Version || a.Chains[0].Version == b.Chains[0].Version || a.Chains[1].Version != b.Chains[1].Version {
+		t.Error("versions do not follow the content")
+	}
+	if a.Chains[0].Access != b.Chains[0].Access || a.Chains[0].Access == c.Chains[0].Access {
+		t.Error("access does not follow who may connect")
+	}
+}
+
+// refusal is a change of a good resource that makes it bad, and the field
+// that the error has to name.
+type refusal struct{ from, to, field string }
+
+func testRefusals(t *testing.T, good string, decode func(string) error, cases map[string]refusal) {
+	t.Helper()
+	if err := decode(good); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			bad := strings.Replace(good, c.from, c.to, 1)
+			if bad == good {
+				t.Fatalf("%q is not in the resource", c.from)
+			}
+			err := decode(bad)
+			var e *Error
+			if !errors.As(err, &e) {
+				t.Fatalf("taken: %v", err)
+			}
+			if e.Name == "" || !strings.HasPrefix(e.Field, c.field) {
+				t.Errorf("the error is %q, want one of field %s", err, c.field)
+			}
+		})
+	}
+}
+
+func TestListenerRefused(t *testing.T) {
+	decode := func(js string) error {
+		_, err := DecodeListener(pack(t, &listenerv3.Listener{}, js))
+		return err
+	}
+	testRefusals(t, virtualInbound(), decode, map[string]refusal{
+		"source range":         {`"destination_port":80`, `"destination_port":80,"source_prefix_ranges":[{"address_prefix":"10.0.0.0","prefix_len":8}]`, "filter_chains[0].filter_chain_match.source_prefix_ranges"},
+		"source type":          {`"destination_port":80`, `"destination_port":80,"source_type":"EXTERNAL"`, "filter_chains[0].filter_chain_match.source_type"},
+		"bad port":             {`"destination_port":80`, `"destination_port":99999`, "filter_chains[0].filter_chain_match.destination_port"},
+		"bad name":             {`*.Example.com`, `a*.example.com`, "filter_chains[0].filter_chain_match.server_names[0]"},
+		"bad prefix":           {`"prefix_len":8`, `"prefix_len":99`, "filter_chains[0].filter_chain_match.prefix_ranges[0].prefix_len"},
+		"same match twice":     {`"filter_chain_match":{"transport_protocol":"raw_buffer"}`, `"filter_chain_match":{"destination_port":80,"transport_protocol":"tls","application_protocols":["istio"],"prefix_ranges":[{"address_prefix":"10.9.9.9","prefix_len":8}],"server_names":["*.example.com"]}`, "filter_chains[1].filter_chain_match"},
+		"UDP":                  {`"address":"0.0.0.0"`, `"protocol":"UDP","address":"0.0.0.0"`, "address.socket_address.protocol"},
+		"host name":            {`"address":"0.0.0.0"`, `"address":"localhost"`, "address.socket_address.address"},
+		"unknown filter":       {`"name":"plain"`, `"name":"plain","use_proxy_proto":true`, "filter_chains[1].use_proxy_proto"},
+		"no roots":             {`"validation_context_sds_secret_config":{"name":"ROOTCA","sds_config":{"ads":{}}}`, `"validation_context_sds_secret_config":{"name":"file-root","sds_config":{"ads":{}}}`, "filter_chains[0].transport_socket.typed_config.common_tls_context.combined_validation_context.validation_context_sds_secret_config.name"},
+		"other certificate":    {`{"name":"default","sds_config"`, `{"name":"kubernetes://secret","sds_config"`, "filter_chains[0].transport_socket.typed_config.common_tls_context.tls_certificate_sds_secret_configs[0].name"},
+		"CRL":                  {`"default_validation_context":{`, `"default_validation_context":{"crl":{"inline_string":"x"},`, "filter_chains[0].transport_socket.typed_config.common_tls_context.combined_validation_context.default_validation_context.crl"},
+		"pinned hash":          {`"default_validation_context":{`, `"default_validation_context":{"verify_certificate_hash":["x"],`, "filter_chains[0].transport_socket.typed_config.common_tls_context.combined_validation_context.default_validation_context.verify_certificate_hash"},
+		"accept untrusted":     {`"default_validation_context":{`, `"default_validation_context":{"trust_chain_verification":"ACCEPT_UNTRUSTED",`, "filter_chains[0].transport_socket.typed_config.common_tls_context.combined_validation_context.default_validation_context.trust_chain_verification"},
+		"match everything":     {`{"prefix":"spiffe://cluster.local/"}`, `{"contains":""}`, "filter_chains[0].transport_socket.typed_config.common_tls_context.combined_validation_context.default_validation_context.match_typed_subject_alt_names[0].matcher"},
+		"RBAC":                 {`"http_filters":[`, `"http_filters":[{"name":"rbac","typed_config":{"@type":"type.googleapis.com/google.protobuf.Empty"}},`, "filter_chains[0].filters[0].typed_config.http_filters[0].typed_config"},
+		"no router":            {`{"name":"router","typed_config":{"@type":"type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}`, ``, "filter_chains[0].filters[0].typed_config.http_filters"},
+		"scoped routes":        {`"rds":{"route_config_name":"80","config_source":{"ads":{},"resource_api_version":"V3"}}`, `"scoped_routes":{"name":"x"}`, "filter_chains[0].filters[0].typed_config.scoped_routes"},
+		"routes from a file":   {`"config_source":{"ads":{},`, `"config_source":{"path":"/x",`, "filter_chains[0].filters[0].typed_config.rds.config_source"},
+		"negative timeout":     {`"stream_idle_timeout":"0s"`, `"stream_idle_timeout":"-1s"`, "filter_chains[0].filters[0].typed_config.stream_idle_timeout"},
+		"tunnelling":           {`"cluster":"CLUSTER"`, `"cluster":"CLUSTER","tunneling_config":{"hostname":"x"}`, "filter_chains[1].filters[0].typed_config.tunneling_config"},
+		"metadata match":       {`"cluster":"CLUSTER"`, `"cluster":"CLUSTER","metadata_match":{}`, "filter_chains[1].filters[0].typed_config.metadata_match"},
+		"no cluster":           {`"cluster":"CLUSTER"`, `"cluster":""`, "filter_chains[1].filters[0].typed_config.cluster"},
+		"proxy protocol":       {`"@type":"type.googleapis.com/envoy.extensions.filters.listener.http_inspector.v3.HttpInspector"`, `"@type":"type.googleapis.com/google.protobuf.Empty"`, "listener_filters[2].typed_config"},
+		"default with match":   {`"default_filter_chain":{`, `"default_filter_chain":{"filter_chain_match":{},`, "default_filter_chain.filter_chain_match"},
+		"two terminal filters": {`"name":"plain","filter_chain_match":{"transport_protocol":"raw_buffer"},"filters":[`, `"name":"plain","filter_chain_match":{"transport_protocol":"raw_buffer"},"filters":[` + tcpTo + `,`, "filter_chains[1].filters[1]"},
+		"additional address":   {`"traffic_direction"`, `"additional_addresses":[{}],"traffic_direction"`, "additional_addresses"},
+	})
+}
+
+// TestUnknownField: a field of a newer Envoy is refused, wherever it is.
+func TestUnknownField(t *testing.T) {
+	p := &listenerv3.Listener{}
+	body := pack(t, p, virtualInbound())
+	p.FilterChains[1].FilterChainMatch.ProtoReflect().SetUnknown([]byte{0xf8, 0x7f, 1}) // field 2047
+	body, err := anypb.New(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = DecodeListener(body)
+	if err == nil || !strings.Contains(err.Error(), "filter_chains[1].filter_chain_match: holds field number 2047") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func autoMTLS() string {
+	return `{"name":"outbound|80||a.default.svc.cluster.local","type":"EDS","eds_cluster_config":{"eds_config":{"ads":{}},"service_name":"shared"},
+	"connect_timeout":"10s","lb_policy":"LEAST_REQUEST",
+	"metadata":{"filter_metadata":{"istio":{"services":[{"host":"a.default.svc.cluster.local","name":"a","namespace":"default"}]}}},
+	"typed_extension_protocol_options":{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions":{"@type":"type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions","use_downstream_protocol_config":{"http_protocol_options":{},"http2_protocol_options":{"max_concurrent_streams":100}}}},
+	"circuit_breakers":{"thresholds":[{"max_connections":4294967295,"max_retries":4294967295}]},
+	"outlier_detection":{"consecutive_5xx":7,"enforcing_success_rate":0,"base_ejection_time":"20s"},
+	"upstream_bind_config":{"source_address":{"address":"127.0.0.6","port_value":0}},
+	"transport_socket_matches":[{"name":"tlsMode-istio","match":{"tlsMode":"istio"},"transport_socket":` + clientSocket + `},{"name":"tlsMode-disabled","match":{},"transport_socket":` + rawSocket + `}]}`
+}
+
+func TestDecodeCluster(t *testing.T) {
+	c, err := DecodeCluster(pack(t, &clusterv3.Cluster{}, autoMTLS()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Type != ClusterEDS || c.EDSName != "shared" || c.LB != LBLeastRequest || c.ConnectTimeout != 10*time.Second ||
+		c.Service != (Service{"a.default.svc.cluster.local", "a", "default"}) || c.HTTP.Protocol != HTTPUseDownstream ||
+		c.HTTP.MaxStreams != 100 || !reflect.DeepEqual(c.BindSource, []netip.Addr{netip.MustParseAddr("127.0.0.6")}) {
+		t.Errorf("got %+v", c)
+	}
+	if len(c.Matches) != 2 || c.Matches[0].Match["tlsMode"] != "istio" || !c.Matches[0].Transport.TLS.Mesh() ||
+		c.Matches[0].Transport.TLS.SNI != "outbound_.80_._.a" || c.Matches[1].Transport.TLS != nil {
+		t.Errorf("transports: got %+v", c.Matches)
+	}
+	if o := c.Outlier; o.Consecutive5xx != 7 || o.ConsecutiveGateway != 0 || o.ConsecutiveLocal != 0 ||
+		o.BaseEjection != 20*time.Second || o.MaxPercent != 10 {
+		t.Errorf("outlier detection: got %+v", o)
+	}
+}
+
+func TestClusterRefused(t *testing.T) {
+	decode := func(js string) error {
+		_, err := DecodeCluster(pack(t, &clusterv3.Cluster{}, js))
+		return err
+	}
+	testRefusals(t, autoMTLS(), decode, map[string]refusal{
+		"ring hash":           {`"LEAST_REQUEST"`, `"RING_HASH"`, "lb_policy"},
+		"own policy":          {`"lb_policy"`, `"load_balancing_policy":{},"lb_policy"`, "load_balancing_policy"},
+		"health checks":       {`"lb_policy"`, `"health_checks":[{}],"lb_policy"`, "health_checks"},
+		"endpoints of a file": {`"eds_config":{"ads":{}}`, `"eds_config":{"path":"/x"}`, "eds_cluster_config.eds_config"},
+		"a limit":             {`"max_connections":4294967295`, `"max_connections":10`, "circuit_breakers.thresholds[0].max_connections"},
+		"success rate":        {`"enforcing_success_rate":0`, `"enforcing_success_rate":100`, "outlier_detection.enforcing_success_rate"},
+		"no roots":            {`"validation_context_sds_secret_config":{"name":"ROOTCA","sds_config":{"ads":{}}}`, `"validation_context_sds_secret_config":{"name":"other"}`, "transport_socket_matches[0].transport_socket.typed_config.common_tls_context.combined_validation_context.validation_context_sds_secret_config.name"},
+		"other socket":        {`"@type":"type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"`, `"@type":"type.googleapis.com/google.protobuf.Empty"`, "transport_socket_matches[1].transport_socket.typed_config"},
+		"other options":       {`"envoy.extensions.upstreams.http.v3.HttpProtocolOptions":{`, `"x":{`, "typed_extension_protocol_options[x]"},
+		"source port":         {`"address":"127.0.0.6","port_value":0`, `"address":"127.0.0.6","port_value":7`, "upstream_bind_config"},
+		"no time to connect":  {`"connect_timeout":"10s"`, `"connect_timeout":"0s"`, "connect_timeout"},
+		"original dst alone":  {`"LEAST_REQUEST"`, `"CLUSTER_PROVIDED"`, "lb_policy"},
+		"locality weights":    {`"lb_policy"`, `"common_lb_config":{"locality_weighted_lb_config":{}},"lb_policy"`, "common_lb_config.locality_weighted_lb_config"},
+		"cluster filters":     {`"lb_policy"`, `"filters":[{"name":"x"}],"lb_policy"`, "filters"},
+		"number to match":     {`"match":{"tlsMode":"istio"}`, `"match":{"tlsMode":1}`, "transport_socket_matches[0].match.tlsMode"},
+	})
+}
+
+func TestDecodeDNSCluster(t *testing.T) {
+	js := `{"name":"d","type":"STRICT_DNS","dns_lookup_family":"V4_ONLY","dns_refresh_rate":"5s","load_assignment":{"cluster_name":"d","endpoints":[{"lb_endpoints":[{"endpoint":{"address":{"socket_address":{"address":"example.com","port_value":443}}}},{"endpoint":{"address":{"socket_address":{"address":"::ffff:10.0.0.1","port_value":1}}}}]}]}}`
+	c, err := DecodeCluster(pack(t, &clusterv3.Cluster{}, js))
+	if err != nil {
+		t.Fatal(err)
+	}
+	eps := c.Endpoints.Localities[0].Endpoints
+	if c.Type != ClusterStrictDNS || c.DNSFamily != DNSV4Only || eps[0].Host != "example.com" || eps[0].Port != 443 || eps[1].Addr != netip.MustParseAddr("10.0.0.1") {
+		t.Errorf("got %+v, %+v", c, eps)
+	}
+	if _, err := DecodeCluster(pack(t, &clusterv3.Cluster{}, strings.Replace(js, "STRICT_DNS", "STATIC", 1))); err == nil {
+		t.Error("a host name in a static cluster was taken")
+	}
+}
+
+const assignment = `{"cluster_name":"shared","endpoints":[{"locality":{"region":"r","zone":"z"},"priority":1,"load_balancing_weight":3,"lb_endpoints":[
+	{"health_status":"HEALTHY","load_balancing_weight":2,"metadata":{"filter_metadata":{"envoy.transport_socket_match":{"tlsMode":"istio"},"istio":{"workload":"a-1;default;a;v1;cluster-1"}}},"endpoint":{"address":{"socket_address":{"address":"10.0.0.1","port_value":80}}}},
+	{"health_status":"DRAINING","endpoint":{"address":{"socket_address":{"address":"fd00::1","port_value":80}}}}]}]}`
+
+func TestDecodeLoadAssignment(t *testing.T) {
+	la, err := DecodeLoadAssignment(pack(t, &endpointv3.ClusterLoadAssignment{}, assignment))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []LocalityEndpoints{{Region: "r", Zone: "z", Priority: 1, Weight: 3, Endpoints: []Endpoint{
+		{Addr: netip.MustParseAddr("10.0.0.1"), Port: 80, Weight: 2, Healthy: true, TransportMatch: map[string]string{"tlsMode": "istio"}, Workload: Workload{"a-1", "default", "a", "v1", "cluster-1"}},
+		{Addr: netip.MustParseAddr("fd00::1"), Port: 80, Weight: 1},
+	}}}
+	if la.Name != "shared" || !reflect.DeepEqual(la.Localities, want) {
+		t.Errorf("got %+v, want %+v", la.Localities, want)
+	}
+}
+
+func TestLoadAssignmentRefused(t *testing.T) {
+	decode := func(js string) error {
+		_, err := DecodeLoadAssignment(pack(t, &endpointv3.ClusterLoadAssignment{}, js))
+		return err
+	}
+	testRefusals(t, assignment, decode, map[string]refusal{
+		"host name": {`"address":"10.0.0.1"`, `"address":"example.com"`, "endpoints[0].lb_endpoints[0].endpoint.address.socket_address.address"},
+		"pipe":      {`"socket_address":{"address":"10.0.0.1","port_value":80}`, `"pipe":{"path":"/x"}`, "endpoints[0].lb_endpoints[0].endpoint.address"},
+		"port 0":    {`"port_value":80`, `"port_value":0`, "endpoints[0].lb_endpoints[0].endpoint.address.socket_address.port_value"},
+		"overload":  {`"endpoints":[`, `"policy":{"drop_overloads":[{"category":"x"}]},"endpoints":[`, "policy.drop_overloads"},
+		"by name":   {`"endpoint":{"address":{"socket_address":{"address":"10.0.0.1","port_value":80}}}`, `"endpoint_name":"x"`, "endpoints[0].lb_endpoints[0].endpoint_name"},
+		"tls mode":  {`{"tlsMode":"istio"}`, `{"tlsMode":true}`, "endpoints[0].lb_endpoints[0].metadata"},
+	})
+}
+
+const routes = `{"name":"80","ignore_port_in_host_matching":true,"virtual_hosts":[
+	{"name":"a","domains":["A","a.default","*.suffix.org"],"routes":[
+	 {"match":{"path":"/exact","headers":[{"name":"X-User","string_match":{"exact":"me"}}]},"route":{"weighted_clusters":{"clusters":[{"name":"v1","weight":90},{"name":"v2","weight":10},{"name":"v3","weight":0}]}}},
+	 {"match":{"prefix":"/"},"route":{"cluster":"c","timeout":"0s","retry_policy":{"retry_on":"connect-failure,refused-stream","num_retries":2,"retry_host_predicate":[{"name":"envoy.retry_host_predicates.previous_hosts"}],"host_selection_retry_max_attempts":5}}}]},
+	{"name":"block_all","domains":["*"],"routes":[{"match":{"prefix":"/"},"direct_response":{"status":502}}]}]}`
+
+func TestDecodeRoutes(t *testing.T) {
+	r, err := DecodeRouteConfiguration(pack(t, &routev3.RouteConfiguration{}, routes))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := r.VirtualHosts[0]
+	if !r.IgnorePortInHost || !reflect.DeepEqual(a.Domains, []string{"a", "a.default", "*.suffix.org"}) {
+		t.Errorf("got %+v", a)
+	}
+	split, all := a.Routes[0], a.Routes[1]
+	if split.Match.Path != "/exact" || split.Match.Headers[0].Name != "x-user" || split.Action.TotalWeight != 100 ||
+		len(split.Action.Weighted) != 2 || split.Action.Timeout != 15*time.Second {
+		t.Errorf("got %+v %+v", split.Match, split.Action)
+	}
+	if all.Match.Prefix != "/" || all.Action.Cluster != "c" || all.Action.Timeout != 0 || all.Action.Retry.Attempts != 2 {
+		t.Errorf("got %+v %+v", all.Match, all.Action)
+	}
+	if d := r.VirtualHosts[1].Routes[0].Direct; d == nil || d.Status != 502 {
+		t.Errorf("got %+v", d)
+	}
+	if got := r.Clusters(); !reflect.DeepEqual(got, []string{"v1", "v2", "c"}) {
+		t.Errorf("clusters: got %v", got)
+	}
+}
+
+func TestRoutesRefused(t *testing.T) {
+	decode := func(js string) error {
+		_, err := DecodeRouteConfiguration(pack(t, &routev3.RouteConfiguration{}, js))
+		return err
+	}
+	testRefusals(t, routes, decode, map[string]refusal{
+		"domain twice":    {`"domains":["*"]`, `"domains":["a"]`, "virtual_hosts[1].domains"},
+		"bad domain":      {`"*.suffix.org"`, `"a.*.org"`, "virtual_hosts[0].domains[2]"},
+		"query":           {`"prefix":"/"`, `"prefix":"/","query_parameters":[{"name":"x"}]`, "virtual_hosts[0].routes[1].match.query_parameters"},
+		"fraction":        {`"prefix":"/"`, `"prefix":"/","runtime_fraction":{}`, "virtual_hosts[0].routes[1].match.runtime_fraction"},
+		"mirror":          {`"cluster":"c"`, `"cluster":"c","request_mirror_policies":[{}]`, "virtual_hosts[0].routes[1].route.request_mirror_policies"},
+		"by header":       {`"cluster":"c"`, `"cluster_header":"x"`, "virtual_hosts[0].routes[1].route.cluster_header"},
+		"hash":            {`"cluster":"c"`, `"cluster":"c","hash_policy":[{}]`, "virtual_hosts[0].routes[1].route.hash_policy"},
+		"per filter":      {`"name":"block_all"`, `"name":"block_all","typed_per_filter_config":{"x":{"@type":"type.googleapis.com/google.protobuf.Empty"}}`, "virtual_hosts[1].typed_per_filter_config"},
+		"tls only":        {`"name":"block_all"`, `"name":"block_all","require_tls":"ALL"`, "virtual_hosts[1].require_tls"},
+		"bad status":      {`"status":502`, `"status":99`, "virtual_hosts[1].routes[0].direct_response.status"},
+		"no weight":       {`"weight":90},{"name":"v2","weight":10}`, `"weight":0},{"name":"v2","weight":0}`, "virtual_hosts[0].routes[0].route.weighted_clusters.clusters"},
+		"retry condition": {`connect-failure,`, `envoy-ratelimited,`, "virtual_hosts[0].routes[1].route.retry_policy.retry_on"},
+		"substitution":    {`"name":"block_all"`, `"name":"block_all","request_headers_to_add":[{"header":{"key":"x","value":"%REQ(y)%"}}]`, "virtual_hosts[1].request_headers_to_add[0].header.value"},
+		"edit of host":    {`"name":"block_all"`, `"name":"block_all","request_headers_to_add":[{"header":{"key":":authority","value":"y"}}]`, "virtual_hosts[1].request_headers_to_add[0].header.key"},
+		"vhds":            {`"virtual_hosts":[`, `"vhds":{},"virtual_hosts":[`, "vhds"},
+	})
+}
+
+func TestWrongType(t *testing.T) {
+	body := pack(t, &listenerv3.Listener{}, virtualInbound())
+	if _, err := DecodeCluster(body); err == nil {
+		t.Error("a listener was taken for a cluster")
+	}
+	if _, err := DecodeListener(nil); err == nil {
+		t.Error("nothing was taken for a listener")
+	}
+}
