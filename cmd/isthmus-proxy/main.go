@@ -65,12 +65,8 @@ func run(ctx context.Context, args []string, env func(string) (string, bool), ou
 		if cmd.name != args[0] {
 			continue
 		}
-		c := &call{cmd: cmd, args: args[1:], env: env, out: out, flags: pflag.NewFlagSet(cmd.name, pflag.ContinueOnError)}
-		c.flags.SortFlags = false
-		c.flags.SetOutput(out)
-		c.flags.Usage = func() {
-			fmt.Fprintf(out, "Usage: isthmus-proxy %s [flags] %s\n\nTo %s.\n\n%s", cmd.name, cmd.args, cmd.short, c.flags.FlagUsages())
-		}
+		c := &call{cmd: cmd, args: args[1:], env: env, out: out}
+		c.flags = newFlags(c)
 		err := cmd.run(ctx, c)
 		if errors.Is(err, pflag.ErrHelp) {
 			return nil
@@ -78,6 +74,17 @@ func run(ctx context.Context, args []string, env func(string) (string, bool), ou
 		return err
 	}
 	return fmt.Errorf("unknown command %q; isthmus-proxy help lists the commands", args[0])
+}
+
+// newFlags makes the flag set of a call, with its usage text.
+func newFlags(c *call) *pflag.FlagSet {
+	fl := pflag.NewFlagSet(c.cmd.name, pflag.ContinueOnError)
+	fl.SortFlags = false
+	fl.SetOutput(c.out)
+	fl.Usage = func() {
+		fmt.Fprintf(c.out, "Usage: isthmus-proxy %s [flags] %s\n\nTo %s.\n\n%s", c.cmd.name, c.cmd.args, c.cmd.short, fl.FlagUsages())
+	}
+	return fl
 }
 
 func usage(out io.Writer) {
