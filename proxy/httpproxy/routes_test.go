@@ -1,0 +1,124 @@
+package httpproxy
+
+import (
+	"regexp"
+	"testing"
+
+	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/proxy/upstream"
+)
+
+func direct(name string, m config.RouteMatch) *config.Route {
+	return &config.Route{Name: name, Match: m, Direct: &config.DirectResponse{Status: 200}}
+}
+
+func TestFind(t *testing.T) {
+	rc := &config.RouteConfig{VirtualHosts: []*config.VirtualHost{
+		{Name: "exact", Domains: []string{"a.b", "a.b:80", "[::1]:80"}, Routes: []*config.Route{
+			direct("get", config.RouteMatch{Prefix: "/", Headers: []config.HeaderMatch{{Name: ":method", Value: config.StringMatch{Kind: config.MatchExact, Value: "PUT"}}}}),
+			direct("header", config.RouteMatch{Prefix: "/", Headers: []config.HeaderMatch{{Name: "x-user", Present: true}}}),
+			direct("grpc", config.RouteMatch{Prefix: "/", GRPC: true}),
+			direct("path", config.RouteMatch{Path: "/exact"}),
+			direct("prefix", config.RouteMatch{Prefix: "/pre"}),
+			direct("separated", config.RouteMatch{SeparatedPrefix: "/sep"}),
+			direct("regex", config.RouteMatch{Regex: regexp.MustCompile("^/r[0-9]+$")}),
+			direct("case", config.RouteMatch{Prefix: "/CASE", IgnoreCase: true}),
+		}},
+		{Name: "suffix", Domains: []string{"*.b", "*.long.b"}, Routes: []*config.Route{direct("suffix", config.RouteMatch{Prefix: "/"})}},
+		{Name: "prefix", Domains: []string{"a.*"}, Routes: []*config.Route{direct("prefixed", config.RouteMatch{Prefix: "/"})}},
+		{Name: "any", Domains: []string{"*"}, Routes: []*config.Route{direct("any", config.RouteMatch{Prefix: "/only"})}},
+	}}
+	set := upstream.NewSet(upstream.Options{})
+	defer set.Close()
+	table := compileRoutes(rc, set)
+	for _, tt := range []struct {
+		method, host, path string
+		grpc               bool
+		header             string
+		want               string
+	}{
+		{host: "a.b", path: "/exact", want: "path"},
+		{host: "A.B", path: "/exact?x=1", want: "path"},
+		{host: "a.b:80", path: "/prefixed", want: "prefix"},
+		{host: "a.b:81", path: "/exact", want: "prefixed"},
+		{host: "[::1]:80", path: "/sep", want: "separated"},
+		{host: "a.b", path: "/sep/x", want: "separated"},
+		{host: "a.b", path: "/separate", want: ""},
+		{host: "a.b", path: "/r12?q", want: "regex"},
+		{host: "a.b", path: "/case/x", want: "case"},
+		{host: "a.b", path: "/x", grpc: true, want: "grpc"},
+		{host: "a.b", path: "/x", header: "x-user", want: "header"},
+		{method: "PUT", host: "a.b", path: "/x", want: "get"},
+		{host: "x.b", path: "/", want: "suffix"},
+		{host: ".b", path: "/", want: ""},
+		{host: "a.c", path: "/", want: "prefixed"},
+		{host: "z", path: "/only", want: "any"},
+		{host: "z", path: "/", want: ""},
+		{host: "", path: "/only/x", want: "any"},
+	} {
+		q := &target{method: tt.method, authority: tt.host, path: tt.path, grpc: tt.grpc,
+			header: func(n string) (string, bool) { return "", n == tt.header }}
+		got := ""
+		if r := table.find(q); r != nil {
+			got = r.Name
+		}
+		if got != tt.want {
+			t.Errorf("%+v: route %q, want %q", q, got, tt.want)
+		}
+	}
+}
+
+func TestWeights(t *testing.T) {
+	set := upstream.NewSet(upstream.Options{})
+	defer set.Close()
+	rc := &config.RouteConfig{VirtualHosts: []*config.VirtualHost{{Domains: []string{"*"}, Routes: []*config.Route{{
+		Match:  config.RouteMatch{Prefix: "/"},
+		Action: &config.RouteAction{Weighted: []config.WeightedCluster{{Cluster: "a", Weight: 90}, {Cluster: "b", Weight: 10}, {Cluster: "never", Weight: 0}}},
+	}}}}}
+	r := compileRoutes(rc, set).find(&target{path: "/"})
+	count := map[string]int{}
+	for range 10000 {
+		count[r.cluster().Name()]++
+	}
+	if count["never"] != 0 || count["b"] < 700 || count["b"] > 1300 {
+		t.Errorf("shares of 10000: %v, want 9000 to 1000", count)
+	}
+}
+
+func TestNormalizePath(t *testing.T) {
+	for _, tt := range []struct{ in, want string }{
+		{"/a/b?c=/../d", "/a/b?c=/../d"},
+		{"/a/../b", "/b"},
+		{"/../../b", "/b"},
+		{"/a/./b/.", "/a/b/"},
+		{"/a/b/..", "/a/"},
+		{"/a/%2e%2E/b", "/b"},
+		{`/a\..\b`, "/b"},
+		{"/a//b", "/a/b"},
+		{"/%41%2f%zz", "/A%2f%zz"},
+		{"*", "*"},
+	} {
+		if got := normalizePath(&config.HCM{NormalizePath: true, MergeSlashes: true}, tt.in); got != tt.want {
+			t.Errorf("%s became %s, want %s", tt.in, got, tt.want)
+		}
+		if got := normalizePath(&config.HCM{}, tt.in); got != tt.in {
+			t.Errorf("%s became %s though nothing was asked for", tt.in, got)
+		}
+	}
+}
+
+func TestRewrite(t *testing.T) {
+	for _, tt := range []struct {
+		m        config.RouteMatch
+		in, want string
+	}{
+		{config.RouteMatch{Prefix: "/a/"}, "/a/b?c", "/new/b?c"},
+		{config.RouteMatch{Path: "/a"}, "/a?c", "/new/?c"},
+		{config.RouteMatch{SeparatedPrefix: "/a"}, "/a/b", "/new//b"},
+	} {
+		r := &route{Route: &config.Route{Match: tt.m, Action: &config.RouteAction{PrefixRewrite: "/new/"}}}
+		if got := r.rewrite(tt.in); got != tt.want {
+			t.Errorf("%s became %s, want %s", tt.in, got, tt.want)
+		}
+	}
+}
