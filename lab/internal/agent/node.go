@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -99,7 +98,7 @@ func (n *node) switchOn(ctx context.Context) error {
 // tells it that its network is there.
 func (n *node) spawn() (cmd *exec.Cmd, plug *os.File, err error) {
 	paths := n.agent.cfg.Paths
-	log, err := os.OpenFile(filepath.Join(paths.Cluster(n.cluster).Root, "machine.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	log, err := os.OpenFile(paths.Cluster(n.cluster).MachineLog(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -37,6 +38,9 @@ type Exposure struct {
 type started struct {
 	Since time.Time `json:"since"`
 }
+
+// reachTimeout bounds a single try to connect: callers try again.
+const reachTimeout = time.Second
 
 type failure struct {
 	Error string `json:"error"`
@@ -82,7 +86,9 @@ func (a *Agent) handler() http.Handler {
 		if err != nil {
 			return struct{}{}, err
 		}
-		conn, err := a.nodes[c.Name()].dial(r.Context(), e.Address)
+		ctx, cancel := context.WithTimeout(r.Context(), reachTimeout)
+		defer cancel()
+		conn, err := a.nodes[c.Name()].dial(ctx, e.Address)
 		if err != nil {
 			return struct{}{}, err
 		}

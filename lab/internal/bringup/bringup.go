@@ -73,10 +73,7 @@ func (l *Lab) Up(ctx context.Context, wish Wish) error {
 		return err
 	}
 	began := time.Now()
-	if err := l.writeFiles(); err != nil {
-		return err
-	}
-	if err := l.ensureAgent(ctx); err != nil {
+	if err := l.ready(ctx); err != nil {
 		return err
 	}
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -178,33 +175,46 @@ func (l *Lab) API(c spec.Cluster) (*kubeapi.Client, error) {
 	return kubeapi.New(fmt.Sprintf("127.0.0.1:%d", c.HostPort), admin)
 }
 
-// ensureAgent makes the lab's agent run, in place of one that does not answer.
-func (l *Lab) ensureAgent(ctx context.Context) error {
+// ready writes the lab's files and makes its agent run, in place of one that
+// does not answer.
+func (l *Lab) ready(ctx context.Context) error {
 	try, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	if _, err := l.client.State(try); err == nil {
-		return nil
+		return l.writeFiles()
 	}
 	if err := agent.Kill(l.Paths); err != nil {
+		return err
+	}
+	if err := l.choosePorts(); err != nil {
+		return err
+	}
+	if err := l.writeFiles(); err != nil {
 		return err
 	}
 	return agent.Launch(ctx, l.Paths)
 }
 
-// choosePorts finds a free loopback port for each cluster that has none.
-func choosePorts(lab *spec.Lab) error {
-	for i := range lab.Clusters {
-		if lab.Clusters[i].HostPort != 0 {
-			continue
-		}
-		l, err := net.Listen("tcp4", "127.0.0.1:0")
+// choosePorts finds a free loopback port for each cluster. A cluster keeps the
+// port that it has, unless another program has taken it meanwhile.
+func (l *Lab) choosePorts() error {
+	for i := range l.lab.Clusters {
+		c := &l.lab.Clusters[i]
+		listener, err := listenLoopback(c.HostPort)
 		if err != nil {
-			return fmt.Errorf("find a free port on the host's loopback: %w", err)
+			if listener, err = listenLoopback(0); err != nil {
+				return fmt.Errorf("find a free port on the host's loopback: %w", err)
+			}
+			fmt.Fprintf(l.Out, "port %d of 127.0.0.1 is in use by another program: the API server of %s moves to another\n", c.HostPort, c.Name())
 		}
-		defer l.Close() // only when all are chosen, so that they differ
-		lab.Clusters[i].HostPort = l.Addr().(*net.TCPAddr).Port
+		defer listener.Close() // only when all are chosen, so that they differ
+		c.HostPort = listener.Addr().(*net.TCPAddr).Port
 	}
 	return nil
+}
+
+func listenLoopback(port int) (net.Listener, error) {
+	return net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
 }
 
 // Down removes the lab, whatever state it is in.
@@ -214,6 +224,9 @@ func (l *Lab) Down(ctx context.Context, name string) error {
 		return err
 	}
 	defer unlock()
+	if found, err := spec.Load(l.Paths); err == nil {
+		name = found.Name
+	}
 	if err := agent.Kill(l.Paths); err != nil {
 		return err
 	}
@@ -232,6 +245,9 @@ func (l *Lab) Down(ctx context.Context, name string) error {
 	}
 	if err := os.Remove(l.Paths.CommandLock()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove the lab's lock: %w", err)
+	}
+	if filepath.Dir(l.Paths.Root) == spec.DefaultStateDir {
+		_ = os.Remove(spec.DefaultStateDir) // stays while another lab is in it
 	}
 	if there {
 		fmt.Fprintf(l.Out, "lab %s is gone\n", name)

@@ -47,10 +47,7 @@ func (l *Lab) provide(ctx context.Context, wish Wish) error {
 	if wish.KubernetesBin != "" || len(l.lab.BinDirs) == 0 {
 		l.lab.BinDirs = dirs
 	}
-	if err := l.provideImages(ctx, coredns); err != nil {
-		return err
-	}
-	return choosePorts(l.lab)
+	return l.provideImages(ctx, coredns)
 }
 
 // provideImages packs the images that every cluster starts with.

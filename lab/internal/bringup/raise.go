@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -127,11 +128,15 @@ func (l *Lab) addons(ctx context.Context, c spec.Cluster, api *kubeapi.Client) e
 	return nil
 }
 
-// await polls until done, and says what it waited for when time runs out.
+// await polls until done, and says what it waited for when time runs out or
+// the machine ends.
 func (l *Lab) await(ctx context.Context, c spec.Cluster, what string, done func() bool) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for !done() {
+		if state, err := l.client.State(ctx); err == nil && !slices.Contains(state.Running, c.Name()) {
+			return fmt.Errorf("the machine ended while its %s was awaited: see %s", what, l.Paths.Cluster(c).MachineLog())
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

@@ -84,6 +84,9 @@ func newRoot(a *app) *cobra.Command {
 
 // paths are the lab's files, by the global flags.
 func (a *app) paths() (spec.Paths, error) {
+	if err := spec.CheckName(a.name); err != nil {
+		return spec.Paths{}, err
+	}
 	dir := a.stateDir
 	if dir == "" {
 		dir = filepath.Join(spec.DefaultStateDir, a.name)

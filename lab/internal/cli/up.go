@@ -25,6 +25,7 @@ func (a *app) upCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			preflight.RaiseWatchLimit(a.env.Stdout)
 			wish.Name, wish.Network = a.name, spec.Network(network)
 			if err := l.Up(cmd.Context(), wish); err != nil {
 				return err

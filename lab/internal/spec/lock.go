@@ -23,6 +23,30 @@ func lock(path string, flags int) (func(), error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
+	for {
+		f, err := lockOnce(path, flags)
+		if err != nil {
+			return nil, err
+		}
+		if isAt(f, path) {
+			return func() { f.Close() }, nil
+		}
+		// Whoever held the lock has removed its file: lock the new one.
+		f.Close()
+	}
+}
+
+// isAt reports whether f still is the file at path.
+func isAt(f *os.File, path string) bool {
+	mine, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(path)
+	return err == nil && os.SameFile(mine, there)
+}
+
+func lockOnce(path string, flags int) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("lock %s: %w", path, err)
@@ -40,7 +64,7 @@ func lock(path string, flags int) (func(), error) {
 		}
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	return func() { f.Close() }, nil
+	return f, nil
 }
 
 // HoldPID takes a lock that tells its holder: whoever calls Holder learns

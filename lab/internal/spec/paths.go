@@ -77,6 +77,9 @@ func (p ClusterPaths) VarLib() string { return filepath.Join(p.Root, "var-lib") 
 // VarLog is the machine's /var/log.
 func (p ClusterPaths) VarLog() string { return filepath.Join(p.Root, "var-log") }
 
+// MachineLog receives what the machine's first process logs.
+func (p ClusterPaths) MachineLog() string { return filepath.Join(p.Root, "machine.log") }
+
 // MachineLock is locked by the machine's first process while it lives.
 func (p ClusterPaths) MachineLock() string { return filepath.Join(p.Root, "machine.lock") }
 

@@ -74,8 +74,8 @@ func New(name string, n int, network Network, kubernetes string) (*Lab, error) {
 // Validate reports every part of the lab that cannot be built.
 func (l *Lab) Validate() error {
 	var errs []error
-	if !labName.MatchString(l.Name) {
-		errs = append(errs, fmt.Errorf("lab name %q: use at most 32 of a-z, 0-9 and '-', beginning and ending with a letter or digit", l.Name))
+	if err := CheckName(l.Name); err != nil {
+		errs = append(errs, err)
 	}
 	if l.Network != MultiNetwork && l.Network != SingleNetwork {
 		errs = append(errs, fmt.Errorf("network %q: must be %q or %q", l.Network, MultiNetwork, SingleNetwork))
@@ -87,6 +87,14 @@ func (l *Lab) Validate() error {
 		errs = append(errs, fmt.Errorf("%d clusters: a lab holds 1 to %d", n, MaxClusters))
 	}
 	return errors.Join(errs...)
+}
+
+// CheckName reports why a lab cannot have that name.
+func CheckName(name string) error {
+	if !labName.MatchString(name) {
+		return fmt.Errorf("lab name %q: use at most 32 of a-z, 0-9 and '-', beginning and ending with a letter or digit", name)
+	}
+	return nil
 }
 
 // StagingVersion maps a Kubernetes version to the version of its library
