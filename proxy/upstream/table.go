@@ -72,7 +72,8 @@ func buildTable(la *config.LoadAssignment, known map[endpointKey]*Endpoint, lb c
 	return t
 }
 
-// healthyLevels shares 100 % out over the priorities, in order.
+// healthyLevels shares 100 % out over the priorities, in order. Levels that
+// get no share are there for retries.
 func healthyLevels(priorities []uint32, by map[uint32][]candidate) []level {
 	var levels []level
 	left := 100.0
@@ -84,7 +85,7 @@ func healthyLevels(priorities []uint32, by map[uint32][]candidate) []level {
 				up = append(up, c)
 			}
 		}
-		if len(up) == 0 || left <= 0 {
+		if len(up) == 0 {
 			continue
 		}
 		share := min(left, 100*overprovision*float64(len(up))/float64(len(all)))

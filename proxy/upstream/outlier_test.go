@@ -1,0 +1,228 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/proxy/config"
+)
+
+// ejecting is a cluster of n endpoints that are ejected for a moment only.
+func ejecting(t *testing.T, n byte, o *config.OutlierDetection) *Cluster {
+	t.Helper()
+	s := newTestSet(t, Options{})
+	c := apply(t, s, &config.Cluster{Name: "c", Type: config.ClusterEDS, EDSName: "e", Outlier: o})
+	l := locality(0)
+	for i := range n {
+		l.Endpoints = append(l.Endpoints, at(i+1))
+	}
+	s.ApplyEndpoints(eds("e", l))
+	c.outlier.base, c.outlier.max = 50*time.Millisecond, time.Second
+	return c
+}
+
+func report(e *Endpoint, o Outcome, n int) {
+	for range n {
+		e.Report(o)
+	}
+}
+
+func TestEjection(t *testing.T) {
+	given := &config.OutlierDetection{Consecutive5xx: 2, MaxPercent: 100}
+	cases := map[string]struct {
+		endpoints byte
+		outlier   *config.OutlierDetection
+		outcomes  []Outcome
+		ejected   bool
+	}{
+		"unreachable":              {2, nil, []Outcome{outcomeConnectError, outcomeConnectError, outcomeConnectError}, true},
+		"not in a row":             {2, nil, []Outcome{outcomeConnectError, outcomeConnectError, OutcomeOK, outcomeConnectError}, false},
+		"the only one":             {1, nil, []Outcome{outcomeConnectError, outcomeConnectError, outcomeConnectError}, false},
+		"gateway errors":           {2, nil, []Outcome{OutcomeGatewayError, OutcomeGatewayError, OutcomeReset, OutcomeGatewayError, OutcomeGatewayError}, true},
+		"gateway errors, too few":  {2, nil, []Outcome{OutcomeGatewayError, OutcomeGatewayError, OutcomeGatewayError, OutcomeGatewayError}, false},
+		"an application's 500":     {2, nil, []Outcome{OutcomeServerError, OutcomeServerError, OutcomeServerError, OutcomeServerError, OutcomeServerError, OutcomeServerError}, false},
+		"500 where asked for":      {2, given, []Outcome{OutcomeServerError, OutcomeServerError}, true},
+		"500 where asked for, one": {2, given, []Outcome{OutcomeServerError, OutcomeOK, OutcomeServerError}, false},
+		"connecting counts as 5xx": {2, given, []Outcome{outcomeConnectError, OutcomeServerError}, true},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			cl := ejecting(t, c.endpoints, c.outlier)
+			e := cl.Endpoints()[0]
+			for _, o := range c.outcomes {
+				e.Report(o)
+			}
+			if e.Ejected() != c.ejected {
+				t.Errorf("ejected %v, want %v", e.Ejected(), c.ejected)
+			}
+			if got := picks(t, cl, 100); (got[1] == 0) != c.ejected {
+				t.Errorf("picked %v", got)
+			}
+		})
+	}
+}
+
+// TestEjectionShare: endpoints that answer with errors are ejected up to half;
+// those that cannot be reached all but one.
+func TestEjectionShare(t *testing.T) {
+	for o, want := range map[Outcome]int{OutcomeGatewayError: 2, outcomeConnectError: 3} {
+		c := ejecting(t, 4, nil)
+		out := 0
+		for _, e := range c.Endpoints() {
+			report(e, o, 10)
+		}
+		for _, e := range c.Endpoints() {
+			if e.Ejected() {
+				out++
+			}
+		}
+		if out != want {
+			t.Errorf("outcome %d: %d of 4 are ejected, want %d", o, out, want)
+		}
+	}
+}
+
+// TestReadmission: an ejected endpoint comes back, is ejected by one more
+// failure for longer, and is forgiven after success.
+func TestReadmission(t *testing.T) {
+	c := ejecting(t, 2, nil)
+	e := c.Endpoints()[0]
+	back := func() time.Duration {
+		start := time.Now()
+		for e.Ejected() {
+			if time.Since(start) > 5*time.Second {
+				t.Fatal("it never comes back")
+			}
+			time.Sleep(time.Millisecond)
+		}
+		return time.Since(start)
+	}
+	report(e, outcomeConnectError, 3)
+	first := back()
+	if got := picks(t, c, 100); got[1] == 0 {
+		t.Error("it came back and is not picked")
+	}
+	report(e, outcomeConnectError, 1)
+	if !e.Ejected() {
+		t.Fatal("one more failure did not eject it")
+	}
+	if second := back(); second < first+20*time.Millisecond {
+		t.Errorf("ejected for %v, then for %v", first, second)
+	}
+	e.Report(OutcomeOK)
+	report(e, outcomeConnectError, 2)
+	if e.Ejected() {
+		t.Error("success was not counted")
+	}
+}
+
+// TestDialEjects: real refusals, by real sockets.
+func TestDialEjects(t *testing.T) {
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	alive := ln.Addr().(*net.TCPAddr).AddrPort()
+	gone, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := gone.Addr().(*net.TCPAddr).AddrPort()
+	gone.Close()
+	s := newTestSet(t, Options{})
+	c := apply(t, s, &config.Cluster{Name: "c", Type: config.ClusterEDS, EDSName: "e"})
+	var l config.LocalityEndpoints
+	for _, a := range []netip.AddrPort{alive, dead} {
+		l.Endpoints = append(l.Endpoints, config.Endpoint{Addr: a.Addr(), Port: a.Port(), Weight: 1, Healthy: true})
+	}
+	s.ApplyEndpoints(eds("e", l))
+	for range 6 {
+		e, err := c.Pick(Hint{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, _, err := e.Dial(context.Background(), config.ProtocolTCP)
+		var de *DialError
+		switch {
+		case e.Addr() == alive && err != nil:
+			t.Fatal(err)
+		case e.Addr() == dead && (!errors.As(err, &de) || de.Phase != PhaseConnect):
+			t.Fatalf("dialling nobody: %v", err)
+		case err == nil:
+			conn.Close()
+		}
+	}
+	for range 20 {
+		if e, _ := c.Pick(Hint{}); e.Addr() == dead {
+			t.Fatal("an endpoint that refuses connections is still picked")
+		}
+	}
+}
+
+// TestDialTimeout: the connect timeout holds for the handshake too.
+func TestDialTimeout(t *testing.T) {
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	mute := ln.Addr().(*net.TCPAddr).AddrPort()
+	s := newTestSet(t, Options{})
+	c := apply(t, s, &config.Cluster{
+		Name: "c", Type: config.ClusterStatic, ConnectTimeout: 100 * time.Millisecond,
+		Endpoints: eds("c", locality(0, config.Endpoint{Addr: mute.Addr(), Port: mute.Port(), Healthy: true})),
+		Transport: config.Transport{TLS: &config.UpstreamTLS{}},
+	})
+	e, err := c.Pick(Hint{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	_, _, err = e.Dial(context.Background(), config.ProtocolTCP)
+	var de *DialError
+	if !errors.As(err, &de) || de.Phase != PhaseTLS || time.Since(start) > 2*time.Second {
+		t.Errorf("got %v after %v", err, time.Since(start))
+	}
+}
+
+// TestBindSource: connections come from the address asked for.
+func TestBindSource(t *testing.T) {
+	ln, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	s := newTestSet(t, Options{})
+	c := apply(t, s, &config.Cluster{
+		Name: "in", Type: config.ClusterOriginalDst, BindSource: []netip.Addr{netip.MustParseAddr("127.0.0.6")},
+	})
+	e, err := c.Pick(Hint{OriginalDst: ln.Addr().(*net.TCPAddr).AddrPort()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, _, err := e.Dial(context.Background(), config.ProtocolTCP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if host, _, _ := net.SplitHostPort(conn.LocalAddr().String()); host != "127.0.0.6" {
+		t.Errorf("connected from %s", host)
+	}
+}
+
+func BenchmarkPick(b *testing.B) {
+	s := newTestSet(b, Options{})
+	c := apply(b, s, &config.Cluster{Name: "c", Type: config.ClusterEDS, EDSName: "e", LB: config.LBLeastRequest})
+	s.ApplyEndpoints(eds("e", locality(0, at(1), at(2), at(3))))
+	for b.Loop() {
+		e, _ := c.Pick(Hint{})
+		e.Begin()
+		e.Report(OutcomeOK)
+		e.End()
+	}
+}
