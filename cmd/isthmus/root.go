@@ -58,6 +58,7 @@ func newRootCommand(calledAs string) *cobra.Command {
 		newCollateralCommand(),
 		newKubeInjectCommand(f),
 		newDiscoveryCommand(f),
+		newDiscoveryCommand(f),
 		newDNSCommand(f),
 		newExperimentalCommand(f),
 	)
