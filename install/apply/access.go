@@ -8,7 +8,6 @@ import (
 	"sync"
 
 	authv1 "k8s.io/api/authorization/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -66,7 +65,7 @@ func needs(d Desired) []authv1.ResourceAttributes {
 	}
 	seen := map[authv1.ResourceAttributes]bool{}
 	for _, o := range d.Objects {
-		gvr, _ := meta.UnsafeGuessKindToResource(o.GroupVersionKind())
+		gvr := ResourceOf(o.GroupVersionKind())
 		for _, verb := range []string{"get", "create", "patch", "delete"} {
 			a := authv1.ResourceAttributes{Group: gvr.Group, Resource: gvr.Resource, Verb: verb, Namespace: o.GetNamespace()}
 			if verb == "delete" && (o.GetKind() == "Namespace" || o.GetKind() == "CustomResourceDefinition") || seen[a] {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -54,11 +55,22 @@ func NewClient(cfg *rest.Config) (*Client, error) {
 
 // resource is the endpoint for objects like u.
 func (c *Client) resource(gvk schema.GroupVersionKind, namespace string) dynamic.ResourceInterface {
-	gvr, _ := meta.UnsafeGuessKindToResource(gvk)
+	gvr := ResourceOf(gvk)
 	if namespace == "" {
 		return c.dyn.Resource(gvr)
 	}
 	return c.dyn.Resource(gvr).Namespace(namespace)
+}
+
+// ResourceOf returns the endpoint of a kind by the rules of English, which all
+// kinds of Kubernetes and Istio follow. It spares the API server a discovery of
+// all that it serves.
+func ResourceOf(gvk schema.GroupVersionKind) schema.GroupVersionResource {
+	gvr, _ := meta.UnsafeGuessKindToResource(gvk)
+	if lower := strings.ToLower(gvk.Kind); strings.HasSuffix(lower, "ay") || strings.HasSuffix(lower, "ey") {
+		gvr.Resource = lower + "s" // gateways, not gatewaies
+	}
+	return gvr
 }
 
 // Get reads an object; nil when it, or its kind, does not exist.
