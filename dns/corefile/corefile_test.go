@@ -191,6 +191,28 @@ func TestModernise(t *testing.T) {
 	}
 }
 
+func TestEnsureReady(t *testing.T) {
+	for name, c := range map[string]struct{ text, want string }{
+		"missing":  {"global {\n errors\n}\n.:53 {\n    errors\n    health\n}\n", "global {\n errors\n}\n.:53 {\n    ready\n    errors\n    health\n}\n"},
+		"one line": {". { errors\n}\n", ". { ready\n    errors\n}\n"},
+		"there":    {".:53 {\n errors\n ready :8181\n}\n", ""},
+		"no root":  {"global {\n errors\n}\n", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, missing, err := EnsureReady(c.text)
+			if err != nil || missing != (c.want != "") {
+				t.Fatalf("missing=%v %v", missing, err)
+			}
+			if c.want == "" {
+				c.want = c.text
+			}
+			if d := cmp.Diff(c.want, got); d != "" {
+				t.Error(d)
+			}
+		})
+	}
+}
+
 func TestVersions(t *testing.T) {
 	for s, want := range map[string]Version{"1.15.0": {1, 15}, "v1.8.6-eksbuild.1": {1, 8}, "1.3": {1, 3}, "v1.12_x": {1, 12}} {
 		if v, ok := ParseVersion(s); !ok || v != want {

@@ -43,6 +43,43 @@ func Modernise(text string, v Version) (string, []string, error) {
 	return apply(text, edits), changes, nil
 }
 
+// EnsureReady returns the text with the directive ready in the root server, and
+// whether it was missing everywhere. Deployments of CoreDNS since 1.5 probe it,
+// and a Corefile of an older manual leaves their pods unready.
+func EnsureReady(text string) (string, bool, error) {
+	f, err := Parse(text)
+	if err != nil {
+		return "", false, err
+	}
+	var root *Block
+	for _, b := range f.Blocks {
+		for _, d := range b.Directives {
+			if d.Name == "ready" {
+				return text, false, nil
+			}
+		}
+		for _, k := range b.Keys {
+			if z, _, ok := splitKey(k); ok && z == "" && root == nil {
+				root = b
+			}
+		}
+	}
+	if root == nil || len(root.Directives) == 0 {
+		return text, false, nil
+	}
+	first := root.Directives[0]
+	return apply(text, []edit{{first.Start, first.Start, "ready\n" + indentation(text, first)}}), true, nil
+}
+
+// indentation is the white space before a directive.
+func indentation(text string, d *Directive) string {
+	indent := text[strings.LastIndexByte(text[:d.Start], '\n')+1 : d.Start]
+	if strings.TrimSpace(indent) != "" {
+		return "    "
+	}
+	return indent
+}
+
 // dropped tells whether a plugin's property is one that newer versions of
 // CoreDNS refuse and do without.
 func dropped(plugin, property string) bool {
@@ -60,10 +97,7 @@ func translateProxy(text string, d *Directive) (edit, string, error) {
 	if len(d.Args) < 2 {
 		return edit{}, "", fmt.Errorf("line %d: proxy names no server to send questions to; write forward . ADDRESS in its place", d.Line)
 	}
-	indent := text[strings.LastIndexByte(text[:d.Start], '\n')+1 : d.Start]
-	if strings.TrimSpace(indent) != "" {
-		indent = "    "
-	}
+	indent := indentation(text, d)
 	var body, lost []string
 	for _, o := range d.Body {
 		line, known := forwardOption(o)

@@ -269,3 +269,24 @@ func anyCrashing(pods []corev1.Pod) bool {
 	}
 	return false
 }
+
+// probesReady tells whether the pods count as ready only when CoreDNS serves
+// the path of its directive ready.
+func probesReady(pods []corev1.Pod) bool {
+	for i := range pods {
+		p := coreDNS(&pods[i]).ReadinessProbe
+		if p != nil && p.HTTPGet != nil && p.HTTPGet.Path == "/ready" {
+			return true
+		}
+	}
+	return false
+}
+
+func ready(p *corev1.Pod) bool {
+	for _, c := range p.Status.Conditions {
+		if c.Type == corev1.PodReady {
+			return c.Status == corev1.ConditionTrue
+		}
+	}
+	return false
+}

@@ -109,6 +109,15 @@ func (c *cluster) edit(ctx context.Context, stub corefile.Stub, r *Report) (befo
 	if err != nil {
 		return nil, nil, fmt.Errorf("ConfigMap %s: %w", r.ConfigMap, err)
 	}
+	if probesReady(pods) {
+		var missing bool
+		if text, missing, err = corefile.EnsureReady(text); err != nil {
+			return nil, nil, fmt.Errorf("ConfigMap %s: %w", r.ConfigMap, err)
+		}
+		if missing {
+			r.Changes = append(r.Changes, "ready is added, which the readiness probe of CoreDNS's pods asks for")
+		}
+	}
 	for _, change := range r.Changes {
 		c.say("Corefile, %s (CoreDNS is %s)", change, v)
 	}
@@ -151,14 +160,20 @@ func (c *cluster) lookups(ctx context.Context) ([]Lookup, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(pods) == 0 {
-		return nil, fmt.Errorf("CoreDNS has no pods in %s", dnsNamespace)
-	}
 	var out []Lookup
-	var first error
+	first := fmt.Errorf("no pod of CoreDNS runs in %s", dnsNamespace)
 	for i := range pods {
+		if pods[i].Status.Phase != corev1.PodRunning {
+			continue // a replica that no node has room for serves nobody
+		}
+		if len(out) == 0 {
+			first = nil
+		}
 		l := Lookup{Pod: pods[i].Name}
 		answer, err := c.lookup(ctx, &pods[i], meshdns.ProbeLabel+"."+c.o.Zone)
+		if err == nil && !ready(&pods[i]) {
+			err = fmt.Errorf("%s answers, but is not ready", pods[i].Name)
+		}
 		if err != nil {
 			l.Error = err.Error()
 			if first == nil {
