@@ -28,7 +28,7 @@ type runFlags struct {
 	quick, keep      bool
 	parts, lanes     []string
 	doc, json, proxy string
-	envoy            string
+	envoy, profiles  string
 }
 
 func newRunCommand() *cobra.Command {
@@ -41,6 +41,7 @@ func newRunCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&f.keep, "keep", false, "keep the logs and configurations of what was measured")
 	cmd.Flags().StringSliceVar(&f.parts, "parts", []string{partData, partControl}, "what to measure: data, control")
 	cmd.Flags().StringSliceVar(&f.lanes, "lanes", nil, "the contenders of the data plane (default: direct, haproxy, nginx, isthmus, envoy)")
+	cmd.Flags().StringVar(&f.profiles, "profiles", "", "take profiles of isthmus-proxy into this directory, instead of figures of the data plane")
 	cmd.Flags().StringVar(&f.doc, "doc", "", "document to write the figures into")
 	cmd.Flags().StringVar(&f.json, "json", "", "file to write the figures to as JSON")
 	cmd.Flags().StringVar(&f.proxy, "proxy", "bin/isthmus-proxy", "the isthmus-proxy to measure")
@@ -87,7 +88,7 @@ func run(ctx context.Context, f runFlags) error {
 		if err != nil {
 			return err
 		}
-		o := dataplane.Options{Self: self, Dir: dir, Root: root, IsthmusProxy: f.proxy, Envoy: envoy, Lanes: f.lanes, Quick: f.quick, Log: log}
+		o := dataplane.Options{Self: self, Dir: dir, Root: root, IsthmusProxy: f.proxy, Envoy: envoy, Lanes: f.lanes, Profiles: f.profiles, Quick: f.quick, Log: log}
 		if err := dataplane.Run(ctx, o, rep); err != nil {
 			return err
 		}

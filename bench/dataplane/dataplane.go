@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/isthmus-mesh/isthmus/bench/mesh"
 	"github.com/isthmus-mesh/isthmus/bench/peers"
 	"github.com/isthmus-mesh/isthmus/bench/pki"
@@ -23,12 +25,15 @@ type Options struct {
 	// user can reach.
 	Self, Dir string
 	Root      *pki.Root
-	// IsthmusProxy and Envoy are binaries. Without Envoy, it is left out.
+	// IsthmusProxy and Envoy are binaries.
 	IsthmusProxy, Envoy string
 	// Lanes are the contenders; all when empty.
 	Lanes []string
 	Quick bool
-	Log   *slog.Logger
+	// Profiles, if not empty, is a directory for profiles of isthmus-proxy,
+	// which are then taken instead of figures.
+	Profiles string
+	Log      *slog.Logger
 }
 
 // The mesh around the pods that are measured.
@@ -66,6 +71,9 @@ func Run(ctx context.Context, o Options, r *report.Report) error {
 	defer b.close()
 	if err := b.build(ctx); err != nil {
 		return fmt.Errorf("data plane: %w", err)
+	}
+	if o.Profiles != "" {
+		return b.profiles(ctx, o.Profiles)
 	}
 	if err := b.measure(ctx, r); err != nil {
 		return fmt.Errorf("data plane: %w", err)
@@ -128,12 +136,16 @@ func (b *bench) build(ctx context.Context) error {
 	if err := b.startDiscovery(ctx); err != nil {
 		return err
 	}
-	for _, l := range b.lanes {
-		if err := b.startLane(ctx, l); err != nil {
+	for _, binary := range []*string{&b.o.IsthmusProxy, &b.o.Envoy} {
+		if *binary, err = peers.Install(*binary, b.o.Dir); err != nil {
 			return err
 		}
 	}
-	return nil
+	var g errgroup.Group
+	for _, l := range b.lanes {
+		g.Go(func() error { return b.startLane(ctx, l) })
+	}
+	return g.Wait()
 }
 
 func (b *bench) startLane(ctx context.Context, l *lane) error {
@@ -153,12 +165,16 @@ func (b *bench) startLane(ctx context.Context, l *lane) error {
 		svc := b.service(serviceName(l.name, s.way))
 		return target{addr: netip.AddrPortFrom(svc.VIP, uint16(s.port)), authority: fmt.Sprintf("%s:%d", svc.Host(), s.port)}
 	}
-	var err error
-	if l.far, err = b.startMesh(ctx, l, l.server, podName("server", l.name)); err != nil {
+	var g errgroup.Group
+	g.Go(func() (err error) {
+		l.far, err = b.startMesh(ctx, l, l.server, podName("server", l.name))
 		return err
-	}
-	l.near, err = b.startMesh(ctx, l, l.client, podName("client", l.name))
-	return err
+	})
+	g.Go(func() (err error) {
+		l.near, err = b.startMesh(ctx, l, l.client, podName("client", l.name))
+		return err
+	})
+	return g.Wait()
 }
 
 func at(addr netip.Addr, port int) target {

@@ -20,17 +20,17 @@ type effort struct {
 	warmup, closed time.Duration
 	open           time.Duration
 	streamBytes    int64
-	idleConns      int
+	idleConns      int // 0: not measured
 	starts         int
 }
 
 func (b *bench) effort() effort {
 	if b.o.Quick {
-		return effort{rounds: 1, warmup: 300 * time.Millisecond, closed: 1200 * time.Millisecond,
-			open: 2 * time.Second, streamBytes: 1e9, idleConns: 1000, starts: 1}
+		return effort{rounds: 1, warmup: 200 * time.Millisecond, closed: 800 * time.Millisecond,
+			open: time.Second, streamBytes: 3e8, starts: 1}
 	}
-	return effort{rounds: 5, warmup: 700 * time.Millisecond, closed: 2500 * time.Millisecond,
-		open: 4 * time.Second, streamBytes: 4e9, idleConns: 1000, starts: 5}
+	return effort{rounds: 4, warmup: 400 * time.Millisecond, closed: 1600 * time.Millisecond,
+		open: 2400 * time.Millisecond, streamBytes: 1e9, idleConns: 1000, starts: 3}
 }
 
 // series is the figures of a lane, one per round.
@@ -73,7 +73,7 @@ const (
 func (b *bench) contenders(s scenario) []*lane {
 	var out []*lane
 	for _, l := range b.lanes {
-		if l.name == Nginx && s.protocol != load.HTTP1 {
+		if l.name == Nginx && (s.protocol != load.HTTP1 || b.o.Quick) {
 			continue
 		}
 		out = append(out, l)
@@ -202,7 +202,7 @@ func (b *bench) streams(ctx context.Context, r *report.Report) error {
 	e := b.effort()
 	for _, w := range []Way{OneHop, TwoHops} {
 		out := series{}
-		for range min(e.rounds, 3) {
+		for range min(e.rounds, 2) {
 			for _, l := range b.lanes {
 				if l.name == Nginx {
 					continue
@@ -302,6 +302,9 @@ func (b *bench) idle(ctx context.Context, r *report.Report) error {
 // connections reads the memory of both proxies while connections are open.
 func (b *bench) connections(ctx context.Context, r *report.Report) error {
 	e := b.effort()
+	if e.idleConns == 0 {
+		return nil
+	}
 	t := report.Table{Title: fmt.Sprintf("%d open connections, two hops", e.idleConns), Head: []string{"", "client side RSS MB", "server side RSS MB"}}
 	for _, l := range b.contenders(twoHTTP1()) {
 		if l.near == nil {
@@ -336,13 +339,13 @@ func (b *bench) connections(ctx context.Context, r *report.Report) error {
 // starts measures the time from the start of a sidecar until it is ready: it has
 // its certificate and all its resources.
 func (b *bench) starts(ctx context.Context, r *report.Report) error {
-	t := report.Table{Title: "Start until ready, certificate and 1000 services fetched", Head: []string{"", "ms"}}
+	t := report.Table{Title: "Start until ready, certificate and 1000 services fetched", Head: []string{"", "ms", "CPU ms"}}
 	for _, name := range []string{Isthmus, Envoy} {
 		l := b.lane(name)
 		if l == nil {
 			continue
 		}
-		var took []float64
+		var took, cpu []float64
 		for range b.effort().starts {
 			l.near.Stop()
 			p, err := b.startMesh(ctx, l, l.client, podName("client", l.name))
@@ -351,9 +354,14 @@ func (b *bench) starts(ctx context.Context, r *report.Report) error {
 			}
 			took = append(took, float64(time.Since(p.Started))/float64(time.Millisecond))
 			l.near = p
+			used, err := meter.CPU(p.PIDs()...)
+			if err != nil {
+				return err
+			}
+			cpu = append(cpu, float64(used)/float64(time.Millisecond))
 		}
 		ms := report.Median(took)
-		t.Rows = append(t.Rows, []string{name, report.Number(ms)})
+		t.Rows = append(t.Rows, []string{name, report.Number(ms), report.Number(report.Median(cpu))})
 		if name == Isthmus {
 			r.AtMost("sidecar start to ready, xDS served", ms, "ms", 300)
 		}

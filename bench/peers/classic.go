@@ -126,5 +126,14 @@ func StartNginx(c *Classic) (*Proxy, error) {
 	if err := p.waitPort(c.waitAddr()); err != nil {
 		return nil, err
 	}
-	return p, p.addChildren()
+	// The port is open before the workers are there.
+	return p, p.wait(func() error {
+		if err := p.addChildren(); err != nil {
+			return err
+		}
+		if n := len(p.pids) - 1; n != Threads {
+			return fmt.Errorf("%d of %d workers", n, Threads)
+		}
+		return nil
+	})
 }

@@ -87,13 +87,9 @@ func (m *Mesh) metadata() map[string]any {
 }
 
 // StartEnvoy starts a stock Envoy as the proxy of a pod: ADS over delta gRPC,
-// certificates over SDS, nothing else configured. ready is when it has its
-// listeners.
+// certificates over SDS, nothing else configured. It returns when Envoy has its
+// listeners. binary is one that Install has put in place.
 func StartEnvoy(ctx context.Context, binary string, m *Mesh) (*Proxy, error) {
-	binary, err := install(binary, m.Dir)
-	if err != nil {
-		return nil, err
-	}
 	boot, err := m.bootstrap()
 	if err != nil {
 		return nil, err

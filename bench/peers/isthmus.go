@@ -18,12 +18,9 @@ const (
 )
 
 // StartIsthmus starts isthmus-proxy as the proxy of a pod, with the files and
-// variables that an injected pod gives it, and waits until it is ready.
+// variables that an injected pod gives it, and waits until it is ready. binary is
+// one that Install has put in place.
 func StartIsthmus(ctx context.Context, binary string, m *Mesh) (*Proxy, error) {
-	binary, err := install(binary, m.Dir)
-	if err != nil {
-		return nil, err
-	}
 	dir := filepath.Join(m.Dir, "isthmus-"+m.Node.Name)
 	if err := makeDir(dir); err != nil {
 		return nil, err

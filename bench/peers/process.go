@@ -146,17 +146,15 @@ func (p *Proxy) WaitGone() {
 	}
 }
 
-// install copies a binary to where the proxy user may execute it.
-func install(binary, dir string) (string, error) {
+// Install copies a binary to where the proxy user may execute it, and gives its
+// path there.
+func Install(binary, dir string) (string, error) {
 	src, err := os.Open(binary)
 	if err != nil {
 		return "", err
 	}
 	defer func() { _ = src.Close() }()
 	name := filepath.Join(dir, filepath.Base(binary))
-	if _, err := os.Stat(name); err == nil {
-		return name, nil
-	}
 	tmp, err := os.OpenFile(name+".tmp", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o755)
 	if err != nil {
 		return "", err

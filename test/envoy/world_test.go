@@ -87,6 +87,8 @@ func newWorld(t *testing.T) *world {
 	for d := w.dir; strings.HasPrefix(d, os.TempDir()) && d != os.TempDir(); d = filepath.Dir(d) {
 		must(t, os.Chmod(d, 0o755))
 	}
+	envoy, err = peers.Install(envoy, w.dir)
+	must(t, err)
 	w.binaries = map[string]string{"envoy": envoy, "isthmus": buildProxy(t, w.dir)}
 	w.root, err = pki.NewRoot()
 	must(t, err)
@@ -111,7 +113,7 @@ func newWorld(t *testing.T) *world {
 
 func buildProxy(t *testing.T, dir string) string {
 	t.Helper()
-	out := filepath.Join(dir, "isthmus-proxy.built")
+	out := filepath.Join(dir, "isthmus-proxy")
 	cmd := exec.Command("go", "build", "-o", out, "github.com/isthmus-mesh/isthmus/cmd/isthmus-proxy")
 	if msg, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build isthmus-proxy: %v: %s", err, msg)
