@@ -1,0 +1,7 @@
+#!/bin/sh
+# Installs the Debian packages that a lab takes from its host: what `lab deps`
+# names. It needs root, apt-get and Go; where one is missing it says so.
+set -eu
+cd "$(dirname "$0")"
+go build -o ../bin/lab .
+exec ../bin/lab deps --install
