@@ -33,7 +33,7 @@ type Config struct {
 	// when zero.
 	Quiet, MaxWait time.Duration
 	// BigPushes bounds how many answers above 64 KiB are on their way at
-	// once, so that a reconnecting fleet does not fill the memory; 64 when zero.
+	// once, so that a reconnecting fleet does not fill the memory; 32 when zero.
 	BigPushes int
 	Logger    *slog.Logger
 	// Registerer takes the metrics; none are kept when nil.
@@ -48,7 +48,7 @@ func (c *Config) complete() {
 		c.MaxWait = max(100*time.Millisecond, c.Quiet)
 	}
 	if c.BigPushes <= 0 {
-		c.BigPushes = 64
+		c.BigPushes = 32
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
