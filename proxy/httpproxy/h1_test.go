@@ -60,7 +60,10 @@ func TestGetAndPost(t *testing.T) {
 
 // transfers moves 100 MB up and down in both framings through a hop.
 func transfers(t *testing.T, proto config.HTTPProtocol, h2 bool) {
-	const size = 100 << 20
+	size := int64(100 << 20)
+	if testing.Short() {
+		size = 4 << 20
+	}
 	addr := backend(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
 			sum, n := digestOf(t, r.Body)

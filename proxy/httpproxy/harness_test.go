@@ -53,6 +53,7 @@ type hop struct {
 	handler *Handler
 	addr    string
 	drain   chan struct{}
+	tel     *telemetry.Telemetry
 	ln      net.Listener
 	conns   sync.WaitGroup
 
@@ -106,6 +107,7 @@ func startHop(t testing.TB, s setup) *hop {
 	if err != nil {
 		t.Fatal(err)
 	}
+	h.tel = tel
 	for _, c := range s.clusters {
 		if err := h.set.Apply(c); err != nil {
 			t.Fatal(err)

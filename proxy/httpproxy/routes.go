@@ -2,6 +2,7 @@ package httpproxy
 
 import (
 	"math/rand/v2"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -115,8 +116,8 @@ func compileRoute(r *config.Route, v *config.VirtualHost, rc *config.RouteConfig
 	out := &route{Route: r}
 	// The most specific level is applied last, so that its values win.
 	for _, level := range []*config.HeaderEdits{&rc.Headers, &v.Headers, &r.Headers} {
-		out.request = append(out.request, level.RequestAdd...)
-		out.response = append(out.response, level.ResponseAdd...)
+		out.request = mergeEdits(out.request, level.RequestAdd)
+		out.response = mergeEdits(out.response, level.ResponseAdd)
 		out.dropRequest = append(out.dropRequest, lower(level.RequestRemove)...)
 		out.dropResponse = append(out.dropResponse, lower(level.ResponseRemove)...)
 	}
@@ -134,6 +135,22 @@ func compileRoute(r *config.Route, v *config.VirtualHost, rc *config.RouteConfig
 		out.total += w.Weight
 	}
 	return out
+}
+
+// mergeEdits appends the edits of a more specific level, whose values replace those before them unless they say
+// otherwise.
+func mergeEdits(edits, more []config.HeaderEdit) []config.HeaderEdit {
+	for _, e := range more {
+		same := func(o config.HeaderEdit) bool { return strings.EqualFold(o.Name, e.Name) }
+		switch {
+		case e.IfAbsent && slices.ContainsFunc(edits, same):
+			continue
+		case !e.Append && !e.IfAbsent:
+			edits = slices.DeleteFunc(edits, same)
+		}
+		edits = append(edits, e)
+	}
+	return edits
 }
 
 func lower(names []string) []string {

@@ -73,19 +73,27 @@ func (f *format) append(b []byte, e *Entry, end time.Time) []byte {
 			b = append(b, ',')
 		}
 		b = append(append(b, k...), ':')
-		p := f.vals[i]
-		from := len(b)
-		b = appendPieces(b, p, e, end)
-		switch {
-		case len(p) == 1 && string(b[from:]) == "-":
-			b = append(b[:from], "null"...)
-		case len(p) == 1 && p[0].number:
-		default:
-			quoted, _ := json.Marshal(string(b[from:])) // a string can always be marshalled
-			b = append(b[:from], quoted...)
-		}
+		b = appendValue(b, f.vals[i], e, end)
 	}
 	return append(b, '}', '\n')
+}
+
+// appendValue appends a JSON value: a number where a lone operator is one, null where it does not apply.
+func appendValue(b []byte, p []piece, e *Entry, end time.Time) []byte {
+	from := len(b)
+	if len(p) == 1 && p[0].op != nil {
+		b = p[0].op(b, e, end)
+		if len(b) == from {
+			return append(b, "null"...)
+		}
+		if p[0].number {
+			return b
+		}
+	} else {
+		b = appendPieces(b, p, e, end)
+	}
+	quoted, _ := json.Marshal(string(b[from:])) // a string can always be marshalled
+	return append(b[:from], quoted...)
 }
 
 func appendPieces(b []byte, pieces []piece, e *Entry, end time.Time) []byte {

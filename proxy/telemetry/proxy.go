@@ -50,6 +50,9 @@ func NewTelemetry(cfg Config) (*Telemetry, error) {
 // Run writes access logs out every second, and once more when ctx is done.
 func (t *Telemetry) Run(ctx context.Context) error { return t.logs.run(ctx) }
 
+// Flush writes out what access logs have gathered.
+func (t *Telemetry) Flush() { t.logs.flush() }
+
 // HTTPFor returns the counters of the HTTP requests that come by one connection and go to one endpoint. cluster
 // and ep are nil when the request got no further. principal is the SPIFFE id that the endpoint proved. The
 // result is to be kept.
