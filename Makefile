@@ -40,8 +40,8 @@ lab: ## Build bin/lab: real Kubernetes clusters on this machine
 	@mkdir -p bin
 	cd lab && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../bin/lab .
 
-deps: ## Install the Debian packages that the lab needs (where this user may)
-	@sh lab/install-deps.sh
+deps: lab ## Install the Debian packages that the lab needs (where this user may)
+	@bin/lab deps
 
 demo: ## Two clusters, one mesh, a call across (CONTEXTS="a b" HUB=… for your own clusters)
 	@CONTEXTS="$(CONTEXTS)" HUB="$(HUB)" TAG="$(TAG)" bash demo/demo.sh

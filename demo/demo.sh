@@ -135,7 +135,7 @@ YAML
 step "The call: $ctx1 / foo / fortio  →  http://httpbin.bar.global:8000/headers"
 answer=$work/answer.txt
 for attempt in $(seq 1 30); do
-  if k "$ctx1" exec -n foo deploy/fortio -c fortio -- /usr/bin/fortio curl -quiet http://httpbin.bar.global:8000/headers >"$answer" 2>"$work/answer.err" && grep -q 'spiffe://' "$answer"; then break; fi
+  if k "$ctx1" exec -n foo deploy/fortio -c fortio -- /fortio curl -quiet http://httpbin.bar.global:8000/headers >"$answer" 2>"$work/answer.err" && grep -q 'spiffe://' "$answer"; then break; fi
   [ "$attempt" -lt 30 ] || { cat "$answer" "$work/answer.err" >&2; die "no answer after 30 tries; the proxies' logs: kubectl --context $ctx1 logs -n foo deploy/fortio -c istio-proxy"; }
   sleep 1
 done
@@ -161,7 +161,7 @@ done
 
 step "Done in $(($(date +%s) - started)) s. Try next:"
 [ -n "${CONTEXTS:-}" ] || say "eval \$(bin/lab env)    # KUBECONFIG with the contexts $ctx1 and $ctx2"
-say "kubectl --context $ctx1 exec -n foo deploy/fortio -c fortio -- /usr/bin/fortio load -qps 100 -t 10s http://httpbin.bar.global:8000/get"
+say "kubectl --context $ctx1 exec -n foo deploy/fortio -c fortio -- /fortio load -qps 100 -t 10s http://httpbin.bar.global:8000/get"
 say "kubectl --context $ctx2 logs -n bar deploy/httpbin -c istio-proxy"
 say "bin/istioctl --context $ctx1 verify-install"
 if [ -z "${CONTEXTS:-}" ]; then
