@@ -9,7 +9,6 @@ import (
 	"net/http/pprof"
 	"time"
 
-	"github.com/isthmus-mesh/isthmus/identity"
 	"github.com/isthmus-mesh/isthmus/version"
 )
 
@@ -110,19 +109,19 @@ func (a *Agent) certs() any {
 func (a *Agent) info() any {
 	s := a.xds.Status()
 	var out struct {
-		Node        string      `json:"node"`
-		Version     string      `json:"version"`
-		Identity    identity.ID `json:"identity"`
-		Discovery   string      `json:"discovery"`
-		Connected   bool        `json:"connected"`
-		Since       time.Time   `json:"since,omitzero"`
-		Updated     time.Time   `json:"updated,omitzero"`
-		Error       string      `json:"error,omitempty"`
-		Rejected    string      `json:"rejected,omitempty"`
-		NotReady    string      `json:"notReady,omitempty"`
-		Connections int64       `json:"connections"`
+		Node        string    `json:"node"`
+		Version     string    `json:"version"`
+		Identity    string    `json:"identity"`
+		Discovery   string    `json:"discovery"`
+		Connected   bool      `json:"connected"`
+		Since       time.Time `json:"since,omitzero"`
+		Updated     time.Time `json:"updated,omitzero"`
+		Error       string    `json:"error,omitempty"`
+		Rejected    string    `json:"rejected,omitempty"`
+		NotReady    string    `json:"notReady,omitempty"`
+		Connections int64     `json:"connections"`
 	}
-	out.Node, out.Version, out.Identity, out.Discovery = a.cfg.nodeID(), version.Version, a.id.ID(), a.cfg.Discovery
+	out.Node, out.Version, out.Identity, out.Discovery = a.cfg.nodeID(), version.Version, a.id.ID().String(), a.cfg.Discovery
 	out.Connected, out.Since, out.Updated = s.Connected, s.Since, s.Updated
 	out.Connections = a.engine.Active()
 	if err := a.xds.Err(); err != nil {
