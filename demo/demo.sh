@@ -156,7 +156,7 @@ for target in "http://$pod:8080/headers" "http://$CLUSTER2_GW_ADDR:15443/headers
   if out=$(k "$ctx2" exec -n legacy deploy/sleep -c sleep -- curl -sS -m 5 "$target" 2>&1); then
     die "a plaintext call to $target was answered: $out"
   fi
-  say "$target  →  refused ($(tail -n1 <<<"$out" | tr -d '\r'))"
+  say "$target  →  refused ($(head -n1 <<<"$out" | tr -d '\r'))"
 done
 
 step "Done in $(($(date +%s) - started)) s. Try next:"
