@@ -131,8 +131,8 @@ func (h *HTTP) series(key outcomeKey) *httpSeries {
 	if h.stream.Protocol == "grpc" && key.grpc != NoGRPCStatus {
 		grpc = strconv.Itoa(key.grpc)
 	}
-	labels := h.stream.values(strconv.Itoa(key.code), key.flag.String())
-	labels = append(labels, grpc)
+	// As in Istio, the label is empty, not unknown, for what is not gRPC.
+	labels := append(h.stream.values(strconv.Itoa(key.code), key.flag.String()), grpc)
 	m := h.metrics
 	s, _ := h.all.LoadOrStore(key, &httpSeries{
 		key:      key,
