@@ -601,7 +601,12 @@ func BenchmarkEndpointChange(b *testing.B) {
 			b.ReportAllocs()
 			b.ResetTimer()
 			for i := range b.N {
+				_, wake, err := v.Resources(serve.TypeEndpoint, names)
+				if err != nil {
+					b.Fatal(err)
+				}
 				m.endpoints(services[i%s], "10.9.9.9", fmt.Sprintf("10.8.%d.%d", i/250%250, i%250))
+				<-wake
 				m.resources(v, serve.TypeEndpoint, names...)
 			}
 			b.ReportMetric(float64(m.source.Built()-built)/float64(b.N), "built/op")

@@ -18,10 +18,11 @@ type hub struct {
 
 	mu     sync.Mutex
 	topics map[string]chan struct{}
+	// log lists the hosts whose endpoints changed.
+	log changeLog
 	// proxies are waiting streams by pod, and by namespace.
 	pods       map[string]map[*waiter]struct{}
 	namespaces map[scopeKey]map[*waiter]struct{}
-	closed     bool
 }
 
 // waiter is one stream's channel. It is closed at most once, with hub.mu held.
@@ -46,11 +47,12 @@ func newHub(store *model.Store) *hub {
 }
 
 // topic is closed when a resource of the type may have changed. Types that the
-// mesh does not have never change.
-func (h *hub) topic(typeURL string) <-chan struct{} {
+// mesh does not have never change. The log tells of all changes that were
+// announced so far.
+func (h *hub) topic(typeURL string) (<-chan struct{}, changeLog) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.topics[typeURL]
+	return h.topics[typeURL], h.log
 }
 
 // watchProxy is closed when the proxy's View may be another one. It is
@@ -231,7 +233,9 @@ func (h *hub) pass(f *feeds) {
 	mark(f.services.next(txn, func(svc *model.Service) {
 		h.fire(h.namespaces[scopeKey{svc.Cluster, svc.Namespace}])
 	}), cds, eds, lds, rds)
-	mark(f.endpoints.next(txn, nil), eds)
+	var hosts []string
+	mark(f.endpoints.next(txn, func(e *model.EndpointSet) { hosts = append(hosts, e.Host) }), eds)
+	h.log = h.log.add(hosts)
 	mark(f.traits.next(txn, nil), cds, lds)
 	mark(f.destinations.next(txn, nil), cds, eds)
 	f.workloads.next(txn, func(w *model.Workload) { h.fire(h.pods[w.Key()]) })

@@ -17,10 +17,12 @@ type view struct {
 	inbound *inbound
 	gateway *gateway
 
-	// own are the resources that no other view has, by type; guarded by the
-	// Source's lock.
+	// Guarded by the Source's lock: the resources that no other view has, by
+	// type, with the mesh configuration that they were built from; and the
+	// last answers for load assignments.
 	ownMesh *model.Mesh
 	own     map[string]map[string]*serve.Resource
+	answers []*answer
 }
 
 // Key implements serve.View.
@@ -31,7 +33,7 @@ func (v *view) Resources(typeURL string, names []string) (map[string]*serve.Reso
 	s := v.source
 	// The channel is taken before the snapshot: a change in between is
 	// announced, if needlessly, and never missed.
-	changed := s.hub.topic(typeURL)
+	changed, log := s.hub.topic(typeURL)
 	txn := s.store.Read()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -43,14 +45,15 @@ func (v *view) Resources(typeURL string, names []string) (map[string]*serve.Reso
 	case serve.TypeListener:
 		res = v.withOwn(typeURL, sc, v.listeners(txn, sc))
 	case serve.TypeEndpoint:
-		return v.pick(names, sc, func(name string) *serve.Resource { return s.assignment(txn, sc, v.from, name) },
-			endpointNames), changed, nil
+		return v.assignments(txn, sc, names, log), changed, nil
 	case serve.TypeRoute:
 		if v.gateway != nil {
 			return map[string]*serve.Resource{}, changed, nil
 		}
-		return v.pick(names, sc, func(name string) *serve.Resource { return s.routeConfig(sc, name) },
-			routeNames), changed, nil
+		if names == nil {
+			names = routeNames(sc)
+		}
+		return v.pick(names, func(name string) *serve.Resource { return s.routeConfig(sc, name) }), changed, nil
 	default:
 		return map[string]*serve.Resource{}, changed, nil
 	}
@@ -66,11 +69,8 @@ func (v *view) Resources(typeURL string, names []string) (map[string]*serve.Reso
 	return picked, changed, nil
 }
 
-// pick builds the resources of the names, or of all that there are.
-func (v *view) pick(names []string, sc *scope, build func(string) *serve.Resource, all func(*scope) []string) map[string]*serve.Resource {
-	if names == nil {
-		names = all(sc)
-	}
+// pick builds the resources of the names.
+func (v *view) pick(names []string, build func(string) *serve.Resource) map[string]*serve.Resource {
 	out := make(map[string]*serve.Resource, len(names))
 	for _, n := range names {
 		if r := build(n); r != nil {
