@@ -91,6 +91,7 @@ type Reader struct {
 	entries    map[ref]*api.Object       // valid ServiceEntries
 	entryKeys  map[string]bool           // keys of the rows made from them
 	warned     string                    // warnings on the mesh configuration last logged
+	skipped    map[ref]string            // objects that are wrong, with the error last logged
 }
 
 // NewReader makes a Reader. Run starts it.
@@ -104,6 +105,7 @@ func NewReader(store *model.Store, clients Clients, cfg Config) (*Reader, error)
 		localities: map[string]model.Locality{},
 		entries:    map[ref]*api.Object{},
 		entryKeys:  map[string]bool{},
+		skipped:    map[ref]string{},
 	}
 	r.kinds = newKinds(r)
 	var err error

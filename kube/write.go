@@ -272,6 +272,7 @@ func (r *Reader) writeMesh(txn model.WriteTxn) {
 func (r *Reader) decode(c ref) *api.Object {
 	u, resource := r.kinds.get(c)
 	if u == nil {
+		delete(r.skipped, c)
 		return nil
 	}
 	raw, err := u.MarshalJSON()
@@ -280,11 +281,16 @@ func (r *Reader) decode(c ref) *api.Object {
 		obj, err = api.Decode(raw)
 	}
 	r.cfg.Status.report(resource, u, err)
-	if err != nil {
-		r.log.Warn("configuration object skipped", "kind", u.GetKind(), "namespace", c.namespace, "name", c.name, "error", err)
-		return nil
+	if err == nil {
+		delete(r.skipped, c)
+		return obj
 	}
-	return obj
+	// The condition written on it comes back as an event: say it once.
+	if text := err.Error(); r.skipped[c] != text {
+		r.skipped[c] = text
+		r.log.Warn("configuration object skipped", "kind", u.GetKind(), "namespace", c.namespace, "name", c.name, "error", err)
+	}
+	return nil
 }
 
 // writePolicy writes the row of a DestinationRule, Gateway or

@@ -1,0 +1,265 @@
+package compile
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/yaml"
+
+	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/model"
+)
+
+func TestProtocol(t *testing.T) {
+	h2c, mysql, odd := "kubernetes.io/h2c", "mysql", "example.com/odd"
+	for _, c := range []struct {
+		name string
+		app  *string
+		port int32
+		want model.Protocol
+	}{
+		{"http", nil, 80, model.HTTP},
+		{"HTTP-web", nil, 80, model.HTTP},
+		{"http2-x", nil, 80, model.HTTP2},
+		{"grpc", nil, 80, model.GRPC},
+		{"grpc-web", nil, 80, model.GRPCWeb},
+		{"grpc-web-x", nil, 80, model.GRPCWeb},
+		{"https-x", nil, 80, model.TLS},
+		{"tls", nil, 80, model.TLS},
+		{"tcp-x", nil, 80, model.TCP},
+		{"redis", nil, 80, model.TCP},
+		{"", nil, 80, model.Unknown},
+		{"web", nil, 80, model.Unknown},
+		{"httpish", nil, 80, model.Unknown},
+		{"", nil, 3306, model.TCP},
+		{"http", nil, 3306, model.HTTP},
+		{"http", &h2c, 80, model.HTTP2},
+		{"http", &mysql, 80, model.TCP},
+		{"http", &odd, 80, model.HTTP},
+	} {
+		if got := Protocol(c.name, c.app, c.port); got != c.want {
+			t.Errorf("Protocol(%q, %v, %d) = %s, want %s", c.name, c.app, c.port, got, c.want)
+		}
+	}
+}
+
+func TestService(t *testing.T) {
+	svc := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", Annotations: map[string]string{exportToAnnotation: "., other"}},
+		Spec: corev1.ServiceSpec{
+			ClusterIP: "10.0.0.1", ClusterIPs: []string{"10.0.0.1", "fd00::1"},
+			Selector: map[string]string{"app": "web"},
+			Ports: []corev1.ServicePort{
+				{Name: "tcp-b", Port: 9000, TargetPort: intstr.FromString("named")},
+				{Name: "http-a", Port: 80, TargetPort: intstr.FromInt32(8080)},
+				{Name: "dns", Port: 53, Protocol: corev1.ProtocolUDP},
+				{Name: "grpc", Port: 7000},
+			},
+		},
+	}
+	got, reason := Service("c1", svc, "cluster.local")
+	want := &model.Service{
+		Host: "web.shop.svc.cluster.local", Cluster: "c1", Namespace: "shop", Name: "web",
+		Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/32"), netip.MustParsePrefix("fd00::1/128")},
+		Ports: []model.Port{
+			{Name: "http-a", Number: 80, Protocol: model.HTTP, Target: 8080},
+			{Name: "grpc", Number: 7000, Protocol: model.GRPC, Target: 7000},
+			{Name: "tcp-b", Number: 9000, Protocol: model.TCP, TargetName: "named"},
+		},
+		Selector: map[string]string{"app": "web"},
+		ExportTo: []string{"other", "shop"},
+	}
+	if d := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{})); d != "" || reason != "" {
+		t.Fatalf("%s\n%s", reason, d)
+	}
+	svc.Spec.ClusterIP = corev1.ClusterIPNone
+	if got, _ := Service("c1", svc, "cluster.local"); !got.Headless || got.Resolution != model.ByDestination || len(got.Addresses) != 0 {
+		t.Errorf("headless: %+v", got)
+	}
+	svc.Spec.Type = corev1.ServiceTypeExternalName
+	if got, reason := Service("c1", svc, "cluster.local"); got != nil || reason == "" {
+		t.Errorf("ExternalName: %+v, %q", got, reason)
+	}
+}
+
+func pod(name, ip string, labels map[string]string) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: name, Labels: labels},
+		Spec:       corev1.PodSpec{ServiceAccountName: "web", NodeName: "n1"},
+		Status:     corev1.PodStatus{PodIP: ip, Phase: corev1.PodRunning},
+	}
+}
+
+func TestEndpointsJoinPods(t *testing.T) {
+	yes, no := true, false
+	controller := true
+	p1 := pod("web-1", "10.1.0.1", map[string]string{labelTLSMode: "istio", "app": "web", "pod-template-hash": "abc"})
+	p1.OwnerReferences = []metav1.OwnerReference{{Kind: "ReplicaSet", Name: "web-abc", Controller: &controller}}
+	workloads := map[string]*model.Workload{
+		"web-1": Workload("c1", "net", p1, "r/z"),
+		"web-2": Workload("c1", "net", pod("web-2", "10.1.0.2", map[string]string{labelNetwork: "other"}), "r/z"),
+	}
+	name, portNumber := "http", int32(8080)
+	slice := func(conditions ...*bool) *discoveryv1.EndpointSlice {
+		s := &discoveryv1.EndpointSlice{
+			AddressType: discoveryv1.AddressTypeIPv4,
+			Ports:       []discoveryv1.EndpointPort{{Name: &name, Port: &portNumber}},
+		}
+		for i, ready := range conditions {
+			pod := []string{"web-1", "web-2", "web-3"}[i]
+			s.Endpoints = append(s.Endpoints, discoveryv1.Endpoint{
+				Addresses: []string{"10.1.0." + pod[4:]}, Conditions: discoveryv1.EndpointConditions{Ready: ready},
+				TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: pod},
+			})
+		}
+		return s
+	}
+	svc := &model.Service{Host: "web.shop.svc.cluster.local", Cluster: "c1", Namespace: "shop", Name: "web",
+		Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/32")}}
+	in := Surroundings{
+		Network:  "net",
+		Workload: func(_, name string) *model.Workload { return workloads[name] },
+		Node:     func(string) model.Locality { return "" },
+	}
+	v6 := &discoveryv1.EndpointSlice{AddressType: discoveryv1.AddressTypeIPv6,
+		Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"fd00::1"}}}}
+	set, traits := Endpoints(svc, []*discoveryv1.EndpointSlice{slice(&yes, nil, &no), v6}, in)
+	ports := map[string]uint16{"http": 8080}
+	want := []model.Endpoint{
+		{Address: "10.1.0.1", Ports: ports, Network: "net", Locality: "r/z", TLS: true, Account: "shop/web",
+			Workload: "web;shop;web;latest;c1", Labels: p1.Labels},
+		{Address: "10.1.0.2", Ports: ports, Network: "other", Locality: "r/z", Account: "shop/web",
+			Workload: "web-2;shop;web-2;latest;c1", Labels: map[string]string{labelNetwork: "other"}},
+	}
+	if d := cmp.Diff(want, set.Endpoints); d != "" {
+		t.Error(d)
+	}
+	if traits.AllTLS || !cmp.Equal(traits.Accounts, []string{"shop/web"}) || traits.Addresses != nil {
+		t.Errorf("traits: %+v", traits)
+	}
+}
+
+func TestWorkloadLeavesOut(t *testing.T) {
+	for what, change := range map[string]func(*corev1.Pod){
+		"no address":   func(p *corev1.Pod) { p.Status.PodIP = "" },
+		"host network": func(p *corev1.Pod) { p.Spec.HostNetwork = true },
+		"finished":     func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded },
+	} {
+		p := pod("x", "10.0.0.1", nil)
+		change(p)
+		if Workload("c1", "", p, "") != nil {
+			t.Error(what)
+		}
+	}
+}
+
+func object(t *testing.T, text string) *api.Object {
+	t.Helper()
+	raw, err := yaml.YAMLToJSON([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	obj, err := api.Decode(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return obj
+}
+
+func TestServiceEntry(t *testing.T) {
+	obj := object(t, `
+kind: ServiceEntry
+metadata: {name: e, namespace: foo}
+spec:
+  hosts: [A.global, b.global]
+  location: MESH_INTERNAL
+  ports: [{name: http1, number: 8000, protocol: http}, {name: other, number: 9000, targetPort: 9001}]
+  resolution: STATIC
+  endpoints:
+  - {address: 10.0.0.2, ports: {http1: 15443}, serviceAccount: sa}
+  - {address: 10.0.0.1, labels: {security.istio.io/tlsMode: disabled}, serviceAccount: sa}
+`)
+	addr := netip.MustParseAddr("240.240.0.1")
+	rows := ServiceEntry("c1", obj, map[string]netip.Addr{"a.global": addr})
+	if len(rows.Services) != 2 || rows.Services[0].Host != "a.global" || rows.Services[0].Allocated != addr || rows.Services[1].Allocated.IsValid() {
+		t.Fatalf("services: %+v", rows.Services)
+	}
+	want := []model.Endpoint{
+		{Address: "10.0.0.1", Ports: map[string]uint16{"http1": 8000, "other": 9001}, Account: "foo/sa", Labels: map[string]string{labelTLSMode: "disabled"}},
+		{Address: "10.0.0.2", Ports: map[string]uint16{"http1": 15443, "other": 9001}, Account: "foo/sa", TLS: true},
+	}
+	if d := cmp.Diff(want, rows.Endpoints[0].Endpoints); d != "" {
+		t.Error(d)
+	}
+	dns := object(t, "kind: ServiceEntry\nmetadata: {name: e, namespace: foo}\nspec: {hosts: [a.example.com], resolution: DNS, ports: [{name: tls, number: 443, protocol: TLS}]}")
+	rows = ServiceEntry("c1", dns, nil)
+	if len(rows.Endpoints) != 0 || len(rows.Services[0].Resolved) != 1 || rows.Services[0].Resolved[0].Address != "a.example.com" {
+		t.Errorf("a host without endpoints is its own: %+v", rows.Services[0])
+	}
+}
+
+func TestPolicies(t *testing.T) {
+	dr := DestinationRule("c1", object(t, `
+kind: DestinationRule
+metadata: {name: d, namespace: foo}
+spec:
+  host: reviews
+  exportTo: ["."]
+  trafficPolicy:
+    loadBalancer: {simple: ROUND_ROBIN}
+    portLevelSettings: [{port: {number: 80}, tls: {mode: DISABLE}}]
+  subsets: [{name: v1, labels: {version: v1}, trafficPolicy: {tls: {mode: ISTIO_MUTUAL, sni: x}}}]
+`), "cluster.local")
+	if d := cmp.Diff(&model.DestinationRule{
+		Cluster: "c1", Namespace: "foo", Name: "d", Host: "reviews.foo.svc.cluster.local", ExportTo: []string{"foo"},
+		Policy: model.TrafficPolicy{LoadBalancing: model.LBRoundRobin},
+		Ports:  map[uint16]model.TrafficPolicy{80: {TLS: &model.ClientTLS{Mode: model.ClientTLSDisable}}},
+		Subsets: []model.Subset{{Name: "v1", Labels: map[string]string{"version": "v1"},
+			Policy: model.TrafficPolicy{TLS: &model.ClientTLS{Mode: model.ClientTLSMutualMesh, SNI: "x"}}}},
+	}, dr); d != "" {
+		t.Error(d)
+	}
+	pa := PeerAuthentication("c1", object(t, `
+kind: PeerAuthentication
+metadata: {name: p, namespace: foo}
+spec: {selector: {matchLabels: {app: a}}, mtls: {mode: STRICT}, portLevelMtls: {8080: {mode: DISABLE}, 9090: {}}}
+`))
+	if d := cmp.Diff(&model.PeerAuthentication{
+		Cluster: "c1", Namespace: "foo", Name: "p", Selector: map[string]string{"app": "a"}, Mode: model.MTLSStrict,
+		Ports: map[uint16]model.MTLSMode{8080: model.MTLSDisable, 9090: model.MTLSUnset},
+	}, pa); d != "" {
+		t.Error(d)
+	}
+	gw := Gateway("c1", object(t, `
+kind: Gateway
+metadata: {name: g, namespace: foo}
+spec: {selector: {istio: gw}, servers: [{port: {number: 15443, name: tls, protocol: TLS}, hosts: ["*/*.Global"], tls: {mode: AUTO_PASSTHROUGH}}]}
+`))
+	if d := cmp.Diff([]model.GatewayServer{{Port: 15443, Hosts: []string{"*.global"}}}, gw.Servers); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestMesh(t *testing.T) {
+	mc, _, err := api.LoadMeshConfig("{trustDomain: td, accessLogFile: /dev/stdout, accessLogEncoding: JSON, outboundTrafficPolicy: {mode: REGISTRY_ONLY}, enableAutoMtls: false, connectTimeout: 3s}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := Mesh("c1", mc)
+	if m.TrustDomain != "td" || m.AccessLog.File != "/dev/stdout" || !m.AccessLog.JSON || !m.RegistryOnly || m.AutoMTLS || m.ConnectTimeout.Seconds() != 3 {
+		t.Errorf("%+v", m)
+	}
+	empty, _, err := api.LoadMeshConfig("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(model.DefaultMesh("c1"), Mesh("c1", empty)); d != "" {
+		t.Error(d)
+	}
+}
