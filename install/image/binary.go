@@ -4,6 +4,7 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -12,8 +13,8 @@ import (
 // that would not run on an empty root file system.
 func platformOf(path string) (*v1.Platform, error) {
 	f, err := elf.Open(path)
-	var format *elf.FormatError
-	if errors.As(err, &format) {
+	var missing *fs.PathError
+	if err != nil && !errors.As(err, &missing) {
 		return nil, fmt.Errorf("%s is not a Linux binary; build one with GOOS=linux CGO_ENABLED=0 and name it with --binary or --proxy-binary", path)
 	}
 	if err != nil {

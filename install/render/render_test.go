@@ -237,9 +237,9 @@ func TestMeshConfig(t *testing.T) {
 // TestNoEffect: a setting for something that is not there is an error.
 func TestNoEffect(t *testing.T) {
 	for set, want := range map[string]string{
-		"components.base.k8s.replicaCount=2":                    "there is no Deployment istio-base to change",
-		"components.base.k8s.service.type=ClusterIP":            "there is no Service istio-base to change",
-		"components.pilot.k8s.overlays[0].kind=Secret":          "there is no Secret",
+		"components.base.k8s.replicaCount=2":                     "there is no Deployment istio-base to change",
+		"components.base.k8s.service.type=ClusterIP":             "there is no Service istio-base to change",
+		"components.pilot.k8s.overlays[0].kind=Secret":           "there is no Secret",
 		"addonComponents.istiocoredns.k8s.hpaSpec.maxReplicas=2": "there is no HorizontalPodAutoscaler istiocoredns",
 	} {
 		_, err := tryRender(t, "addonComponents.istiocoredns.enabled=true", set)
@@ -263,10 +263,10 @@ func TestMissingCRDs(t *testing.T) {
 
 func TestDocuments(t *testing.T) {
 	for in, want := range map[string][]string{
-		"":                              nil,
-		"---\n---\n":                    nil,
-		"a: 1":                          {"a: 1"},
-		"a: 1\n---\nb: 2\n":             {"a: 1", "b: 2"},
+		"":                               nil,
+		"---\n---\n":                     nil,
+		"a: 1":                           {"a: 1"},
+		"a: 1\n---\nb: 2\n":              {"a: 1", "b: 2"},
 		"---  \na: |\n  ---\n---":        {"a: |\n  ---"},
 		"a: 1\n--- # no separator\nb: 2": {"a: 1\n--- # no separator\nb: 2"},
 	} {
