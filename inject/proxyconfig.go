@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"sort"
+	"strconv"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -86,7 +87,7 @@ func proxyConfigJSON(pc *meshv1alpha1.ProxyConfig) (string, error) {
 		if err := d.CheckValid(); err != nil || d.AsDuration() < 0 {
 			return "", fmt.Errorf("terminationDrainDuration: %v is not a duration", d)
 		}
-		out.TerminationDrainDuration = fmt.Sprintf("%gs", d.AsDuration().Seconds())
+		out.TerminationDrainDuration = strconv.FormatFloat(d.AsDuration().Seconds(), 'f', -1, 64) + "s"
 	}
 	if pc.Concurrency != nil {
 		if pc.Concurrency.Value < 0 {

@@ -1,9 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -71,16 +71,8 @@ func (k *kubeInject) run(cmd *cobra.Command) error {
 	if namespace == "" {
 		namespace = "default"
 	}
-	var out io.Writer = cmd.OutOrStdout()
-	if k.output != "" {
-		file, err := os.Create(k.output)
-		if err != nil {
-			return err
-		}
-		defer file.Close()
-		out = file
-	}
-	outcomes, err := inject.Manifest(in, out, namespace, settings)
+	var out bytes.Buffer
+	outcomes, err := inject.Manifest(in, &out, namespace, settings)
 	if err != nil {
 		return fmt.Errorf("%s: %w", k.file, err)
 	}
@@ -92,7 +84,11 @@ func (k *kubeInject) run(cmd *cobra.Command) error {
 			fmt.Fprintf(cmd.ErrOrStderr(), "%s %s/%s: %s\n", o.Kind, o.Namespace, o.Name, w)
 		}
 	}
-	return nil
+	if k.output != "" {
+		return os.WriteFile(k.output, out.Bytes(), 0o644)
+	}
+	_, err = out.WriteTo(cmd.OutOrStdout())
+	return err
 }
 
 // settings come from the flags, or from the cluster's ConfigMaps.

@@ -10,10 +10,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/miekg/dns"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/portforward"
 	"k8s.io/client-go/transport/spdy"
+	"k8s.io/klog/v2"
 	"k8s.io/streaming/pkg/httpstream"
 )
 
@@ -26,15 +28,19 @@ func (c *cluster) forward(ctx context.Context, pod *corev1.Pod, port int32, do f
 		return fmt.Errorf("port-forward to %s: %w", pod.Name, err)
 	}
 	overHTTP := spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: transport}, http.MethodPost, url)
-	overWebSocket, err := portforward.NewSPDYOverWebsocketDialerForStreaming(url, c.config)
+	// What goes wrong comes back as an error; the library's log is not needed.
+	quiet := klog.NewContext(ctx, logr.Discard())
+	quiet, stop := context.WithCancel(quiet)
+	defer stop()
+	overWebSocket, err := portforward.NewSPDYOverWebsocketDialerForStreamingWithLogger(logr.Discard(), url, c.config)
 	if err != nil {
 		return fmt.Errorf("port-forward to %s: %w", pod.Name, err)
 	}
 	dialer := portforward.NewFallbackDialerForStreaming(overWebSocket, overHTTP, func(err error) bool {
 		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
 	})
-	stop, ready := make(chan struct{}), make(chan struct{})
-	fw, err := portforward.NewOnAddressesForStreaming(dialer, []string{"127.0.0.1"}, []string{fmt.Sprintf("0:%d", port)}, stop, ready, io.Discard, io.Discard)
+	ready := make(chan struct{})
+	fw, err := portforward.NewOnAddressesForStreamingWithContext(quiet, dialer, []string{"127.0.0.1"}, []string{fmt.Sprintf("0:%d", port)}, ready, io.Discard, io.Discard)
 	if err != nil {
 		return fmt.Errorf("port-forward to %s: %w", pod.Name, err)
 	}
@@ -45,11 +51,10 @@ func (c *cluster) forward(ctx context.Context, pod *corev1.Pod, port int32, do f
 	case err := <-done:
 		return fmt.Errorf("port-forward to %s: %w", pod.Name, err)
 	case <-ctx.Done():
-		close(stop)
 		<-done
 		return fmt.Errorf("port-forward to %s: %w", pod.Name, ctx.Err())
 	}
-	defer func() { close(stop); <-done }()
+	defer func() { stop(); <-done }()
 	ports, err := fw.GetPorts()
 	if err != nil {
 		return fmt.Errorf("port-forward to %s: %w", pod.Name, err)
