@@ -71,6 +71,7 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 	}
 	go serveNames(ctx, cfg.Log)
+	go endWithout(ctx, cfg.Paths.Spec(), cancel)
 	defer a.forwards.Wait()
 	defer cancel()
 	return a.serve(ctx)
@@ -86,6 +87,24 @@ func ownMounts() error {
 		return fmt.Errorf("mount the lab's /proc: %w", err)
 	}
 	return nil
+}
+
+// endWithout ends the lab when its description is gone: someone has removed its
+// directory, and no command would find the agent any more.
+func endWithout(ctx context.Context, file string, end func()) {
+	tick := time.NewTicker(2 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) {
+			end()
+			return
+		}
+	}
 }
 
 // serve answers on the Unix socket until ctx ends.

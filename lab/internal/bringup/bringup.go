@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -72,6 +73,7 @@ func (l *Lab) Up(ctx context.Context, wish Wish) error {
 	if err := l.provide(ctx, wish); err != nil {
 		return err
 	}
+	fmt.Fprintf(l.Out, "lab %s: starting %s\n", l.lab.Name, strings.Join(l.lab.Names(), ", "))
 	began := time.Now()
 	if err := l.ready(ctx); err != nil {
 		return err

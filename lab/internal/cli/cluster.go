@@ -115,16 +115,12 @@ func (a *app) loadImages(cmd *cobra.Command, only, files []string) error {
 	if err != nil {
 		return err
 	}
-	clusters, err := choose(lab, only)
+	nodes, names, err := findNodes(p, lab, only)
 	if err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(cmd.Context())
-	for _, c := range clusters {
-		node, err := reach.Find(p, lab, c)
-		if err != nil {
-			return err
-		}
+	for _, node := range nodes {
 		group.Go(func() error {
 			for _, file := range files {
 				if err := node.LoadImage(ctx, file); err != nil {
@@ -137,26 +133,38 @@ func (a *app) loadImages(cmd *cobra.Command, only, files []string) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	var names []string
-	for _, c := range clusters {
-		names = append(names, c.Name())
-	}
 	fmt.Fprintf(cmd.OutOrStdout(), "loaded %d images into %s\n", len(files), strings.Join(names, ", "))
 	return nil
 }
 
-// choose returns the clusters named, or all when none is.
-func choose(lab *spec.Lab, names []string) ([]spec.Cluster, error) {
-	if len(names) == 0 {
-		return lab.Clusters, nil
+// findNodes returns the nodes of the clusters named, or, when none is, of all
+// that run.
+func findNodes(p spec.Paths, lab *spec.Lab, only []string) (nodes []*reach.Node, names []string, err error) {
+	chosen := lab.Clusters
+	if len(only) > 0 {
+		chosen = nil
 	}
-	var chosen []spec.Cluster
-	for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(only))) {
 		c, err := lab.Cluster(name)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		chosen = append(chosen, c)
 	}
-	return chosen, nil
+	var last error
+	for _, c := range chosen {
+		node, err := reach.Find(p, lab, c)
+		if err != nil {
+			if len(only) > 0 {
+				return nil, nil, err
+			}
+			last = err
+			continue
+		}
+		nodes, names = append(nodes, node), append(names, c.Name())
+	}
+	if len(nodes) == 0 {
+		return nil, nil, last
+	}
+	return nodes, names, nil
 }

@@ -69,7 +69,7 @@ func (a *app) depsCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			missing := append(preflight.Missing(preflight.Lookup), preflight.MissingForSamples(preflight.Lookup)...)
 			if install {
-				return preflight.Install(cmd.Context(), missing, cmd.ErrOrStderr())
+				return preflight.Install(cmd.Context(), a.env.Environ, missing, cmd.ErrOrStderr())
 			}
 			if err := preflight.Packages(missing); err != nil {
 				return err

@@ -101,8 +101,9 @@ func Packages(missing []string) error {
 	return fmt.Errorf("packages are missing: run `apt-get install -y %s`, or `lab deps --install`", strings.Join(missing, " "))
 }
 
-// Install installs Debian packages; what apt says goes to out.
-func Install(ctx context.Context, pkgs []string, out io.Writer) error {
+// Install installs Debian packages, in the given environment; what apt says goes
+// to out.
+func Install(ctx context.Context, environ, pkgs []string, out io.Writer) error {
 	if len(pkgs) == 0 {
 		return nil
 	}
@@ -113,19 +114,19 @@ func Install(ctx context.Context, pkgs []string, out io.Writer) error {
 		return fmt.Errorf("installing packages takes root: run `sudo apt-get install -y %s`", strings.Join(pkgs, " "))
 	}
 	install := append([]string{"install", "-y", "--no-install-recommends"}, pkgs...)
-	if apt(ctx, out, install...) == nil {
+	if apt(ctx, environ, out, install...) == nil {
 		return nil
 	}
 	// Perhaps the package lists are missing or old.
-	if err := apt(ctx, out, "update"); err != nil {
+	if err := apt(ctx, environ, out, "update"); err != nil {
 		return err
 	}
-	return apt(ctx, out, install...)
+	return apt(ctx, environ, out, install...)
 }
 
-func apt(ctx context.Context, out io.Writer, args ...string) error {
+func apt(ctx context.Context, environ []string, out io.Writer, args ...string) error {
 	cmd := exec.CommandContext(ctx, "apt-get", args...)
-	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+	cmd.Env = append(slices.Clone(environ), "DEBIAN_FRONTEND=noninteractive")
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("apt-get %s: %w", strings.Join(args, " "), err)

@@ -102,7 +102,7 @@ func CheckName(name string) error {
 func StagingVersion(kubernetes string) (string, error) {
 	m := kubeVersion.FindStringSubmatch(kubernetes)
 	if m == nil {
-		return "", fmt.Errorf("Kubernetes version %q: must look like %s", kubernetes, DefaultKubernetes)
+		return "", fmt.Errorf("version %q of Kubernetes: must look like %s", kubernetes, DefaultKubernetes)
 	}
 	return "v0." + m[1] + "." + m[2], nil
 }

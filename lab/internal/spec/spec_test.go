@@ -30,7 +30,7 @@ func TestNewRefusesWhatCannotBeBuilt(t *testing.T) {
 		{"no cluster", "x", 0, spec.MultiNetwork, "v1.37.2", "0 clusters"},
 		{"too many", "x", spec.MaxClusters + 1, spec.MultiNetwork, "v1.37.2", "17 clusters"},
 		{"odd network", "x", 2, "flat", "v1.37.2", `network "flat"`},
-		{"odd version", "x", 2, spec.MultiNetwork, "1.37", "Kubernetes version"},
+		{"odd version", "x", 2, spec.MultiNetwork, "1.37", "of Kubernetes"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := spec.New(c.lab, c.clusters, c.network, c.version)
