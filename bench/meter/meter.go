@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -67,21 +68,27 @@ func statusField(status []byte, name string) (int64, error) {
 
 // Children are the processes whose parent is pid, and theirs.
 func Children(pid int) ([]int, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	if err != nil {
 		return nil, err
 	}
 	var all []int
-	for _, f := range strings.Fields(string(data)) {
-		child, err := strconv.Atoi(f)
+	for _, file := range files {
+		data, err := os.ReadFile(file)
 		if err != nil {
 			return nil, err
 		}
-		more, err := Children(child)
-		if err != nil {
-			return nil, err
+		for _, f := range strings.Fields(string(data)) {
+			child, err := strconv.Atoi(f)
+			if err != nil {
+				return nil, err
+			}
+			more, err := Children(child)
+			if err != nil {
+				return nil, err
+			}
+			all = append(append(all, child), more...)
 		}
-		all = append(append(all, child), more...)
 	}
 	return all, nil
 }
