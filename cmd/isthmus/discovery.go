@@ -60,6 +60,11 @@ the Deployment istiod; outside, it can be pointed at one by --kubeconfig.`,
 			if err != nil {
 				return err
 			}
+			if os.Getenv("GOGC") == "" {
+				// Most of the memory is what the cluster holds: let it
+				// not double between collections.
+				debug.SetGCPercent(50)
+			}
 			return runDiscovery(cmd.Context(), restConfig, c)
 		},
 	}
@@ -80,11 +85,6 @@ the Deployment istiod; outside, it can be pointed at one by --kubeconfig.`,
 	p.StringVar(&c.monitorAddr, "monitoring-addr", ":15014", "address for metrics and debugging")
 	p.StringVar(&c.readyAddr, "http-addr", ":8080", "address for readiness")
 	p.DurationVar(&c.drain, "shutdown-duration", 5*time.Second, "longest time to finish calls in when stopping")
-	if os.Getenv("GOGC") == "" {
-		// Most of the memory is what the cluster holds: let it not double
-		// between collections.
-		debug.SetGCPercent(50)
-	}
 	return cmd
 }
 

@@ -1,0 +1,264 @@
+package kube
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	fakediscovery "k8s.io/client-go/discovery/fake"
+	fakedynamic "k8s.io/client-go/dynamic/fake"
+	"k8s.io/client-go/kubernetes/fake"
+
+	"github.com/isthmus-mesh/isthmus/model"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// These tests hold the writing of rows to what it should be. How API servers
+// behave is tested against real ones.
+
+var entriesResource = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "serviceentries"}
+
+type cluster struct {
+	t     *testing.T
+	store *model.Store
+	kube  *fake.Clientset
+	dyn   *fakedynamic.FakeDynamicClient
+}
+
+func newCluster(t *testing.T, objects ...runtime.Object) *cluster {
+	store, err := model.NewStore()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cluster{t: t, store: store, kube: fake.NewClientset(objects...)}
+	c.kube.Discovery().(*fakediscovery.FakeDiscovery).Resources = []*metav1.APIResourceList{{
+		GroupVersion: "networking.istio.io/v1",
+		APIResources: []metav1.APIResource{{Name: "serviceentries", Kind: "ServiceEntry", Namespaced: true}},
+	}}
+	c.dyn = fakedynamic.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(),
+		map[schema.GroupVersionResource]string{entriesResource: "ServiceEntryList"})
+	r, err := NewReader(store, Clients{Kube: c.kube, Dynamic: c.dyn}, Config{
+		Cluster: "c1", Network: "net", MeshConfigMap: "istio", Logger: slog.New(slog.DiscardHandler),
+		Status: NewStatusWriter(c.dyn, slog.New(slog.DiscardHandler)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := r.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	c.eventually("synced", func(txn model.ReadTxn) bool {
+		row, _, ok := store.Clusters.Get(txn, store.Clusters.ByKey("c1"))
+		return ok && row.Synced
+	})
+	return c
+}
+
+// eventually waits for a state of the tables.
+func (c *cluster) eventually(what string, holds func(model.ReadTxn) bool) {
+	c.t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for !holds(c.store.Read()) {
+		if time.Now().After(deadline) {
+			c.t.Fatal("never came: " + what)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+func (c *cluster) endpoints(txn model.ReadTxn) *model.EndpointSet {
+	for e := range c.store.Endpoints.List(txn, c.store.Endpoints.ByKey("web.shop.svc.cluster.local\x00c1\x00shop\x00web")) {
+		return e
+	}
+	return nil
+}
+
+func shop() []runtime.Object {
+	name, port, yes := "http", int32(8080), true
+	return []runtime.Object{
+		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop"}},
+		&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", Labels: map[string]string{corev1.LabelTopologyRegion: "r1"}}},
+		&corev1.Service{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"},
+			Spec:       corev1.ServiceSpec{ClusterIP: "10.0.0.1", Ports: []corev1.ServicePort{{Name: "http", Port: 80}}},
+		},
+		&corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web-1", Labels: map[string]string{"security.istio.io/tlsMode": "istio"}},
+			Spec:       corev1.PodSpec{NodeName: "n1", ServiceAccountName: "web"},
+			Status:     corev1.PodStatus{PodIP: "10.1.0.1", Phase: corev1.PodRunning},
+		},
+		&discoveryv1.EndpointSlice{
+			ObjectMeta:  metav1.ObjectMeta{Namespace: "shop", Name: "web-x", Labels: map[string]string{discoveryv1.LabelServiceName: "web"}},
+			AddressType: discoveryv1.AddressTypeIPv4,
+			Ports:       []discoveryv1.EndpointPort{{Name: &name, Port: &port}},
+			Endpoints: []discoveryv1.Endpoint{{
+				Addresses: []string{"10.1.0.1"}, Conditions: discoveryv1.EndpointConditions{Ready: &yes},
+				TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: "web-1"},
+			}},
+		},
+	}
+}
+
+// TestFirstWriteIsComplete: when the cluster counts as synced, everything that
+// it held is there, joined.
+func TestFirstWriteIsComplete(t *testing.T) {
+	c := newCluster(t, shop()...)
+	e := c.endpoints(c.store.Read())
+	if e == nil || len(e.Endpoints) != 1 {
+		t.Fatalf("endpoints: %+v", e)
+	}
+	got := e.Endpoints[0]
+	if !got.TLS || got.Locality != "r1" || got.Account != "shop/web" || got.Network != "net" || got.Ports["http"] != 8080 {
+		t.Errorf("endpoint: %+v", got)
+	}
+}
+
+func TestNeighboursChangeEndpoints(t *testing.T) {
+	c := newCluster(t, shop()...)
+	ctx := context.Background()
+	node, err := c.kube.CoreV1().Nodes().Get(ctx, "n1", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	node = node.DeepCopy()
+	node.Labels[corev1.LabelTopologyRegion] = "r2"
+	if _, err := c.kube.CoreV1().Nodes().Update(ctx, node, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("the node's new place", func(txn model.ReadTxn) bool {
+		return c.endpoints(txn).Endpoints[0].Locality == "r2"
+	})
+	pod, err := c.kube.CoreV1().Pods("shop").Get(ctx, "web-1", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod = pod.DeepCopy()
+	pod.Labels = nil
+	if _, err := c.kube.CoreV1().Pods("shop").Update(ctx, pod, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("the pod's new labels", func(txn model.ReadTxn) bool { return !c.endpoints(txn).Endpoints[0].TLS })
+	if err := c.kube.CoreV1().Services("shop").Delete(ctx, "web", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("nothing of a deleted service", func(txn model.ReadTxn) bool {
+		return c.endpoints(txn) == nil && c.store.Services.NumObjects(txn) == 0 && c.store.Traits.NumObjects(txn) == 0
+	})
+}
+
+// TestSameRowStays: an event that changes nothing that counts replaces no row.
+func TestSameRowStays(t *testing.T) {
+	c := newCluster(t, shop()...)
+	ctx := context.Background()
+	before := c.endpoints(c.store.Read())
+	pod, err := c.kube.CoreV1().Pods("shop").Get(ctx, "web-1", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod = pod.DeepCopy()
+	pod.Annotations = map[string]string{"a": "b"}
+	if _, err := c.kube.CoreV1().Pods("shop").Update(ctx, pod, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	// A second change, of another object, shows that the first was seen.
+	if _, err := c.kube.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "later"}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("the namespace", func(txn model.ReadTxn) bool { return c.store.Namespaces.NumObjects(txn) == 2 })
+	time.Sleep(20 * time.Millisecond)
+	if after := c.endpoints(c.store.Read()); after != before {
+		t.Error("the endpoints were replaced by their like")
+	}
+}
+
+func entry(name string, spec map[string]any) *unstructured.Unstructured {
+	return &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
+		"metadata": map[string]any{"namespace": "shop", "name": name}, "spec": spec,
+	}}
+}
+
+// TestWrongEntryHarmsNoOther: a wrong object is skipped, with a condition; the
+// right ones are in force.
+func TestWrongEntryHarmsNoOther(t *testing.T) {
+	c := newCluster(t)
+	ctx := context.Background()
+	ports := []any{map[string]any{"name": "http", "number": int64(80), "protocol": "HTTP"}}
+	for name, spec := range map[string]map[string]any{
+		"good": {"hosts": []any{"good.global"}, "ports": ports, "resolution": "STATIC", "endpoints": []any{map[string]any{"address": "1.2.3.4"}}},
+		"bad":  {"hosts": []any{"bad.global"}, "ports": ports, "resolution": "STATIC"},
+		"odd":  {"hosts": []any{"odd.global"}, "ports": ports, "resolution": "SOMEHOW"},
+	} {
+		if _, err := c.dyn.Resource(entriesResource).Namespace("shop").Create(ctx, entry(name, spec), metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	only := func(txn model.ReadTxn) *model.Service {
+		for s := range c.store.Services.All(txn) {
+			return s
+		}
+		return nil
+	}
+	c.eventually("the good entry", func(txn model.ReadTxn) bool { return c.store.Services.NumObjects(txn) == 1 })
+	time.Sleep(20 * time.Millisecond)
+	if s := only(c.store.Read()); s == nil || s.Host != "good.global" || !s.Allocated.IsValid() || c.store.Services.NumObjects(c.store.Read()) != 1 {
+		t.Fatalf("service: %+v", s)
+	}
+	if err := c.dyn.Resource(entriesResource).Namespace("shop").Delete(ctx, "good", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("nothing of a deleted entry", func(txn model.ReadTxn) bool {
+		return c.store.Services.NumObjects(txn)+c.store.Endpoints.NumObjects(txn)+c.store.Traits.NumObjects(txn) == 0
+	})
+}
+
+func TestMeshConfigIsFollowed(t *testing.T) {
+	c := newCluster(t)
+	ctx := context.Background()
+	cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "istio"}, Data: map[string]string{
+		"mesh": "trustDomain: td\nconnectTimeout: wrong", "meshNetworks": "networks: {n1: {gateways: [{address: 1.2.3.4, port: 443}]}}",
+	}}
+	if _, err := c.kube.CoreV1().ConfigMaps("istio-system").Create(ctx, cm, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("the trust domain", func(txn model.ReadTxn) bool {
+		return c.store.Mesh(txn, "c1").TrustDomain == "td" && c.store.Networks.NumObjects(txn) == 1
+	})
+	cm = cm.DeepCopy()
+	cm.Data = map[string]string{"mesh": "- not a mapping"}
+	if _, err := c.kube.CoreV1().ConfigMaps("istio-system").Update(ctx, cm, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(30 * time.Millisecond)
+	if c.store.Mesh(c.store.Read(), "c1").TrustDomain != "td" {
+		t.Error("a text that is no mapping replaced the last good one")
+	}
+}
+
+func TestWebhookPatch(t *testing.T) {
+	entries := []webhookEntry{{name: "a", bundle: []byte("old")}}
+	if p := webhookPatch("ValidatingWebhookConfiguration", "x", entries, []byte("new"), true); p == nil {
+		t.Error("another root needs a patch")
+	}
+	if p := webhookPatch("MutatingWebhookConfiguration", "x", []webhookEntry{{name: "a", bundle: []byte("new")}}, []byte("new"), false); p != nil {
+		t.Errorf("nothing to do, yet %s", p)
+	}
+	if p := webhookPatch("ValidatingWebhookConfiguration", "x", []webhookEntry{{name: "a", bundle: []byte("new")}}, []byte("new"), true); p == nil {
+		t.Error("failurePolicy is to become Fail")
+	}
+}
