@@ -52,7 +52,6 @@ type HCM struct {
 	ForwardClientCert   ForwardClientCert
 	ClientCertDetails   ClientCertDetails
 	UseRemoteAddress    bool
-	XffTrustedHops      uint32
 	GenerateRequestID   bool // default true
 	PreserveExternalID  bool // keep the x-request-id of the caller at the edge
 	AlwaysSetIDResponse bool
@@ -62,14 +61,12 @@ type HCM struct {
 	StripAnyHostPort    bool
 
 	// IdleTimeout ends a connection without requests (default 1 h),
-	// StreamIdleTimeout a request on which nothing moves (default 5 min; 0
-	// turns it off), RequestTimeout bounds the receipt of the request,
-	// HeadersTimeout that of its headers. Zero: no bound.
+	// StreamIdleTimeout a request on which nothing moves (default 5 min),
+	// HeadersTimeout bounds the receipt of a request's headers. Zero: no
+	// bound.
 	IdleTimeout       time.Duration
 	StreamIdleTimeout time.Duration
-	RequestTimeout    time.Duration
 	HeadersTimeout    time.Duration
-	MaxConnDuration   time.Duration
 	DrainTimeout      time.Duration
 	MaxHeaderBytes    uint32 // 0: the engine's default
 	AcceptHTTP10      bool

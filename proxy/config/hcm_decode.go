@@ -13,9 +13,9 @@ func decodeHCM(a at, p *hcmv3.HttpConnectionManager) (*HCM, error) {
 	if err := a.only(p, "codec_type", "stat_prefix", "rds", "route_config", "http_filters",
 		"add_user_agent", "tracing", "common_http_protocol_options", "http_protocol_options",
 		"http2_protocol_options", "server_name", "server_header_transformation",
-		"max_request_headers_kb", "stream_idle_timeout", "request_timeout", "request_headers_timeout",
+		"max_request_headers_kb", "stream_idle_timeout", "request_headers_timeout",
 		"drain_timeout", "delayed_close_timeout", "access_log", "access_log_flush_interval",
-		"use_remote_address", "xff_num_trusted_hops", "internal_address_config", "skip_xff_append",
+		"use_remote_address", "internal_address_config", "skip_xff_append",
 		"generate_request_id", "preserve_external_request_id", "always_set_request_id_in_response",
 		"forward_client_cert_details", "set_current_client_cert_details", "proxy_100_continue",
 		"upgrade_configs", "normalize_path", "merge_slashes", "path_with_escaped_slashes_action",
@@ -24,7 +24,7 @@ func decodeHCM(a at, p *hcmv3.HttpConnectionManager) (*HCM, error) {
 	}
 	h := &HCM{
 		StatPrefix: p.GetStatPrefix(), ServerName: p.GetServerName(),
-		UseRemoteAddress: p.GetUseRemoteAddress().GetValue(), XffTrustedHops: p.GetXffNumTrustedHops(),
+		UseRemoteAddress:   p.GetUseRemoteAddress().GetValue(),
 		GenerateRequestID:  p.GetGenerateRequestId() == nil || p.GetGenerateRequestId().GetValue(),
 		PreserveExternalID: p.GetPreserveExternalRequestId(), AlwaysSetIDResponse: p.GetAlwaysSetRequestIdInResponse(),
 		MergeSlashes: p.GetMergeSlashes(), NormalizePath: p.GetNormalizePath().GetValue(),
@@ -42,7 +42,6 @@ func decodeHCM(a at, p *hcmv3.HttpConnectionManager) (*HCM, error) {
 	}
 	err := a.durations(
 		durationField{"stream_idle_timeout", p.GetStreamIdleTimeout(), &h.StreamIdleTimeout},
-		durationField{"request_timeout", p.GetRequestTimeout(), &h.RequestTimeout},
 		durationField{"request_headers_timeout", p.GetRequestHeadersTimeout(), &h.HeadersTimeout},
 		durationField{"drain_timeout", p.GetDrainTimeout(), &h.DrainTimeout})
 	if err != nil {
@@ -136,15 +135,13 @@ func (h *HCM) decodeProtocol(a at, p *hcmv3.HttpConnectionManager) error {
 	}
 	if c := p.GetCommonHttpProtocolOptions(); c != nil {
 		ca := a.in("common_http_protocol_options")
-		if err := ca.only(c, "idle_timeout", "max_connection_duration", "headers_with_underscores_action"); err != nil {
+		if err := ca.only(c, "idle_timeout", "headers_with_underscores_action"); err != nil {
 			return err
 		}
 		if c.GetHeadersWithUnderscoresAction() != corev3.HttpProtocolOptions_ALLOW {
 			return ca.in("headers_with_underscores_action").errorf("is not supported by this proxy")
 		}
-		if err := ca.durations(
-			durationField{"idle_timeout", c.GetIdleTimeout(), &h.IdleTimeout},
-			durationField{"max_connection_duration", c.GetMaxConnectionDuration(), &h.MaxConnDuration}); err != nil {
+		if err := ca.durations(durationField{"idle_timeout", c.GetIdleTimeout(), &h.IdleTimeout}); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -96,7 +97,7 @@ type side struct {
 	set      *upstream.Set
 	m        *Manager
 	rec      *record
-	original func() netip.AddrPort // original destination, when set
+	original atomic.Pointer[netip.AddrPort] // original destination, when set
 }
 
 func newSide(t testing.TB, id *mtlstest.Identity) *side {
@@ -107,8 +108,8 @@ func newSide(t testing.TB, id *mtlstest.Identity) *side {
 	s.m = New(Options{
 		Clusters: s.set, Identity: id, Telemetry: s.rec, Logger: log, DrainTime: 100 * time.Millisecond,
 		OriginalDst: func(c *net.TCPConn) (netip.AddrPort, error) {
-			if s.original != nil {
-				return s.original(), nil
+			if dst := s.original.Load(); dst != nil {
+				return *dst, nil
 			}
 			return originalDst(c)
 		},

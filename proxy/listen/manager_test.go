@@ -34,12 +34,13 @@ func TestOriginalDst(t *testing.T) {
 	for dst, want := range map[string]string{
 		"10.0.0.1:80": "exact", "10.0.0.2:80": "port", "10.0.0.2:81": "passthrough", "10.0.0.9:90": "passthrough",
 	} {
-		s.original = func() netip.AddrPort { return netip.MustParseAddrPort(dst) }
+		to := netip.MustParseAddrPort(dst)
+		s.original.Store(&to)
 		if got, err := ask(t, addr, ""); err != nil || got != want {
 			t.Errorf("%s: got %q, %v, want %q", dst, got, err, want)
 		}
 	}
-	s.original = nil // asked for by its own port: it would come back for ever
+	s.original.Store(nil) // asked for by its own port: it would come back for ever
 	if got, _ := ask(t, addr, ""); got != "" {
 		t.Errorf("the proxy's own port was forwarded to %q", got)
 	}
