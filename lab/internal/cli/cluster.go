@@ -21,11 +21,8 @@ func (a *app) stopCommand() *cobra.Command {
 		Short: "Switch a cluster off, as a power cut does; its disk stays",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			p, lab, err := a.load()
+			p, _, _, err := a.loadCluster(args[0])
 			if err != nil {
-				return err
-			}
-			if _, err := lab.Cluster(args[0]); err != nil {
 				return err
 			}
 			if err := agent.NewClient(p).Stop(cmd.Context(), args[0]); err != nil {
@@ -43,11 +40,7 @@ func (a *app) startCommand() *cobra.Command {
 		Short: "Switch a cluster on again and wait until it serves",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			_, lab, err := a.load()
-			if err != nil {
-				return err
-			}
-			c, err := lab.Cluster(args[0])
+			_, lab, c, err := a.loadCluster(args[0])
 			if err != nil {
 				return err
 			}
@@ -69,11 +62,7 @@ func (a *app) execCommand() *cobra.Command {
 			if err := a.needRoot("entering a node"); err != nil {
 				return err
 			}
-			p, lab, err := a.load()
-			if err != nil {
-				return err
-			}
-			c, err := lab.Cluster(args[0])
+			p, lab, c, err := a.loadCluster(args[0])
 			if err != nil {
 				return err
 			}

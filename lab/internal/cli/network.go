@@ -67,11 +67,7 @@ cluster IP, or a load balancer's. A Service stands for its cluster IP, and for
 its first port if none is given.`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			p, lab, err := a.load()
-			if err != nil {
-				return err
-			}
-			c, err := lab.Cluster(args[0])
+			p, _, c, err := a.loadCluster(args[0])
 			if err != nil {
 				return err
 			}

@@ -103,3 +103,13 @@ func (a *app) load() (spec.Paths, *spec.Lab, error) {
 	l, err := spec.Load(p)
 	return p, l, err
 }
+
+// loadCluster reads the lab that the global flags name and finds a cluster.
+func (a *app) loadCluster(name string) (spec.Paths, *spec.Lab, spec.Cluster, error) {
+	p, lab, err := a.load()
+	if err != nil {
+		return p, nil, spec.Cluster{}, err
+	}
+	c, err := lab.Cluster(name)
+	return p, lab, c, err
+}
