@@ -130,11 +130,13 @@ func (p *parser) section(n *yaml.Node, s shape, path string) any {
 		}
 		before := len(p.errs)
 		v := p.value(kv.value, f.shape, at)
-		if len(p.errs) > before {
-			continue
+		if len(p.errs) == before {
+			p.restricted(kv, f, v, at)
 		}
-		p.restricted(kv, f, v, at)
-		if v == nil && f.shape.kind == structKind {
+		if v == nil && (f.shape.kind == structKind || len(p.errs) > before) {
+			continue // an empty section, or one that is wrong as a whole
+		}
+		if len(p.errs) > before && (f.off != "" || f.only != "") {
 			continue
 		}
 		if _, dup := out[f.name]; dup {

@@ -89,7 +89,8 @@ func newManifestCommand(f *kubeFlags) *cobra.Command {
 		Use:   "manifest",
 		Short: "Render and apply what an installation consists of",
 	}
-	cmd.AddCommand(newManifestGenerateCommand(), newInstallCommand(f, "apply"))
+	cmd.AddCommand(newManifestGenerateCommand(), newInstallCommand(f, "apply"),
+		newManifestDiffCommand(), newManifestMigrateCommand(), newManifestVersionsCommand())
 	return cmd
 }
 
