@@ -12,18 +12,15 @@ import (
 	"github.com/isthmus-mesh/isthmus/proxy/upstream"
 )
 
-const (
-	// maxTries bounds the endpoints that are tried for one request.
-	maxTries = 3
-	// stallCheck is after how long without an answer the proxy begins to watch whether the caller is still there.
-	stallCheck = time.Second
-)
+// stallCheck is after how long without an answer the proxy begins to watch whether the caller is still there.
+const stallCheck = time.Second
 
-// forwardTo sends the request to an endpoint and the response back. A request is sent a second time only
-// when no byte of a response came, its method is idempotent and its body is still at hand
-// (RFC 9110 section 9.2.2).
+// forwardTo sends the request to an endpoint and the response back. A request is sent a second time only when its
+// body is still at hand and either nothing of a response came and the method is idempotent (RFC 9110 section
+// 9.2.2), or the route's retry policy says so.
 func (s *session) forwardTo(q *target) {
 	c := &s.call
+	policy := c.route.retries
 	again := isIdempotent(q.method)
 	var tried []*upstream.Endpoint
 	fresh := false
@@ -35,31 +32,68 @@ func (s *session) forwardTo(q *target) {
 		}
 		if try == 1 {
 			s.encodeRequest(q)
-			again = s.takeSmallBody() && again
+			c.replayable = s.takeSmallBody()
 		}
-		err = s.attempt(conn)
+		c.lastTry = try >= policy.limit()
+		err = s.attempt(conn, tried)
 		c.ep.End()
 		if err == nil {
 			return
 		}
+		first := conn.in.w == 0 // not a byte of a response came
 		_ = conn.Close()
 		s.stopUpload()
-		gone := s.watch.stop(s)
-		if gone || s.up1.sourceErr != nil {
+		if s.watch.stop(s) || s.up1.sourceErr != nil {
 			s.abandon()
 			return
 		}
 		if !conn.reused {
-			c.ep.Report(upstream.OutcomeReset)
 			tried = append(tried, c.ep)
 		}
-		var syntax *parseError
-		if !again || try == maxTries || conn.in.w > 0 || errors.As(err, &syntax) || errors.Is(err, errTimeout) {
+		if c.lastTry || !c.replayable || !s.worthAnother(err, again && first) {
 			s.fail(err)
 			return
 		}
 		fresh = true
 	}
+}
+
+// errAnswer is an answer that the route's retry policy does not take.
+var errAnswer = errors.New("the answer is one to try again")
+
+// worthAnother reports whether a try that failed with err is to be followed by another. safe says that it can do
+// no harm.
+func (s *session) worthAnother(err error, safe bool) bool {
+	c := &s.call
+	var syntax *parseError
+	switch {
+	case errors.Is(err, errAnswer):
+		time.Sleep(retryWait())
+		return true
+	case errors.As(err, &syntax):
+		return false
+	case errors.Is(err, errTimeout):
+		return c.route.retries.hungUp() && c.route.retries.tryTimeout() > 0 &&
+			(c.deadline.IsZero() || time.Now().Before(c.deadline))
+	}
+	return safe || c.route.retries.hungUp()
+}
+
+// unwanted reports whether the retry policy wants another endpoint to answer instead, and there is one.
+func (s *session) unwanted(h *head, tried []*upstream.Endpoint) bool {
+	c := &s.call
+	if c.lastTry || !c.replayable || c.route.retries == nil {
+		return false
+	}
+	grpc := telemetry.NoGRPCStatus
+	if v, has := h.lookup("grpc-status"); has {
+		grpc = parseGRPCStatus(v)
+	}
+	if !c.route.retries.answered(h.status, grpc) {
+		return false
+	}
+	_, err := c.cluster.Pick(upstream.Hint{OriginalDst: s.info.Local, Tried: append(tried[:len(tried):len(tried)], c.ep)})
+	return err == nil
 }
 
 func isIdempotent(method string) bool {
@@ -75,7 +109,7 @@ func isIdempotent(method string) bool {
 func (s *session) connect(tried *[]*upstream.Endpoint, fresh, check bool) (*h1conn, error) {
 	c := &s.call
 	var last error
-	for len(*tried) < maxTries {
+	for len(*tried) < c.route.retries.limit() {
 		ep, err := pick(c.cluster, upstream.Hint{OriginalDst: s.info.Local, Tried: *tried})
 		if err != nil {
 			if last == nil {
@@ -155,9 +189,15 @@ func (s *session) takeSmallBody() bool {
 
 // attempt sends the request on conn and passes the response on. An error means that nothing of a final response
 // has come; the caller closes conn.
-func (s *session) attempt(conn *h1conn) error {
+func (s *session) attempt(conn *h1conn, tried []*upstream.Endpoint) error {
 	conn.in.stalled = s.stalled
 	s.watch.conn = conn
+	s.call.tryEnd = s.call.deadline
+	if limit := s.call.route.retries.tryTimeout(); limit > 0 {
+		if end := time.Now().Add(limit); s.call.tryEnd.IsZero() || end.Before(s.call.tryEnd) {
+			s.call.tryEnd = end
+		}
+	}
 	s.arm(conn, s.call.start)
 	if s.up1.pending(s) {
 		s.startUpload(conn)
@@ -167,6 +207,9 @@ func (s *session) attempt(conn *h1conn) error {
 	for {
 		raw, err := conn.in.readHead(nil)
 		if err != nil {
+			if !conn.reused {
+				s.call.ep.Report(upstream.OutcomeReset)
+			}
 			return s.readError(err)
 		}
 		if err := conn.resp.parseResponse(raw, s.call.headOnly); err != nil {
@@ -180,6 +223,9 @@ func (s *session) attempt(conn *h1conn) error {
 			}
 			s.tunnel(conn)
 			return nil
+		case conn.resp.status >= 200 && s.unwanted(&conn.resp, tried):
+			s.call.ep.Report(outcomeOf(conn.resp.status))
+			return errAnswer
 		case conn.resp.status >= 200:
 			s.respond(conn)
 			return nil
@@ -201,10 +247,10 @@ func (s *session) readError(err error) error {
 }
 
 // arm sets the read deadline of conn so that onStall is called now and then, and no later than the deadline of
-// the call; one that is in force and good enough stays.
+// the try; one that is in force and good enough stays.
 func (s *session) arm(conn *h1conn, now time.Time) {
 	at := now.Add(2 * stallCheck)
-	if d := s.call.deadline; !d.IsZero() && d.Before(at) {
+	if d := s.call.tryEnd; !d.IsZero() && d.Before(at) {
 		at = d
 	} else if conn.wake.After(now.Add(stallCheck)) && conn.wake.Before(at) {
 		return
@@ -217,7 +263,7 @@ func (s *session) arm(conn *h1conn, now time.Time) {
 func (s *session) onStall() bool {
 	c := &s.call
 	now := time.Now()
-	if !c.deadline.IsZero() && !now.Before(c.deadline) {
+	if !c.tryEnd.IsZero() && !now.Before(c.tryEnd) {
 		return false
 	}
 	if s.watch.idleTooLong(s, now) {

@@ -3,8 +3,6 @@ package httpproxy
 import (
 	"context"
 	"errors"
-	"net/http"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,12 +43,10 @@ type pair struct {
 	tried     []*upstream.Endpoint
 	timer     *time.Timer
 
-	received, sent atomic.Int64
-}
+	moved   int64 // what had moved when it was last looked at, and since when
+	movedAt time.Time
 
-// answers receives what one upstream stream of a pair brings; it is stale once the pair has another.
-type answers struct {
-	p *pair
+	received, sent atomic.Int64
 }
 
 // resolve finds the route and the cluster, or says what to answer.
@@ -106,36 +102,40 @@ func (p *pair) start() {
 	if !p.call.deadline.IsZero() {
 		p.timer = time.AfterFunc(time.Until(p.call.deadline), p.timeout)
 	}
-	if ep, err := p.call.cluster.Pick(p.hint()); err == nil {
+	ep, err := p.call.cluster.Pick(p.hint())
+	if err == nil {
 		pool := p.srv.h.server.pool(ep)
 		if conn := pool.h2.ready(); conn != nil && p.attach(ep, pool, conn) {
 			return
 		}
 	}
-	go p.connect()
+	go p.connect(ep)
 }
 
 func (p *pair) hint() upstream.Hint {
 	return upstream.Hint{OriginalDst: p.srv.info.Local, Tried: p.tried}
 }
 
-// connect picks endpoints until one takes the request.
-func (p *pair) connect() {
+// connect tries endpoints until one takes the request: first, when it is given, then others.
+func (p *pair) connect(first *upstream.Endpoint) {
 	var last error
-	for {
+	for range 32 { // a round is a try, unless a connection filled up meanwhile
 		p.mu.Lock()
 		hint := p.hint()
-		over := p.done || p.tries >= maxTries
+		over := p.done || p.tries >= p.call.route.retries.limit()
 		p.mu.Unlock()
 		if over {
 			break
 		}
-		ep, err := pick(p.call.cluster, hint)
-		if err != nil {
-			if last == nil {
-				last = err
+		ep := first
+		if first = nil; ep == nil {
+			var err error
+			if ep, err = pick(p.call.cluster, hint); err != nil {
+				if last == nil {
+					last = err
+				}
+				break
 			}
-			break
 		}
 		pool := p.srv.h.server.pool(ep)
 		conn, err := pool.h2.get(context.Background())
@@ -184,6 +184,9 @@ func (p *pair) attach(ep *upstream.Endpoint, pool *endpointPool, conn *h2conn) b
 	p.up, p.answers = st, a
 	ep.Begin()
 	p.down.setSource(st)
+	if limit := p.call.route.retries.tryTimeout(); limit > 0 {
+		time.AfterFunc(limit, a.tryTimeout) // does nothing once the response has begun
+	}
 	if bare {
 		return true
 	}
@@ -278,214 +281,6 @@ func (p *pair) timeout() {
 	p.fail(errTimeout)
 }
 
-// headers implements h2sink for what the endpoint sends.
-func (a *answers) headers(fields []hpack.HeaderField, end bool) {
-	p := a.p
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.answers != a || p.done {
-		return
-	}
-	if p.responded {
-		p.trail(fields, end)
-		return
-	}
-	status, rest, err := responseStatus(fields)
-	if err != nil || status < 200 && end || status == 101 {
-		p.up.reset(http2.ErrCodeProtocol)
-		p.answer(upstreamFailure(p.call.cluster, p.call.ep, badRequest("its response has no valid status")))
-		return
-	}
-	if status < 200 {
-		p.down.sendHeaders(fields, false)
-		return
-	}
-	p.responded, p.replay = true, nil
-	p.call.outcome.Code = status
-	p.call.ep.Report(outcomeOf(status))
-	if p.call.grpc && end {
-		v, _ := lookupField(rest, "grpc-status")
-		p.call.outcome.GRPC = parseGRPCStatus(v)
-	}
-	if e := p.call.entry; e != nil {
-		e.ResponseHeaders = values(p.srv.h.log.ResponseHeaders(), func(n string) (string, bool) { return lookupField(rest, n) })
-	}
-	p.down.sendHeaders(responseFields(p.srv.h, p.call.route, status, rest), end)
-	if end {
-		p.ended()
-	}
-}
-
-// trail passes trailers on; it is called with the lock held.
-func (p *pair) trail(fields []hpack.HeaderField, end bool) {
-	if !end {
-		p.up.reset(http2.ErrCodeProtocol)
-		p.broken(http2.ErrCodeProtocol, telemetry.FlagUpstreamProtocol)
-		return
-	}
-	if p.call.grpc {
-		v, _ := lookupField(fields, "grpc-status")
-		p.call.outcome.GRPC = parseGRPCStatus(v)
-	}
-	p.down.sendTrailers(cleanTrailers(fields))
-	p.ended()
-}
-
-func (a *answers) data(b []byte, end bool) {
-	p := a.p
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.answers != a || p.done {
-		return
-	}
-	p.sent.Add(int64(len(b)))
-	p.up.credit(p.down.send(b, end))
-	if end {
-		p.ended()
-	}
-}
-
-// ended is called with the lock held when the response came to its end.
-func (p *pair) ended() {
-	if !p.end {
-		p.up.reset(http2.ErrCodeNo)
-	}
-	p.finish()
-}
-
-func (a *answers) reset(code http2.ErrCode, refused bool) {
-	p := a.p
-	p.mu.Lock()
-	if p.answers != a || p.done {
-		p.mu.Unlock()
-		return
-	}
-	if p.responded {
-		flag := telemetry.FlagUpstreamReset
-		if code == http2.ErrCodeConnect {
-			flag, code = telemetry.FlagUpstreamTerminated, http2.ErrCodeInternal
-		}
-		p.broken(code, flag)
-		p.mu.Unlock()
-		return
-	}
-	again := !p.lostBody && p.tries < maxTries &&
-		(refused || p.end && isIdempotent(p.req.method) && code == http2.ErrCodeConnect)
-	cause := p.up.c.cause(code)
-	p.call.ep.End()
-	if !refused {
-		p.call.ep.Report(upstream.OutcomeReset)
-		p.tried = append(p.tried, p.call.ep)
-	}
-	p.up, p.answers = nil, nil
-	if code == http2.ErrCodeCancel { // as a deadline that struck there first; the caller knows its own better
-		p.broken(code, telemetry.FlagUpstreamReset)
-		p.mu.Unlock()
-		return
-	}
-	p.mu.Unlock()
-	if again {
-		go p.connect()
-		return
-	}
-	p.fail(cause)
-}
-
-// broken passes on that the response broke off. It is called with the lock held.
-func (p *pair) broken(code http2.ErrCode, flag telemetry.Flag) {
-	p.call.outcome.Flag = flag
-	p.down.reset(code)
-	p.finish()
-}
-
-// fail answers for an endpoint that did not.
-func (p *pair) fail(err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.responded && !p.done {
-		p.broken(http2.ErrCodeCancel, telemetry.FlagUpstreamTimeout)
-		return
-	}
-	p.answer(upstreamFailure(p.call.cluster, p.call.ep, err))
-}
-
-// refuse answers a request that is malformed. It is called with the lock held.
-func (p *pair) refuse(err error) {
-	p.answer(&failure{status: statusOf(err), flag: telemetry.FlagDownstreamProtocol, body: err.Error()})
-}
-
-// answer answers in the endpoint's stead. It is called with the lock held.
-func (p *pair) answer(f *failure) {
-	if p.done {
-		return
-	}
-	p.responded = true
-	c := &p.call
-	c.outcome.Flag = f.flag
-	fields, body := localAnswer(p.srv.h, c, f)
-	if c.headOnly {
-		body = ""
-	}
-	p.down.sendHeaders(fields, body == "")
-	if body != "" {
-		p.down.send([]byte(body), true)
-		p.sent.Add(int64(len(body)))
-	}
-	p.finish()
-}
-
-// localAnswer builds the head and the body of an answer of the proxy itself.
-func localAnswer(h *Handler, c *call, f *failure) (fields []hpack.HeaderField, body string) {
-	status := f.status
-	kind := "text/plain"
-	if c.grpc {
-		c.outcome.GRPC = grpcStatus(status)
-		status, kind = 200, "application/grpc"
-	} else {
-		body = f.body
-	}
-	c.outcome.Code = status
-	add := func(name, value string) {
-		if value != "" {
-			fields = append(fields, hpack.HeaderField{Name: name, Value: value})
-		}
-	}
-	add(":status", strconv.Itoa(status))
-	add("content-type", kind)
-	add("server", h.hcm.ServerName)
-	add("date", time.Now().UTC().Format(http.TimeFormat))
-	add("location", f.location)
-	if c.grpc {
-		add("grpc-status", strconv.Itoa(c.outcome.GRPC))
-		add("grpc-message", grpcMessage(f.body))
-	} else if status != 204 && status != 304 {
-		fields = append(fields, hpack.HeaderField{Name: "content-length", Value: strconv.Itoa(len(body))})
-	} else {
-		body = ""
-	}
-	return fields, body
-}
-
-// finish counts the request. It is called with the lock held, once.
-func (p *pair) finish() {
-	p.done = true
-	p.replay = nil
-	if p.timer != nil {
-		p.timer.Stop()
-	}
-	c := &p.call
-	if p.up != nil {
-		c.ep.End()
-	}
-	c.outcome.Duration = time.Since(c.start)
-	c.outcome.Received, c.outcome.Sent = p.received.Load(), p.sent.Load()
-	p.srv.counters(c).Record(&c.outcome)
-	if e := c.entry; e != nil {
-		c.fill(e)
-		p.srv.h.log.Write(e)
-	}
-}
-
 // openEntry begins an access log entry.
 func (p *pair) openEntry() {
 	e := telemetry.NewEntry(p.srv.info)
@@ -494,38 +289,4 @@ func (p *pair) openEntry() {
 	e.Protocol = "HTTP/2"
 	e.RequestHeaders = values(p.srv.h.log.RequestHeaders(), p.req.lookup)
 	p.call.entry = e
-}
-
-// responseStatus splits the status off a response head and checks that no field is out of place.
-func responseStatus(fields []hpack.HeaderField) (status int, rest []hpack.HeaderField, err error) {
-	if len(fields) == 0 || fields[0].Name != ":status" || len(fields[0].Value) != 3 {
-		return 0, nil, errors.New("no status")
-	}
-	status, err = strconv.Atoi(fields[0].Value)
-	if err != nil || status < 100 {
-		return 0, nil, errors.New("bad status")
-	}
-	for _, f := range fields[1:] {
-		switch f.Name {
-		case "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade":
-			return 0, nil, errors.New("a field of HTTP/1")
-		}
-	}
-	return status, fields[1:], nil
-}
-
-// responseFields makes the head for the caller out of that of the endpoint.
-func responseFields(h *Handler, rt *route, status int, rest []hpack.HeaderField) []hpack.HeaderField {
-	out := make([]hpack.HeaderField, 0, len(rest)+2)
-	out = append(out, hpack.HeaderField{Name: ":status", Value: strconv.Itoa(status)})
-	out = append(out, rest...)
-	if name := h.hcm.ServerName; name != "" {
-		if _, has := lookupField(rest, "server"); !has || !h.hcm.ServerPassThrough {
-			out = append(dropFields(out, "server"), hpack.HeaderField{Name: "server", Value: name})
-		}
-	}
-	if len(rt.response)+len(rt.dropResponse) > 0 {
-		out = editFields(out, rt.dropResponse, rt.response)
-	}
-	return out
 }

@@ -82,6 +82,8 @@ func (p *h2pool) dial(d *dialing) {
 	if err == nil {
 		p.pool.learn(conn)
 		c = newH2conn(conn, true, &p.pool.server.bulk)
+		options := p.pool.ep.Cluster().Config().HTTP
+		c.ownLimit, c.total = options.MaxStreams, options.MaxRequests
 		c.start()
 		go c.write()
 		go p.serve(c)
@@ -105,9 +107,10 @@ func (p *h2pool) serve(c *h2conn) {
 	if limit <= 0 {
 		limit = h2IdleTime
 	}
-	stop := c.watchIdle(limit, c.closing)
+	stopIdle, stopPeer := c.watchIdle(limit, c.closing), c.watchPeer()
 	_ = c.serve() // streams were told why
-	stop()
+	stopIdle()
+	stopPeer()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, have := range p.conns {

@@ -42,9 +42,10 @@ func (h *Handler) serveH2(conn net.Conn, info *downstream.Info) {
 	}()
 	c.start()
 	h.server.drains.join(info.Drain, s)
-	stop := c.watchIdle(h.hcm.IdleTimeout, s.drain)
+	stopIdle, stopStreams := c.watchIdle(h.hcm.IdleTimeout, s.drain), s.watchStreams()
 	_ = c.serve() // why a caller hung up is of no interest
-	stop()
+	stopIdle()
+	stopStreams()
 	h.server.drains.leave(info.Drain, s)
 	s.mu.Lock()
 	if s.ending != nil {
@@ -83,39 +84,6 @@ func (c *h2conn) closing() {
 	}
 	c.mu.Unlock()
 	c.kick()
-}
-
-// watchIdle calls end when the connection had no streams for limit; it looks now and then, not exactly.
-func (c *h2conn) watchIdle(limit time.Duration, end func()) (stop func()) {
-	if limit <= 0 {
-		return func() {}
-	}
-	every := max(limit/4, 10*time.Millisecond)
-	var mu sync.Mutex
-	var timer *time.Timer
-	stopped := false
-	mu.Lock()
-	defer mu.Unlock()
-	timer = time.AfterFunc(every, func() {
-		c.mu.Lock()
-		idle := len(c.streams) == 0 && time.Since(c.idleSince) >= limit
-		c.mu.Unlock()
-		if idle {
-			end()
-			return
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		if !stopped {
-			timer.Reset(every)
-		}
-	})
-	return func() {
-		mu.Lock()
-		defer mu.Unlock()
-		stopped = true
-		timer.Stop()
-	}
 }
 
 func (s *h2server) newSink(st *h2stream) h2sink {

@@ -69,7 +69,16 @@ func (c *h2conn) open(fields []hpack.HeaderField, end bool, sink h2sink, source 
 
 // openable is called with the lock held.
 func (c *h2conn) openable() bool {
-	return !c.away && c.err == nil && len(c.streams) < int(c.peerLimit) && c.lastID <= 1<<30
+	limit := c.peerLimit
+	if c.ownLimit > 0 {
+		limit = min(limit, c.ownLimit)
+	}
+	if c.total > 0 && (c.lastID+1)/2 >= c.total {
+		c.away = true
+		c.hangUpIfEmpty()
+		c.kick()
+	}
+	return !c.away && c.err == nil && len(c.streams) < int(limit) && c.lastID <= 1<<30
 }
 
 // load returns how many streams are open, and whether there can be more.

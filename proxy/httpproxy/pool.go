@@ -60,6 +60,7 @@ type h1conn struct {
 	since  time.Time // when it fell idle
 	wake   time.Time // read deadline in force
 	reused bool
+	served uint32
 	raw    syscall.RawConn
 	peek   func(fd uintptr) bool
 	dead   bool // what peek found
@@ -124,6 +125,11 @@ func (p *endpointPool) put(c *h1conn, now time.Time) {
 		return
 	}
 	c.since = now
+	c.served++
+	if limit := p.ep.Cluster().Config().HTTP.MaxRequests; limit > 0 && c.served >= limit {
+		_ = c.Close()
+		return
+	}
 	p.mu.Lock()
 	if p.retired || len(p.idle) >= maxIdleConns {
 		p.mu.Unlock()

@@ -71,6 +71,7 @@ type route struct {
 	refs                      []weightedRef
 	total                     uint32
 	timeout                   time.Duration
+	retries                   *retries // nil: no policy
 	request, response         []config.HeaderEdit
 	dropRequest, dropResponse []string
 }
@@ -126,6 +127,7 @@ func compileRoute(r *config.Route, v *config.VirtualHost, rc *config.RouteConfig
 		return out
 	}
 	out.timeout = a.Timeout
+	out.retries = compileRetries(a.Retry)
 	if len(a.Weighted) == 0 {
 		out.refs = []weightedRef{{clusters.Ref(a.Cluster), 1}}
 		out.total = 1

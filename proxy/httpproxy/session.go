@@ -62,18 +62,22 @@ type session struct {
 type call struct {
 	start    time.Time
 	deadline time.Time // of the whole call; zero: none
-	route    *route
-	cluster  *upstream.Cluster
-	ep       *upstream.Endpoint
-	pool     *endpointPool
-	outcome  telemetry.Outcome
-	grpc     bool
-	headOnly bool // a HEAD request
-	h2       bool // the endpoint is spoken to in HTTP/2
-	http10   bool
-	keep     bool // whether the downstream connection survives the request
-	unread   bool // something of the request may still be on its way
-	entry    *telemetry.Entry
+	tryEnd   time.Time // of the current try; zero: none
+	lastTry  bool
+	// replayable says that the whole request is at hand to be sent again.
+	replayable bool
+	route      *route
+	cluster    *upstream.Cluster
+	ep         *upstream.Endpoint
+	pool       *endpointPool
+	outcome    telemetry.Outcome
+	grpc       bool
+	headOnly   bool // a HEAD request
+	h2         bool // the endpoint is spoken to in HTTP/2
+	http10     bool
+	keep       bool // whether the downstream connection survives the request
+	unread     bool // something of the request may still be on its way
+	entry      *telemetry.Entry
 }
 
 func newSession(h *Handler, conn net.Conn, info *downstream.Info) *session {

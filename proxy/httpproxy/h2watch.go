@@ -1,0 +1,130 @@
+package httpproxy
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+const (
+	// h2PingAfter is how long an endpoint may be silent while streams wait for it, before it is asked for a sign
+	// of life, and how long it then has to give one.
+	h2PingAfter = 10 * time.Second
+	// streamCheck is how often streams are looked at where nothing else says how often.
+	streamCheck = 15 * time.Second
+)
+
+// every calls f each d in a goroutine of its own, until stop is called or f returns false.
+func every(d time.Duration, f func() bool) (stop func()) {
+	var mu sync.Mutex
+	var timer *time.Timer
+	stopped := false
+	mu.Lock()
+	defer mu.Unlock()
+	timer = time.AfterFunc(d, func() {
+		if !f() {
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if !stopped {
+			timer.Reset(d)
+		}
+	})
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		stopped = true
+		timer.Stop()
+	}
+}
+
+// watchIdle calls end when the connection had no streams for limit; it looks now and then, not exactly. Zero means
+// no limit.
+func (c *h2conn) watchIdle(limit time.Duration, end func()) (stop func()) {
+	if limit <= 0 {
+		return func() {}
+	}
+	return every(max(limit/4, 10*time.Millisecond), func() bool {
+		c.mu.Lock()
+		idle := len(c.streams) == 0 && time.Since(c.idleSince) >= limit
+		c.mu.Unlock()
+		if idle {
+			end()
+		}
+		return !idle
+	})
+}
+
+var errSilent = errors.New("the endpoint gives no sign of life")
+
+// watchPeer ends the connection when the peer is silent and does not answer a PING, as when its machine is gone.
+func (c *h2conn) watchPeer() (stop func()) {
+	var last uint64
+	asked := false
+	return every(h2PingAfter, func() bool {
+		frames := c.frames.Load()
+		c.mu.Lock()
+		silent := frames == last && len(c.streams) > 0 && c.err == nil
+		if silent && !asked {
+			c.wbuf = append(appendFrame(c.wbuf, 8, http2.FramePing, 0, 0), "isthmus!"...)
+		}
+		c.mu.Unlock()
+		if silent && asked {
+			c.fail(errSilent)
+			_ = c.conn.Close()
+			return false
+		}
+		asked, last = silent, frames
+		c.kick()
+		return true
+	})
+}
+
+// watchStreams ends streams on which nothing moves for too long.
+func (s *h2server) watchStreams() (stop func()) {
+	period := streamCheck
+	if limit := s.h.hcm.StreamIdleTimeout; limit > 0 {
+		period = max(limit/4, 10*time.Millisecond)
+	}
+	return every(period, func() bool {
+		s.c.mu.Lock()
+		pairs := make([]*pair, 0, len(s.c.streams))
+		for _, st := range s.c.streams {
+			pairs = append(pairs, st.sink.(*pair))
+		}
+		s.c.mu.Unlock()
+		now := time.Now()
+		for _, p := range pairs {
+			p.checkIdle(now)
+		}
+		return true
+	})
+}
+
+// checkIdle ends the request when nothing has moved for as long as the configuration allows.
+func (p *pair) checkIdle(now time.Time) {
+	p.mu.Lock()
+	if p.done || p.pipe != nil || p.call.route == nil {
+		p.mu.Unlock()
+		return
+	}
+	limit := p.srv.h.hcm.StreamIdleTimeout
+	if a := p.call.route.Action; a != nil && a.IdleSet {
+		limit = a.IdleTimeout
+	}
+	moved := p.received.Load() + p.sent.Load()
+	if p.movedAt.IsZero() || p.moved != moved {
+		p.moved, p.movedAt = moved, now
+	}
+	over := limit > 0 && now.Sub(p.movedAt) >= limit
+	if over && p.up != nil {
+		p.up.reset(http2.ErrCodeCancel)
+	}
+	p.mu.Unlock()
+	if over {
+		p.fail(errTimeout)
+	}
+}
