@@ -15,6 +15,7 @@ import (
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -567,6 +568,35 @@ func TestViewChanges(t *testing.T) {
 			t.Fatalf("%d watches are left of a stream that ended", left)
 		}
 		time.Sleep(time.Millisecond)
+	}
+}
+
+// TestGatewayShowsNothingUnguarded: through a passthrough gateway, only
+// endpoints that ask for a certificate can be reached.
+func TestGatewayShowsNothingUnguarded(t *testing.T) {
+	m := newMesh(t)
+	bookinfo(m)
+	open := service("shop", "open", "10.96.0.50", port("https", 443, model.TLS, 6443))
+	insert(m, m.store.Services, open)
+	set := &model.EndpointSet{Host: open.Host, Cluster: testCluster, Namespace: "shop", Name: "open", Endpoints: []model.Endpoint{
+		{Address: "10.0.0.8", Ports: map[string]uint16{"https": 6443}},
+		{Address: "10.0.0.9", Ports: map[string]uint16{"https": 6443}, TLS: true},
+	}}
+	insert(m, m.store.Endpoints, set)
+	name := "outbound|443||" + open.Host
+	for n, want := range map[string]int{"router": 1, "sidecar": 2} {
+		v := m.view(node(n, "istio-system", "gw-1", map[string]string{"istio": "ingressgateway"}))
+		msg, err := m.resources(v, serve.TypeEndpoint, name)[name].Body.UnmarshalNew()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := 0
+		for _, l := range msg.(*endpointv3.ClusterLoadAssignment).Endpoints {
+			got += len(l.LbEndpoints)
+		}
+		if got != want {
+			t.Errorf("a %s sees %d endpoints, want %d", n, got, want)
+		}
 	}
 }
 

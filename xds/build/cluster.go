@@ -99,7 +99,7 @@ func (b *clusterBuilder) discovery(c *clusterv3.Cluster, subset *model.Subset) {
 		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STRICT_DNS}
 		c.DnsLookupFamily = clusterv3.Cluster_V4_PREFERRED
 		c.RespectDnsTtl = true
-		c.LoadAssignment = loadAssignment(c.Name, b.port, [][]model.Endpoint{b.port.svc.Resolved}, subset, "")
+		c.LoadAssignment = loadAssignment(c.Name, b.port, [][]model.Endpoint{b.port.svc.Resolved}, subset, vantage{})
 	default:
 		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_ORIGINAL_DST}
 		c.LbPolicy = clusterv3.Cluster_CLUSTER_PROVIDED

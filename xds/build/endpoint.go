@@ -19,6 +19,10 @@ type vantage struct {
 	cluster  model.ClusterID
 	network  string
 	locality model.Locality
+	// mutualOnly is for gateways that pass TLS through to what a stranger's
+	// server name asks for: only endpoints that make the caller prove itself
+	// are shown to them, so that nothing else becomes reachable from outside.
+	mutualOnly bool
 }
 
 // endpointsKey names a load assignment built for a host.
@@ -72,11 +76,10 @@ func (s *Source) assignment(txn model.ReadTxn, sc *scope, from vantage, name str
 		e.watches = watches
 		return e.res
 	}
-	locality := from.locality
 	if !sc.catalog.mesh.LocalityPriority {
-		locality = ""
+		from.locality = ""
 	}
-	res := s.encode(name, loadAssignment(name, port, sets, subset, locality))
+	res := s.encode(name, loadAssignment(name, port, sets, subset, from))
 	h.endpoints[key] = &entry{res: res, inputs: inputs, watches: watches}
 	return res
 }
@@ -89,16 +92,16 @@ type placement struct {
 
 // loadAssignment lists the endpoints of a port, grouped by place: those in the
 // region of from first. Subset filters by labels.
-func loadAssignment(name string, port *hostPort, sets [][]model.Endpoint, subset *model.Subset, from model.Locality) *endpointv3.ClusterLoadAssignment {
+func loadAssignment(name string, port *hostPort, sets [][]model.Endpoint, subset *model.Subset, from vantage) *endpointv3.ClusterLoadAssignment {
 	groups := map[placement][]*endpointv3.LbEndpoint{}
 	for _, set := range sets {
 		for i := range set {
 			ep := &set[i]
 			target, ok := ep.Ports[port.Name]
-			if !ok || (subset != nil && !matchLabels(subset.Labels, ep.Labels)) {
+			if !ok || (from.mutualOnly && !ep.TLS) || (subset != nil && !matchLabels(subset.Labels, ep.Labels)) {
 				continue
 			}
-			at := placement{priority: distance(from, ep.Locality), locality: ep.Locality}
+			at := placement{priority: distance(from.locality, ep.Locality), locality: ep.Locality}
 			groups[at] = append(groups[at], lbEndpoint(ep, target))
 		}
 	}

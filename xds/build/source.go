@@ -136,6 +136,7 @@ func (s *Source) viewOf(txn model.ReadTxn, p *proxy, w *model.Workload) *view {
 			gateways = append(gateways, gw)
 		}
 		v.gateway = newGateway(w, services, gateways)
+		v.from.mutualOnly = true
 		text = v.gateway.text()
 	default:
 		root := s.store.Mesh(txn, s.cfg.Cluster).RootNamespace
