@@ -17,6 +17,11 @@ func (s *session) finish() {
 		c.outcome.Received = s.up.moved
 	}
 	s.counters().Record(&c.outcome)
+	s.out.release()
+	s.up1.out.release()
+	if cap(s.scratch) > idleBuffer {
+		s.scratch = nil
+	}
 	if e := c.entry; e != nil {
 		c.fill(e)
 		s.h.log.Write(e)

@@ -61,7 +61,8 @@ func (p *pair) requestHead() []byte {
 
 // bridgeRequest writes the request to the HTTP/1 side.
 func (p *pair) bridgeRequest(far net.Conn, head []byte, chunked bool) {
-	out := outbuf{dst: far, pending: head}
+	out := outbuf{dst: far, pool: p.down.c.bulk, pending: head}
+	defer out.release()
 	for {
 		if out.flush() != nil {
 			p.pipe.drop(p.down)

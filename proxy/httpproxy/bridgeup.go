@@ -104,7 +104,9 @@ func (w streamWriter) Write(p []byte) (int, error) {
 // sendBody sends an HTTP/1 body and its trailers, and ends the stream.
 func sendBody(st *h2stream, in *inbuf, body framing) error {
 	r := relay{pool: st.c.bulk}
-	r.reset(in, &outbuf{dst: streamWriter{st}}, body)
+	out := outbuf{dst: streamWriter{st}, pool: st.c.bulk}
+	defer out.release()
+	r.reset(in, &out, body)
 	r.dechunk = true
 	if err := r.run(); err != nil {
 		return err
@@ -169,7 +171,8 @@ func writeResponseHead(to net.Conn, status int, rest []hpack.HeaderField, last, 
 
 // body passes the response body on; a stream that breaks off leaves it visibly incomplete.
 func (b *upBridge) body(chunked bool) {
-	out := outbuf{dst: b.far}
+	out := outbuf{dst: b.far, pool: b.c.bulk}
+	defer out.release()
 	for {
 		p, end, err := b.pipe.next()
 		if err != nil {

@@ -152,7 +152,10 @@ func (b *inbuf) readHead(started func()) ([]byte, error) {
 // outbuf gathers what goes out on a connection and writes it in few writes.
 type outbuf struct {
 	dst     io.Writer
+	pool    *bulkPool
 	pending []byte
+	bulk    *[bulkBuffer]byte // pending's storage while much is gathered
+	idle    []byte            // and what pending was before
 }
 
 func (o *outbuf) flush() error {
@@ -166,17 +169,30 @@ func (o *outbuf) flush() error {
 
 // write appends p to what is pending, or sends it at once when it is large.
 func (o *outbuf) write(p []byte) error {
-	if len(o.pending)+len(p) <= coalesce {
-		o.pending = append(o.pending, p...)
-		return nil
+	if len(o.pending)+len(p) > coalesce {
+		if err := o.flush(); err != nil {
+			return err
+		}
+		if len(p) >= coalesce/2 {
+			_, err := o.dst.Write(p)
+			return err
+		}
 	}
-	if err := o.flush(); err != nil {
-		return err
-	}
-	if len(p) >= coalesce/2 {
-		_, err := o.dst.Write(p)
-		return err
+	if n := len(o.pending) + len(p); n > idleBuffer && n > cap(o.pending) && o.bulk == nil {
+		o.bulk, o.idle = o.pool.get(), o.pending
+		o.pending = append(o.bulk[:0], o.pending...)
 	}
 	o.pending = append(o.pending, p...)
 	return nil
+}
+
+// release gives back what an idle connection does not need.
+func (o *outbuf) release() {
+	if o.bulk != nil {
+		o.pool.put(o.bulk)
+		o.pending, o.bulk, o.idle = o.idle[:0], nil, nil
+	}
+	if cap(o.pending) > idleBuffer {
+		o.pending = nil
+	}
 }

@@ -1,17 +1,25 @@
-// Package httpproxy forwards HTTP/1.1, HTTP/2 and gRPC: it serves one downstream connection at a time by the
-// configuration of an HTTP connection manager, routes each request, picks an endpoint and moves bodies as
-// streams that are never held whole.
+// Package httpproxy forwards HTTP/1.1, HTTP/2 and gRPC: it serves one downstream connection by the configuration of
+// an HTTP connection manager, routes each request, picks an endpoint and moves bodies as streams that are never held
+// whole.
 //
-// HTTP/1 has an engine of its own. A head is parsed where it lies in the read buffer, checked for everything
-// that two implementations could read differently (RFC 9112 section 11), edited and copied out once; bodies keep
-// their framing. One goroutine serves a connection; a request whose body does not fit the read buffer has a
-// second one. HTTP/2 runs on golang.org/x/net/http2. Both share routing, header policy, pools and telemetry.
+// Both versions have engines of their own, because the general ones cost several times as much. In HTTP/1 a head is
+// parsed where it lies in the read buffer, checked for everything that two implementations could read differently
+// (RFC 9112 section 11), edited and copied out once; bodies keep their framing. One goroutine serves a connection; a
+// request whose body does not fit the read buffer has a second one. HTTP/2 uses the framer and the header
+// compression of golang.org/x/net/http2; streams have no goroutines: the reader of one connection hands frames to
+// the writer of the other, within the room that flow control gives. Where the versions differ between the two sides,
+// a request crosses over a pipe, as if it came by the other version.
 //
-//	server.go     New, Handler, ServeConn      session.go    an HTTP/1 connection and its requests
-//	routes.go     routes, compiled             exchange.go   one HTTP/1 request towards an HTTP/1 endpoint
-//	pool.go       connections to endpoints     head.go, parse.go, framing.go, chunk.go   the HTTP/1 syntax
-//	policy.go     header edits, XFCC, ids      relay.go, buffer.go   bodies
-//	h2*.go        HTTP/2 on either side        drain.go      saying goodbye
+//	server.go     New, Handler, ServeConn      routes.go        routes, compiled
+//	session.go    a downstream HTTP/1          exchange.go      a request and its response, upload.go, tunnel.go
+//	              connection                   encode.go        the heads that go out
+//	h2server.go   a downstream HTTP/2          h2pair.go        a request, h2answer.go its response
+//	              connection                   h2conn.go        either end of a connection, h2frames.go what comes,
+//	pool.go       connections to endpoints,                     h2write.go what goes, h2stream.go streams
+//	              h2pool.go                    bridgeup.go      HTTP/1 to HTTP/2, bridgedown.go the reverse
+//	policy.go     XFCC, ids, paths             head.go          the HTTP/1 syntax: parse.go, framing.go, chunk.go
+//	retry.go      what is tried again          relay.go         bodies, buffer.go
+//	drain.go      saying goodbye               account.go       telemetry, counters.go
 //
-// It opens no listening sockets, terminates no TLS, resolves no names and decodes no xDS.
+// The package opens no listening sockets, terminates no TLS, resolves no names and decodes no xDS.
 package httpproxy

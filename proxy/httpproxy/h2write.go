@@ -82,6 +82,8 @@ func (c *h2conn) write() {
 		over := c.hangUp
 		if len(buf) > 0 {
 			c.wbuf = c.spare[:0]
+		} else if len(c.streams) == 0 && cap(c.spare)+cap(c.wbuf) > h2ReadBuffer {
+			c.spare, c.wbuf = nil, nil
 		}
 		c.mu.Unlock()
 		for _, g := range grants {

@@ -83,7 +83,7 @@ type call struct {
 func newSession(h *Handler, conn net.Conn, info *downstream.Info) *session {
 	s := &session{h: h, conn: conn, info: info, cert: newClientCert(h.hcm, info), now: time.Now()}
 	s.in.src = conn
-	s.out.dst = conn
+	s.out.dst, s.out.pool = conn, &h.server.bulk
 	s.lookup = s.req.lookup
 	s.stalled = s.onStall
 	s.started = s.headStarted

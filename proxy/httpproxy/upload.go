@@ -63,7 +63,7 @@ func (s *session) startUpload(conn *h1conn) {
 	u := &s.up1
 	u.started = true
 	u.done = make(chan struct{})
-	u.out = outbuf{dst: conn, pending: append(u.out.pending[:0], s.scratch...)}
+	u.out = outbuf{dst: conn, pool: &s.h.server.bulk, pending: append(u.out.pending[:0], s.scratch...)}
 	if !s.deadline.IsZero() {
 		s.setDeadline(time.Time{})
 	}
