@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -252,13 +253,13 @@ func TestMeshConfigIsFollowed(t *testing.T) {
 
 func TestWebhookPatch(t *testing.T) {
 	entries := []webhookEntry{{name: "a", bundle: []byte("old")}}
-	if p := webhookPatch("ValidatingWebhookConfiguration", "x", entries, []byte("new"), true); p == nil {
+	if p := webhookPatch("ValidatingWebhookConfiguration", "x", entries, []byte("new"), admissionv1.Fail); p == nil {
 		t.Error("another root needs a patch")
 	}
-	if p := webhookPatch("MutatingWebhookConfiguration", "x", []webhookEntry{{name: "a", bundle: []byte("new")}}, []byte("new"), false); p != nil {
+	if p := webhookPatch("MutatingWebhookConfiguration", "x", []webhookEntry{{name: "a", bundle: []byte("new")}}, []byte("new"), ""); p != nil {
 		t.Errorf("nothing to do, yet %s", p)
 	}
-	if p := webhookPatch("ValidatingWebhookConfiguration", "x", []webhookEntry{{name: "a", bundle: []byte("new")}}, []byte("new"), true); p == nil {
+	if p := webhookPatch("ValidatingWebhookConfiguration", "x", []webhookEntry{{name: "a", bundle: []byte("new")}}, []byte("new"), admissionv1.Fail); p == nil {
 		t.Error("failurePolicy is to become Fail")
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
@@ -30,12 +31,17 @@ type WebhookConfig struct {
 	// Enforce closes when the validating webhook is reachable: from then on
 	// an object that cannot be checked is refused (failurePolicy Fail).
 	Enforce <-chan struct{}
-	Logger  *slog.Logger
+	// Namespace and Service are those by which the webhooks are called.
+	Namespace, Service string
+	Logger             *slog.Logger
 }
 
 // Webhooks keeps the trust bundle of the webhook configurations up to date:
 // when the roots change, and when an installer writes the configurations anew.
-// It returns when ctx ends.
+//
+// When ctx ends and no other replica is ready, it lets validation be skipped
+// before it returns: a control plane that is taken down on purpose must not lock
+// people out of their configuration. What is wrong is found when it is read.
 func Webhooks(ctx context.Context, client kubernetes.Interface, cfg WebhookConfig) error {
 	changed := make(chan struct{}, 1)
 	wake := func(any) {
@@ -63,6 +69,9 @@ func Webhooks(ctx context.Context, client kubernetes.Interface, cfg WebhookConfi
 		retry := webhookPass(ctx, client, cfg, mutating, validating, roots, enforcing)
 		select {
 		case <-ctx.Done():
+			if enforcing {
+				relax(context.WithoutCancel(ctx), client, cfg)
+			}
 			return nil
 		case <-changed:
 		case <-rotated:
@@ -83,7 +92,7 @@ func webhookPass(ctx context.Context, client kubernetes.Interface, cfg WebhookCo
 		for _, w := range m.Webhooks {
 			entries = append(entries, webhookEntry{name: w.Name, bundle: w.ClientConfig.CABundle})
 		}
-		if patch := webhookPatch("MutatingWebhookConfiguration", m.Name, entries, roots, false); patch != nil {
+		if patch := webhookPatch("MutatingWebhookConfiguration", m.Name, entries, roots, ""); patch != nil {
 			_, err := hooks.MutatingWebhookConfigurations().Patch(ctx, m.Name, types.ApplyPatchType, patch, forced())
 			failed = logWebhook(cfg.Logger, m.Name, err)
 		}
@@ -91,9 +100,13 @@ func webhookPass(ctx context.Context, client kubernetes.Interface, cfg WebhookCo
 	if v, ok := lookup[*admissionv1.ValidatingWebhookConfiguration](validating, "", cfg.Validating); ok {
 		var entries []webhookEntry
 		for _, w := range v.Webhooks {
-			entries = append(entries, webhookEntry{name: w.Name, bundle: w.ClientConfig.CABundle, policy: w.FailurePolicy})
+			entries = append(entries, validatingEntry(&w))
 		}
-		if patch := webhookPatch("ValidatingWebhookConfiguration", v.Name, entries, roots, enforcing); patch != nil {
+		policy := admissionv1.FailurePolicyType("")
+		if enforcing {
+			policy = admissionv1.Fail
+		}
+		if patch := webhookPatch("ValidatingWebhookConfiguration", v.Name, entries, roots, policy); patch != nil {
 			_, err := hooks.ValidatingWebhookConfigurations().Patch(ctx, v.Name, types.ApplyPatchType, patch, forced())
 			if err := logWebhook(cfg.Logger, v.Name, err); err != nil {
 				failed = err
@@ -104,6 +117,69 @@ func webhookPass(ctx context.Context, client kubernetes.Interface, cfg WebhookCo
 		return time.After(2 * time.Second)
 	}
 	return nil
+}
+
+func validatingEntry(w *admissionv1.ValidatingWebhook) webhookEntry {
+	return webhookEntry{name: w.Name, bundle: w.ClientConfig.CABundle, policy: w.FailurePolicy}
+}
+
+// relax lets validation be skipped if this was the last replica.
+func relax(ctx context.Context, client kubernetes.Interface, cfg WebhookConfig) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	if !lastReplica(ctx, client, cfg.Namespace, cfg.Service) {
+		return
+	}
+	hooks := client.AdmissionregistrationV1().ValidatingWebhookConfigurations()
+	v, err := hooks.Get(ctx, cfg.Validating, metav1.GetOptions{})
+	if err != nil {
+		cfg.Logger.Debug("cannot read the validating webhook", "webhook", cfg.Validating, "error", err)
+		return
+	}
+	roots, _ := cfg.Roots()
+	var entries []webhookEntry
+	for i := range v.Webhooks {
+		entries = append(entries, validatingEntry(&v.Webhooks[i]))
+	}
+	patch := webhookPatch("ValidatingWebhookConfiguration", v.Name, entries, roots, admissionv1.Ignore)
+	if patch == nil {
+		return
+	}
+	if _, err := hooks.Patch(ctx, v.Name, types.ApplyPatchType, patch, forced()); err != nil {
+		cfg.Logger.Warn("configuration cannot be changed until a control plane runs again", "webhook", v.Name, "error", err)
+		return
+	}
+	cfg.Logger.Info("last replica stops: configuration is taken without validation until a control plane runs again")
+}
+
+// lastReplica tells whether the service has no ready endpoint left. A pod that
+// is being deleted stops being ready at once, so it need not be told apart; the
+// look is repeated while that change is on its way.
+func lastReplica(ctx context.Context, client kubernetes.Interface, namespace, service string) bool {
+	for range 5 {
+		list, err := client.DiscoveryV1().EndpointSlices(namespace).List(ctx,
+			metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=" + service})
+		if err != nil {
+			return false
+		}
+		ready := 0
+		for _, s := range list.Items {
+			for _, e := range s.Endpoints {
+				if e.Conditions.Ready == nil || *e.Conditions.Ready {
+					ready++
+				}
+			}
+		}
+		if ready == 0 {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	return false
 }
 
 func forced() metav1.PatchOptions {
@@ -127,8 +203,8 @@ type webhookEntry struct {
 }
 
 // webhookPatch is the server-side apply of what is to be, or nil when all is so
-// already. enforce asks for failurePolicy Fail as well.
-func webhookPatch(kind, name string, entries []webhookEntry, roots []byte, enforce bool) []byte {
+// already. An empty policy leaves that alone.
+func webhookPatch(kind, name string, entries []webhookEntry, roots []byte, policy admissionv1.FailurePolicyType) []byte {
 	if len(roots) == 0 || len(entries) == 0 {
 		return nil
 	}
@@ -137,9 +213,9 @@ func webhookPatch(kind, name string, entries []webhookEntry, roots []byte, enfor
 	for _, e := range entries {
 		right = right && bytes.Equal(e.bundle, roots)
 		entry := map[string]any{"name": e.name, "clientConfig": map[string]any{"caBundle": roots}}
-		if enforce {
-			right = right && e.policy != nil && *e.policy == admissionv1.Fail
-			entry["failurePolicy"] = string(admissionv1.Fail)
+		if policy != "" {
+			right = right && e.policy != nil && *e.policy == policy
+			entry["failurePolicy"] = string(policy)
 		}
 		list = append(list, entry)
 	}
