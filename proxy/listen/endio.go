@@ -2,6 +2,7 @@ package listen
 
 import (
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -36,6 +37,7 @@ func newSource(c net.Conn) source {
 		}
 	case *tls.Conn:
 		if rec, ok := t.NetConn().(*mtls.Conn); ok {
+			rec.Instant()
 			return &tlsSource{c: t, rec: rec}
 		}
 	}
@@ -124,19 +126,25 @@ type tlsSource struct {
 const maxPlaintext = 1 << 14
 
 func (s *tlsSource) read() ([]byte, error) {
-	if !s.rec.Buffered() {
-		s.release()
-		if err := s.rec.Wait(); err != nil && err != io.EOF {
-			return nil, err // crypto/tls judges an early end
-		}
-	}
-	if s.buf == nil {
-		s.buf = copyBuffers.Get().(*[mtls.BufferSize]byte)
-	}
 	n := 0
 	for {
+		if n == 0 && !s.rec.Buffered() {
+			s.release()
+			if err := s.rec.Wait(); err != nil {
+				return nil, err
+			}
+		}
+		if s.buf == nil {
+			s.buf = copyBuffers.Get().(*[mtls.BufferSize]byte)
+		}
 		k, err := s.c.Read(s.buf[n:])
 		n += k
+		if errors.Is(err, mtls.ErrWouldBlock) {
+			if n == 0 {
+				continue
+			}
+			err = nil
+		}
 		if err != nil || !s.rec.Buffered() || len(s.buf)-n < maxPlaintext {
 			return s.buf[:n], err
 		}

@@ -34,6 +34,8 @@ type Conn struct {
 	start, end int
 	left       int // bytes of the current record not handed on
 	err        error
+	instant    bool // see Instant
+	ended      bool // the peer sent its last byte
 
 	mu     sync.Mutex
 	corked bool
@@ -52,14 +54,36 @@ func NewConn(t *net.TCPConn) (*Conn, error) {
 	return c, nil
 }
 
-// Wait blocks until bytes are there to be read, the peer ended, or the read
-// deadline passed. It holds no buffer meanwhile.
+// Wait blocks until more bytes are there than before, the peer ended, or the
+// read deadline passed. It holds no buffer meanwhile, unless part of a record
+// head has come. A peer that ended is no error here: reads tell.
 func (c *Conn) Wait() error {
-	if c.end > c.start {
+	if c.Buffered() || c.left > 0 && c.end > c.start {
 		return nil
 	}
-	return c.refill()
+	err := c.refill()
+	if err == io.EOF {
+		c.ended = true
+		return nil
+	}
+	return err
 }
+
+// ErrWouldBlock is returned by reads of an [Conn.Instant] connection that has
+// nothing at hand. It is temporary, so crypto/tls hands it on and can go on
+// where it was.
+var ErrWouldBlock net.Error = wouldBlock{}
+
+type wouldBlock struct{}
+
+func (wouldBlock) Error() string   { return "mtls: nothing to read at the moment" }
+func (wouldBlock) Timeout() bool   { return true }
+func (wouldBlock) Temporary() bool { return true }
+
+// Instant makes reads fail with [ErrWouldBlock] rather than wait; Wait waits.
+// A reader that alternates between the two holds no buffer while it waits,
+// also when what came was no data but, say, a session ticket.
+func (c *Conn) Instant() { c.instant = true }
 
 // Buffered tells whether a whole record is there, so that reading it does not
 // block.
@@ -139,6 +163,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 	}
 	if c.left == 0 {
 		for c.end-c.start < recordHead {
+			if c.instant && !c.ended {
+				return 0, ErrWouldBlock
+			}
 			if err := c.refill(); err != nil {
 				if c.end > c.start && err == io.EOF {
 					break // hand on the torn head: crypto/tls judges it
@@ -152,6 +179,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 		}
 	}
 	if c.start == c.end {
+		if c.instant && !c.ended {
+			return 0, ErrWouldBlock
+		}
 		if err := c.refill(); err != nil {
 			return 0, err
 		}

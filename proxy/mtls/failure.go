@@ -49,6 +49,9 @@ func ReasonOf(err error) Reason {
 	if errors.As(err, &v) {
 		return v.Reason
 	}
+	if errors.Is(err, errNoCertificate) {
+		return ReasonNoIdentity
+	}
 	var ne net.Error
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) ||
 		(errors.As(err, &ne) && ne.Timeout()) {
@@ -59,9 +62,6 @@ func ReasonOf(err error) Reason {
 	}
 	if err != nil && err.Error() == "tls: client didn't provide a certificate" {
 		return ReasonNoCertificate
-	}
-	if errors.Is(err, errNoCertificate) {
-		return ReasonNoIdentity
 	}
 	return ReasonProtocol
 }
