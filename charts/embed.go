@@ -9,5 +9,5 @@ import "embed"
 // FS holds one directory per chart. The CRDs in base/files are written by
 // "go generate ./install/..." and may be missing from a plain build.
 //
-//go:embed all:base all:istiod all:gateway all:istiocoredns all:multicluster
+//go:embed all:base all:istiod all:gateway all:istiocoredns all:multicluster all:operator
 var FS embed.FS

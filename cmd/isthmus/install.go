@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 	"sigs.k8s.io/yaml"
 
@@ -52,7 +53,11 @@ removes what an earlier installation of the same revision left.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return i.run(cmd, f) },
 	}
-	p := cmd.Flags()
+	i.add(cmd.Flags())
+	return cmd
+}
+
+func (i *installFlags) add(p *pflag.FlagSet) {
 	i.config.add(p)
 	p.BoolVarP(&i.yes, "skip-confirmation", "y", false, "do not ask before changing the cluster")
 	p.BoolVar(&i.dryRun, "dry-run", false, "show what would change and touch nothing")
@@ -62,7 +67,6 @@ removes what an earlier installation of the same revision left.`,
 	p.DurationVar(&i.timeout, "readiness-timeout", 5*time.Minute, "how long to wait for each stage")
 	p.BoolVar(&i.force, "force", false, "accepted for compatibility: there is nothing to force")
 	_ = p.MarkHidden("force")
-	return cmd
 }
 
 func (i *installFlags) run(cmd *cobra.Command, f *kubeFlags) error {
@@ -115,12 +119,23 @@ func (f *kubeFlags) applyClient() (*apply.Client, error) {
 
 // desiredState is what an installation of a configuration consists of.
 func desiredState(c *values.Config, objs []render.Object) (apply.Desired, error) {
-	spec, err := yaml.Marshal(c.Tree)
+	spec, err := yaml.Marshal(c.Given)
 	if err != nil {
 		return apply.Desired{}, err
 	}
 	return apply.Desired{Revision: c.Revision, Namespace: c.Namespace, Version: version.Version,
 		Spec: string(spec), Objects: objs}, nil
+}
+
+// installedDocument is the configuration that an inventory keeps, as an
+// IstioOperator.
+func installedDocument(inv apply.Inventory) (input, error) {
+	spec := map[string]any{}
+	if err := yaml.Unmarshal([]byte(inv.Spec), &spec); err != nil {
+		return input{}, fmt.Errorf("the inventory of revision %s: %w", inv.Revision, err)
+	}
+	data, err := yaml.Marshal(document(spec))
+	return input{name: "the installed configuration of revision " + inv.Revision, data: data}, err
 }
 
 // printPlan shows what is going to change.
@@ -215,6 +230,8 @@ func installedText(component string) string {
 		return "Egress gateways installed"
 	case render.CoreDNS:
 		return "Istiocoredns installed"
+	case render.Operator:
+		return "Operator installed"
 	case render.MultiCluster:
 		return "Multi-cluster gateway configured"
 	}

@@ -49,8 +49,10 @@ func newRootCommand(calledAs string) *cobra.Command {
 	root.AddCommand(
 		newInstallCommand(f, "install"),
 		newManifestCommand(f),
+		newUpgradeCommand(f),
 		newUninstallCommand(f),
 		newVerifyInstallCommand(f),
+		newOperatorCommand(f),
 		newProfileCommand(),
 		newImageCommand(),
 		newVersionCommand(f),

@@ -27,7 +27,7 @@ type Desired struct {
 	Revision  string
 	Namespace string
 	Version   string
-	// Spec is the complete IstioOperator spec, as YAML.
+	// Spec is the IstioOperator spec that the objects were made from, as YAML.
 	Spec    string
 	Objects []render.Object
 }

@@ -29,6 +29,7 @@ type Removal struct {
 
 	inventories []Inventory
 	purge       bool
+	narrow      bool // of one inventory: what control planes made stays
 }
 
 // PlanRemoval lists what removing one revision takes out; with purge, what
@@ -57,6 +58,75 @@ func (c *Client) PlanRemoval(ctx context.Context, revision string, purge bool) (
 		err = c.userResources(ctx, r)
 	}
 	return r, err
+}
+
+// PlanRemovalOf lists what removing exactly one inventory takes out, its CRDs and
+// namespaces included.
+func (c *Client) PlanRemovalOf(ctx context.Context, revision string) (*Removal, error) {
+	invs, err := c.Inventories(ctx)
+	if err != nil {
+		return nil, err
+	}
+	at := slices.IndexFunc(invs, func(inv Inventory) bool { return inv.Revision == revision })
+	if at < 0 {
+		return nil, fmt.Errorf("%s is not installed", revision)
+	}
+	r := &Removal{inventories: invs[at : at+1], purge: true, narrow: true}
+	others := map[string]string{}
+	for i, inv := range invs {
+		if i != at {
+			for _, e := range inv.Entries {
+				others[e.key()] = inv.Revision
+			}
+		}
+	}
+	r.collect(others)
+	return r, c.userResources(ctx, r)
+}
+
+// Release takes a finalizer off every object of a kind, before its CRD goes.
+func (c *Client) Release(ctx context.Context, gvk schema.GroupVersionKind, finalizer string, r *Removal) error {
+	list, err := c.dyn.Resource(ResourceOf(gvk)).List(ctx, metav1.ListOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	// The controller goes first, or it would put the finalizer back.
+	for _, e := range r.Entries {
+		if e.Kind == "Deployment" {
+			if err := c.remove(ctx, e.GVK(), e.Namespace, e.Name); err != nil {
+				return named(e.ID(), err)
+			}
+			if err := c.waitGone(ctx, []Entry{e}); err != nil {
+				return err
+			}
+		}
+	}
+	for _, u := range list.Items {
+		err := retry(ctx, func() error { return c.release(ctx, gvk, u.GetNamespace(), u.GetName(), finalizer) })
+		if err != nil {
+			return named(u.GetKind()+"/"+u.GetNamespace()+"/"+u.GetName(), err)
+		}
+	}
+	return nil
+}
+
+func (c *Client) release(ctx context.Context, gvk schema.GroupVersionKind, namespace, name, finalizer string) error {
+	u, err := c.Get(ctx, gvk, namespace, name)
+	if err != nil || u == nil || !slices.Contains(u.GetFinalizers(), finalizer) {
+		return err
+	}
+	u.SetFinalizers(slices.DeleteFunc(u.GetFinalizers(), func(f string) bool { return f == finalizer }))
+	_, err = c.resource(gvk, namespace).Update(ctx, u, metav1.UpdateOptions{FieldManager: FieldManager})
+	return err
+}
+
+// Put applies one object on its own, in no inventory.
+func (c *Client) Put(ctx context.Context, o render.Object) error {
+	_, err := c.apply(ctx, o.Unstructured, false)
+	return named(o.ID(), err)
 }
 
 // collect sorts the inventories' entries into what goes and what stays.
@@ -178,7 +248,7 @@ func (c *Client) Remove(ctx context.Context, r *Removal, o Options) error {
 			return err
 		}
 	}
-	if r.purge {
+	if r.purge && !r.narrow {
 		if err := c.removeMade(ctx, r); err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package values
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 
 	"github.com/isthmus-mesh/isthmus/api/operator"
@@ -30,6 +31,10 @@ type Input struct {
 type Config struct {
 	// Tree is the whole spec, every default of the profile filled in.
 	Tree operator.Tree
+	// Given is Tree without what this binary filled in (the revision, and hub
+	// and tag when nobody named them): laid under a later version's settings,
+	// it gives the same installation at that version.
+	Given operator.Tree
 	// Spec is Tree as Go values.
 	Spec *operator.Spec
 	// Profile is the name of the profile that it started from.
@@ -93,7 +98,8 @@ func (in Input) complete(tree operator.Tree, profile string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Config{Tree: tree, Spec: spec, Profile: profile}
+	c := &Config{Tree: tree, Given: maps.Clone(tree), Spec: spec, Profile: profile}
+	delete(c.Given, "revision")
 	c.Namespace = first(in.Namespace, spec.Namespace, spec.Values.Global.IstioNamespace, "istio-system")
 	c.Revision = first(in.Revision, spec.Revision, spec.Values.Revision, DefaultRevision)
 	spec.Hub = first(spec.Hub, spec.Values.Global.Hub, in.Hub)
