@@ -264,8 +264,10 @@ func (d *discovery) trustWebhooks(ctx context.Context) error {
 			changed := d.authority.Changed()
 			return d.authority.RootPEM(), changed
 		},
-		Enforce: enforce,
-		Logger:  d.log,
+		Enforce:   enforce,
+		Namespace: d.cfg.namespace,
+		Service:   "istiod" + d.cfg.suffix(),
+		Logger:    d.log,
 	})
 }
 
