@@ -38,7 +38,6 @@ type http2conn struct {
 
 	in      []byte // an incomplete frame
 	current *h2stream
-	hdrErr  error
 }
 
 type h2stream struct {

@@ -125,7 +125,7 @@ func Hold(spec Spec) (*Idle, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := e.connect(); err == nil {
+	if err = e.connect(); err == nil {
 		err = e.once()
 	}
 	if err != nil {

@@ -165,6 +165,10 @@ func TestHold(t *testing.T) {
 		t.Fatal(err)
 	}
 	idle.Close()
+	s.WantBody = 11
+	if _, err := Hold(s); err == nil {
+		t.Fatal("wrong answers were taken")
+	}
 }
 
 // TestSplitInput feeds answers byte by byte.

@@ -35,7 +35,6 @@ type changer struct {
 
 	mu          sync.Mutex
 	generations map[int][]int // of endpoints, by made-up service
-	last        int
 }
 
 func newChanger(scene *Scene, store *model.Store) *changer {

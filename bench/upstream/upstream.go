@@ -12,9 +12,9 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/valyala/fasthttp"
-	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/interop/grpc_testing"
 )
@@ -30,6 +30,8 @@ const (
 // BodySize is the size of an HTTP answer's body and of a gRPC answer's
 // payload.
 const BodySize = 1024
+
+const maxStreams = 1000
 
 // UnaryMethod is the gRPC method that answers.
 const UnaryMethod = "/grpc.testing.BenchmarkService/UnaryCall"
@@ -85,14 +87,10 @@ func serveHTTP2(l net.Listener) error {
 		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 		_, _ = w.Write(body) // a client that is gone is its own affair
 	})
-	server := &http2.Server{MaxConcurrentStreams: 1000}
-	for {
-		c, err := l.Accept()
-		if err != nil {
-			return err
-		}
-		go server.ServeConn(c, &http2.ServeConnOpts{Handler: h})
-	}
+	server := &http.Server{Handler: h, Protocols: new(http.Protocols), ReadHeaderTimeout: time.Minute,
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams}}
+	server.Protocols.SetUnencryptedHTTP2(true)
+	return server.Serve(l)
 }
 
 // echo answers unary calls with a payload of BodySize.
@@ -106,7 +104,7 @@ func (e *echo) UnaryCall(context.Context, *grpc_testing.SimpleRequest) (*grpc_te
 }
 
 func serveGRPC(l net.Listener) error {
-	s := grpc.NewServer(grpc.MaxConcurrentStreams(1000))
+	s := grpc.NewServer(grpc.MaxConcurrentStreams(maxStreams))
 	grpc_testing.RegisterBenchmarkServiceServer(s, &echo{
 		answer: &grpc_testing.SimpleResponse{Payload: &grpc_testing.Payload{Body: payload()}},
 	})
