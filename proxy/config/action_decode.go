@@ -55,6 +55,7 @@ func (r *RouteAction) decodeWeighted(a at, p *routev3.WeightedCluster) error {
 	if err := a.only(p, "clusters", "total_weight", "runtime_key_prefix"); err != nil {
 		return err
 	}
+	total := uint32(0)
 	for i, w := range p.GetClusters() {
 		wa := a.index("clusters", i)
 		if err := wa.only(w, "name", "weight"); err != nil {
@@ -64,10 +65,10 @@ func (r *RouteAction) decodeWeighted(a at, p *routev3.WeightedCluster) error {
 			return wa.in("name").errorf("is empty")
 		}
 		if n := w.GetWeight().GetValue(); n > 0 {
-			if r.TotalWeight+n < r.TotalWeight {
+			if total+n < total {
 				return wa.in("weight").errorf("the weights together are above 2^32")
 			}
-			r.TotalWeight += n
+			total += n
 			r.Weighted = append(r.Weighted, WeightedCluster{w.GetName(), n})
 		}
 	}

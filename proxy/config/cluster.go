@@ -66,7 +66,6 @@ type Cluster struct {
 	BindSource []netip.Addr
 	Service    Service
 	Outlier    *OutlierDetection // nil: the proxy's defaults
-	Limits     Limits
 	// TCPKeepalive is the probe interval, 0: the system's default.
 	TCPKeepalive time.Duration
 	Version      string
@@ -99,21 +98,10 @@ type TransportMatch struct {
 
 // HTTPOptions are the protocol options of a cluster.
 type HTTPOptions struct {
-	Protocol     HTTPProtocol
-	IdleTimeout  time.Duration // of pooled connections; 0: default
-	MaxRequests  uint32        // per connection; 0: no limit
-	MaxStreams   uint32        // HTTP/2 max_concurrent_streams; 0: default
-	StreamWindow uint32
-	ConnWindow   uint32
-}
-
-// Limits are the circuit breakers of the default priority. A zero means the
-// default, which is unlimited here as in Istio.
-type Limits struct {
-	MaxConnections uint32
-	MaxPending     uint32
-	MaxRequests    uint32
-	MaxRetries     uint32
+	Protocol    HTTPProtocol
+	IdleTimeout time.Duration // of pooled connections; 0: default
+	MaxRequests uint32        // per connection; 0: no limit
+	MaxStreams  uint32        // HTTP/2 max_concurrent_streams; 0: default
 }
 
 // OutlierDetection is envoy.config.cluster.v3.OutlierDetection, as far as
@@ -122,7 +110,6 @@ type OutlierDetection struct {
 	Consecutive5xx     uint32 // 0: not counted
 	ConsecutiveGateway uint32 // 502, 503, 504 and connect failures
 	ConsecutiveLocal   uint32 // connect failures and resets
-	Interval           time.Duration
 	BaseEjection       time.Duration
 	MaxEjection        time.Duration
 	MaxPercent         uint32

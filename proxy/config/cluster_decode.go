@@ -166,7 +166,7 @@ func (c *Cluster) decodeHTTP(a at, p *clusterv3.Cluster) error {
 	c.HTTP.MaxRequests = p.GetMaxRequestsPerConnection().GetValue()
 	if h2 := p.GetHttp2ProtocolOptions(); h2 != nil {
 		c.HTTP.Protocol = HTTP2
-		c.HTTP.setH2(h2)
+		c.HTTP.MaxStreams = h2.GetMaxConcurrentStreams().GetValue()
 	}
 	if p.GetProtocolSelection() == clusterv3.Cluster_USE_DOWNSTREAM_PROTOCOL {
 		c.HTTP.Protocol = HTTPUseDownstream
@@ -202,7 +202,7 @@ func (o *HTTPOptions) decode(a at, m *httpv3.HttpProtocolOptions) error {
 			o.Protocol = HTTP1
 		case *httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions:
 			o.Protocol = HTTP2
-			o.setH2(e.Http2ProtocolOptions)
+			o.MaxStreams = e.Http2ProtocolOptions.GetMaxConcurrentStreams().GetValue()
 		default:
 			return a.in("explicit_http_config").errorf("is neither HTTP/1 nor HTTP/2")
 		}
@@ -212,17 +212,11 @@ func (o *HTTPOptions) decode(a at, m *httpv3.HttpProtocolOptions) error {
 			return err
 		}
 		o.Protocol = HTTPUseDownstream
-		o.setH2(v.UseDownstreamProtocolConfig.GetHttp2ProtocolOptions())
+		o.MaxStreams = v.UseDownstreamProtocolConfig.GetHttp2ProtocolOptions().GetMaxConcurrentStreams().GetValue()
 	default:
 		return a.errorf("names no protocol")
 	}
 	return o.setCommon(a.in("common_http_protocol_options"), m.GetCommonHttpProtocolOptions())
-}
-
-func (o *HTTPOptions) setH2(p *corev3.Http2ProtocolOptions) {
-	o.MaxStreams = p.GetMaxConcurrentStreams().GetValue()
-	o.StreamWindow = p.GetInitialStreamWindowSize().GetValue()
-	o.ConnWindow = p.GetInitialConnectionWindowSize().GetValue()
 }
 
 func (o *HTTPOptions) setCommon(a at, p *corev3.HttpProtocolOptions) error {
@@ -318,7 +312,8 @@ func (c *Cluster) decodeDNS(a at, p *clusterv3.Cluster) error {
 	return a.durations(durationField{"dns_refresh_rate", p.GetDnsRefreshRate(), &c.DNSRefresh})
 }
 
-// decodeOutlier reads passive ejection. The statistical detectors are off
+// decodeOutlier reads passive ejection, which acts at once: interval, the time
+// between Envoy's sweeps, has no meaning here. The statistical detectors are off
 // unless asked for; asked for, they are refused.
 func (c *Cluster) decodeOutlier(a at, p *clusterv3.Cluster) error {
 	o := p.GetOutlierDetection()
@@ -340,7 +335,7 @@ func (c *Cluster) decodeOutlier(a at, p *clusterv3.Cluster) error {
 		Consecutive5xx:     enforced(o.GetConsecutive_5Xx(), 5, o.GetEnforcingConsecutive_5Xx(), 100),
 		ConsecutiveGateway: enforced(o.GetConsecutiveGatewayFailure(), 5, o.GetEnforcingConsecutiveGatewayFailure(), 0),
 		ConsecutiveLocal:   enforced(o.GetConsecutiveLocalOriginFailure(), 5, o.GetEnforcingConsecutiveLocalOriginFailure(), 100),
-		Interval:           10 * time.Second, BaseEjection: 30 * time.Second, MaxEjection: 300 * time.Second,
+		BaseEjection:       30 * time.Second, MaxEjection: 300 * time.Second,
 		MaxPercent: orUint(o.GetMaxEjectionPercent(), 10),
 	}
 	if !o.GetSplitExternalLocalOriginErrors() {
@@ -350,7 +345,6 @@ func (c *Cluster) decodeOutlier(a at, p *clusterv3.Cluster) error {
 		return oa.in("max_ejection_percent").errorf("%d is above 100", c.Outlier.MaxPercent)
 	}
 	return oa.durations(
-		durationField{"interval", o.GetInterval(), &c.Outlier.Interval},
 		durationField{"base_ejection_time", o.GetBaseEjectionTime(), &c.Outlier.BaseEjection},
 		durationField{"max_ejection_time", o.GetMaxEjectionTime(), &c.Outlier.MaxEjection})
 }

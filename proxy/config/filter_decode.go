@@ -78,7 +78,7 @@ func decodeTCPProxy(a at, body *anypb.Any) (*TCPProxy, error) {
 		return nil, err
 	}
 	t := &TCPProxy{
-		StatPrefix: p.GetStatPrefix(), Cluster: p.GetCluster(), IdleTimeout: defaultTCPIdle,
+		Cluster: p.GetCluster(), IdleTimeout: defaultTCPIdle,
 		MaxConnectAttempts: p.GetMaxConnectAttempts().GetValue(),
 	}
 	for i, w := range p.GetWeightedClusters().GetClusters() {

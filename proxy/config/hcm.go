@@ -40,25 +40,22 @@ type ClientCertDetails struct {
 // HCM is envoy.extensions.filters.network.http_connection_manager.v3
 // .HttpConnectionManager.
 type HCM struct {
-	StatPrefix string
-	Codec      Codec
+	Codec Codec
 	// RouteName names the RouteConfiguration that comes by RDS; Routes holds
 	// an inline one. Exactly one of the two is set.
 	RouteName string
 	Routes    *RouteConfig
 
-	ServerName          string // value of the response's server header; empty: "envoy"
-	ServerPassThrough   bool   // leave the server header of the upstream alone
-	ForwardClientCert   ForwardClientCert
-	ClientCertDetails   ClientCertDetails
-	UseRemoteAddress    bool
-	GenerateRequestID   bool // default true
-	PreserveExternalID  bool // keep the x-request-id of the caller at the edge
-	AlwaysSetIDResponse bool
-	Upgrades            []string // lower case upgrade types allowed, e.g. websocket
-	MergeSlashes        bool
-	NormalizePath       bool
-	StripAnyHostPort    bool
+	ServerName        string // value of the response's server header; empty: "envoy"
+	ServerPassThrough bool   // leave the server header of the upstream alone
+	ForwardClientCert ForwardClientCert
+	ClientCertDetails ClientCertDetails
+	UseRemoteAddress  bool
+	GenerateRequestID bool     // default true
+	Upgrades          []string // lower case upgrade types allowed, e.g. websocket
+	MergeSlashes      bool
+	NormalizePath     bool
+	StripAnyHostPort  bool
 
 	// IdleTimeout ends a connection without requests (default 1 h),
 	// StreamIdleTimeout a request on which nothing moves (default 5 min),
@@ -67,13 +64,9 @@ type HCM struct {
 	IdleTimeout       time.Duration
 	StreamIdleTimeout time.Duration
 	HeadersTimeout    time.Duration
-	DrainTimeout      time.Duration
 	MaxHeaderBytes    uint32 // 0: the engine's default
-	AcceptHTTP10      bool
 
 	MaxConcurrentStreams uint32 // HTTP/2; 0: default
-	StreamWindow         uint32 // HTTP/2 initial_stream_window_size; 0: default
-	ConnWindow           uint32
 
 	AccessLogs []AccessLog
 }

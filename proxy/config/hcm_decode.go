@@ -16,20 +16,19 @@ func decodeHCM(a at, p *hcmv3.HttpConnectionManager) (*HCM, error) {
 		"max_request_headers_kb", "stream_idle_timeout", "request_headers_timeout",
 		"drain_timeout", "delayed_close_timeout", "access_log", "access_log_flush_interval",
 		"use_remote_address", "internal_address_config", "skip_xff_append",
-		"generate_request_id", "preserve_external_request_id", "always_set_request_id_in_response",
+		"generate_request_id",
 		"forward_client_cert_details", "set_current_client_cert_details", "proxy_100_continue",
 		"upgrade_configs", "normalize_path", "merge_slashes", "path_with_escaped_slashes_action",
 		"stream_error_on_invalid_http_message", "strip_any_host_port", "request_id_extension"); err != nil {
 		return nil, err
 	}
 	h := &HCM{
-		StatPrefix: p.GetStatPrefix(), ServerName: p.GetServerName(),
-		UseRemoteAddress:   p.GetUseRemoteAddress().GetValue(),
-		GenerateRequestID:  p.GetGenerateRequestId() == nil || p.GetGenerateRequestId().GetValue(),
-		PreserveExternalID: p.GetPreserveExternalRequestId(), AlwaysSetIDResponse: p.GetAlwaysSetRequestIdInResponse(),
-		MergeSlashes: p.GetMergeSlashes(), NormalizePath: p.GetNormalizePath().GetValue(),
+		ServerName:        p.GetServerName(),
+		UseRemoteAddress:  p.GetUseRemoteAddress().GetValue(),
+		GenerateRequestID: p.GetGenerateRequestId() == nil || p.GetGenerateRequestId().GetValue(),
+		MergeSlashes:      p.GetMergeSlashes(), NormalizePath: p.GetNormalizePath().GetValue(),
 		StripAnyHostPort: p.GetStripAnyHostPort(),
-		IdleTimeout:      time.Hour, StreamIdleTimeout: 5 * time.Minute, DrainTimeout: 5 * time.Second,
+		IdleTimeout:      time.Hour, StreamIdleTimeout: 5 * time.Minute,
 		MaxHeaderBytes: p.GetMaxRequestHeadersKb().GetValue() * 1024,
 	}
 	steps := []func(at, *hcmv3.HttpConnectionManager) error{
@@ -42,8 +41,7 @@ func decodeHCM(a at, p *hcmv3.HttpConnectionManager) (*HCM, error) {
 	}
 	err := a.durations(
 		durationField{"stream_idle_timeout", p.GetStreamIdleTimeout(), &h.StreamIdleTimeout},
-		durationField{"request_headers_timeout", p.GetRequestHeadersTimeout(), &h.HeadersTimeout},
-		durationField{"drain_timeout", p.GetDrainTimeout(), &h.DrainTimeout})
+		durationField{"request_headers_timeout", p.GetRequestHeadersTimeout(), &h.HeadersTimeout})
 	if err != nil {
 		return nil, err
 	}
@@ -145,11 +143,7 @@ func (h *HCM) decodeProtocol(a at, p *hcmv3.HttpConnectionManager) error {
 			return err
 		}
 	}
-	h.AcceptHTTP10 = p.GetHttpProtocolOptions().GetAcceptHttp_10()
-	h2 := p.GetHttp2ProtocolOptions()
-	h.MaxConcurrentStreams = h2.GetMaxConcurrentStreams().GetValue()
-	h.StreamWindow = h2.GetInitialStreamWindowSize().GetValue()
-	h.ConnWindow = h2.GetInitialConnectionWindowSize().GetValue()
+	h.MaxConcurrentStreams = p.GetHttp2ProtocolOptions().GetMaxConcurrentStreams().GetValue()
 	return nil
 }
 

@@ -88,9 +88,8 @@ type ChainMatch struct {
 // TCPProxy is envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, with
 // the sni_cluster filter folded in.
 type TCPProxy struct {
-	StatPrefix string
-	Cluster    string
-	Weighted   []WeightedCluster // instead of Cluster
+	Cluster  string
+	Weighted []WeightedCluster // instead of Cluster
 	// SNICluster names the cluster by the SNI of the connection.
 	SNICluster bool
 	// IdleTimeout closes a connection on which nothing moved for so long.

@@ -15,30 +15,6 @@ type RouteConfig struct {
 	Version          string
 }
 
-// Clusters returns the names of all clusters that routes refer to.
-func (r *RouteConfig) Clusters() []string {
-	var out []string
-	seen := map[string]bool{}
-	add := func(n string) {
-		if n != "" && !seen[n] {
-			seen[n] = true
-			out = append(out, n)
-		}
-	}
-	for _, vh := range r.VirtualHosts {
-		for _, rt := range vh.Routes {
-			if rt.Action == nil {
-				continue
-			}
-			add(rt.Action.Cluster)
-			for _, w := range rt.Action.Weighted {
-				add(w.Cluster)
-			}
-		}
-	}
-	return out
-}
-
 // VirtualHost is envoy.config.route.v3.VirtualHost. Domains are lower case
 // and of the forms "host", "*.suffix", "prefix.*" and "*".
 type VirtualHost struct {
@@ -86,9 +62,8 @@ type HeaderMatch struct {
 
 // RouteAction sends the request to a cluster.
 type RouteAction struct {
-	Cluster     string
-	Weighted    []WeightedCluster // instead of Cluster
-	TotalWeight uint32
+	Cluster  string
+	Weighted []WeightedCluster // instead of Cluster
 	// NotFoundStatus is sent when the cluster does not exist (default 503).
 	NotFoundStatus int
 	// Timeout bounds the time from the end of the request to the end of the
