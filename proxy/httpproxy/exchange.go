@@ -313,7 +313,7 @@ func (s *session) respond(conn *h1conn) {
 	resp := &conn.resp
 	c.outcome.Code = resp.status
 	c.ep.Report(outcomeOf(resp.status))
-	if s.up1.started && !s.up1.sent.Load() {
+	if s.draining.Load() || s.up1.started && !s.up1.sent.Load() {
 		c.keep = false
 	}
 	if c.entry != nil {

@@ -441,6 +441,24 @@ func TestDrainHTTP1(t *testing.T) {
 	}
 }
 
+// TestDrainDuringRequest begins the drain while a response is awaited: it says already that it is the last.
+func TestDrainDuringRequest(t *testing.T) {
+	var h *hop
+	addr := backend(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		close(h.drain)
+		time.Sleep(50 * time.Millisecond)
+	}))
+	h = simpleHop(t, config.HTTP1, addr)
+	resp, err := client(t, h.addr, false).Get("http://a/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if !resp.Close {
+		t.Error("the response does not say Connection: close")
+	}
+}
+
 func TestStreamingIsPrompt(t *testing.T) {
 	next := make(chan struct{})
 	addr := backend(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -30,6 +30,8 @@ const (
 	// h2ControlLimit ends a connection whose peer makes us answer faster than it reads.
 	h2ControlLimit = 4 << 20
 	h2ReadBuffer   = 16 << 10
+	// lastWrite is how long a peer may take to read the last of what is sent to it.
+	lastWrite = 5 * time.Second
 )
 
 // h2sink receives what the peer sends on one stream. All calls come in order from the goroutine that reads the
@@ -162,6 +164,8 @@ func (c *h2conn) read() error {
 
 func (c *h2conn) readPreface() error {
 	buf := make([]byte, len(preface))
+	_ = c.conn.SetReadDeadline(time.Now().Add(headTimeout))
+	defer func() { _ = c.conn.SetReadDeadline(time.Time{}) }()
 	if _, err := io.ReadFull(c.br, buf); err != nil {
 		return err
 	}
@@ -195,8 +199,9 @@ func (c *h2conn) dispatch(f http2.Frame) error {
 
 // hangUpIfEmpty closes a connection that takes no more streams and has none.
 func (c *h2conn) hangUpIfEmpty() {
-	if c.away && len(c.streams) == 0 {
+	if c.away && len(c.streams) == 0 && !c.hangUp {
 		c.hangUp = true
+		_ = c.conn.SetWriteDeadline(time.Now().Add(lastWrite))
 	}
 }
 
@@ -217,6 +222,7 @@ func (c *h2conn) fail(err error) {
 		c.appendGoAway(c.lastID, http2.ErrCode(code))
 	}
 	c.hangUp = true
+	_ = c.conn.SetWriteDeadline(time.Now().Add(lastWrite))
 	gone := make([]*h2stream, 0, len(c.streams))
 	lost := make([]int, 0, len(c.streams))
 	for _, s := range c.streams {

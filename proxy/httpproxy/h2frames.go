@@ -2,6 +2,7 @@ package httpproxy
 
 import (
 	"math"
+	"time"
 
 	"golang.org/x/net/http2"
 )
@@ -125,7 +126,7 @@ func (c *h2conn) onReset(f *http2.RSTStreamFrame) error {
 		}
 		return nil
 	}
-	if !c.client && !s.localHead {
+	if p, is := s.sink.(*pair); is && !s.localHead && time.Since(p.call.start) < time.Second {
 		// Streams opened and taken back at once are cheap to the peer and dear to us.
 		if c.premature++; c.premature > 500 && c.premature > c.opened/2 {
 			c.mu.Unlock()

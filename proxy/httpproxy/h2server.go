@@ -33,6 +33,9 @@ func (h *Handler) serveH2(conn net.Conn, info *downstream.Info) {
 	if n := h.hcm.MaxConcurrentStreams; n > 0 {
 		c.limit = int(min(n, 1<<20))
 	}
+	if n := h.hcm.MaxHeaderBytes; n > 0 {
+		c.fr.MaxHeaderListSize = min(n, maxHead)
+	}
 	s := &h2server{h: h, info: info, cert: newClientCert(h.hcm, info), c: c}
 	c.newSink, c.accept = s.newSink, s.accept
 	written := make(chan struct{})

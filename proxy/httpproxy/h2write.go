@@ -1,8 +1,6 @@
 package httpproxy
 
 import (
-	"time"
-
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 )
@@ -95,9 +93,6 @@ func (c *h2conn) write() {
 			}
 			<-c.wake
 			continue
-		}
-		if over {
-			_ = c.conn.SetWriteDeadline(time.Now().Add(time.Second))
 		}
 		if _, err := c.conn.Write(buf); err != nil {
 			_ = c.conn.Close() // wakes the reader, which ends the streams

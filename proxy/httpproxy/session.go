@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -49,9 +50,9 @@ type session struct {
 	watch   watcher
 	counted countedCluster
 
-	mu       sync.Mutex // guards idle and draining
+	mu       sync.Mutex // guards idle, and the read deadline of an idle connection
 	idle     bool
-	draining bool
+	draining atomic.Bool
 
 	now       time.Time // when the last request ended
 	deadline  time.Time // read deadline in force
@@ -122,6 +123,9 @@ func (s *session) nextHead() ([]byte, error) {
 		s.headTimer = false
 		s.setDeadline(time.Time{})
 	}
+	if limit := s.h.hcm.MaxHeaderBytes; limit > 0 && len(raw) > int(limit) {
+		return nil, errFull
+	}
 	return raw, err
 }
 
@@ -130,7 +134,7 @@ func (s *session) awaitRequest() error {
 	s.mu.Lock()
 	s.idle = true
 	switch {
-	case s.draining:
+	case s.draining.Load():
 		s.setDeadline(time.Now().Add(drainGrace))
 	case s.h.hcm.IdleTimeout > 0:
 		at := s.now.Add(s.h.hcm.IdleTimeout)
@@ -142,8 +146,8 @@ func (s *session) awaitRequest() error {
 	err := s.in.fill()
 	s.mu.Lock()
 	s.idle = false
-	drained := s.draining
 	s.mu.Unlock()
+	drained := s.draining.Load()
 	if drained {
 		s.setDeadline(time.Time{})
 	}
@@ -175,16 +179,10 @@ func (s *session) headStarted() {
 func (s *session) drain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.draining = true
+	s.draining.Store(true)
 	if s.idle {
 		_ = s.conn.SetReadDeadline(time.Now().Add(drainGrace))
 	}
-}
-
-func (s *session) isDraining() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.draining
 }
 
 // refuse answers a request whose head could not be read, where there is somebody to answer to.
@@ -221,7 +219,7 @@ func (s *session) exchange(raw []byte) bool {
 	c := &s.call
 	c.http10 = s.req.minor == 0
 	c.headOnly = string(s.req.method) == "HEAD"
-	c.keep = !s.req.close && !s.isDraining()
+	c.keep = !s.req.close && !s.draining.Load()
 	c.grpc = isGRPC(view(s.req.get(fieldContentType)))
 	if s.h.log != nil {
 		s.openEntry()
