@@ -60,6 +60,10 @@ func newInbound(w *model.Workload, services []*model.Service, peers *peerPolicy)
 				spec = &inboundPortSpec{number: number, protocol: p.Protocol, mode: peers.mode(number)}
 				byPort[number] = spec
 			}
+			if spec.protocol == model.Unknown {
+				// Who declares something knows better than who does not.
+				spec.protocol = p.Protocol
+			}
 			if !slices.Contains(spec.services, svc) {
 				spec.services = append(spec.services, svc)
 			}
