@@ -78,8 +78,8 @@ func known() map[string]annotation {
 	}
 }
 
-// refusedPrefixes are families where an annotation that is not understood
-// would change who may talk to whom, or where traffic goes.
+// refused tells whether an annotation, when it is not understood, would change
+// who may talk to whom, or where traffic goes.
 func refused(name string) bool {
 	switch name {
 	case "sidecar.istio.io/bootstrapOverride", "istio.io/reroute-virtual-interfaces", "proxy.istio.io/overrides":

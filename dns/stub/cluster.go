@@ -97,7 +97,7 @@ func (c *cluster) upstreams(ctx context.Context) ([]netip.Addr, error) {
 		}
 	}
 	if len(out) == 0 {
-		return nil, fmt.Errorf("Service %s/%s has no cluster IP; a stub zone needs one", c.o.Namespace, c.o.Service)
+		return nil, fmt.Errorf("the Service %s/%s has no cluster IP; a stub zone needs one", c.o.Namespace, c.o.Service)
 	}
 	return out[:1], nil
 }
