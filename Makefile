@@ -8,6 +8,10 @@ STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 LDFLAGS = -s -w -X github.com/isthmus-mesh/isthmus/version.Version=$(VERSION)
 GOBUILD = CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)"
 
+# gRPC's tracing page pulls in html/template, whose reflection keeps the linker
+# from dropping unused methods: 25 MB with it, 17 MB without.
+PROXYBUILD = $(GOBUILD) -tags grpcnotrace
+
 # Clusters' images are for Linux, whatever the machine that builds them.
 IMAGE_ARCH ?= $(shell go env GOARCH)
 LINUX_BIN   = bin/linux-$(IMAGE_ARCH)
@@ -20,7 +24,7 @@ help: ## List the targets
 build: generate ## Build bin/isthmus, bin/istioctl and bin/isthmus-proxy
 	@mkdir -p bin
 	$(GOBUILD) -o bin/isthmus ./cmd/isthmus
-	$(GOBUILD) -o bin/isthmus-proxy ./cmd/isthmus-proxy
+	$(PROXYBUILD) -o bin/isthmus-proxy ./cmd/isthmus-proxy
 	@ln -sf isthmus bin/istioctl
 
 generate: ## Write the CRDs that the istio.io/api module carries into install/crds
@@ -29,7 +33,7 @@ generate: ## Write the CRDs that the istio.io/api module carries into install/cr
 $(LINUX_BIN): build
 	@mkdir -p $(LINUX_BIN)
 	GOOS=linux GOARCH=$(IMAGE_ARCH) $(GOBUILD) -o $(LINUX_BIN)/isthmus ./cmd/isthmus
-	GOOS=linux GOARCH=$(IMAGE_ARCH) $(GOBUILD) -o $(LINUX_BIN)/isthmus-proxy ./cmd/isthmus-proxy
+	GOOS=linux GOARCH=$(IMAGE_ARCH) $(PROXYBUILD) -o $(LINUX_BIN)/isthmus-proxy ./cmd/isthmus-proxy
 .PHONY: $(LINUX_BIN)
 
 images: $(LINUX_BIN) ## Pack the binaries as the images that clusters run: dist/images
@@ -41,7 +45,7 @@ lab: ## Build bin/lab: real Kubernetes clusters on this machine
 	cd lab && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../bin/lab .
 
 deps: lab ## Install the Debian packages that the lab needs (where this user may)
-	@bin/lab deps
+	@bin/lab deps --install
 
 demo: ## Two clusters, one mesh, a call across (CONTEXTS="a b" HUB=… for your own clusters)
 	@CONTEXTS="$(CONTEXTS)" HUB="$(HUB)" TAG="$(TAG)" bash demo/demo.sh
