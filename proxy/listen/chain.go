@@ -145,7 +145,7 @@ func (c *chain) serve(conn *net.TCPConn, info *downstream.Info, s *seen) {
 		if err != nil {
 			reason := mtls.ReasonOf(err)
 			c.m.opt.Telemetry.HandshakeFailed(string(reason), c.dir)
-			c.m.log.Info("TLS handshake failed", "listener", c.name, "peer", info.Peer, "reason", reason, "error", err)
+			c.m.refused.event("TLS handshake failed", "listener", c.name, "peer", info.Peer, "reason", reason, "error", err)
 			return
 		}
 		inner = t

@@ -69,6 +69,7 @@ type Options struct {
 type Manager struct {
 	opt     Options
 	log     *slog.Logger
+	refused quiet // refusals and failures of single connections
 	virtual atomic.Pointer[dispatch]
 	conns   atomic.Int64
 
@@ -109,7 +110,7 @@ func New(o Options) *Manager {
 	}
 	m := &Manager{
 		opt: o, log: o.Logger, listeners: map[string]*listener{}, sockets: map[string]*socket{},
-		retired: map[*chain]*time.Timer{},
+		retired: map[*chain]*time.Timer{}, refused: quiet{log: o.Logger},
 	}
 	m.publish()
 	return m

@@ -138,7 +138,7 @@ func (m *Manager) serve(c *net.TCPConn, l *listener) {
 	ch := l.match.find(info.Local, &s)
 	if ch == nil {
 		m.opt.Telemetry.NoFilterChain(l.cfg.Name)
-		m.log.Info("connection refused: no filter chain matches", "listener", l.cfg.Name, "peer", info.Peer,
+		m.refused.event("connection refused: no filter chain matches", "listener", l.cfg.Name, "peer", info.Peer,
 			"destination", info.Local, "transport", s.transport(), "sni", s.sni, "protocols", s.protocols())
 		return
 	}
@@ -157,7 +157,7 @@ func (m *Manager) redirected(c *net.TCPConn, l *listener, info *downstream.Info)
 	own := info.Local
 	dst, err := m.opt.OriginalDst(c)
 	if err != nil || dst == own {
-		m.log.Info("connection refused: it was not redirected here, but addressed to the proxy's own port",
+		m.refused.event("connection refused: it was not redirected here, but addressed to the proxy's own port",
 			"listener", l.cfg.Name, "peer", info.Peer, "port", own.Port(), "error", err)
 		m.opt.Telemetry.NoFilterChain(l.cfg.Name)
 		return nil

@@ -94,7 +94,7 @@ func (t *tcpProxy) serve(conn net.Conn, info *downstream.Info) {
 
 // failed closes the record of a connection that got nowhere.
 func (t *tcpProxy) failed(info *downstream.Info, flag string, err error) {
-	t.m.log.Info("connection not forwarded", "listener", info.Listener, "peer", info.Peer,
+	t.m.refused.event("connection not forwarded", "listener", info.Listener, "peer", info.Peer,
 		"destination", info.Local, "flags", flag, "error", err)
 	t.m.opt.Telemetry.TCPOpen(info, nil, t.cfg).Close(flag)
 }
