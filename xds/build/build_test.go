@@ -24,7 +24,6 @@ import (
 var update = flag.Bool("update", false, "write the golden files anew")
 
 // TestGolden holds each kind of resource to its form.
-
 func TestGolden(t *testing.T) {
 	m := newMesh(t)
 	bookinfo(m)
@@ -66,7 +65,6 @@ func TestGolden(t *testing.T) {
 }
 
 // golden compares a resource, as indented JSON, with its file.
-
 func golden(t *testing.T, name string, res *serve.Resource) {
 	t.Helper()
 	msg, err := res.Body.UnmarshalNew()
@@ -106,7 +104,6 @@ func golden(t *testing.T, name string, res *serve.Resource) {
 // TestEveryResourceIsValid builds meshes at random: all that comes out holds to
 // the rules that the protos declare, names no cluster or route that does not
 // exist, and is the same when built anew.
-
 func TestEveryResourceIsValid(t *testing.T) {
 	for seed := range uint64(30) {
 		m, other := newMesh(t), newMesh(t)
@@ -156,7 +153,6 @@ func checkValid(t *testing.T, name string, r *serve.Resource) {
 }
 
 // checkReferences finds every cluster that listeners and routes name.
-
 func checkReferences(t *testing.T, m *mesh, v serve.View) {
 	t.Helper()
 	clusters := m.resources(v, serve.TypeCluster)
@@ -205,7 +201,6 @@ func walk(v any, leaf func(key, value string)) {
 
 // TestEndpointChangeRebuildsOne is the bar: one endpoint of a thousand services
 // changes, and one resource per View is built.
-
 func TestEndpointChangeRebuildsOne(t *testing.T) {
 	m := newMesh(t)
 	services := fill(m, 1000, 10)
@@ -243,10 +238,7 @@ func TestEndpointChangeRebuildsOne(t *testing.T) {
 	}
 }
 
-// fill makes s services with e endpoints each, in ten namespaces.
-
 // TestViewsAreShared: proxies that are alike have one View, and only they.
-
 func TestViewsAreShared(t *testing.T) {
 	m := newMesh(t)
 	bookinfo(m)
@@ -267,7 +259,6 @@ func TestViewsAreShared(t *testing.T) {
 }
 
 // TestViewChanges: a stream is told when its View is another one, and only then.
-
 func TestViewChanges(t *testing.T) {
 	m := newMesh(t)
 	bookinfo(m)
@@ -333,6 +324,3 @@ func TestViewChanges(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 }
-
-// TestGatewayShowsNothingUnguarded: through a passthrough gateway, only
-// endpoints that ask for a certificate can be reached.

@@ -22,7 +22,6 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const testCluster = model.ClusterID("c1")
 
 // mesh is a Store with a running Source.
-
 type mesh struct {
 	t      testing.TB
 	store  *model.Store
@@ -64,7 +63,6 @@ func insert[R interface{ Key() string }](m *mesh, t model.Table[R], rows ...R) {
 }
 
 // service makes a Kubernetes service with one address.
-
 func service(ns, name, vip string, ports ...model.Port) *model.Service {
 	s := &model.Service{
 		Host: name + "." + ns + ".svc.cluster.local", Cluster: testCluster, Namespace: ns, Name: name,
@@ -83,7 +81,6 @@ func port(name string, number uint16, p model.Protocol, target uint16) model.Por
 }
 
 // endpoints gives a service endpoints with sidecars.
-
 func (m *mesh) endpoints(s *model.Service, addresses ...string) {
 	set := &model.EndpointSet{Host: s.Host, Cluster: s.Cluster, Namespace: s.Namespace, Name: s.Name}
 	traits := &model.Traits{Host: s.Host, Cluster: s.Cluster, Namespace: s.Namespace, Name: s.Name,
@@ -146,7 +143,6 @@ func (m *mesh) resources(v serve.View, typeURL string, names ...string) map[stri
 var allTypes = []string{serve.TypeCluster, serve.TypeEndpoint, serve.TypeListener, serve.TypeRoute}
 
 // bookinfo is a small mesh with one of everything.
-
 func bookinfo(m *mesh) {
 	web := service("shop", "web", "10.96.0.10", port("http", 80, model.HTTP, 8080))
 	api := service("shop", "api", "10.96.0.11", port("grpc", 7000, model.GRPC, 7000), port("admin", 9000, model.Unknown, 9000))
@@ -244,6 +240,7 @@ func randomMesh(m *mesh, r *rand.Rand) {
 	})
 }
 
+// fill makes s services with e endpoints each, in ten namespaces.
 func fill(m *mesh, s, e int) []*model.Service {
 	services := make([]*model.Service, s)
 	for i := range services {

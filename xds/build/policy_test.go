@@ -13,6 +13,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
 
+// TestGatewayShowsNothingUnguarded: through a passthrough gateway, only
+// endpoints that ask for a certificate can be reached.
 func TestGatewayShowsNothingUnguarded(t *testing.T) {
 	m := newMesh(t)
 	bookinfo(m)
