@@ -263,3 +263,58 @@ func TestWebhookPatch(t *testing.T) {
 		t.Error("failurePolicy is to become Fail")
 	}
 }
+
+// TestWebhooksTrustAndRelax: the roots are applied, validation counts once the
+// service is reachable, and is let go when the last replica stops.
+func TestWebhooksTrustAndRelax(t *testing.T) {
+	ignore := admissionv1.Ignore
+	client := fake.NewClientset(
+		&admissionv1.MutatingWebhookConfiguration{
+			ObjectMeta: metav1.ObjectMeta{Name: "inject"}, Webhooks: []admissionv1.MutatingWebhook{{Name: "a.b.c"}},
+		},
+		&admissionv1.ValidatingWebhookConfiguration{
+			ObjectMeta: metav1.ObjectMeta{Name: "validate"}, Webhooks: []admissionv1.ValidatingWebhook{{Name: "a.b.c", FailurePolicy: &ignore}},
+		})
+	ctx, cancel := context.WithCancel(context.Background())
+	enforce, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		err := Webhooks(ctx, client, WebhookConfig{
+			Mutating: "inject", Validating: "validate", Namespace: "istio-system", Service: "istiod",
+			Roots:   func() ([]byte, <-chan struct{}) { return []byte("roots"), nil },
+			Enforce: enforce, Logger: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}()
+	validating := func() admissionv1.ValidatingWebhook {
+		v, err := client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(context.Background(), "validate", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v.Webhooks[0]
+	}
+	eventually := func(what string, holds func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); !holds(); time.Sleep(2 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("never came: " + what)
+			}
+		}
+	}
+	eventually("the roots", func() bool {
+		m, err := client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(ctx, "inject", metav1.GetOptions{})
+		return err == nil && string(m.Webhooks[0].ClientConfig.CABundle) == "roots" && string(validating().ClientConfig.CABundle) == "roots"
+	})
+	if *validating().FailurePolicy != admissionv1.Ignore {
+		t.Error("validation counts before the webhook can be reached")
+	}
+	close(enforce)
+	eventually("enforcement", func() bool { return *validating().FailurePolicy == admissionv1.Fail })
+	cancel()
+	<-done
+	if *validating().FailurePolicy != admissionv1.Ignore {
+		t.Error("the last replica left validation in force")
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
@@ -55,13 +56,15 @@ func Webhooks(ctx context.Context, client kubernetes.Interface, cfg WebhookConfi
 	}
 	mutating := factory(cfg.Mutating).Admissionregistration().V1().MutatingWebhookConfigurations().Informer()
 	validating := factory(cfg.Validating).Admissionregistration().V1().ValidatingWebhookConfigurations().Informer()
+	var wg sync.WaitGroup
+	defer wg.Wait()
 	for _, inf := range []cache.SharedIndexInformer{mutating, validating} {
 		if _, err := inf.AddEventHandler(cache.ResourceEventHandlerFuncs{
 			AddFunc: wake, UpdateFunc: func(_, obj any) { wake(obj) },
 		}); err != nil {
 			return err
 		}
-		go inf.RunWithContext(ctx)
+		wg.Go(func() { inf.RunWithContext(ctx) })
 	}
 	enforce, enforcing := cfg.Enforce, false
 	for {
