@@ -28,6 +28,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var entriesResource = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "serviceentries"}
 
+var peersResource = schema.GroupVersionResource{Group: "security.istio.io", Version: "v1", Resource: "peerauthentications"}
+
 type cluster struct {
 	t     *testing.T
 	store *model.Store
@@ -44,9 +46,12 @@ func newCluster(t *testing.T, objects ...runtime.Object) *cluster {
 	c.kube.Discovery().(*fakediscovery.FakeDiscovery).Resources = []*metav1.APIResourceList{{
 		GroupVersion: "networking.istio.io/v1",
 		APIResources: []metav1.APIResource{{Name: "serviceentries", Kind: "ServiceEntry", Namespaced: true}},
+	}, {
+		GroupVersion: "security.istio.io/v1",
+		APIResources: []metav1.APIResource{{Name: "peerauthentications", Kind: "PeerAuthentication", Namespaced: true}},
 	}}
 	c.dyn = fakedynamic.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(),
-		map[schema.GroupVersionResource]string{entriesResource: "ServiceEntryList"})
+		map[schema.GroupVersionResource]string{entriesResource: "ServiceEntryList", peersResource: "PeerAuthenticationList"})
 	r, err := NewReader(store, Clients{Kube: c.kube, Dynamic: c.dyn}, Config{
 		Cluster: "c1", Network: "net", MeshConfigMap: "istio", Logger: slog.New(slog.DiscardHandler),
 		Status: NewStatusWriter(c.dyn, slog.New(slog.DiscardHandler)),
@@ -228,25 +233,64 @@ func TestWrongEntryHarmsNoOther(t *testing.T) {
 	})
 }
 
+// TestWrongPolicyOpensNothing: an edit that is wrong leaves the last good policy
+// in force; its deletion does not.
+func TestWrongPolicyOpensNothing(t *testing.T) {
+	c := newCluster(t)
+	ctx := context.Background()
+	policy := func(mode string) *unstructured.Unstructured {
+		return &unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication",
+			"metadata": map[string]any{"namespace": "shop", "name": "default"},
+			"spec":     map[string]any{"mtls": map[string]any{"mode": mode}},
+		}}
+	}
+	client := c.dyn.Resource(peersResource).Namespace("shop")
+	if _, err := client.Create(ctx, policy("STRICT"), metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	strict := func(txn model.ReadTxn) bool {
+		for p := range c.store.Peers.All(txn) {
+			return p.Mode == model.MTLSStrict
+		}
+		return false
+	}
+	c.eventually("the policy", strict)
+	if _, err := client.Update(ctx, policy("STRICTER"), metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(50 * time.Millisecond)
+	if !strict(c.store.Read()) {
+		t.Error("a wrong edit took the policy away")
+	}
+	if err := client.Delete(ctx, "default", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("no policy", func(txn model.ReadTxn) bool { return c.store.Peers.NumObjects(txn) == 0 })
+}
+
 func TestMeshConfigIsFollowed(t *testing.T) {
 	c := newCluster(t)
 	ctx := context.Background()
 	cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: "istio"}, Data: map[string]string{
-		"mesh": "trustDomain: td\nconnectTimeout: wrong", "meshNetworks": "networks: {n1: {gateways: [{address: 1.2.3.4, port: 443}]}}",
+		"mesh": "trustDomain: td\naccessLogFile: /dev/stdout\nconnectTimeout: wrong", "meshNetworks": "networks: {n1: {gateways: [{address: 1.2.3.4, port: 443}]}}",
 	}}
 	if _, err := c.kube.CoreV1().ConfigMaps("istio-system").Create(ctx, cm, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	c.eventually("the trust domain", func(txn model.ReadTxn) bool {
-		return c.store.Mesh(txn, "c1").TrustDomain == "td" && c.store.Networks.NumObjects(txn) == 1
+	c.eventually("the access log", func(txn model.ReadTxn) bool {
+		return c.store.Mesh(txn, "c1").AccessLog.File == "/dev/stdout" && c.store.Networks.NumObjects(txn) == 1
 	})
+	if got := c.store.Mesh(c.store.Read(), "c1").TrustDomain; got != "cluster.local" {
+		t.Errorf("the trust domain became %s under way; certificates keep the old one", got)
+	}
 	cm = cm.DeepCopy()
 	cm.Data = map[string]string{"mesh": "- not a mapping"}
 	if _, err := c.kube.CoreV1().ConfigMaps("istio-system").Update(ctx, cm, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(30 * time.Millisecond)
-	if c.store.Mesh(c.store.Read(), "c1").TrustDomain != "td" {
+	if c.store.Mesh(c.store.Read(), "c1").AccessLog.File != "/dev/stdout" {
 		t.Error("a text that is no mapping replaced the last good one")
 	}
 }

@@ -93,6 +93,9 @@ func (r *Reader) write(first bool) {
 		r.writeEntries(txn)
 	}
 	if first {
+		if r.cores.mesh != nil && r.store.Meshes.NumObjects(txn) == 0 {
+			put(txn, r.store.Meshes, model.DefaultMesh(r.cfg.Cluster))
+		}
 		r.setClusterIn(txn, func(c *model.Cluster) { c.Synced = true })
 	}
 	txn.Commit()
@@ -254,7 +257,15 @@ func (r *Reader) writeMesh(txn model.WriteTxn) {
 			r.log.Warn("parts of the mesh configuration are not in force", "fields", text)
 		}
 	}
-	put(txn, r.store.Meshes, compile.Mesh(r.cfg.Cluster, mc))
+	row := compile.Mesh(r.cfg.Cluster, mc)
+	if old, _, ok := r.store.Meshes.Get(txn, r.store.Meshes.ByKey(row.Key())); ok && old.TrustDomain != row.TrustDomain {
+		// Certificates are signed in the trust domain that the process
+		// started with: what proxies expect must go with them.
+		r.log.Error("trustDomain was changed; the change takes effect when every istiod and then every proxy is restarted",
+			"from", old.TrustDomain, "to", row.TrustDomain)
+		row.TrustDomain = old.TrustDomain
+	}
+	put(txn, r.store.Meshes, row)
 	named := map[string]bool{}
 	for _, n := range compile.Networks(r.cfg.Cluster, nets) {
 		named[n.Key()] = true
@@ -269,34 +280,38 @@ func (r *Reader) writeMesh(txn model.WriteTxn) {
 
 // decode reads a configuration object. It is nil when it does not exist, or is
 // wrong: then it is logged and gets a condition, and no other is harmed.
-func (r *Reader) decode(c ref) *api.Object {
+func (r *Reader) decode(c ref) (obj *api.Object, exists bool) {
 	u, resource := r.kinds.get(c)
 	if u == nil {
 		delete(r.skipped, c)
-		return nil
+		return nil, false
 	}
 	raw, err := u.MarshalJSON()
-	var obj *api.Object
 	if err == nil {
 		obj, err = api.Decode(raw)
 	}
 	r.cfg.Status.report(resource, u, err)
 	if err == nil {
 		delete(r.skipped, c)
-		return obj
+		return obj, true
 	}
 	// The condition written on it comes back as an event: say it once.
 	if text := err.Error(); r.skipped[c] != text {
 		r.skipped[c] = text
 		r.log.Warn("configuration object skipped", "kind", u.GetKind(), "namespace", c.namespace, "name", c.name, "error", err)
 	}
-	return nil
+	return nil, true
 }
 
 // writePolicy writes the row of a DestinationRule, Gateway or
 // PeerAuthentication.
 func (r *Reader) writePolicy(txn model.WriteTxn, c ref) {
-	obj := r.decode(c)
+	obj, exists := r.decode(c)
+	if obj == nil && exists && c.kind == kindPeer {
+		// An edit that is wrong must not open what was closed: the last
+		// good one stays.
+		return
+	}
 	if obj == nil {
 		obj = &api.Object{Namespace: c.namespace, Name: c.name}
 	}
@@ -323,7 +338,7 @@ func (r *Reader) writePolicy(txn model.WriteTxn, c ref) {
 }
 
 func (r *Reader) readEntry(c ref) {
-	if obj := r.decode(c); obj != nil {
+	if obj, _ := r.decode(c); obj != nil {
 		r.entries[c] = obj
 	} else {
 		delete(r.entries, c)
