@@ -111,8 +111,11 @@ func New(c Config) (*Proxy, error) {
 	}
 	p := &Proxy{
 		log: c.Logger, telemetry: tel, now: time.Now,
-		clusters: upstream.NewSet(upstream.Options{Identity: c.Identity, Logger: c.Logger, Resolver: c.Resolver}),
-		served:   map[string]bool{}, pending: map[string]*config.Listener{}, routes: map[string]*config.RouteSlot{},
+		clusters: upstream.NewSet(upstream.Options{
+			Identity: c.Identity, Logger: c.Logger, Resolver: c.Resolver,
+			HandshakeFailed: func(r mtls.Reason) { tel.TLSFailed(telemetry.Upstream, string(r)) },
+		}),
+		served: map[string]bool{}, pending: map[string]*config.Listener{}, routes: map[string]*config.RouteSlot{},
 		neverClosed: make(chan struct{}),
 	}
 	web, err := httpproxy.New(httpproxy.Config{Clusters: p.clusters, Routes: p, Telemetry: tel, Logger: c.Logger})

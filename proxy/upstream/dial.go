@@ -79,6 +79,9 @@ func (e *Endpoint) reached() {
 func (e *Endpoint) failed(ctx context.Context, phase Phase, err error) error {
 	if context.Cause(ctx) != context.Canceled {
 		e.Report(outcomeConnectError)
+		if phase == PhaseTLS {
+			e.cluster.set.refused(mtls.ReasonOf(err))
+		}
 		if e.cluster.names != nil {
 			e.cluster.names.hurry()
 		}

@@ -26,6 +26,9 @@ type Options struct {
 	Identity mtls.Identity // nil: contexts that need it are refused
 	Logger   *slog.Logger  // nil: nothing is logged
 	Resolver Resolver      // nil: the system's, by /etc/resolv.conf
+	// HandshakeFailed is told of each TLS handshake with an endpoint that
+	// failed; nil: nobody is. It is called from many goroutines.
+	HandshakeFailed func(mtls.Reason)
 }
 
 // Set is all clusters of a proxy. It is safe for concurrent use.
@@ -33,6 +36,7 @@ type Set struct {
 	id       mtls.Identity
 	log      *slog.Logger
 	resolver Resolver
+	refused  func(mtls.Reason)
 	refs     sync.Map // cluster name → *Ref
 
 	mu      sync.Mutex // serialises updates
@@ -47,11 +51,14 @@ func NewSet(o Options) *Set {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.HandshakeFailed == nil {
+		o.HandshakeFailed = func(mtls.Reason) {}
+	}
 	if o.Resolver == nil {
 		o.Resolver = systemResolver()
 	}
 	return &Set{
-		id: o.Identity, log: o.Logger, resolver: o.Resolver,
+		id: o.Identity, log: o.Logger, resolver: o.Resolver, refused: o.HandshakeFailed,
 		load:    map[string]*config.LoadAssignment{},
 		users:   map[string]map[string]*Cluster{},
 		sweeper: newSweeper(time.Minute),

@@ -141,12 +141,15 @@ func plain(err error) error {
 	return errors.New(strings.Trim(msg, `"`))
 }
 
+// retryIn is the pause after n failures in a row: it grows to 5 s, so that a
+// control plane that is back is found within seconds, and is spread by half
+// either way, so that a thousand proxies do not come at once.
 func retryIn(n int) time.Duration {
 	d := 100 * time.Millisecond
 	for range min(n, 20) {
 		d = d * 8 / 5
 	}
-	d = min(d, 15*time.Second)
+	d = min(d, 5*time.Second)
 	return time.Duration(float64(d) * (0.5 + rand.Float64()))
 }
 
