@@ -83,7 +83,8 @@ func (c *Client) Get(ctx context.Context, gvk schema.GroupVersionKind, namespace
 }
 
 // apply sends an intent by server-side apply and returns what came of it.
-// Fields that somebody else changed are taken back.
+// Fields that somebody else changed are taken back. An object that is on its way
+// out is waited for and made anew.
 func (c *Client) apply(ctx context.Context, u *unstructured.Unstructured, dryRun bool) (*unstructured.Unstructured, error) {
 	body, err := json.Marshal(u.Object)
 	if err != nil {
@@ -94,12 +95,37 @@ func (c *Client) apply(ctx context.Context, u *unstructured.Unstructured, dryRun
 	if dryRun {
 		opts.DryRun = []string{metav1.DryRunAll}
 	}
-	var out *unstructured.Unstructured
-	err = retry(ctx, func() error {
-		out, err = c.resource(u.GroupVersionKind(), u.GetNamespace()).Patch(ctx, u.GetName(), types.ApplyPatchType, body, opts)
-		return err
-	})
-	return out, err
+	for {
+		var out *unstructured.Unstructured
+		err = retry(ctx, func() error {
+			out, err = c.resource(u.GroupVersionKind(), u.GetNamespace()).Patch(ctx, u.GetName(), types.ApplyPatchType, body, opts)
+			return err
+		})
+		if err != nil || dryRun || out.GetDeletionTimestamp() == nil {
+			return out, err
+		}
+		if err := c.gone(ctx, out.GroupVersionKind(), out.GetNamespace(), out.GetName()); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// gone waits until an object that is being deleted is not there any more.
+func (c *Client) gone(ctx context.Context, gvk schema.GroupVersionKind, namespace, name string) error {
+	for {
+		u, err := c.Get(ctx, gvk, namespace, name)
+		switch {
+		case err != nil && !passing(err):
+			return err
+		case err == nil && (u == nil || u.GetDeletionTimestamp() == nil):
+			return nil // gone, or kept
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("still there: %w", ctx.Err())
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 // remove deletes an object; it is no error when it is not there. A Deployment

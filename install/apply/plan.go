@@ -125,7 +125,7 @@ func (c *Client) planOne(ctx context.Context, o render.Object, old *Inventory) (
 	if err != nil {
 		return s, err
 	}
-	if live == nil {
+	if live == nil || live.GetDeletionTimestamp() != nil {
 		s.Action = Create
 		return s, nil
 	}

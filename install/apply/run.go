@@ -216,13 +216,21 @@ func (r *run) waiting(what string) {
 	}
 }
 
-// prune removes what the last install left.
+// prune removes what the last install left, and waits until the pods of it are
+// gone.
 func (r *run) prune(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, r.options.Timeout)
+	defer cancel()
 	var errs []error
+	var removed []Entry
 	for _, s := range r.plan.Steps {
 		if s.Action == Delete {
 			errs = append(errs, named(s.Entry.ID(), r.client.remove(ctx, s.Entry.GVK(), s.Entry.Namespace, s.Entry.Name)))
+			removed = append(removed, s.Entry)
 		}
+	}
+	if !r.options.NoWait {
+		errs = append(errs, r.client.waitGone(ctx, removed))
 	}
 	return errors.Join(errs...)
 }

@@ -368,19 +368,6 @@ func (c *Client) foreign(ctx context.Context, ns string) ([]string, error) {
 // their pods, CRDs with their resources, namespaces with all that is in them.
 func (c *Client) waitGone(ctx context.Context, entries []Entry) error {
 	return forEach(ctx, entries, func(ctx context.Context, e Entry) error {
-		for {
-			u, err := c.Get(ctx, e.GVK(), e.Namespace, e.Name)
-			switch {
-			case err != nil && !passing(err):
-				return named(e.ID(), err)
-			case u == nil && err == nil, u != nil && u.GetDeletionTimestamp() == nil:
-				return nil // gone, or kept
-			}
-			select {
-			case <-ctx.Done():
-				return fmt.Errorf("%s: still there: %w", e.ID(), ctx.Err())
-			case <-time.After(100 * time.Millisecond):
-			}
-		}
+		return named(e.ID(), c.gone(ctx, e.GVK(), e.Namespace, e.Name))
 	})
 }
