@@ -84,8 +84,9 @@ func validateLoadBalancer(p *problems, path string, lb *networking.LoadBalancerS
 	}
 	switch lb.GetSimple() {
 	case networking.LoadBalancerSettings_UNSPECIFIED, networking.LoadBalancerSettings_ROUND_ROBIN,
-		networking.LoadBalancerSettings_LEAST_REQUEST, networking.LoadBalancerSettings_LEAST_CONN,
-		networking.LoadBalancerSettings_RANDOM:
+		networking.LoadBalancerSettings_LEAST_REQUEST, networking.LoadBalancerSettings_RANDOM,
+		//lint:ignore SA1019 people's manifests still say LEAST_CONN
+		networking.LoadBalancerSettings_LEAST_CONN:
 	default:
 		p.addf(path+".simple", "%s is not honoured yet; set ROUND_ROBIN, LEAST_REQUEST or RANDOM", lb.GetSimple())
 	}

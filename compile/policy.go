@@ -56,7 +56,9 @@ func loadBalancing(lb *networking.LoadBalancerSettings) model.LoadBalancing {
 	switch lb.GetSimple() {
 	case networking.LoadBalancerSettings_ROUND_ROBIN:
 		return model.LBRoundRobin
-	case networking.LoadBalancerSettings_LEAST_REQUEST, networking.LoadBalancerSettings_LEAST_CONN:
+	case networking.LoadBalancerSettings_LEAST_REQUEST,
+		//lint:ignore SA1019 people's manifests still say LEAST_CONN
+		networking.LoadBalancerSettings_LEAST_CONN:
 		return model.LBLeastRequest
 	case networking.LoadBalancerSettings_RANDOM:
 		return model.LBRandom

@@ -17,7 +17,6 @@ const exportToAnnotation = "networking.istio.io/exportTo"
 func stripMeta(m *metav1.ObjectMeta) {
 	m.ManagedFields = nil
 	m.Finalizers = nil
-	m.SelfLink = ""
 	v, ok := m.Annotations[exportToAnnotation]
 	m.Annotations = nil
 	if ok {

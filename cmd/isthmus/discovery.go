@@ -100,12 +100,8 @@ func (c *discoveryConfig) suffix() string {
 func (c *discoveryConfig) serverNames() []string {
 	names := append([]string{}, c.names...)
 	for _, svc := range []string{"istiod" + c.suffix(), "istiod", "istiod-remote", "istio-pilot"} {
-		for _, name := range []string{
-			svc + "." + c.namespace + ".svc", svc + "." + c.namespace,
-			svc + "." + c.namespace + ".svc." + c.clusterDomain,
-		} {
-			names = append(names, name)
-		}
+		names = append(names, svc+"."+c.namespace+".svc", svc+"."+c.namespace,
+			svc+"."+c.namespace+".svc."+c.clusterDomain)
 	}
 	return names
 }

@@ -220,14 +220,12 @@ func asJSON(v any) any {
 	if err != nil {
 		panic(err) // API types always encode
 	}
-	u := map[string]any{}
 	wrapped := &unstructured.Unstructured{}
 	// Decoded the way unstructured objects are, so that numbers are int64.
 	if err := wrapped.UnmarshalJSON([]byte(`{"apiVersion":"v1","kind":"X","v":` + string(raw) + `}`)); err != nil {
 		panic(err)
 	}
-	u = wrapped.Object
-	return u["v"]
+	return wrapped.Object["v"]
 }
 
 func stringMap(m map[string]string) map[string]any {

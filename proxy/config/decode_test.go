@@ -190,7 +190,7 @@ func TestListenerRefused(t *testing.T) {
 // TestUnknownField: a field of a newer Envoy is refused, wherever it is.
 func TestUnknownField(t *testing.T) {
 	p := &listenerv3.Listener{}
-	body := pack(t, p, virtualInbound())
+	pack(t, p, virtualInbound())
 	p.FilterChains[1].FilterChainMatch.ProtoReflect().SetUnknown([]byte{0xf8, 0x7f, 1}) // field 2047
 	body, err := anypb.New(p)
 	if err != nil {

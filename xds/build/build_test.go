@@ -133,10 +133,6 @@ func TestEveryResourceIsValid(t *testing.T) {
 	}
 }
 
-func m2(m *mesh, v serve.View, typeURL string) map[string]*serve.Resource {
-	return m.resources(v, typeURL)
-}
-
 func checkValid(t *testing.T, name string, r *serve.Resource) {
 	t.Helper()
 	msg, err := r.Body.UnmarshalNew()

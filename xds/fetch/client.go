@@ -101,7 +101,7 @@ func (c *Client) set(f func(*Status)) {
 }
 
 // Run keeps the stream until ctx ends, and returns nil then. Every failure is
-// retried: after 0.1 s at first, growing to 15 s, with a random part, so that a
+// retried: after 0.1 s at first, growing to 5 s, with a random part, so that a
 // fleet does not come back in step.
 func (c *Client) Run(ctx context.Context) error {
 	state := newState()
@@ -193,7 +193,6 @@ func dialOptions(creds credentials.TransportCredentials) []grpc.DialOption {
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1 << 30)),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: 5 * time.Second}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
-		grpc.WithSharedWriteBuffer(true),
 	}
 }
 

@@ -93,7 +93,7 @@ func fleet(b *testing.B, services, proxies int) {
 	runtime.ReadMemStats(&before)
 	start, cpu0 := time.Now(), cpu()
 	for range proxies {
-		conn, err := grpc.NewClient(r.conn.Target(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithReadBufferSize(4<<10), grpc.WithSharedWriteBuffer(true))
+		conn, err := grpc.NewClient(r.conn.Target(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithReadBufferSize(4<<10))
 		if err != nil {
 			b.Fatal(err)
 		}

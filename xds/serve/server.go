@@ -96,7 +96,6 @@ func GRPCOptions() []grpc.ServerOption {
 		grpc.MaxRecvMsgSize(16 << 20),
 		grpc.ReadBufferSize(4 << 10),
 		grpc.WriteBufferSize(16 << 10),
-		grpc.SharedWriteBuffer(true),
 	}
 }
 
