@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/isthmus-mesh/isthmus/install/render"
 )
@@ -55,6 +58,7 @@ type run struct {
 	plan    *Plan
 	options Options
 	start   time.Time
+	talk    sync.Mutex // held while the Reporter is called
 }
 
 // intend creates the namespaces and notes what is about to be there, so that
@@ -135,50 +139,82 @@ func sameEntries(a, b []Entry) bool {
 	return true
 }
 
-// applyAll goes through the stages.
+// applyAll goes through the stages. The API server takes its time over CRDs, and
+// pods take theirs to start: the two go on side by side. Only resources of the
+// new kinds need both.
 func (r *run) applyAll(ctx context.Context) error {
-	for stage := render.StageCRDs; stage <= render.StageWebhooks; stage++ {
-		var steps []Step
-		for _, s := range r.plan.Steps {
-			if s.intent != nil && render.StageOf(s.intent) == stage {
-				steps = append(steps, s)
-			}
-		}
-		if len(steps) == 0 {
-			continue
-		}
-		err := forEach(ctx, steps, func(ctx context.Context, s Step) error {
-			if s.Action == Keep {
-				return nil
-			}
-			_, err := r.client.apply(ctx, s.intent, false)
-			return named(s.Entry.ID(), err)
-		})
-		if err != nil {
+	g, both := errgroup.WithContext(ctx)
+	access := make(chan struct{})
+	g.Go(func() error {
+		if err := r.stage(both, render.StageCRDs); err != nil {
 			return err
 		}
-		if err := r.settle(ctx, stage, steps); err != nil {
+		select {
+		case <-access:
+		case <-both.Done():
+			return context.Cause(both)
+		}
+		r.reportCompleted(render.StageCRDs)
+		r.reportCompleted(render.StageAccess)
+		return nil
+	})
+	g.Go(func() error {
+		if err := r.stage(both, render.StageAccess); err != nil {
 			return err
 		}
+		close(access)
+		return r.stages(both, render.StageConfig, render.StageWorkloads)
+	})
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return r.stages(ctx, render.StageResources, render.StageWebhooks)
+}
+
+// stages goes through stages one after the other, and reports components that
+// are complete.
+func (r *run) stages(ctx context.Context, list ...render.Stage) error {
+	for _, stage := range list {
+		if err := r.stage(ctx, stage); err != nil {
+			return err
+		}
+		r.reportCompleted(stage)
 	}
 	return nil
 }
 
-// settle waits for what the next stage needs, and reports components that are
-// complete.
-func (r *run) settle(ctx context.Context, stage render.Stage, steps []Step) error {
-	if !r.options.NoWait || stage == render.StageCRDs {
-		if err := r.wait(ctx, stage, steps); err != nil {
-			return err
+// stage applies the objects of a stage and waits for what later ones need.
+func (r *run) stage(ctx context.Context, stage render.Stage) error {
+	var steps []Step
+	for _, s := range r.plan.Steps {
+		if s.intent != nil && render.StageOf(s.intent) == stage {
+			steps = append(steps, s)
 		}
 	}
+	if len(steps) == 0 {
+		return nil
+	}
+	err := forEach(ctx, steps, func(ctx context.Context, s Step) error {
+		if s.Action == Keep {
+			return nil
+		}
+		_, err := r.client.apply(ctx, s.intent, false)
+		return named(s.Entry.ID(), err)
+	})
+	if err != nil || r.options.NoWait && stage != render.StageCRDs {
+		return err
+	}
+	return r.wait(ctx, stage, steps)
+}
+
+// reportCompleted reports the components whose last stage this is. Those with
+// workloads are reported as these get ready.
+func (r *run) reportCompleted(stage render.Stage) {
 	for _, component := range r.completed(stage) {
-		// Components with workloads are reported as these get ready.
 		if r.options.NoWait || !r.hasWorkload(component) {
 			r.report(component)
 		}
 	}
-	return nil
 }
 
 // completed lists the components whose last stage this is.
@@ -206,12 +242,16 @@ func (r *run) hasWorkload(component string) bool {
 
 func (r *run) report(component string) {
 	if r.options.Reporter != nil {
+		r.talk.Lock()
+		defer r.talk.Unlock()
 		r.options.Reporter.Applied(component, time.Since(r.start))
 	}
 }
 
 func (r *run) waiting(what string) {
 	if r.options.Reporter != nil {
+		r.talk.Lock()
+		defer r.talk.Unlock()
 		r.options.Reporter.Waiting(what)
 	}
 }

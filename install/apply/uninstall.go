@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -179,32 +180,48 @@ func (c *Client) userResources(ctx context.Context, r *Removal) error {
 	for _, e := range r.Entries {
 		ours[e.ID()] = true
 	}
-	for _, e := range r.Entries {
+	var mu sync.Mutex
+	err := forEach(ctx, r.Entries, func(ctx context.Context, e Entry) error {
 		if e.Kind != "CustomResourceDefinition" {
-			continue
+			return nil
 		}
-		plural, group, _ := strings.Cut(e.Name, ".")
-		crd, err := c.Get(ctx, e.GVK(), "", e.Name)
-		if err != nil || crd == nil {
-			continue
-		}
-		version, ok := servedVersion(crd)
-		if !ok {
-			continue
-		}
-		list, err := c.dyn.Resource(schema.GroupVersionResource{Group: group, Version: version, Resource: plural}).List(ctx, metav1.ListOptions{})
-		if err != nil {
-			return fmt.Errorf("list %s: %w", e.Name, err)
-		}
-		for _, u := range list.Items {
-			id := entryOf(render.Object{Unstructured: &u}).ID()
+		ids, err := c.resourcesOf(ctx, e)
+		mu.Lock()
+		defer mu.Unlock()
+		for _, id := range ids {
 			if !ours[id] {
 				r.UserResources = append(r.UserResources, id)
 			}
 		}
-	}
+		return named(e.ID(), err)
+	})
 	slices.Sort(r.UserResources)
-	return nil
+	return err
+}
+
+// resourcesOf names the resources of the kind that a CRD defines.
+func (c *Client) resourcesOf(ctx context.Context, e Entry) ([]string, error) {
+	crd, err := c.Get(ctx, e.GVK(), "", e.Name)
+	if err != nil || crd == nil {
+		return nil, err
+	}
+	version, ok := servedVersion(crd)
+	if !ok {
+		return nil, nil
+	}
+	plural, group, _ := strings.Cut(e.Name, ".")
+	list, err := c.dyn.Resource(schema.GroupVersionResource{Group: group, Version: version, Resource: plural}).List(ctx, metav1.ListOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, nil // not served yet, or any more
+	}
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, u := range list.Items {
+		out = append(out, entryOf(render.Object{Unstructured: &u}).ID())
+	}
+	return out, nil
 }
 
 // servedVersion returns a version that a CRD serves.
