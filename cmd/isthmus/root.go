@@ -60,7 +60,6 @@ func newRootCommand(calledAs string) *cobra.Command {
 		newCollateralCommand(),
 		newKubeInjectCommand(f),
 		newDiscoveryCommand(f),
-		newDiscoveryCommand(f),
 		newDNSCommand(f),
 		newExperimentalCommand(f),
 	)
