@@ -36,7 +36,9 @@ var mayImport = map[string][]string{
 	"proxy":     {"xds/fetch", "identity"},
 	"dns":       {"api"},
 	"inject":    {"api"},
-	"install":   {"api", "dns"},
+	"install":   {"api", "dns", "charts"},
+	"operator":  {"api", "install", "kube"},
+	"charts":    {},
 	"version":   {},
 }
 
