@@ -31,13 +31,9 @@ type deltaWire struct {
 
 func (*deltaWire) sotw() bool { return false }
 
-// send writes an answer whose resources are encoded already. They go as the
-// message's unknown fields: the encoder copies those as they are, and on the
-// wire nothing tells them from known ones.
+// send writes an answer whose resources are encoded already.
 func (w *deltaWire) send(sub *subscription, nonce string, _ *snapshot, p *payload, removed []string) error {
-	resp := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: sub.typeURL, Nonce: nonce, RemovedResources: removed}
-	resp.ProtoReflect().SetUnknown(p.added)
-	return w.rpc.Send(resp)
+	return w.rpc.SendMsg(deltaAnswer(p.added, sub.typeURL, nonce, removed))
 }
 
 // handle takes one request: an acknowledgement, a change of subscriptions, or

@@ -3,8 +3,6 @@ package serve
 import (
 	"slices"
 	"strconv"
-	"sync"
-	"time"
 )
 
 // push sends what is new, type by type, in order. A type that has news but may
@@ -129,16 +127,11 @@ func (sub *subscription) newsAgain(cur *snapshot, sotw bool) *payload {
 	return p
 }
 
-// send writes one answer, and waits for a slot before a big one.
+// send writes one answer.
 func (st *stream) send(sub *subscription, cur *snapshot, p *payload, removed []string) error {
 	size := len(p.added)
 	if st.wire.sotw() {
 		size = len(p.bodies)
-	}
-	if size > bigPush {
-		if err := st.slot(sub); err != nil {
-			return err
-		}
 	}
 	st.counter++
 	nonce := strconv.FormatUint(st.counter, 36)
@@ -150,29 +143,5 @@ func (st *stream) send(sub *subscription, cur *snapshot, p *payload, removed []s
 	}
 	st.srv.metrics.pushes.WithLabelValues(name).Inc()
 	st.srv.metrics.bytes.WithLabelValues(name).Add(float64(size))
-	return nil
-}
-
-// slotLife is how long a client may take to acknowledge a big answer before
-// others are let in.
-const slotLife = 2 * time.Second
-
-// slot takes one of the places for big answers. It is given back with the
-// acknowledgement, or when that takes too long.
-func (st *stream) slot(sub *subscription) error {
-	select {
-	case st.srv.slots <- struct{}{}:
-	case <-st.srv.stop:
-		return errStopping
-	case <-st.ctx.Done():
-		return st.ctx.Err()
-	}
-	var once sync.Once
-	free := func() { once.Do(func() { <-st.srv.slots }) }
-	timer := time.AfterFunc(slotLife, free)
-	sub.release = func() {
-		timer.Stop()
-		free()
-	}
 	return nil
 }

@@ -32,10 +32,7 @@ type Config struct {
 	// MaxWait how long changes that do not end wait at most; 5 ms and 100 ms
 	// when zero.
 	Quiet, MaxWait time.Duration
-	// BigPushes bounds how many answers above 64 KiB are on their way at
-	// once, so that a reconnecting fleet does not fill the memory; 32 when zero.
-	BigPushes int
-	Logger    *slog.Logger
+	Logger         *slog.Logger
 	// Registerer takes the metrics; none are kept when nil.
 	Registerer prometheus.Registerer
 }
@@ -46,9 +43,6 @@ func (c *Config) complete() {
 	}
 	if c.MaxWait < c.Quiet {
 		c.MaxWait = max(100*time.Millisecond, c.Quiet)
-	}
-	if c.BigPushes <= 0 {
-		c.BigPushes = 32
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -64,7 +58,6 @@ type Server struct {
 	hash    hasher
 	metrics *metrics
 	lastID  atomic.Uint64
-	slots   chan struct{}
 
 	stop    chan struct{} // closed when Run ends
 	life    sync.Mutex
@@ -82,13 +75,14 @@ func New(src Source, auth Authenticator, cfg Config) *Server {
 	cfg.complete()
 	return &Server{
 		src: src, auth: auth, cfg: cfg, hash: newHasher(), metrics: newMetrics(cfg.Registerer),
-		slots: make(chan struct{}, cfg.BigPushes), stop: make(chan struct{}),
+		stop:   make(chan struct{}),
 		groups: make(map[string]*group), streams: make(map[*stream]struct{}),
 	}
 }
 
 // GRPCOptions are the options that a gRPC server for thousands of long-lived
-// streams wants.
+// streams wants. [Server] needs them: it sends answers that only its own codec
+// knows. Other services on the same gRPC server do not notice.
 func GRPCOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
@@ -96,6 +90,7 @@ func GRPCOptions() []grpc.ServerOption {
 		grpc.MaxRecvMsgSize(16 << 20),
 		grpc.ReadBufferSize(4 << 10),
 		grpc.WriteBufferSize(16 << 10),
+		grpc.ForceServerCodecV2(newCodec()),
 	}
 }
 

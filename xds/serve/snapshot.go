@@ -189,10 +189,6 @@ func appendAny(b []byte, r *Resource) []byte {
 	return protowire.AppendBytes(b, r.Body.GetValue())
 }
 
-func appendString(b []byte, field protowire.Number, s string) []byte {
-	return protowire.AppendString(protowire.AppendTag(b, field, protowire.BytesType), s)
-}
-
 func fieldSize(field protowire.Number, n int) int {
 	return protowire.SizeTag(field) + protowire.SizeBytes(n)
 }

@@ -28,11 +28,9 @@ type sotwWire struct {
 
 func (*sotwWire) sotw() bool { return true }
 
-// send writes an answer whose resources are encoded already; see deltaWire.send.
+// send writes an answer whose resources are encoded already.
 func (w *sotwWire) send(sub *subscription, nonce string, cur *snapshot, p *payload, _ []string) error {
-	resp := &discoveryv3.DiscoveryResponse{TypeUrl: sub.typeURL, Nonce: nonce, VersionInfo: strconv.FormatUint(cur.id, 36)}
-	resp.ProtoReflect().SetUnknown(p.bodies)
-	return w.rpc.Send(resp)
+	return w.rpc.SendMsg(sotwAnswer(p.bodies, sub.typeURL, nonce, strconv.FormatUint(cur.id, 36)))
 }
 
 // handleSotW takes one request. It lists all names that the client wants now. A

@@ -10,9 +10,6 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// bigPush is the size from which an answer takes one of Config.BigPushes.
-const bigPush = 64 << 10
-
 // maxTypes bounds the types that one stream may name.
 const maxTypes = 16
 
@@ -52,7 +49,6 @@ type subscription struct {
 	// or "" when there is none. Nothing of the type is sent meanwhile.
 	nonce    string
 	noticed  time.Time // the change that the outstanding answer tells of
-	release  func()    // gives the slot of a big answer back; or nil
 	lastSent string    // the nonce of the last answer, for state of the world
 }
 
@@ -133,7 +129,6 @@ func (st *stream) open(core *corev3.Node) error {
 func (st *stream) close() {
 	st.srv.drop(st)
 	for _, sub := range st.subs {
-		sub.done()
 		st.group.release(sub.feed)
 	}
 	st.srv.leave(st.group)
@@ -244,7 +239,7 @@ func (st *stream) settle(sub *subscription, r *request) {
 	if sub.nonce == "" || r.nonce != sub.nonce {
 		return
 	}
-	sub.done()
+	sub.nonce = ""
 	name := shortType(sub.typeURL)
 	if r.rejected {
 		st.srv.metrics.rejects.WithLabelValues(name).Inc()
@@ -256,13 +251,4 @@ func (st *stream) settle(sub *subscription, r *request) {
 		st.srv.metrics.convergence.Observe(time.Since(sub.noticed).Seconds())
 	}
 	st.status.acked(name, r.nonce)
-}
-
-// done ends the wait for an acknowledgement.
-func (sub *subscription) done() {
-	sub.nonce = ""
-	if sub.release != nil {
-		sub.release()
-		sub.release = nil
-	}
 }
