@@ -241,20 +241,11 @@ func (g *group) renew(f *feed, since time.Time) *snapshot {
 	}
 	f.renewed <- changed
 	old := g.current(f)
-	if sameResources(old.res, res) {
+	news, gone := stepTo(res, old.res)
+	if len(news)+len(gone) == 0 {
 		return nil
 	}
-	return g.srv.newSnapshot(f.names, res, since)
-}
-
-func sameResources(a, b map[string]*Resource) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for name, r := range b {
-		if o, ok := a[name]; !ok || o != r && o.Version != r.Version {
-			return false
-		}
-	}
-	return true
+	next := g.srv.newSnapshot(f.names, res, since)
+	next.step = &step{from: old.id, changed: news, removed: gone}
+	return next
 }
