@@ -206,6 +206,9 @@ func (f *Fleet) arrived(k kind, changed []int32) {
 	}
 }
 
+// window is how much of a stream may be under way, as isthmus-proxy has it.
+const window = 4 << 20
+
 func (f *Fleet) dial() (*grpc.ClientConn, error) {
 	creds := insecure.NewCredentials()
 	if f.cfg.TLS != nil {
@@ -214,6 +217,7 @@ func (f *Fleet) dial() (*grpc.ClientConn, error) {
 	opts := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{}), grpc.MaxCallRecvMsgSize(1<<30), grpc.MaxCallSendMsgSize(1<<30)),
+		grpc.WithStaticStreamWindowSize(window), grpc.WithStaticConnWindowSize(window),
 		grpc.WithWriteBufferSize(4 << 10), grpc.WithReadBufferSize(16 << 10),
 	}
 	if f.cfg.Dial != nil {

@@ -186,10 +186,18 @@ func (c *Client) session(ctx context.Context, state *state) (answered bool, err 
 	return s.answered, err
 }
 
+// window is how much of discovery's answers may be under way: the resources
+// of a mesh of a thousand services.
+const window = 4 << 20
+
 func dialOptions(creds credentials.TransportCredentials) []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
 		grpc.WithDisableServiceConfig(),
+		// Fixed windows: without them gRPC measures the line with a ping per
+		// answer.
+		grpc.WithStaticStreamWindowSize(window),
+		grpc.WithStaticConnWindowSize(window),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1 << 30)),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: 5 * time.Second}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),

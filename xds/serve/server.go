@@ -80,6 +80,10 @@ func New(src Source, auth Authenticator, cfg Config) *Server {
 	}
 }
 
+// streamWindow is how much of a stream may be under way from a proxy: its
+// largest request lists the versions of all that it has.
+const streamWindow = 1 << 20
+
 // GRPCOptions are the options that a gRPC server for thousands of long-lived
 // streams wants. [Server] needs them: it sends answers that only its own codec
 // knows. Other services on the same gRPC server do not notice.
@@ -90,6 +94,10 @@ func GRPCOptions() []grpc.ServerOption {
 		grpc.MaxRecvMsgSize(16 << 20),
 		grpc.ReadBufferSize(4 << 10),
 		grpc.WriteBufferSize(16 << 10),
+		// Fixed windows: without them gRPC measures the line with a ping per
+		// request, which costs as much as the request.
+		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticConnWindowSize(streamWindow),
 		grpc.ForceServerCodecV2(newCodec()),
 	}
 }
