@@ -2,14 +2,12 @@ package apply
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -270,15 +268,15 @@ func (c *Client) Remove(ctx context.Context, r *Removal, o Options) error {
 			return err
 		}
 	}
-	// A namespace that still has pods when it is deleted is looked at again
-	// only after half their grace period.
-	if err := c.waitGone(ctx, byStage[render.StageWorkloads]); err != nil {
-		return err
+	if r.purge {
+		if err := c.hurry(ctx, byStage[render.StageWorkloads]); err != nil {
+			return err
+		}
 	}
 	if err := c.removeNamespaces(ctx, r, namespaces); err != nil {
 		return err
 	}
-	if err := c.waitGone(ctx, slices.Concat(byStage[render.StageCRDs], namespaces)); err != nil {
+	if err := c.waitGone(ctx, slices.Concat(byStage[render.StageWorkloads], byStage[render.StageCRDs], namespaces)); err != nil {
 		return err
 	}
 	for _, inv := range r.inventories {
@@ -291,94 +289,6 @@ func (c *Client) Remove(ctx context.Context, r *Removal, o Options) error {
 
 func stageOfEntry(e Entry) render.Stage {
 	return render.StageOf(newObject(e))
-}
-
-// rootConfigMap is where the control plane publishes the root certificate, in
-// every namespace.
-const rootConfigMap = "istio-ca-root-cert"
-
-// removeMade removes what the control plane wrote while it ran: its own root
-// key, the root certificate in every namespace, its leases. cacerts is the
-// user's.
-func (c *Client) removeMade(ctx context.Context, r *Removal) error {
-	list, err := c.kube.CoreV1().ConfigMaps("").List(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + rootConfigMap})
-	if err != nil {
-		return fmt.Errorf("list root certificates: %w", err)
-	}
-	var errs []error
-	ignore := func(id string, err error) {
-		if err != nil && !apierrors.IsNotFound(err) {
-			errs = append(errs, named(id, err))
-		}
-	}
-	err = forEach(ctx, list.Items, func(ctx context.Context, cm corev1.ConfigMap) error {
-		err := c.kube.CoreV1().ConfigMaps(cm.Namespace).Delete(ctx, rootConfigMap, metav1.DeleteOptions{})
-		if apierrors.IsNotFound(err) {
-			return nil
-		}
-		return named("ConfigMap/"+cm.Namespace+"/"+rootConfigMap, err)
-	})
-	errs = append(errs, err)
-	for _, inv := range r.inventories {
-		ns := inv.Namespace
-		ignore("Secret/"+ns+"/istio-ca-secret", c.kube.CoreV1().Secrets(ns).Delete(ctx, "istio-ca-secret", metav1.DeleteOptions{}))
-		leases, err := c.kube.CoordinationV1().Leases(ns).List(ctx, metav1.ListOptions{})
-		ignore("leases in "+ns, err)
-		if leases == nil {
-			continue
-		}
-		for _, l := range leases.Items {
-			if strings.HasPrefix(l.Name, "istio-") || strings.HasPrefix(l.Name, "isthmus-") {
-				ignore("Lease/"+ns+"/"+l.Name, c.kube.CoordinationV1().Leases(ns).Delete(ctx, l.Name, metav1.DeleteOptions{}))
-			}
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// removeNamespaces removes the namespaces that the installation made, unless
-// something of the user's is in them.
-func (c *Client) removeNamespaces(ctx context.Context, r *Removal, namespaces []Entry) error {
-	for _, e := range namespaces {
-		foreign, err := c.foreign(ctx, e.Name)
-		if err != nil {
-			return named(e.ID(), err)
-		}
-		if len(foreign) > 0 {
-			r.Kept = append(r.Kept, fmt.Sprintf("%s: it holds %s", e.ID(), strings.Join(foreign, ", ")))
-			continue
-		}
-		if err := c.remove(ctx, e.GVK(), "", e.Name); err != nil {
-			return named(e.ID(), err)
-		}
-	}
-	return nil
-}
-
-// foreign lists what users put into a namespace.
-func (c *Client) foreign(ctx context.Context, ns string) ([]string, error) {
-	var out []string
-	for _, gvr := range []schema.GroupVersionResource{
-		{Version: "v1", Resource: "configmaps"}, {Version: "v1", Resource: "secrets"},
-		{Version: "v1", Resource: "services"}, {Version: "v1", Resource: "persistentvolumeclaims"},
-		{Group: "apps", Version: "v1", Resource: "deployments"}, {Group: "apps", Version: "v1", Resource: "daemonsets"},
-		{Group: "apps", Version: "v1", Resource: "statefulsets"}, {Group: "batch", Version: "v1", Resource: "jobs"},
-	} {
-		list, err := c.dyn.Resource(gvr).Namespace(ns).List(ctx, metav1.ListOptions{})
-		if err != nil {
-			return nil, err
-		}
-		for _, u := range list.Items {
-			kind, _, _ := unstructured.NestedString(u.Object, "type")
-			switch {
-			case u.GetDeletionTimestamp() != nil, u.GetLabels()[inventoryLabel] != "",
-				u.GetName() == "kube-root-ca.crt", u.GetName() == rootConfigMap, kind == string(corev1.SecretTypeServiceAccountToken):
-			default:
-				out = append(out, u.GetKind()+" "+u.GetName())
-			}
-		}
-	}
-	return out, nil
 }
 
 // waitGone waits until entries that are being deleted are gone: Deployments with
