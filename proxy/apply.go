@@ -3,7 +3,9 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
+	"sync"
 
 	"google.golang.org/protobuf/types/known/anypb"
 
@@ -84,21 +86,36 @@ func kindOf(typeURL string) string {
 	}
 }
 
-// decodeAll decodes resources, and puts the reasons for those refused in bad.
+// decodeShare is how many resources a goroutine decodes at least.
+const decodeShare = 64
+
+// decodeAll decodes resources, many of them on all processors, and puts the
+// reasons for those refused in bad.
 func decodeAll[T any](added []fetch.Resource, decode func(*anypb.Any) (T, error), name func(T) string, bad rejects) []T {
-	out := make([]T, 0, len(added))
-	for _, r := range added {
-		v, err := decode(r.Body)
-		if err == nil && r.Name != "" && name(v) != r.Name {
-			err = fmt.Errorf("the resource is named %q, its content %q", r.Name, name(v))
-		}
+	out, errs := make([]T, len(added)), make([]error, len(added))
+	workers := max(1, min(runtime.GOMAXPROCS(0), len(added)/decodeShare))
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for i := w; i < len(added); i += workers {
+				r := &added[i]
+				out[i], errs[i] = decode(r.Body)
+				if errs[i] == nil && r.Name != "" && name(out[i]) != r.Name {
+					errs[i] = fmt.Errorf("the resource is named %q, its content %q", r.Name, name(out[i]))
+				}
+			}
+		})
+	}
+	wg.Wait()
+	good := out[:0]
+	for i, err := range errs {
 		if err != nil {
-			bad[r.Name] = err
+			bad[added[i].Name] = err
 			continue
 		}
-		out = append(out, v)
+		good = append(good, out[i])
 	}
-	return out
+	return good
 }
 
 func (p *Proxy) applyClusters(add []*config.Cluster, removed []string, bad rejects) {
