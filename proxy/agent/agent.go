@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -109,6 +110,10 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 		return a.xds.Run(work)
 	})
+	g.Go(func() error {
+		a.trimWhenReady(work)
+		return nil
+	})
 	a.log.Info("proxy started", "node", a.cfg.nodeID(), "discovery", a.cfg.Discovery)
 	select {
 	case <-ctx.Done():
@@ -138,6 +143,29 @@ func (a *Agent) awaitCertificate(ctx context.Context) bool {
 		case <-changed:
 		case <-ctx.Done():
 			return false
+		}
+	}
+}
+
+// trimAfter is how long after the proxy became ready the memory of its first
+// configuration is given back: what came last is in force by then.
+const trimAfter = time.Second
+
+// trimWhenReady gives memory back to the system once. Decoding a whole mesh
+// takes several times what it comes to, and the runtime returns the difference
+// only slowly.
+func (a *Agent) trimWhenReady(ctx context.Context) {
+	tick := time.NewTicker(trimAfter)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if a.engine.Ready() == nil {
+			debug.FreeOSMemory()
+			return
 		}
 	}
 }
