@@ -75,7 +75,7 @@ func newExperimentalCommand(f *kubeFlags) *cobra.Command {
 		Aliases: []string{"experimental", "exp"},
 		Short:   "Commands whose flags may still change",
 	}
-	x.AddCommand(newXCACommand(), newXDNSCommand(f))
+	x.AddCommand(newXCACommand(), newXDNSCommand(f), newPrecheckCommand(f))
 	return x
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"time"
@@ -34,6 +35,9 @@ the Secret cacerts always stays.`,
 			}
 			client, err := f.applyClient()
 			if err != nil {
+				return err
+			}
+			if err := noOperator(cmd.Context(), client); err != nil {
 				return err
 			}
 			removal, err := client.PlanRemoval(cmd.Context(), revision, purge)
@@ -81,6 +85,20 @@ func (c *configFlags) revisionToRemove(stdin io.Reader) (string, error) {
 		return "", err
 	}
 	return config.Revision, nil
+}
+
+// noOperator refuses where the operator would put back what is removed.
+func noOperator(ctx context.Context, client *apply.Client) error {
+	invs, err := client.Inventories(ctx)
+	if err != nil {
+		return err
+	}
+	for _, inv := range invs {
+		if inv.Revision == operatorRevision {
+			return fmt.Errorf("the operator in namespace %s would put back what is removed; delete its IstioOperator resources, or run operator remove (with --purge to remove the mesh as well)", inv.Namespace)
+		}
+	}
+	return nil
 }
 
 func printRemoval(out io.Writer, r *apply.Removal, detailed bool) {
