@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 	"sigs.k8s.io/yaml"
 
+	"github.com/isthmus-mesh/isthmus/dns/stub"
 	"github.com/isthmus-mesh/isthmus/install/apply"
 	"github.com/isthmus-mesh/isthmus/install/render"
 	"github.com/isthmus-mesh/isthmus/install/values"
@@ -27,6 +28,7 @@ type installFlags struct {
 	dryRun      bool
 	addresses   bool
 	noWait      bool
+	dns         bool
 	force       bool
 	showChanges bool
 	timeout     time.Duration
@@ -64,6 +66,7 @@ func (i *installFlags) add(p *pflag.FlagSet) {
 	p.BoolVar(&i.showChanges, "verbose", false, "list each object that changes, field by field")
 	p.BoolVarP(&i.addresses, "wait", "w", false, "also wait until LoadBalancer services have an address")
 	p.BoolVar(&i.noWait, "no-wait", false, "do not wait until pods are ready")
+	p.BoolVar(&i.dns, "apply-dns", false, "also point the cluster's DNS at istiocoredns, as x dns apply does")
 	p.DurationVar(&i.timeout, "readiness-timeout", 5*time.Minute, "how long to wait for each stage")
 	p.BoolVar(&i.force, "force", false, "accepted for compatibility: there is nothing to force")
 	_ = p.MarkHidden("force")
@@ -73,6 +76,9 @@ func (i *installFlags) run(cmd *cobra.Command, f *kubeFlags) error {
 	config, objs, err := i.config.objects(cmd.InOrStdin())
 	if err != nil {
 		return err
+	}
+	if i.dns && !config.Spec.AddonComponents.IstioCoreDNS.On() {
+		return fmt.Errorf("--apply-dns: istiocoredns is not part of this installation; add --set addonComponents.istiocoredns.enabled=true")
 	}
 	client, err := f.applyClient()
 	if err != nil {
@@ -105,7 +111,23 @@ func (i *installFlags) run(cmd *cobra.Command, f *kubeFlags) error {
 		return err
 	}
 	finish(out, plan, time.Since(start))
+	if i.dns {
+		return pointDNS(cmd, f, config)
+	}
 	return nil
+}
+
+// pointDNS sends the zone of other clusters' services to the mesh's DNS server.
+func pointDNS(cmd *cobra.Command, f *kubeFlags, c *values.Config) error {
+	cfg, err := f.restConfig()
+	if err != nil {
+		return err
+	}
+	_, err = stub.Apply(cmd.Context(), cfg, stub.Options{
+		Zone: c.Spec.Values.Global.MultiCluster.GlobalDomainSuffix, Namespace: c.Namespace,
+		Progress: func(s string) { fmt.Fprintln(cmd.OutOrStdout(), s) },
+	})
+	return err
 }
 
 // applyClient makes the installer's client of the cluster that the flags name.
