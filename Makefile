@@ -27,7 +27,7 @@ build: generate ## Build bin/isthmus, bin/istioctl and bin/isthmus-proxy
 	$(PROXYBUILD) -o bin/isthmus-proxy ./cmd/isthmus-proxy
 	@ln -sf isthmus bin/istioctl
 
-generate: ## Write the CRDs that the istio.io/api module carries into install/crds
+generate: ## Write the CRDs that the istio.io/api module carries into charts/base
 	@go generate ./install/...
 
 $(LINUX_BIN): build

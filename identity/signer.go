@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -37,6 +38,10 @@ type CAClient struct {
 	TokenFile string
 }
 
+// connectTimeout is short: a name that DNS still has at an address where nobody
+// is any more is asked again soon.
+const connectTimeout = 3 * time.Second
+
 // Sign implements [Signer].
 func (c *CAClient) Sign(ctx context.Context, csrPEM string, ttl time.Duration) ([]string, error) {
 	cfg, err := c.TLS()
@@ -48,7 +53,8 @@ func (c *CAClient) Sign(ctx context.Context, csrPEM string, ttl time.Duration) (
 		return nil, err
 	}
 	conn, err := grpc.NewClient("passthrough:///"+c.Address,
-		grpc.WithTransportCredentials(credentials.NewTLS(cfg)), grpc.WithDisableServiceConfig())
+		grpc.WithTransportCredentials(credentials.NewTLS(cfg)), grpc.WithDisableServiceConfig(),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: connectTimeout}))
 	if err != nil {
 		return nil, fmt.Errorf("ask CA %s: %w", c.Address, err)
 	}
