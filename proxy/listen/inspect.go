@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,8 +16,9 @@ import (
 // seen is what the inspectors found out.
 type seen struct {
 	hello
-	tls  bool
-	http config.Protocol // of a plaintext connection
+	tls    bool
+	http   config.Protocol // of a plaintext connection
+	silent bool            // nothing came in time
 }
 
 // transport is Envoy's name for what was detected.
@@ -64,12 +66,8 @@ func inspect(c *net.TCPConn, l *config.Listener) (seen, error) {
 	}
 	p := peeker{listener: l, seen: &s}
 	err = raw.Read(p.look)
-	if p.partial && errors.Is(err, os.ErrDeadlineExceeded) {
-		// The time is meant for servers that speak first. Here the client
-		// does, and slowly.
-		if err = c.SetReadDeadline(time.Now().Add(helloTimeout)); err == nil {
-			err = raw.Read(p.look)
-		}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = p.late(c, raw)
 	}
 	if p.pooled != nil {
 		peekBuffers.Put(p.pooled)
@@ -78,12 +76,41 @@ func inspect(c *net.TCPConn, l *config.Listener) (seen, error) {
 		if !l.ContinueOnTimeout || p.partial {
 			return s, errInspectTimeout
 		}
+		s.silent = true
 		return s, nil
 	}
 	if err == nil {
 		err = p.err
 	}
 	return s, err
+}
+
+// late looks once more when the time is over: on a busy machine, what came in
+// time may not have been looked at. For the rest of a ClientHello it waits: the
+// time is meant for servers that speak first, and here the client does.
+func (p *peeker) late(c *net.TCPConn, raw syscall.RawConn) error {
+	enough := false
+	if err := raw.Control(func(fd uintptr) { enough = p.look(fd) }); err != nil || enough {
+		return err
+	}
+	if !p.partial {
+		return os.ErrDeadlineExceeded
+	}
+	if err := c.SetReadDeadline(time.Now().Add(helloTimeout)); err != nil {
+		return err
+	}
+	return raw.Read(p.look)
+}
+
+// silentTimeout bounds the wait for the first bytes of an HTTP client, as that
+// for its next request is bounded.
+const silentTimeout = time.Hour
+
+// inspectSilent waits for the first bytes of a client that must speak first,
+// but has not yet: a slow one, or a slow machine. What it will say may still lead
+// to another filter chain, such as that for TLS.
+func inspectSilent(c *net.TCPConn, l *config.Listener) (seen, error) {
+	return inspect(c, &config.Listener{InspectTLS: l.InspectTLS, InspectHTTP: l.InspectHTTP, InspectTimeout: silentTimeout})
 }
 
 // peeker looks at the bytes in the socket each time that more have come.

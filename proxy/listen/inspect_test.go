@@ -131,7 +131,7 @@ func TestInspect(t *testing.T) {
 		"long line":      {[]string{"GET /" + strings.Repeat("x", 6000), " HTTP/1.1\r\n"}, seen{http: config.ProtocolHTTP1}},
 		"h2c":            {[]string{"PRI * HTTP/2.0\r\n\r\n", "SM\r\n\r\n"}, seen{http: config.ProtocolHTTP2}},
 		"something else": {[]string{"\x03\x00\x00"}, seen{http: config.ProtocolTCP}},
-		"silence":        {nil, seen{}},
+		"silence":        {nil, seen{silent: true}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

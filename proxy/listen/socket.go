@@ -126,16 +126,12 @@ func (m *Manager) serve(c *net.TCPConn, l *listener) {
 	if l = m.redirected(c, l, info); l == nil {
 		return
 	}
-	var s seen
-	if l.match.inspect(info.Local.Port()) {
-		var err error
-		if s, err = inspect(c, l.cfg); err != nil {
-			m.log.Debug("connection closed before a filter chain was chosen",
-				"listener", l.cfg.Name, "peer", info.Peer, "destination", info.Local, "error", err)
-			return
-		}
+	s, ch, err := l.choose(c, info.Local)
+	if err != nil {
+		m.log.Debug("connection closed before a filter chain was chosen",
+			"listener", l.cfg.Name, "peer", info.Peer, "destination", info.Local, "error", err)
+		return
 	}
-	ch := l.match.find(info.Local, &s)
 	if ch == nil {
 		m.opt.Telemetry.NoFilterChain(l.cfg.Name)
 		m.refused.event("connection refused: no filter chain matches", "listener", l.cfg.Name, "peer", info.Peer,
@@ -145,6 +141,24 @@ func (m *Manager) serve(c *net.TCPConn, l *listener) {
 	info.Listener, info.Chain, info.Drain = l.cfg.Name, ch.cfg.Name, ch.end
 	info.SNI, info.OfferedALPN = s.sni, s.alpn
 	ch.serve(c, info, &s)
+}
+
+// choose looks at the first bytes, if need be, and finds the filter chain; nil
+// when none matches.
+func (l *listener) choose(c *net.TCPConn, dst netip.AddrPort) (s seen, ch *chain, err error) {
+	if l.match.inspect(dst.Port()) {
+		if s, err = inspect(c, l.cfg); err != nil {
+			return s, nil, err
+		}
+	}
+	ch = l.match.find(dst, &s)
+	if s.silent && ch != nil && ch.http != nil {
+		if s, err = inspectSilent(c, l.cfg); err != nil {
+			return s, nil, err
+		}
+		ch = l.match.find(dst, &s)
+	}
+	return s, ch, nil
 }
 
 // redirected finds out where a connection was going, and the listener for
