@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"slices"
 	"time"
@@ -75,10 +74,17 @@ func run(ctx context.Context, f runFlags) error {
 	if err := errors.Join(os.Chmod(dir, 0o755), root.Save(dir)); err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	rep := &report.Report{Started: time.Now()}
+	if err := measure(ctx, f, self, dir, root, rep); err != nil {
+		show(rep) // what there is
+		return err
+	}
+	return write(f, rep)
+}
+
+func measure(ctx context.Context, f runFlags, self, dir string, root *pki.Root, rep *report.Report) error {
 	if slices.Contains(f.parts, partControl) {
-		o := controlplane.Options{Self: self, Dir: dir, Root: root, Quick: f.quick, Log: log}
+		o := controlplane.Options{Self: self, Dir: dir, Root: root, Quick: f.quick}
 		if err := controlplane.Run(ctx, o, rep); err != nil {
 			return err
 		}
@@ -88,22 +94,24 @@ func run(ctx context.Context, f runFlags) error {
 		if err != nil {
 			return err
 		}
-		o := dataplane.Options{Self: self, Dir: dir, Root: root, IsthmusProxy: f.proxy, Envoy: envoy, Lanes: f.lanes, Profiles: f.profiles, Quick: f.quick, Log: log}
-		if err := dataplane.Run(ctx, o, rep); err != nil {
-			return err
-		}
+		o := dataplane.Options{Self: self, Dir: dir, Root: root, IsthmusProxy: f.proxy, Envoy: envoy, Lanes: f.lanes, Profiles: f.profiles, Quick: f.quick}
+		return dataplane.Run(ctx, o, rep)
 	}
-	return write(f, rep)
+	return nil
 }
 
-// write prints the figures and writes the files that are asked for.
-func write(f runFlags, rep *report.Report) error {
+func show(rep *report.Report) {
 	fmt.Print(rep.Markdown())
 	for _, row := range rep.Rows {
 		if row.Bar == nil {
 			fmt.Printf("%s: %s %s\n", row.Name, report.Number(row.Value), row.Unit)
 		}
 	}
+}
+
+// write prints the figures and writes the files that are asked for.
+func write(f runFlags, rep *report.Report) error {
+	show(rep)
 	if f.json != "" {
 		if err := rep.WriteJSON(f.json); err != nil {
 			return err

@@ -7,7 +7,6 @@ package controlplane
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"os/exec"
@@ -30,7 +29,6 @@ type Options struct {
 	Self, Dir string
 	Root      *pki.Root
 	Quick     bool
-	Log       *slog.Logger
 }
 
 // The standard case.

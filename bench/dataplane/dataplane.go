@@ -3,7 +3,6 @@ package dataplane
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"slices"
 	"time"
@@ -33,7 +32,6 @@ type Options struct {
 	// Profiles, if not empty, is a directory for profiles of isthmus-proxy,
 	// which are then taken instead of figures.
 	Profiles string
-	Log      *slog.Logger
 }
 
 // The mesh around the pods that are measured.

@@ -2,6 +2,7 @@ package load
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -60,7 +61,7 @@ func (h *http1) input(data, out []byte, done func(time.Duration)) ([]byte, error
 			return out, nil
 		}
 		if err := h.checkHead(data[:end+2]); err != nil {
-			return out, err
+			return out, fmt.Errorf("%w: %.300q", err, data)
 		}
 		data, h.body = data[end+4:], h.wantBody
 	}
@@ -79,7 +80,7 @@ func (h *http1) input(data, out []byte, done func(time.Duration)) ([]byte, error
 // checkHead wants status 200 and the expected length.
 func (h *http1) checkHead(head []byte) error {
 	if !bytes.HasPrefix(head, []byte("HTTP/1.1 200 ")) {
-		return fmt.Errorf("answer: %.200q", head)
+		return errors.New("answer is not 200")
 	}
 	for line := range bytes.Lines(head) {
 		const name = "content-length:"
@@ -88,9 +89,9 @@ func (h *http1) checkHead(head []byte) error {
 		}
 		n, err := strconv.Atoi(string(bytes.TrimSpace(line[len(name):])))
 		if err != nil || n != h.wantBody {
-			return fmt.Errorf("answer: %q, want a body of %d bytes", bytes.TrimSpace(line), h.wantBody)
+			return fmt.Errorf("want a body of %d bytes", h.wantBody)
 		}
 		return nil
 	}
-	return fmt.Errorf("answer without Content-Length: %.200q", head)
+	return errors.New("answer has no Content-Length")
 }
