@@ -16,7 +16,7 @@ PROXYBUILD = $(GOBUILD) -tags grpcnotrace
 IMAGE_ARCH ?= $(shell go env GOARCH)
 LINUX_BIN   = bin/linux-$(IMAGE_ARCH)
 
-.PHONY: help build generate images lab deps demo demo-down test lint unit race-quick e2e fuzz bench bench-quick clean
+.PHONY: help build generate images lab deps demo demo-down test lint cc unit e2e fuzz bench bench-quick clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -26,6 +26,7 @@ build: generate ## Build bin/isthmus, bin/istioctl and bin/isthmus-proxy
 	$(GOBUILD) -o bin/isthmus ./cmd/isthmus
 	$(PROXYBUILD) -o bin/isthmus-proxy ./cmd/isthmus-proxy
 	@ln -sf isthmus bin/istioctl
+	@bin/istioctl collateral --bash -o tools >/dev/null
 
 generate: ## Write the CRDs that the istio.io/api module carries into charts/base
 	@go generate ./install/...
@@ -63,7 +64,10 @@ lint: generate ## gofmt, vet, staticcheck, in both modules
 	go run $(STATICCHECK) ./...
 	cd lab && go run $(STATICCHECK) ./...
 
-unit: generate ## Tests in process, with the race detector
+cc: # The race detector is the one thing here that wants a C compiler
+	@command -v gcc >/dev/null || { apt-get update && apt-get install -y gcc libc6-dev; } || { echo "install a C compiler (Debian: gcc libc6-dev): go test -race needs it"; exit 1; }
+
+unit: generate cc ## Tests in process, with the race detector
 	CGO_ENABLED=1 go test -race -timeout 10m ./...
 	cd lab && go test ./...
 

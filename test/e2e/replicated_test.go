@@ -88,14 +88,16 @@ kubectl create secret generic cacerts -n istio-system \
 -f manifests/examples/multicluster/values-istio-multicluster-gateways.yaml`)
 	}
 	for _, c := range []string{"cluster-1", "cluster-2"} {
+		m.lab.must(t, "istioctl --context "+c+" verify-install")
 		m.lab.must(t, "kubectl --context "+c+" get deploy,svc -n istio-system")
 	}
 }
 
 func pointDNS(t *testing.T, m *mesh) {
+	m.one.must(t, "istioctl x dns apply")
+	m.one.must(t, "istioctl x dns apply") // again: nothing to do
+	m.two.must(t, "istioctl install --apply-dns -f manifests/examples/multicluster/values-istio-multicluster-gateways.yaml")
 	for _, cluster := range []shell{m.one, m.two} {
-		cluster.must(t, "istioctl x dns apply")
-		cluster.must(t, "istioctl x dns apply") // again: nothing to do
 		cluster.must(t, "kubectl get configmap coredns -n kube-system -o jsonpath='{.data.Corefile}' | grep -A4 '^global:53'")
 	}
 }
