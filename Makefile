@@ -78,5 +78,13 @@ FUZZTIME ?= 30s
 fuzz: ## Run every fuzz target for FUZZTIME
 	@bash test/fuzz.sh $(FUZZTIME)
 
+bench: build ## Figures beside haproxy, nginx and Envoy: docs/performance.md (10 minutes, root)
+	@sh bench/install-deps.sh
+	go run ./bench run --doc docs/performance.md --json bench/results.json
+
+bench-quick: build ## The same within a minute, for an impression
+	@sh bench/install-deps.sh
+	go run ./bench run --quick
+
 clean:
 	rm -rf bin dist
