@@ -18,6 +18,7 @@ import (
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 )
 
@@ -31,6 +32,7 @@ const parallel = 12
 type Client struct {
 	dyn  dynamic.Interface
 	kube kubernetes.Interface
+	meta metadata.Interface
 }
 
 // NewClient makes a client. Server warnings are dropped: they speak of the
@@ -50,7 +52,11 @@ func NewClient(cfg *rest.Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{dyn: dyn, kube: kube}, nil
+	partial, err := metadata.NewForConfigAndClient(metadata.ConfigFor(cfg), http)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{dyn: dyn, kube: kube, meta: partial}, nil
 }
 
 // resource is the endpoint for objects like u.
@@ -110,15 +116,18 @@ func (c *Client) apply(ctx context.Context, u *unstructured.Unstructured, dryRun
 	}
 }
 
-// gone waits until an object that is being deleted is not there any more.
+// gone waits until an object that is being deleted is not there any more. It
+// reads no more than the metadata: a CRD is large.
 func (c *Client) gone(ctx context.Context, gvk schema.GroupVersionKind, namespace, name string) error {
 	for {
-		u, err := c.Get(ctx, gvk, namespace, name)
+		u, err := c.meta.Resource(ResourceOf(gvk)).Namespace(namespace).Get(ctx, name, metav1.GetOptions{})
 		switch {
+		case apierrors.IsNotFound(err):
+			return nil
 		case err != nil && !passing(err):
 			return err
-		case err == nil && (u == nil || u.GetDeletionTimestamp() == nil):
-			return nil // gone, or kept
+		case err == nil && u.GetDeletionTimestamp() == nil:
+			return nil // kept
 		}
 		select {
 		case <-ctx.Done():

@@ -27,6 +27,9 @@ import (
 const (
 	inventoryPrefix = "istio-installed-state-"
 	inventoryLabel  = "install.istio.io/inventory"
+	// inventoryHold is the finalizer of an inventory whose objects are being
+	// removed.
+	inventoryHold = "install.istio.io/removal"
 
 	keyObjects = "objects"
 	keySpec    = "spec"
@@ -44,6 +47,9 @@ type Inventory struct {
 	// Spec is the complete IstioOperator spec, as YAML.
 	Spec    string
 	Entries []Entry
+	// Leaving is true while a removal is under way, and after one that was
+	// interrupted.
+	Leaving bool
 }
 
 // Entry is one object of an inventory.
@@ -116,7 +122,7 @@ func (c *Client) Inventories(ctx context.Context) ([]Inventory, error) {
 
 func readInventory(cm *corev1.ConfigMap) (*Inventory, error) {
 	inv := &Inventory{Revision: cm.Labels[inventoryLabel], Namespace: cm.Namespace,
-		Version: cm.Data[keyVersion], Spec: cm.Data[keySpec]}
+		Version: cm.Data[keyVersion], Spec: cm.Data[keySpec], Leaving: slices.Contains(cm.Finalizers, inventoryHold)}
 	err := json.Unmarshal([]byte(cm.Data[keyObjects]), &inv.Entries)
 	if err == nil {
 		err = inv.unpackIntents(cm.BinaryData[keyIntents])
@@ -157,6 +163,32 @@ func (c *Client) save(ctx context.Context, inv Inventory) error {
 		return err
 	})
 	return named("inventory ConfigMap/"+inv.Namespace+"/"+cm.Name, err)
+}
+
+// hold keeps an inventory, or no longer, although its namespace is being deleted.
+func (c *Client) hold(ctx context.Context, inv Inventory, on bool) error {
+	maps := c.kube.CoreV1().ConfigMaps(inv.Namespace)
+	err := retry(ctx, func() error {
+		cm, err := maps.Get(ctx, inventoryPrefix+inv.Revision, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		held := slices.Contains(cm.Finalizers, inventoryHold)
+		if held == on || on && cm.DeletionTimestamp != nil {
+			return nil
+		}
+		if on {
+			cm.Finalizers = append(cm.Finalizers, inventoryHold)
+		} else {
+			cm.Finalizers = slices.DeleteFunc(cm.Finalizers, func(f string) bool { return f == inventoryHold })
+		}
+		_, err = maps.Update(ctx, cm, metav1.UpdateOptions{FieldManager: FieldManager})
+		return err
+	})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return named("inventory of revision "+inv.Revision, err)
 }
 
 // packIntents compresses what was applied: most of it is CRDs, which shrink to

@@ -89,6 +89,9 @@ func (c *Client) Plan(ctx context.Context, d Desired) (*Plan, error) {
 			if inv.Namespace != d.Namespace {
 				return nil, fmt.Errorf("revision %q is installed in namespace %s; uninstall it there first, or give another --revision", d.Revision, inv.Namespace)
 			}
+			if inv.Leaving {
+				return nil, fmt.Errorf("revision %q is being removed, or its removal was interrupted; run uninstall --purge to its end, then install", d.Revision)
+			}
 			p.old = &invs[i]
 			continue
 		}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -17,6 +19,9 @@ import (
 // rootConfigMap is where the control plane publishes the root certificate, in
 // every namespace.
 const rootConfigMap = "istio-ca-root-cert"
+
+// caSecret is where a control plane without cacerts keeps its own root key.
+const caSecret = "istio-ca-secret"
 
 // removeMade removes what the control plane wrote while it ran: its own root
 // key, the root certificate in every namespace, its leases. cacerts is the
@@ -42,7 +47,7 @@ func (c *Client) removeMade(ctx context.Context, r *Removal) error {
 	errs = append(errs, err)
 	for _, inv := range r.inventories {
 		ns := inv.Namespace
-		ignore("Secret/"+ns+"/istio-ca-secret", c.kube.CoreV1().Secrets(ns).Delete(ctx, "istio-ca-secret", metav1.DeleteOptions{}))
+		ignore("Secret/"+ns+"/"+caSecret, c.kube.CoreV1().Secrets(ns).Delete(ctx, caSecret, metav1.DeleteOptions{}))
 		leases, err := c.kube.CoordinationV1().Leases(ns).List(ctx, metav1.ListOptions{})
 		ignore("leases in "+ns, err)
 		if leases == nil {
@@ -58,16 +63,23 @@ func (c *Client) removeMade(ctx context.Context, r *Removal) error {
 }
 
 // removeNamespaces removes the namespaces that the installation made, unless
-// something of the user's is in them.
+// something of the user's is in them. It does not wait until they are gone.
 func (c *Client) removeNamespaces(ctx context.Context, r *Removal, namespaces []Entry) error {
 	for _, e := range namespaces {
-		foreign, err := c.foreign(ctx, e.Name)
+		foreign, err := c.foreign(ctx, e.Name, r)
 		if err != nil {
 			return named(e.ID(), err)
 		}
 		if len(foreign) > 0 {
 			r.Kept = append(r.Kept, fmt.Sprintf("%s: it holds %s", e.ID(), strings.Join(foreign, ", ")))
 			continue
+		}
+		for _, inv := range r.inventories {
+			if inv.Namespace == e.Name {
+				if err := c.hold(ctx, inv, true); err != nil {
+					return err
+				}
+			}
 		}
 		if err := c.remove(ctx, e.GVK(), "", e.Name); err != nil {
 			return named(e.ID(), err)
@@ -76,30 +88,44 @@ func (c *Client) removeNamespaces(ctx context.Context, r *Removal, namespaces []
 	return nil
 }
 
-// foreign lists what users put into a namespace.
-func (c *Client) foreign(ctx context.Context, ns string) ([]string, error) {
-	var out []string
-	for _, gvr := range []schema.GroupVersionResource{
+// foreign lists what users put into a namespace: all that is neither part of the
+// removal nor made by Kubernetes or the control plane.
+func (c *Client) foreign(ctx context.Context, ns string, r *Removal) ([]string, error) {
+	ours := map[string]bool{
+		"ConfigMap/" + ns + "/kube-root-ca.crt": true, "ConfigMap/" + ns + "/" + rootConfigMap: true,
+		"Secret/" + ns + "/" + caSecret: true,
+	}
+	for _, e := range r.Entries {
+		ours[e.ID()] = true
+	}
+	kinds := []schema.GroupVersionResource{
 		{Version: "v1", Resource: "configmaps"}, {Version: "v1", Resource: "secrets"},
 		{Version: "v1", Resource: "services"}, {Version: "v1", Resource: "persistentvolumeclaims"},
 		{Group: "apps", Version: "v1", Resource: "deployments"}, {Group: "apps", Version: "v1", Resource: "daemonsets"},
 		{Group: "apps", Version: "v1", Resource: "statefulsets"}, {Group: "batch", Version: "v1", Resource: "jobs"},
-	} {
+	}
+	var mu sync.Mutex
+	var out []string
+	err := forEach(ctx, kinds, func(ctx context.Context, gvr schema.GroupVersionResource) error {
 		list, err := c.dyn.Resource(gvr).Namespace(ns).List(ctx, metav1.ListOptions{})
 		if err != nil {
-			return nil, err
+			return err
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		for _, u := range list.Items {
 			kind, _, _ := unstructured.NestedString(u.Object, "type")
 			switch {
 			case u.GetDeletionTimestamp() != nil, u.GetLabels()[inventoryLabel] != "",
-				u.GetName() == "kube-root-ca.crt", u.GetName() == rootConfigMap, kind == string(corev1.SecretTypeServiceAccountToken):
+				ours[u.GetKind()+"/"+ns+"/"+u.GetName()], kind == string(corev1.SecretTypeServiceAccountToken):
 			default:
 				out = append(out, u.GetKind()+" "+u.GetName())
 			}
 		}
-	}
-	return out, nil
+		return nil
+	})
+	slices.Sort(out)
+	return out, err
 }
 
 // purgeGrace is how long pods of a mesh that goes altogether may take, seconds.

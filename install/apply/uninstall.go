@@ -199,9 +199,12 @@ func (c *Client) userResources(ctx context.Context, r *Removal) error {
 
 // resourcesOf names the resources of the kind that a CRD defines.
 func (c *Client) resourcesOf(ctx context.Context, e Entry) ([]string, error) {
-	crd, err := c.Get(ctx, e.GVK(), "", e.Name)
-	if err != nil || crd == nil {
-		return nil, err
+	crd := e.Intent
+	if crd == nil {
+		var err error
+		if crd, err = c.Get(ctx, e.GVK(), "", e.Name); err != nil || crd == nil {
+			return nil, err
+		}
 	}
 	version, ok := servedVersion(crd)
 	if !ok {
@@ -236,15 +239,16 @@ func servedVersion(crd *unstructured.Unstructured) (string, bool) {
 
 // Remove carries a removal out and waits until everything is gone. It can be
 // repeated after an interruption.
+//
+// A namespace is the first to go, for Kubernetes lets five seconds pass before it
+// looks into one: the rest is done by then. The inventory in it is held until
+// everything else has been asked to go.
 func (c *Client) Remove(ctx context.Context, r *Removal, o Options) error {
 	if o.Timeout == 0 {
 		o.Timeout = 5 * time.Minute
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
-	// Access goes before configuration: a control plane that is on its way
-	// out then cannot write again what is being removed.
-	order := []render.Stage{render.StageWebhooks, render.StageResources, render.StageWorkloads, render.StageAccess, render.StageConfig, render.StageCRDs}
 	byStage := map[render.Stage][]Entry{}
 	var namespaces []Entry
 	for _, e := range r.Entries {
@@ -255,32 +259,51 @@ func (c *Client) Remove(ctx context.Context, r *Removal, o Options) error {
 		st := stageOfEntry(e)
 		byStage[st] = append(byStage[st], e)
 	}
-	for _, st := range order {
-		err := forEach(ctx, byStage[st], func(ctx context.Context, e Entry) error {
-			return named(e.ID(), c.remove(ctx, e.GVK(), e.Namespace, e.Name))
-		})
-		if err != nil {
-			return err
-		}
-	}
-	if r.purge && !r.narrow {
-		if err := c.removeMade(ctx, r); err != nil {
-			return err
-		}
-	}
-	if r.purge {
-		if err := c.hurry(ctx, byStage[render.StageWorkloads]); err != nil {
-			return err
-		}
+	if err := c.removeStages(ctx, byStage, render.StageWebhooks, render.StageResources); err != nil {
+		return err
 	}
 	if err := c.removeNamespaces(ctx, r, namespaces); err != nil {
 		return err
+	}
+	// Access goes before configuration: a control plane that is on its way
+	// out then cannot write again what is being removed.
+	err := c.removeStages(ctx, byStage, render.StageWorkloads, render.StageAccess, render.StageConfig)
+	if err == nil && r.purge {
+		err = c.hurry(ctx, byStage[render.StageWorkloads])
+	}
+	if err == nil {
+		err = c.removeStages(ctx, byStage, render.StageCRDs)
+	}
+	if err == nil && r.purge && !r.narrow {
+		err = c.removeMade(ctx, r)
+	}
+	if err != nil {
+		return err
+	}
+	for _, inv := range r.inventories {
+		if err := c.hold(ctx, inv, false); err != nil {
+			return err
+		}
 	}
 	if err := c.waitGone(ctx, slices.Concat(byStage[render.StageWorkloads], byStage[render.StageCRDs], namespaces)); err != nil {
 		return err
 	}
 	for _, inv := range r.inventories {
 		if err := c.forget(ctx, inv); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeStages asks for the removal of the entries of stages, one stage after
+// the other.
+func (c *Client) removeStages(ctx context.Context, entries map[render.Stage][]Entry, order ...render.Stage) error {
+	for _, st := range order {
+		err := forEach(ctx, entries[st], func(ctx context.Context, e Entry) error {
+			return named(e.ID(), c.remove(ctx, e.GVK(), e.Namespace, e.Name))
+		})
+		if err != nil {
 			return err
 		}
 	}
