@@ -13,6 +13,37 @@ import (
 	"time"
 )
 
+// guideCorefile is the DNS step of the guide, its indentation restored.
+const guideCorefile = `kubectl apply -f - <<EOF
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: coredns
+  namespace: kube-system
+data:
+  Corefile: |
+    .:53 {
+        errors
+        health
+        kubernetes cluster.local in-addr.arpa ip6.arpa {
+           pods insecure
+           upstream
+           fallthrough in-addr.arpa ip6.arpa
+        }
+        prometheus :9153
+        proxy . /etc/resolv.conf
+        cache 30
+        loop
+        reload
+        loadbalance
+    }
+    global:53 {
+        errors
+        cache 30
+        proxy . $(kubectl get svc -n istio-system istiocoredns -o jsonpath={.spec.clusterIP})
+    }
+EOF`
+
 // mesh is two clusters with a control plane each and one root of trust.
 type mesh struct {
 	lab      shell // both contexts
@@ -94,8 +125,13 @@ kubectl create secret generic cacerts -n istio-system \
 }
 
 func pointDNS(t *testing.T, m *mesh) {
+	// The guide's own Corefile speaks to CoreDNS before 1.4: applied as printed,
+	// it is translated to what today's CoreDNS reads.
+	m.one.must(t, guideCorefile)
 	m.one.must(t, "istioctl x dns apply")
 	m.one.must(t, "istioctl x dns apply") // again: nothing to do
+	m.one.must(t, "kubectl get configmap coredns -n kube-system -o jsonpath='{.data.Corefile}' | grep -w forward")
+	m.one.refused(t, "kubectl get configmap coredns -n kube-system -o jsonpath='{.data.Corefile}' | grep -w 'proxy\\|upstream'")
 	m.two.must(t, "istioctl install --apply-dns -f manifests/examples/multicluster/values-istio-multicluster-gateways.yaml")
 	for _, cluster := range []shell{m.one, m.two} {
 		cluster.must(t, "kubectl get configmap coredns -n kube-system -o jsonpath='{.data.Corefile}' | grep -A4 '^global:53'")
