@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -112,6 +113,31 @@ func (c *Client) apply(ctx context.Context, u *unstructured.Unstructured, dryRun
 		}
 		if err := c.gone(ctx, out.GroupVersionKind(), out.GetNamespace(), out.GetName()); err != nil {
 			return nil, err
+		}
+	}
+}
+
+// madeAnnotation marks the namespaces that an installation made. An inventory
+// cannot say so yet when the namespace that it will be in is made.
+const madeAnnotation = "install.istio.io/made-by"
+
+// makeNamespace makes a namespace, after one of that name that is on its way out.
+func (c *Client) makeNamespace(ctx context.Context, name string) error {
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: map[string]string{madeAnnotation: FieldManager}}}
+	for {
+		_, err := c.kube.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{FieldManager: FieldManager})
+		if !apierrors.IsAlreadyExists(err) {
+			return err
+		}
+		live, err := c.kube.CoreV1().Namespaces().Get(ctx, name, metav1.GetOptions{})
+		if err == nil && live.DeletionTimestamp == nil {
+			return nil // somebody was faster
+		}
+		if err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+		if err := c.gone(ctx, corev1.SchemeGroupVersion.WithKind("Namespace"), "", name); err != nil {
+			return err
 		}
 	}
 }

@@ -133,10 +133,10 @@ func (c *Client) planOne(ctx context.Context, o render.Object, old *Inventory) (
 		return s, nil
 	}
 	if was == nil {
-		// A namespace that is there is the user's. Everything else that has
-		// our names and is in no inventory comes from an interrupted or a
-		// manual install, and is ours from now on.
-		s.Entry.Found = o.GetKind() == "Namespace"
+		// A namespace that is there without our mark is the user's.
+		// Everything else that has our names and is in no inventory comes
+		// from an interrupted or a manual install, and is ours from now on.
+		s.Entry.Found = o.GetKind() == "Namespace" && live.GetAnnotations()[madeAnnotation] == ""
 	} else {
 		s.Entry.Found = was.Found
 	}

@@ -64,9 +64,11 @@ type run struct {
 // intend creates the namespaces and notes what is about to be there, so that
 // an interrupted installation leaves nothing that no inventory knows of.
 func (r *run) intend(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, r.options.Timeout)
+	defer cancel()
 	for _, s := range r.plan.Steps {
 		if s.Entry.Kind == "Namespace" && s.Action == Create {
-			if _, err := r.client.apply(ctx, s.intent, false); err != nil {
+			if err := r.client.makeNamespace(ctx, s.Entry.Name); err != nil {
 				return named(s.Entry.ID(), err)
 			}
 		}

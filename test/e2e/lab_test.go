@@ -110,29 +110,36 @@ func lastLine(s string) string {
 	return lines[len(lines)-1]
 }
 
-// startLab starts the lab with everything that the tests run in it loaded,
-// and returns a shell at root. The lab is gone when the test ends.
+// startLab starts the lab of the mesh's tests, two clusters with everything that
+// runs in them loaded, and returns a shell at root. The lab is gone when the test
+// ends.
 func startLab(t *testing.T, root string) shell {
+	t.Helper()
+	s := bareLab(t, root, labName, "--clusters 2 --network multi")
+	s.must(t, "lab --name "+labName+" sample-images")
+	tarFile := filepath.Join(t.TempDir(), "peer.tar")
+	packPeer(t, root, tarFile)
+	s.must(t, "lab --name "+labName+" load-image "+tarFile)
+	return s
+}
+
+// bareLab starts a lab with nothing but the mesh's images loaded.
+func bareLab(t *testing.T, root, lab, flags string) shell {
 	t.Helper()
 	path := "PATH=" + filepath.Join(root, "bin") + ":" + os.Getenv("PATH")
 	host := shell{dir: root, env: []string{path}}
-	host.must(t, "lab --name "+labName+" down")
+	host.must(t, "lab --name "+lab+" down")
 	if os.Getenv("ISTHMUS_E2E_KEEP") == "" {
 		t.Cleanup(func() {
-			if out, err := host.run(context.Background(), "lab --name "+labName+" down"); err != nil {
+			if out, err := host.run(context.Background(), "lab --name "+lab+" down"); err != nil {
 				t.Errorf("lab down: %v\n%s", err, out)
 			}
 		})
 	}
-	host.must(t, "lab --name "+labName+" up --clusters 2 --network multi")
-	host.must(t, "for image in dist/images/*.tar; do lab --name "+labName+" load-image $image; done")
-	host.must(t, "lab --name "+labName+" sample-images")
-	tarFile := filepath.Join(t.TempDir(), "peer.tar")
-	packPeer(t, root, tarFile)
-	host.must(t, "lab --name "+labName+" load-image "+tarFile)
-
-	kubeconfig := host.must(t, "eval $(lab --name "+labName+" env); echo $KUBECONFIG; command -v kubectl >/dev/null")
-	kubectl := host.must(t, "eval $(lab --name "+labName+" env); dirname $(command -v kubectl)")
+	host.must(t, "lab --name "+lab+" up "+flags)
+	host.must(t, "for image in dist/images/*.tar; do lab --name "+lab+" load-image $image; done")
+	kubeconfig := host.must(t, "eval $(lab --name "+lab+" env); echo $KUBECONFIG; command -v kubectl >/dev/null")
+	kubectl := host.must(t, "eval $(lab --name "+lab+" env); dirname $(command -v kubectl)")
 	return shell{dir: root, env: []string{path + ":" + kubectl, "KUBECONFIG=" + kubeconfig}}
 }
 
