@@ -77,6 +77,9 @@ func (i *installFlags) run(cmd *cobra.Command, f *kubeFlags) error {
 	if err != nil {
 		return err
 	}
+	if err := config.Unserved(); err != nil {
+		return err
+	}
 	if i.dns && !config.Spec.AddonComponents.IstioCoreDNS.On() {
 		return fmt.Errorf("--apply-dns: istiocoredns is not part of this installation; add --set addonComponents.istiocoredns.enabled=true")
 	}
