@@ -63,12 +63,14 @@ func (c *Client) removeMade(ctx context.Context, r *Removal) error {
 }
 
 // removeNamespaces removes the namespaces that the installation made, unless
-// something of the user's is in them. It does not wait until they are gone.
-func (c *Client) removeNamespaces(ctx context.Context, r *Removal, namespaces []Entry) error {
+// something of the user's is in them. It returns those that are leaving, and does
+// not wait until they are gone.
+func (c *Client) removeNamespaces(ctx context.Context, r *Removal, namespaces []Entry) (map[string]bool, error) {
+	leaving := map[string]bool{}
 	for _, e := range namespaces {
 		foreign, err := c.foreign(ctx, e.Name, r)
 		if err != nil {
-			return named(e.ID(), err)
+			return nil, named(e.ID(), err)
 		}
 		if len(foreign) > 0 {
 			r.Kept = append(r.Kept, fmt.Sprintf("%s: it holds %s", e.ID(), strings.Join(foreign, ", ")))
@@ -77,15 +79,16 @@ func (c *Client) removeNamespaces(ctx context.Context, r *Removal, namespaces []
 		for _, inv := range r.inventories {
 			if inv.Namespace == e.Name {
 				if err := c.hold(ctx, inv, true); err != nil {
-					return err
+					return nil, err
 				}
 			}
 		}
 		if err := c.remove(ctx, e.GVK(), "", e.Name); err != nil {
-			return named(e.ID(), err)
+			return nil, named(e.ID(), err)
 		}
+		leaving[e.Name] = true
 	}
-	return nil
+	return leaving, nil
 }
 
 // foreign lists what users put into a namespace: all that is neither part of the
@@ -129,16 +132,16 @@ func (c *Client) foreign(ctx context.Context, ns string, r *Removal) ([]string, 
 }
 
 // purgeGrace is how long pods of a mesh that goes altogether may take, seconds.
-// Nobody is left to drain for: their Services are gone already. Kubernetes looks
-// into a namespace five seconds after its deletion, and if pods are still there,
-// again only after half their grace period.
+// Kubernetes looks into a namespace five seconds after its deletion, and if pods
+// are still there, again only after half their grace period.
 const purgeGrace = 2
 
-// hurry cuts short the grace period of the pods of Deployments that are being
-// deleted.
-func (c *Client) hurry(ctx context.Context, entries []Entry) error {
+// hurry deletes the pods of Deployments in namespaces that are leaving, before
+// their Deployments are deleted: a grace period cannot be cut short once it has
+// begun. Nothing makes new pods, for a namespace that is leaving takes none.
+func (c *Client) hurry(ctx context.Context, entries []Entry, leaving map[string]bool) error {
 	return forEach(ctx, entries, func(ctx context.Context, e Entry) error {
-		if e.Kind != "Deployment" || e.Intent == nil {
+		if e.Kind != "Deployment" || e.Intent == nil || !leaving[e.Namespace] {
 			return nil
 		}
 		match, _, err := unstructured.NestedStringMap(e.Intent.Object, "spec", "selector", "matchLabels")

@@ -262,18 +262,16 @@ func (c *Client) Remove(ctx context.Context, r *Removal, o Options) error {
 	if err := c.removeStages(ctx, byStage, render.StageWebhooks, render.StageResources); err != nil {
 		return err
 	}
-	if err := c.removeNamespaces(ctx, r, namespaces); err != nil {
+	leaving, err := c.removeNamespaces(ctx, r, namespaces)
+	if err != nil {
+		return err
+	}
+	if err := c.hurry(ctx, byStage[render.StageWorkloads], leaving); err != nil {
 		return err
 	}
 	// Access goes before configuration: a control plane that is on its way
 	// out then cannot write again what is being removed.
-	err := c.removeStages(ctx, byStage, render.StageWorkloads, render.StageAccess, render.StageConfig)
-	if err == nil && r.purge {
-		err = c.hurry(ctx, byStage[render.StageWorkloads])
-	}
-	if err == nil {
-		err = c.removeStages(ctx, byStage, render.StageCRDs)
-	}
+	err = c.removeStages(ctx, byStage, render.StageWorkloads, render.StageAccess, render.StageConfig, render.StageCRDs)
 	if err == nil && r.purge && !r.narrow {
 		err = c.removeMade(ctx, r)
 	}
