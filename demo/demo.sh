@@ -45,7 +45,7 @@ read -r ctx1 ctx2 rest <<<"$contexts"
 
 # sample prints a sample's manifest, with the images of the hub that is in use.
 sample() {
-  if [ "$hub" = isthmus.local ]; then cat "samples/$1/$1.yaml"; else sed "s#image: isthmus-samples/#image: $hub/isthmus-samples/#" "samples/$1/$1.yaml"; fi
+  if [ "$hub" = isthmus.local ]; then cat "samples/$1/$1.yaml"; else sed "s#image: isthmus-samples/#image: $hub/#" "samples/$1/$1.yaml"; fi
 }
 k() { kubectl --context "$@"; }
 namespace() { k "$1" create namespace "$2" --dry-run=client -o yaml | k "$1" apply -f - >/dev/null; }
