@@ -24,7 +24,7 @@ help: ## List the targets
 build: generate ## Build bin/isthmus, bin/istioctl and bin/isthmus-proxy
 	@mkdir -p bin
 	$(GOBUILD) -o bin/isthmus ./cmd/isthmus
-	$(PROXYBUILD) -o bin/isthmus-proxy ./cmd/isthmus-proxy
+	$(if $(filter linux,$(shell go env GOOS)),$(PROXYBUILD) -o bin/isthmus-proxy ./cmd/isthmus-proxy)
 	@ln -sf isthmus bin/istioctl
 	@bin/istioctl collateral --bash -o tools >/dev/null
 

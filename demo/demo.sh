@@ -35,9 +35,10 @@ if [ -z "$contexts" ]; then
   for image in dist/images/*.tar; do bin/lab load-image "$image"; done
   bin/lab sample-images
 else
-  make --no-print-directory images lab HUB="$hub" TAG="$tag"
+  [ "$hub" != isthmus.local ] || die "name a registry that both clusters pull from: make demo CONTEXTS=\"$contexts\" HUB=registry/you"
+  make --no-print-directory images HUB="$hub" TAG="$tag"
   run bin/isthmus image push --hub "$hub" --tag "$tag" --binary "bin/linux-$(go env GOARCH)/isthmus" --proxy-binary "bin/linux-$(go env GOARCH)/isthmus-proxy"
-  run bin/lab sample-images --push "$hub"
+  (cd lab && run go run ./cmd/push-samples "$hub")
 fi
 PATH=$PWD/bin:$PATH
 read -r ctx1 ctx2 rest <<<"$contexts"
@@ -88,7 +89,7 @@ k "$ctx1" label namespace foo istio-injection=enabled --overwrite >/dev/null
 k "$ctx2" label namespace bar istio-injection=enabled --overwrite >/dev/null
 sample fortio | k "$ctx1" apply -n foo -f -
 sample httpbin | k "$ctx2" apply -n bar -f -
-sample sleep | k "$ctx2" apply -n legacy -f -
+sample fortio | k "$ctx2" apply -n legacy -f -
 k "$ctx2" apply -n bar -f - <<'YAML'
 apiVersion: security.istio.io/v1
 kind: PeerAuthentication
@@ -100,7 +101,7 @@ spec:
 YAML
 k "$ctx1" rollout status -n foo deployment/fortio --timeout=120s
 k "$ctx2" rollout status -n bar deployment/httpbin --timeout=120s
-k "$ctx2" rollout status -n legacy deployment/sleep --timeout=120s
+k "$ctx2" rollout status -n legacy deployment/fortio --timeout=120s
 
 gateway() {
   k "$1" get svc -n istio-system istio-ingressgateway -o jsonpath='{.status.loadBalancer.ingress[0].ip}{.status.loadBalancer.ingress[0].hostname}'
@@ -153,7 +154,7 @@ say "way      fortio → its sidecar → $CLUSTER2_GW_ADDR:15443 (passthrough by
 step "Past the mesh: plaintext is refused"
 pod=$(k "$ctx2" get pod -n bar -l app=httpbin -o jsonpath='{.items[0].status.podIP}')
 for target in "http://$pod:8080/headers" "http://$CLUSTER2_GW_ADDR:15443/headers"; do
-  if out=$(k "$ctx2" exec -n legacy deploy/sleep -c sleep -- curl -sS -m 5 "$target" 2>&1); then
+  if out=$(k "$ctx2" exec -n legacy deploy/fortio -c fortio -- /fortio curl -quiet -timeout 5s "$target" 2>&1); then
     die "a plaintext call to $target was answered: $out"
   fi
   say "$target  →  refused ($(head -n1 <<<"$out" | tr -d '\r'))"

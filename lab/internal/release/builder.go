@@ -163,7 +163,7 @@ func (b *Builder) compile(ctx context.Context, p Program, scratch, out string, m
 func (b *Builder) goCommand(ctx context.Context, dir string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = dir
-	cmd.Env = append(append([]string{}, b.Environ...), "CGO_ENABLED=0", "GOFLAGS=-mod=mod", "GOWORK=off")
+	cmd.Env = append(append([]string{}, b.Environ...), "CGO_ENABLED=0", "GOOS=linux", "GOFLAGS=-mod=mod", "GOWORK=off")
 	return cmd
 }
 

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -36,8 +35,8 @@ type meter struct {
 func newMeter(out io.Writer, label string, total int) *meter {
 	m := &meter{out: out, label: label, total: total, started: time.Now()}
 	if f, ok := out.(*os.File); ok {
-		_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-		m.terminal = err == nil
+		info, err := f.Stat()
+		m.terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
 	}
 	m.show()
 	return m
