@@ -154,10 +154,12 @@ say "way      fortio → its sidecar → $CLUSTER2_GW_ADDR:15443 (passthrough by
 step "Past the mesh: plaintext is refused"
 pod=$(k "$ctx2" get pod -n bar -l app=httpbin -o jsonpath='{.items[0].status.podIP}')
 for target in "http://$pod:8080/headers" "http://$CLUSTER2_GW_ADDR:15443/headers"; do
-  if out=$(k "$ctx2" exec -n legacy deploy/fortio -c fortio -- /fortio curl -quiet -timeout 5s "$target" 2>&1); then
+  if out=$(k "$ctx2" exec -n legacy deploy/fortio -c fortio -- /fortio curl -timeout 5s "$target" 2>&1); then
     die "a plaintext call to $target was answered: $out"
   fi
-  say "$target  →  refused ($(head -n1 <<<"$out" | tr -d '\r'))"
+  reason=$(sed -n 's/.*err=\\"\([^\\]*\).*/\1/p' <<<"$out" | head -n1)
+  [[ $reason == *reset* || $reason == *refused* || $reason == *EOF* ]] || die "the plaintext call to $target failed, but not by a refusal: $out"
+  say "$target  →  refused ($reason)"
 done
 
 step "Done in $(($(date +%s) - started)) s. Try next:"
