@@ -45,7 +45,7 @@ type View interface {
 	// all when names is nil. Names that do not exist are left out. changed
 	// is closed when the answer may have become another one; with it the
 	// answer is consistent, that is, no change between the two is missed. The
-	// map belongs to the caller.
+	// map may be shared and is never written again, by neither side.
 	//
 	// A type that the View never has gives an empty map and no error.
 	Resources(typeURL string, names []string) (res map[string]*Resource, changed <-chan struct{}, err error)
