@@ -1,4 +1,4 @@
-// The bench measures Isthmus beside others. `make bench` runs all of it and
+// Command bench measures Isthmus beside others. `make bench` runs all of it and
 // writes docs/performance.md and bench/results.json; see that document for what
 // is measured, and how.
 package main
