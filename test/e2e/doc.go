@@ -2,6 +2,6 @@
 // clusters that bin/lab starts, and asserts what they promise. It is behind
 // the build tag e2e: `make e2e` builds what it needs and runs it.
 //
-// The lab is one of its own (--name e2e), so a lab that somebody is using is
-// left alone. ISTHMUS_E2E_KEEP=1 leaves it up afterwards, to look at.
+// The labs are of its own (--name e2e…), so a lab that somebody is using is
+// left alone. ISTHMUS_E2E_KEEP=1 leaves them up afterwards, to look at.
 package e2e

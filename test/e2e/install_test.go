@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"math/rand/v2"
 	"os"
@@ -182,7 +181,7 @@ func killedAnywhere(t *testing.T, i *installation) {
 	const points = 10
 	for k := range points {
 		after := time.Duration((float64(k) + rand.Float64()) / points * float64(i.took))
-		out := i.kill(t, after, "install", "--set", "profile=default", "-y")
+		out := i.kill(t, after, false, "install", "--set", "profile=default", "-y")
 		i.must(t, "istioctl install --set profile=default")
 		same(t, "not the same as after one install", i.fresh, func() state { return i.state(t).added(i.empty) })
 		i.must(t, "istioctl uninstall --purge -y")
@@ -191,37 +190,49 @@ func killedAnywhere(t *testing.T, i *installation) {
 	}
 }
 
-// kill runs istioctl and kills it after a while. It returns what it printed.
-func (i *installation) kill(t *testing.T, after time.Duration, args ...string) string {
+// kill runs istioctl and kills it after a while, counted from its start or from
+// when it first said something. It returns what it printed.
+func (i *installation) kill(t *testing.T, after time.Duration, spoken bool, args ...string) string {
 	t.Helper()
-	var out bytes.Buffer
+	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
 	cmd := exec.Command(filepath.Join(i.root, "bin", "istioctl"), args...)
 	cmd.Env = append(os.Environ(), i.env...)
-	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); spoken && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if info, err := out.Stat(); err == nil && info.Size() > 0 {
+			break
+		}
 	}
 	time.Sleep(after)
 	if err := cmd.Process.Kill(); err != nil {
 		t.Logf("it had ended: %v", err)
 	}
 	_ = cmd.Wait() // "signal: killed"
-	return out.String()
+	text, err := os.ReadFile(out.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
-// removalKilled kills uninstall; a second run completes it, and nothing is left
-// that no inventory knows of.
+// removalKilled kills uninstall while it deletes; a second run completes it, and
+// nothing is left that no inventory knows of.
 func removalKilled(t *testing.T, i *installation) {
-	for _, after := range []time.Duration{300, 800} {
+	for _, after := range []time.Duration{50, 250} {
 		i.must(t, "istioctl install --set profile=minimal")
-		after := (after + rand.N[time.Duration](200)) * time.Millisecond
-		out := i.kill(t, after, "uninstall", "--purge", "-y")
+		after := (after + rand.N[time.Duration](150)) * time.Millisecond
+		out := i.kill(t, after, true, "uninstall", "--purge", "-y")
 		time.Sleep(7 * time.Second) // by then Kubernetes has emptied the namespace
-		if listed, err := i.run(context.Background(), "istioctl uninstall --purge -y"); err != nil {
-			t.Logf("a second run: %s", listed)
-		}
+		again, err := i.run(context.Background(), "istioctl uninstall --purge -y")
 		i.isEmpty(t)
-		t.Logf("KILLED removal after %.2f s, having said %q", after.Seconds(), lastLine(out))
+		t.Logf("KILLED removal %.2f s after %q; the second run: %q %v", after.Seconds(), lastLine(out), lastLine(again), err)
 	}
 }
 
