@@ -41,6 +41,7 @@ func (c *Client) CheckAccess(ctx context.Context, d Desired) error {
 	}
 	if len(missing) > 0 {
 		slices.Sort(missing)
+		missing = slices.Compact(missing)
 		return &AccessError{Missing: missing}
 	}
 	return nil
