@@ -73,7 +73,7 @@ unit: generate cc ## Tests in process, with the race detector
 	cd lab && go test ./...
 
 e2e: deps lab images ## The lab: real clusters, the commands as people type them
-	go test -tags e2e -count=1 -timeout 40m -v ./test/e2e/...
+	go test -tags e2e -count=1 -timeout 40m -v ./test/e2e
 
 FUZZTIME ?= 30s
 fuzz: ## Run every fuzz target for FUZZTIME
