@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
@@ -97,10 +98,7 @@ func TestProbes(t *testing.T) {
 	port := func(addr net.Addr) agent.Port { return agent.Port(netip.MustParseAddrPort(addr.String()).Port()) }
 	http1, https, grpcPort := port(app.Listener.Addr()), port(tlsApp.Listener.Addr()), port(lis.Addr())
 	down := "down"
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	check(t, err)
-	closedPort := port(closed.Addr())
-	closed.Close()
+	closedPort := deafPort(t)
 	headers := []agent.Header{{Name: "X-Probe", Value: "yes"}, {Name: "host", Value: "app.test"}}
 
 	d := newDiscovery(t, netip.MustParseAddrPort("127.0.0.1:1"))
@@ -136,4 +134,17 @@ func TestProbes(t *testing.T) {
 		}
 		r.end(t)
 	}
+}
+
+// deafPort is a port of 127.0.0.1 that is taken, so that nobody else gets it,
+// and on which nobody listens.
+func deafPort(t *testing.T) int {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	check(t, err)
+	t.Cleanup(func() { unix.Close(fd) })
+	check(t, unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	at, err := unix.Getsockname(fd)
+	check(t, err)
+	return at.(*unix.SockaddrInet4).Port
 }

@@ -20,11 +20,13 @@ import (
 type state map[string]map[string]any
 
 // state lists all objects of the cluster but those that come and go by
-// themselves.
+// themselves: an IPAddress, for one, is the API server's own note of a Service's
+// address, which it makes before the Service; a request that is cut off in
+// between leaves the note to its repair loop.
 func (s shell) state(t testing.TB) state {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "objects.json")
-	s.must(t, `kinds=$(kubectl api-resources --verbs=list -o name | grep -vE '^(events|componentstatuses|endpoints|leases\.|apiservices\.|endpointslices\.)' | sort -u | paste -sd,)
+	s.must(t, `kinds=$(kubectl api-resources --verbs=list -o name | grep -vE '^(events|componentstatuses|endpoints|leases\.|apiservices\.|endpointslices\.|ipaddresses\.)' | sort -u | paste -sd,)
 kubectl get $kinds -A --ignore-not-found -o json > `+file)
 	text, err := os.ReadFile(file)
 	if err != nil {
