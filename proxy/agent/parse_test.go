@@ -138,7 +138,7 @@ func TestProbes(t *testing.T) {
 
 // deafPort is a port of 127.0.0.1 that is taken, so that nobody else gets it,
 // and on which nobody listens.
-func deafPort(t *testing.T) int {
+func deafPort(t *testing.T) agent.Port {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	check(t, err)
@@ -146,5 +146,5 @@ func deafPort(t *testing.T) int {
 	check(t, unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
 	at, err := unix.Getsockname(fd)
 	check(t, err)
-	return at.(*unix.SockaddrInet4).Port
+	return agent.Port(at.(*unix.SockaddrInet4).Port)
 }
