@@ -20,13 +20,13 @@ import (
 type state map[string]map[string]any
 
 // state lists all objects of the cluster but those that come and go by
-// themselves: an IPAddress, for one, is the API server's own note of a Service's
-// address, which it makes before the Service; a request that is cut off in
-// between leaves the note to its repair loop.
+// themselves. An IPAddress is the API server's own note of a Service's address,
+// made before the Service: a request that is cut off in between leaves the note
+// to its repair loop, so one whose Service is not there does not count.
 func (s shell) state(t testing.TB) state {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "objects.json")
-	s.must(t, `kinds=$(kubectl api-resources --verbs=list -o name | grep -vE '^(events|componentstatuses|endpoints|leases\.|apiservices\.|endpointslices\.|ipaddresses\.)' | sort -u | paste -sd,)
+	s.must(t, `kinds=$(kubectl api-resources --verbs=list -o name | grep -vE '^(events|componentstatuses|endpoints|leases\.|apiservices\.|endpointslices\.)' | sort -u | paste -sd,)
 kubectl get $kinds -A --ignore-not-found -o json > `+file)
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -47,6 +47,11 @@ kubectl get $kinds -A --ignore-not-found -o json > `+file)
 		namespace, _ := m["namespace"].(string)
 		out[fmt.Sprintf("%v/%s/%v", o["kind"], namespace, m["name"])] = o
 	}
+	maps.DeleteFunc(out, func(_ string, o map[string]any) bool {
+		spec, _ := o["spec"].(map[string]any)
+		parent, _ := spec["parentRef"].(map[string]any)
+		return o["kind"] == "IPAddress" && out[fmt.Sprintf("Service/%v/%v", parent["namespace"], parent["name"])] == nil
+	})
 	if len(out) < 50 {
 		t.Fatalf("only %d objects in a cluster: the test would show nothing", len(out))
 	}
