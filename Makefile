@@ -1,9 +1,17 @@
 # Isthmus. `make demo` shows it, `make test` proves it; `make help` lists the rest.
 
+# toolchain.env names the Go release that everything is built with; the go
+# command fetches it. A toolchain line in go.mod would not do: where GOTOOLCHAIN
+# is "local" it is ignored, and Go before 1.27.3 has a map race in net/http that
+# lets any HTTP/2 client crash a server.
+include toolchain.env
+export GOTOOLCHAIN
+
 VERSION     ?= dev
 HUB         ?= isthmus.local
 TAG         ?= $(VERSION)
 STATICCHECK  = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK  = golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 LDFLAGS = -s -w -X github.com/isthmus-mesh/isthmus/version.Version=$(VERSION)
 GOBUILD = CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)"
@@ -16,7 +24,7 @@ PROXYBUILD = $(GOBUILD) -tags grpcnotrace
 IMAGE_ARCH ?= $(shell go env GOARCH)
 LINUX_BIN   = bin/linux-$(IMAGE_ARCH)
 
-.PHONY: help build generate images lab deps demo demo-down test lint cc unit e2e fuzz bench bench-quick clean
+.PHONY: help build built-with vuln generate images lab deps demo demo-down test lint cc unit e2e fuzz bench bench-quick clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -54,7 +62,13 @@ demo: ## Two clusters, one mesh, a call across (CONTEXTS="a b" HUB=… for your 
 demo-down: ## Remove what the demo left running
 	bin/lab down
 
-test: lint unit e2e ## Everything that CI runs
+test: lint unit e2e built-with ## Everything that CI runs
+
+built-with: build lab # A binary made by an older Go than toolchain.env names must not pass
+	@for b in bin/isthmus bin/isthmus-proxy bin/lab; do \
+		v=$$(go version $$b | awk '{print $$2}'); echo "$$b: built with $$v"; \
+		[ "$$(printf '%s\n' $(GOTOOLCHAIN) $$v | sort -V | head -n 1)" = $(GOTOOLCHAIN) ] || { echo "$$b: needs $(GOTOOLCHAIN) or newer"; exit 1; }; \
+	done
 
 lint: generate ## gofmt, vet, staticcheck, in both modules
 	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); if [ -n "$$out" ]; then echo "gofmt -w needed:"; echo "$$out"; exit 1; fi
@@ -74,6 +88,10 @@ unit: generate cc ## Tests in process, with the race detector
 
 e2e: deps lab images ## The lab: real clusters, the commands as people type them
 	go test -tags e2e -count=1 -timeout 40m -v ./test/e2e
+
+vuln: ## Look both modules up in the Go vulnerability database (needs the network)
+	go run $(GOVULNCHECK) ./...
+	cd lab && go run $(GOVULNCHECK) ./...
 
 FUZZTIME ?= 30s
 fuzz: ## Run every fuzz target for FUZZTIME

@@ -1,6 +1,6 @@
 module github.com/isthmus-mesh/isthmus
 
-go 1.26.0
+go 1.27.0
 
 require (
 	github.com/cespare/xxhash/v2 v2.3.0

@@ -9,6 +9,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+. ./toolchain.env
+export GOTOOLCHAIN
+
 contexts=${CONTEXTS:-}
 hub=${HUB:-isthmus.local}
 tag=${TAG:-dev}

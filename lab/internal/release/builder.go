@@ -68,7 +68,7 @@ func Complete(dir string, p Program) bool {
 // build compiles p in a scratch directory and renames the result to dir.
 func (b *Builder) build(ctx context.Context, p Program, dir string) error {
 	if _, err := exec.LookPath("go"); err != nil {
-		return errors.New("the go command is not in PATH: install Go 1.26 or newer")
+		return errors.New("the go command is not in PATH: install Go 1.21 or newer (it fetches the release that the lab is built with)")
 	}
 	scratch, err := os.MkdirTemp(b.Cache, ".build-"+p.Name+"-")
 	if err != nil {
