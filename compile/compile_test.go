@@ -1,6 +1,7 @@
 package compile
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 
@@ -142,6 +143,71 @@ func TestEndpointsJoinPods(t *testing.T) {
 	}
 	if traits.AllTLS || !cmp.Equal(traits.Accounts, []string{"shop/web"}) || traits.Addresses != nil {
 		t.Errorf("traits: %+v", traits)
+	}
+}
+
+// TestEndingEndpoints: a pod that is ending gets new requests only where no pod
+// is ready, and then only while it serves.
+func TestEndingEndpoints(t *testing.T) {
+	yes, no := true, false
+	name, portNumber := "http", int32(8080)
+	svc := &model.Service{Host: "web.shop.svc.cluster.local", Cluster: "c1", Namespace: "shop", Name: "web"}
+	in := Surroundings{
+		Workload: func(string, string) *model.Workload { return nil },
+		Node:     func(string) model.Locality { return "" },
+	}
+	running := discoveryv1.EndpointConditions{Ready: &yes, Serving: &yes, Terminating: &no}
+	starting := discoveryv1.EndpointConditions{Ready: &no, Serving: &no, Terminating: &no}
+	ending := discoveryv1.EndpointConditions{Ready: &no, Serving: &yes, Terminating: &yes}
+	ended := discoveryv1.EndpointConditions{Ready: &no, Serving: &no, Terminating: &yes}
+	for _, tt := range []struct {
+		what       string
+		conditions []discoveryv1.EndpointConditions
+		want       []string
+	}{
+		{
+			"a rolling restart",
+			[]discoveryv1.EndpointConditions{ending, running, ended, starting},
+			[]string{"10.1.0.2"},
+		},
+		{
+			"all are ending",
+			[]discoveryv1.EndpointConditions{ending, ended, ending},
+			[]string{"10.1.0.1", "10.1.0.3"},
+		},
+		{
+			"the next one is not up yet",
+			[]discoveryv1.EndpointConditions{ending, starting},
+			[]string{"10.1.0.1"},
+		},
+		{
+			"nobody serves",
+			[]discoveryv1.EndpointConditions{ended, starting},
+			nil,
+		},
+		{
+			"nothing is said",
+			[]discoveryv1.EndpointConditions{{}},
+			[]string{"10.1.0.1"},
+		},
+	} {
+		// Each endpoint stands in a slice of its own: the rule is the service's.
+		var all []*discoveryv1.EndpointSlice
+		for i, c := range tt.conditions {
+			all = append(all, &discoveryv1.EndpointSlice{
+				AddressType: discoveryv1.AddressTypeIPv4,
+				Ports:       []discoveryv1.EndpointPort{{Name: &name, Port: &portNumber}},
+				Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{fmt.Sprintf("10.1.0.%d", i+1)}, Conditions: c}},
+			})
+		}
+		set, _ := Endpoints(svc, all, in)
+		var got []string
+		for _, e := range set.Endpoints {
+			got = append(got, e.Address)
+		}
+		if d := cmp.Diff(tt.want, got); d != "" {
+			t.Errorf("%s: %s", tt.what, d)
+		}
 	}
 }
 

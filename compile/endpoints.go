@@ -20,8 +20,16 @@ type Surroundings struct {
 }
 
 // Endpoints makes the rows for the endpoints of a service from all of its
-// EndpointSlices. Only ready endpoints are in it.
+// EndpointSlices: the ready ones. A pod that is ending is not ready any more,
+// so it gets no new requests; those that it has go on, for a connection does not
+// end with its endpoint. Where no endpoint is ready, those that end but still
+// serve are better than none (as for kube-proxy: EndpointSlice API, conditions
+// serving and terminating).
 func Endpoints(svc *model.Service, slicesOf []*discoveryv1.EndpointSlice, in Surroundings) (*model.EndpointSet, *model.Traits) {
+	use := ready
+	if !anyEndpoint(slicesOf, ready) {
+		use = lastResort
+	}
 	set := &model.EndpointSet{Host: svc.Host, Cluster: svc.Cluster, Namespace: svc.Namespace, Name: svc.Name}
 	family := addressFamily(svc, slicesOf)
 	for _, slice := range slicesOf {
@@ -31,7 +39,7 @@ func Endpoints(svc *model.Service, slicesOf []*discoveryv1.EndpointSlice, in Sur
 		ports := slicePorts(slice)
 		for i := range slice.Endpoints {
 			ep := &slice.Endpoints[i]
-			if ep.Conditions.Ready != nil && !*ep.Conditions.Ready {
+			if !use(&ep.Conditions) {
 				continue
 			}
 			proto := describeEndpoint(svc, ep, ports, in)
@@ -45,6 +53,22 @@ func Endpoints(svc *model.Service, slicesOf []*discoveryv1.EndpointSlice, in Sur
 	slices.SortStableFunc(set.Endpoints, func(a, b model.Endpoint) int { return cmp.Compare(a.Address, b.Address) })
 	set.Endpoints = mergePorts(set.Endpoints)
 	return set, traits(svc, set.Endpoints)
+}
+
+// ready tells whether new requests may go to an endpoint. An absent condition
+// counts as true.
+func ready(c *discoveryv1.EndpointConditions) bool { return c.Ready == nil || *c.Ready }
+
+// lastResort tells whether an endpoint that is ending still answers.
+func lastResort(c *discoveryv1.EndpointConditions) bool {
+	return c.Terminating != nil && *c.Terminating && c.Serving != nil && *c.Serving
+}
+
+// anyEndpoint tells whether the conditions of any endpoint satisfy a test.
+func anyEndpoint(slicesOf []*discoveryv1.EndpointSlice, test func(*discoveryv1.EndpointConditions) bool) bool {
+	return slices.ContainsFunc(slicesOf, func(s *discoveryv1.EndpointSlice) bool {
+		return slices.ContainsFunc(s.Endpoints, func(e discoveryv1.Endpoint) bool { return test(&e.Conditions) })
+	})
 }
 
 // describeEndpoint fills all but the address.

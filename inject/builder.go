@@ -128,6 +128,9 @@ func (b *builder) env() []corev1.EnvVar {
 		{Name: "ISTIO_META_APP_CONTAINERS", Value: strings.Join(apps, ",")},
 		{Name: "ISTIO_META_POD_PORTS", Value: b.podPorts},
 	}
+	if b.native {
+		env = append(env, corev1.EnvVar{Name: "NATIVE_SIDECAR", Value: "true"})
+	}
 	if b.probers != "" {
 		env = append(env, corev1.EnvVar{Name: "ISTIO_KUBE_APP_PROBERS", Value: b.probers})
 	}

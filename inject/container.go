@@ -106,7 +106,14 @@ func (b *builder) proxyContainer() corev1.Container {
 	}
 	switch {
 	case b.native:
+		// The kubelet runs this hook when the pod begins to end, together with
+		// the application's SIGTERM, and the proxy's own comes after the
+		// application has ended: without the hook callers would be asked too
+		// late to go elsewhere.
 		c.RestartPolicy = ptr(corev1.ContainerRestartPolicyAlways)
+		c.Lifecycle = &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{
+			Exec: &corev1.ExecAction{Command: []string{"/isthmus-proxy", "request", "POST", "/drain"}},
+		}}
 	case b.hold:
 		c.Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{
 			Exec: &corev1.ExecAction{Command: []string{"/isthmus-proxy", "wait"}},

@@ -150,6 +150,9 @@ func TestNativeSidecar(t *testing.T) {
 	if proxy.RestartPolicy == nil || *proxy.RestartPolicy != corev1.ContainerRestartPolicyAlways {
 		t.Error("the sidecar is not restartable")
 	}
+	if h := proxy.Lifecycle; h == nil || h.PreStop == nil || strings.Join(h.PreStop.Exec.Command, " ") != "/isthmus-proxy request POST /drain" {
+		t.Errorf("the proxy does not hear when the pod begins to end: %v", h)
+	}
 	if proxy.Image != "example.org/mesh/proxyv2:1.2" {
 		t.Errorf("image %s", proxy.Image)
 	}
@@ -163,6 +166,7 @@ func TestNativeSidecar(t *testing.T) {
 		"ISTIO_META_WORKLOAD_NAME": "httpbin", "ISTIO_META_OWNER": "kubernetes://apis/apps/v1/namespaces/bar/deployments/httpbin",
 		"ISTIO_META_INTERCEPTION_MODE": "REDIRECT", "ISTIO_META_APP_CONTAINERS": "httpbin",
 		"ISTIO_META_POD_PORTS": `[{"name":"http","containerPort":8080}]`,
+		"NATIVE_SIDECAR":       "true",
 		"LOG_LEVEL":            "info", "GOMEMLIMIT": "94371840", "A": "mesh", "B": "mesh",
 	}
 	if d := cmp.Diff(want, envOf(proxy)); d != "" {

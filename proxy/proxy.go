@@ -162,6 +162,10 @@ func (p *Proxy) Run(ctx context.Context) error {
 // later too. It returns at once; Active tells how many are left.
 func (p *Proxy) Drain() { p.listeners.Drain() }
 
+// DrainInbound does so for connections from outside, and leaves alone those of
+// the proxy's own application.
+func (p *Proxy) DrainInbound() { p.listeners.DrainInbound() }
+
 // Active returns how many downstream connections are open.
 func (p *Proxy) Active() int64 { return p.listeners.Active() }
 

@@ -40,6 +40,9 @@ func TestCommandLine(t *testing.T) {
 		{args: "sidecar --log-level loud", fails: `log-level "loud"`},
 		{args: "sidecar --jwt-policy none", fails: "jwt-policy"},
 		{args: "sidecar --cert-provider vault", fails: "only istiod"},
+		{args: "sidecar --ip 10.0.0.1 --native perhaps", fails: `native "perhaps": want true or false`},
+		{args: "sidecar --ip 10.0.0.1 --exit-on-zero-active-connections 1s", fails: "exit-on-zero-active-connections \"1s\": want true or false"},
+		{args: "sidecar --ip 10.0.0.1 --minimum-drain-duration -5s", fails: "minimum-drain-duration \"-5s\": want a duration like 5s"},
 		{args: "router --ip 10.0.0.1", fails: "the pod name (POD_NAME) is missing"},
 		{args: "router --ip 10.0.0.x", fails: "ip:"},
 		{args: "request GET", fails: "takes 2 arguments"},
@@ -107,7 +110,7 @@ func TestSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got.Pod != "other" || got.Namespace != "shop" || got.IP.String() != "10.1.2.3" || got.TokenFile != firstPartyToken ||
-		got.DrainFor != 7*time.Second || got.DrainAtLeast != time.Second || got.Discovery != "istiod-remote.istio-system.svc:15012" {
+		got.DrainFor != 7*time.Second || got.DrainAtLeast != 7*time.Second || got.Discovery != "istiod-remote.istio-system.svc:15012" {
 		t.Errorf("got %+v", got)
 	}
 	if got.Level.Level().String() != "WARN" {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -94,16 +95,48 @@ func (s *settings) agentConfig(kind agent.Kind, pc proxyConfig) (agent.Config, e
 		Probers: probers, DrainFor: defaultDrain, Ports: agent.DefaultPorts(),
 		Logger: log, Level: level, Registry: prometheus.NewRegistry(),
 	}
+	return cfg, s.drainTimes(&cfg, pc)
+}
+
+// drainTimes says how the proxy ends.
+func (s *settings) drainTimes(cfg *agent.Config, pc proxyConfig) error {
 	if d := pc.TerminationDrainDuration.set; d != nil {
 		cfg.DrainFor = *d
 	}
-	// A sidecar's callers hear of its end within moments; before a gateway
-	// there may be a load balancer that looks only now and then.
-	cfg.DrainAtLeast = time.Second
-	if kind == agent.Router {
-		cfg.DrainAtLeast = cfg.DrainFor
+	native, err := parseSwitch("native", s.native)
+	if err != nil {
+		return err
 	}
-	return cfg, nil
+	if cfg.DrainUntilIdle, err = parseSwitch("exit-on-zero-active-connections", s.untilIdle); err != nil {
+		return err
+	}
+	least, err := time.ParseDuration(s.drainAtLeast)
+	if err != nil || least < 0 {
+		return fmt.Errorf("minimum-drain-duration %q: want a duration like 5s", s.drainAtLeast)
+	}
+
+	// Before a gateway there may be a load balancer that looks only now and
+	// then. A plain sidecar gets its SIGTERM together with the application,
+	// which may have no connection at the moment and yet make calls before it
+	// ends. A native one outlives the application: only callers that have not
+	// yet heard of the end are left.
+	cfg.DrainAtLeast = cfg.DrainFor
+	switch {
+	case cfg.DrainUntilIdle:
+		cfg.DrainAtLeast = least
+	case cfg.Kind == agent.Sidecar && native:
+		cfg.DrainAtLeast = time.Second
+	}
+	return nil
+}
+
+// parseSwitch reads the value of a flag that an environment variable may give.
+func parseSwitch(flag, value string) (bool, error) {
+	b, err := strconv.ParseBool(value)
+	if err != nil {
+		return false, fmt.Errorf("%s %q: want true or false", flag, value)
+	}
+	return b, nil
 }
 
 // party is the workload as telemetry names it.

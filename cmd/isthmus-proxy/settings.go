@@ -32,6 +32,7 @@ type settings struct {
 	stateDir, labelsFile, probers, logLevel         string
 	logFormat, dnsDomain                            string
 	nodeName                                        string
+	native, untilIdle, drainAtLeast                 string
 }
 
 // bind declares the flags. Their defaults are the environment's.
@@ -58,6 +59,10 @@ func (s *settings) bind(c *call) {
 		{&s.labelsFile, "labels-file", "", "/etc/istio/pod/labels", "the pod's labels, as the downward API writes them"},
 		{&s.stateDir, "state-dir", "", "/etc/istio/proxy", "directory in memory that outlives the container"},
 		{&s.probers, "app-probers", "ISTIO_KUBE_APP_PROBERS", "", "JSON of the application's probes"},
+		{&s.native, "native", "NATIVE_SIDECAR", "false", "whether the kubelet ends the application before the proxy (a restartable init container)"},
+		{&s.untilIdle, "exit-on-zero-active-connections", "EXIT_ON_ZERO_ACTIVE_CONNECTIONS", "false",
+			"at the end, wait for the last connection instead of terminationDrainDuration"},
+		{&s.drainAtLeast, "minimum-drain-duration", "MINIMUM_DRAIN_DURATION", "5s", "with exit-on-zero-active-connections: how long to take connections at least"},
 		{&s.logLevel, "log-level", "LOG_LEVEL", "info", "debug, info, warn or error"},
 		{&s.logFormat, "log-format", "LOG_FORMAT", "text", "text or json"},
 	} {

@@ -25,6 +25,7 @@ func (a *Agent) adminHandler() http.Handler {
 	mux.Handle("GET /stats/prometheus", a.metrics())
 	mux.HandleFunc("GET /logging", a.serveLogging)
 	mux.HandleFunc("POST /logging", a.serveLogging)
+	mux.HandleFunc("POST /drain", a.serveDrain)
 	mux.HandleFunc("POST /quitquitquit", a.serveQuit)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -42,6 +43,7 @@ GET  /server_info       who this is, and how it stands with discovery
 GET  /ready             whether it can carry traffic
 GET  /stats/prometheus  metrics
 GET  /logging           log level; POST /logging?level=debug|info|warn|error sets it
+POST /drain             not ready any more; connections from outside are asked to end
 POST /quitquitquit      drain and end
 GET  /debug/pprof/      profiles
 `)

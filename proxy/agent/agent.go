@@ -170,20 +170,39 @@ func (a *Agent) trimWhenReady(ctx context.Context) {
 	}
 }
 
+// beginDrain makes the proxy not ready and asks connections to end. A
+// sidecar's application may shut down at its own pace and call others
+// meanwhile, so that only what comes from outside is asked.
+func (a *Agent) beginDrain() {
+	a.draining.Store(true)
+	if a.cfg.Kind == Sidecar {
+		a.engine.DrainInbound()
+		return
+	}
+	a.engine.Drain()
+}
+
 // drain lets connections end. New ones are taken for DrainAtLeast, since
 // callers learn only by and by that the pod goes; then it waits, up to DrainFor in
-// all, until none is left.
+// all, until none is left. With DrainUntilIdle the kubelet's patience
+// (terminationGracePeriodSeconds) is the only bound.
 func (a *Agent) drain(ctx context.Context) {
-	a.draining.Store(true)
-	a.engine.Drain()
+	a.beginDrain()
+
 	start := time.Now()
-	a.log.Info("draining", "connections", a.engine.Active(), "longest", a.cfg.DrainFor)
+	if a.cfg.DrainUntilIdle {
+		a.log.Info("draining until no connection is left", "connections", a.engine.Active(), "shortest", a.cfg.DrainAtLeast)
+	} else {
+		a.log.Info("draining", "connections", a.engine.Active(), "longest", a.cfg.DrainFor)
+	}
+
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		took := time.Since(start)
 		n := a.engine.Active()
-		if took >= a.cfg.DrainFor || took >= a.cfg.DrainAtLeast && n == 0 {
+		late := took >= a.cfg.DrainFor && !a.cfg.DrainUntilIdle
+		if late || took >= a.cfg.DrainAtLeast && n == 0 {
 			a.log.Info("drained", "took", took.Round(time.Millisecond), "connections", n)
 			return
 		}

@@ -412,3 +412,53 @@ func TestPortInUse(t *testing.T) {
 	cancel()
 	check(t, p.Run(ctx))
 }
+
+// TestSidecarDrain: /drain asks callers from outside to go elsewhere, the
+// application's own calls go on; at the end the proxy waits for the last of
+// them, and with DrainUntilIdle for longer than DrainFor.
+func TestSidecarDrain(t *testing.T) {
+	t.Cleanup(func() { goleak.VerifyNone(t) })
+	d := newDiscovery(t, echoServer(t))
+	dir := t.TempDir()
+	write(t, dir, "root-cert.pem", string(d.authority.RootPEM()))
+	write(t, dir, "token", "good")
+	d.start()
+	defer d.stop()
+	r := startAgent(t, d, dir, func(c *agent.Config) {
+		c.Kind, c.DrainFor, c.DrainAtLeast, c.DrainUntilIdle = agent.Sidecar, 50*time.Millisecond, 100*time.Millisecond, true
+	})
+	eventually(t, "ready", func() bool { return r.Ready() == nil })
+	front, _ := r.engine.Addr("front")
+	conn, err := net.Dial("tcp", front.String())
+	check(t, err)
+	defer conn.Close()
+	check(t, exchange(conn))
+
+	if code, body := get(t, "POST", "http://"+r.addrs.Admin+"/drain"); code != 200 || body != "draining" {
+		t.Errorf("/drain: %d %s", code, body)
+	}
+	if err := r.Ready(); err == nil || !strings.Contains(err.Error(), "draining") {
+		t.Errorf("it is ready while it drains: %v", err)
+	}
+	check(t, exchange(conn))
+	late, err := net.Dial("tcp", front.String())
+	check(t, err)
+	check(t, exchange(late))
+	late.Close()
+
+	r.cancel()
+	time.Sleep(400 * time.Millisecond)
+	check(t, exchange(conn))
+	select {
+	case err := <-r.done:
+		t.Fatalf("it ended with a connection open: %v", err)
+	default:
+	}
+	conn.Close()
+	select {
+	case err := <-r.done:
+		check(t, err)
+	case <-time.After(5 * time.Second):
+		t.Fatal("it did not end after the last connection")
+	}
+}

@@ -55,6 +55,9 @@ type Config struct {
 	// DrainAtLeast is how long new ones are taken meanwhile, for callers that
 	// have not yet heard that the pod goes.
 	DrainFor, DrainAtLeast time.Duration
+	// DrainUntilIdle waits for the last connection without the bound of
+	// DrainFor.
+	DrainUntilIdle bool
 
 	Ports  Ports
 	Engine Engine
@@ -119,7 +122,9 @@ func (c *Config) validate() error {
 	if c.ServerName == "" {
 		c.ServerName = serverName(c.Discovery)
 	}
-	c.DrainAtLeast = min(c.DrainAtLeast, c.DrainFor)
+	if !c.DrainUntilIdle {
+		c.DrainAtLeast = min(c.DrainAtLeast, c.DrainFor)
+	}
 	return c.ID().Validate()
 }
 

@@ -18,6 +18,10 @@ type Engine interface {
 	// once, and new connections are still taken.
 	Drain()
 
+	// DrainInbound does so for all but the connections of the proxy's own
+	// application.
+	DrainInbound()
+
 	// Active counts the open connections of clients.
 	Active() int64
 

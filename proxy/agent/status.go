@@ -140,8 +140,7 @@ func (a *Agent) serveQuit(w http.ResponseWriter, _ *http.Request) {
 // serveDrain makes the proxy not ready and lets connections end, and leaves it
 // running.
 func (a *Agent) serveDrain(w http.ResponseWriter, _ *http.Request) {
-	a.draining.Store(true)
-	a.engine.Drain()
+	a.beginDrain()
 	fmt.Fprintln(w, "draining")
 }
 

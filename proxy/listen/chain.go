@@ -86,7 +86,7 @@ func (m *Manager) newChain(l *config.Listener, fc *config.FilterChain) (*chain, 
 		m: m, cfg: fc, name: l.Name, dir: l.Direction,
 		end: make(chan struct{}), conns: &connSet{}, streams: &connSet{},
 	}
-	if m.draining {
+	if m.draining[c.dir] {
 		c.endGently()
 	}
 	var err error

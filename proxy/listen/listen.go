@@ -76,9 +76,9 @@ type Manager struct {
 	mu        sync.Mutex // serialises updates
 	listeners map[string]*listener
 	sockets   map[string]*socket
-	retired   map[*chain]*time.Timer // chains whose connections may end in peace
-	opening   connSet                // connections that have no chain yet
-	draining  bool
+	retired   map[*chain]*time.Timer    // chains whose connections may end in peace
+	opening   connSet                   // connections that have no chain yet
+	draining  map[config.Direction]bool // chains of these directions end gently from the start
 	closed    bool
 	wait      sync.WaitGroup // goroutines of sockets and connections
 }
@@ -111,6 +111,7 @@ func New(o Options) *Manager {
 	m := &Manager{
 		opt: o, log: o.Logger, listeners: map[string]*listener{}, sockets: map[string]*socket{},
 		retired: map[*chain]*time.Timer{}, refused: quiet{log: o.Logger},
+		draining: map[config.Direction]bool{},
 	}
 	m.publish()
 	return m
@@ -211,12 +212,27 @@ func (m *Manager) Active() int64 { return m.conns.Load() }
 // Drain asks all connections, present and future, to end at the next good
 // moment. Sockets stay open: clients that have not heard yet are served.
 func (m *Manager) Drain() {
+	m.drain(config.DirectionInbound, config.DirectionOutbound, config.DirectionUnspecified)
+}
+
+// DrainInbound does so for all but outbound connections: an application that
+// shuts down still has calls of its own to make.
+func (m *Manager) DrainInbound() {
+	m.drain(config.DirectionInbound, config.DirectionUnspecified)
+}
+
+func (m *Manager) drain(directions ...config.Direction) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.draining = true
+	for _, d := range directions {
+		m.draining[d] = true
+	}
+
 	for _, l := range m.listeners {
 		for _, c := range l.all {
-			c.endGently()
+			if m.draining[c.dir] {
+				c.endGently()
+			}
 		}
 	}
 }

@@ -201,3 +201,34 @@ func TestCloseEndsEverything(t *testing.T) {
 		t.Error("a connection lives on")
 	}
 }
+
+// TestDrainInbound: only connections from outside are asked to end, those that
+// come later too.
+func TestDrainInbound(t *testing.T) {
+	s := newSide(t, nil)
+	for name, dir := range map[string]config.Direction{
+		"in": config.DirectionInbound, "out": config.DirectionOutbound, "gateway": config.DirectionUnspecified,
+	} {
+		l := tcpListener(name, toCluster(name))
+		l.Direction = dir
+		s.listen(l)
+	}
+	asked := func(name string) bool {
+		select {
+		case <-s.m.listeners[name].all[0].end:
+			return true
+		default:
+			return false
+		}
+	}
+	s.m.DrainInbound()
+	later := tcpListener("in", toCluster("in"))
+	later.Version, later.Direction, later.Chains[0].Version = "2", config.DirectionInbound, "2"
+	s.listen(later)
+	if !asked("in") || !asked("gateway") || asked("out") {
+		t.Errorf("asked to end: in %v, gateway %v, out %v", asked("in"), asked("gateway"), asked("out"))
+	}
+	if s.m.Drain(); !asked("out") {
+		t.Error("outbound connections are not asked to end by Drain")
+	}
+}
