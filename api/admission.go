@@ -20,6 +20,9 @@ const maxReview = 4 << 20
 type ValidatorConfig struct {
 	// Logger takes a line per refusal; slog.Default() when nil.
 	Logger *slog.Logger
+	// Check, when set, holds a valid object against the rest of the cluster:
+	// an error refuses it, warnings are shown to who applies it.
+	Check func(*Object) (warnings []string, err error)
 	// Observe, when set, is called for each decision.
 	Observe func(kind string, allowed bool)
 }
@@ -71,7 +74,9 @@ func (v *validator) review(body []byte) ([]byte, error) {
 	}
 	req := review.Request
 	response := &admissionv1.AdmissionResponse{UID: req.UID, Allowed: true}
-	if err := admit(req); err != nil {
+	warnings, err := v.admit(req)
+	response.Warnings = warnings
+	if err != nil {
 		response.Allowed = false
 		response.Result = &metav1.Status{
 			Status: metav1.StatusFailure, Reason: metav1.StatusReasonInvalid,
@@ -85,20 +90,44 @@ func (v *validator) review(body []byte) ([]byte, error) {
 	return json.Marshal(review)
 }
 
-// admit tells whether an operation may go on.
-func admit(req *admissionv1.AdmissionRequest) error {
+// admit tells whether an operation may go on, and what it asks for without
+// effect.
+func (v *validator) admit(req *admissionv1.AdmissionRequest) (warnings []string, err error) {
 	if req.Operation != admissionv1.Create && req.Operation != admissionv1.Update {
-		return nil
+		return nil, nil
+	}
+	var head struct {
+		Metadata metav1.ObjectMeta `json:"metadata"`
+	}
+	if json.Unmarshal(req.Object.Raw, &head) == nil {
+		if _, asked := head.Metadata.Annotations[annotationAlwaysReject]; asked {
+			return nil, errAlwaysReject()
+		}
 	}
 	if newSpec(Kind(req.Kind.Kind)) == nil {
 		if _, known := notHonoured(req.Kind.Kind); known {
-			return &NotHonouredError{Kind: req.Kind.Kind}
+			return nil, &NotHonouredError{Kind: req.Kind.Kind}
 		}
-		return nil
+		return nil, nil
 	}
 	if req.Kind.Group != GroupNetworking && req.Kind.Group != GroupSecurity {
-		return nil
+		return nil, nil
 	}
-	_, err := Decode(req.Object.Raw)
-	return err
+	obj, err := Decode(req.Object.Raw)
+	if err != nil {
+		return nil, err
+	}
+	if obj.Namespace == "" {
+		// A client may leave it to the address of the request.
+		obj.Namespace = req.Namespace
+	}
+	warnings = Warnings(obj)
+	if v.cfg.Check != nil {
+		more, err := v.cfg.Check(obj)
+		if err != nil {
+			return nil, err
+		}
+		warnings = append(warnings, more...)
+	}
+	return warnings, nil
 }

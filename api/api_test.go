@@ -53,32 +53,30 @@ func TestDecodeRefuses(t *testing.T) {
 	const gw = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: x, namespace: ns}\nspec: "
 	const pa = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: x, namespace: ns}\nspec: "
 	for name, c := range map[string]struct{ object, want string }{
-		"no hosts":            {se + `{ports: [{number: 80, name: http}]}`, "spec.hosts: is empty"},
-		"port out of range":   {se + `{hosts: [a.b], ports: [{number: 70000, name: http}]}`, "spec.ports[0].number: 70000"},
-		"unnamed port":        {se + `{hosts: [a.b], ports: [{number: 80}]}`, "spec.ports[0].name: is empty"},
-		"protocol":            {se + `{hosts: [a.b], ports: [{number: 80, name: u, protocol: UDP}]}`, "spec.ports[0].protocol"},
-		"address":             {se + `{hosts: [a.b], addresses: [300.1.1.1], ports: [{number: 80, name: http}]}`, "spec.addresses[0]"},
-		"none and endpoints":  {se + `{hosts: [a.b], ports: [{number: 80, name: http}], endpoints: [{address: 1.1.1.1}]}`, "spec.endpoints: cannot stand"},
-		"static and name":     {se + `{hosts: [a.b], resolution: STATIC, ports: [{number: 80, name: http}], endpoints: [{address: c.d}]}`, "spec.endpoints[0].address"},
-		"static, nothing":     {se + `{hosts: [a.b], resolution: STATIC, ports: [{number: 80, name: http}]}`, "spec.endpoints: is empty"},
-		"dns wildcard":        {se + `{hosts: ["*.b"], resolution: DNS, ports: [{number: 80, name: http}]}`, "spec.hosts: a wildcard"},
-		"endpoint port":       {se + `{hosts: [a.b], resolution: STATIC, ports: [{number: 80, name: http}], endpoints: [{address: 1.1.1.1, ports: {x: 1}}]}`, "spec.endpoints[0].ports[x]: names no port"},
-		"selector":            {se + `{hosts: [a.b], ports: [{number: 80, name: http}], workloadSelector: {labels: {a: b}}}`, "spec.workloadSelector: is not honoured"},
-		"round robin dns":     {se + `{hosts: [a.b], resolution: DNS_ROUND_ROBIN, ports: [{number: 80, name: http}]}`, "spec.resolution: DNS_ROUND_ROBIN"},
-		"unknown field":       {se + `{hosts: [a.b], porst: []}`, "porst"},
-		"dr outlier":          {dr + `{host: a.b, trafficPolicy: {outlierDetection: {interval: 1s}}}`, "spec.trafficPolicy.outlierDetection: is not honoured"},
-		"dr subset outlier":   {dr + `{host: a.b, subsets: [{name: v1, trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}}]}`, "spec.subsets[0].trafficPolicy.connectionPool"},
-		"dr lb":               {dr + `{host: a.b, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}}`, "spec.trafficPolicy.loadBalancer.simple: PASSTHROUGH"},
-		"dr hash":             {dr + `{host: a.b, trafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true}}}}`, "spec.trafficPolicy.loadBalancer.consistentHash"},
-		"dr tls":              {dr + `{host: a.b, trafficPolicy: {tls: {mode: SIMPLE}}}`, "spec.trafficPolicy.tls.mode: SIMPLE"},
-		"dr port":             {dr + `{host: a.b, trafficPolicy: {portLevelSettings: [{tls: {mode: DISABLE}}]}}`, "spec.trafficPolicy.portLevelSettings[0].port: is missing"},
-		"dr subset name":      {dr + `{host: a.b, subsets: [{name: a_b}]}`, "spec.subsets[0].name"},
-		"gateway http":        {gw + `{selector: {a: b}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]}`, "spec.servers[0].port.protocol"},
-		"gateway mode":        {gw + `{selector: {a: b}, servers: [{port: {number: 443, name: tls, protocol: TLS}, tls: {mode: SIMPLE}, hosts: ["*"]}]}`, "spec.servers[0].tls.mode: SIMPLE"},
-		"gateway no selector": {gw + `{servers: [{port: {number: 443, name: tls, protocol: TLS}, tls: {mode: AUTO_PASSTHROUGH}, hosts: ["*"]}]}`, "spec.selector: is empty"},
-		"pa port":             {pa + `{portLevelMtls: {8080: {mode: STRICT}}}`, "spec.portLevelMtls: needs spec.selector"},
-		"pa mode":             {pa + `{mtls: {mode: SOMETIMES}}`, "SOMETIMES"},
-		"virtual service":     {"kind: VirtualService\nmetadata: {name: x}\nspec: {}", "VirtualService is not honoured yet"},
+		"no hosts":           {se + `{ports: [{number: 80, name: http}]}`, "spec.hosts: is empty"},
+		"port out of range":  {se + `{hosts: [a.b], ports: [{number: 70000, name: http}]}`, "spec.ports[0].number: 70000"},
+		"unnamed port":       {se + `{hosts: [a.b], ports: [{number: 80}]}`, "spec.ports[0].name: is empty"},
+		"protocol":           {se + `{hosts: [a.b], ports: [{number: 80, name: u, protocol: SCTP}]}`, "spec.ports[0].protocol"},
+		"address":            {se + `{hosts: [a.b], addresses: [300.1.1.1], ports: [{number: 80, name: http}]}`, "spec.addresses[0]"},
+		"none and endpoints": {se + `{hosts: [a.b], ports: [{number: 80, name: http}], endpoints: [{address: 1.1.1.1}]}`, "spec.endpoints: cannot stand"},
+		"static and name":    {se + `{hosts: [a.b], resolution: STATIC, ports: [{number: 80, name: http}], endpoints: [{address: c.d}]}`, "spec.endpoints[0].address"},
+		"dns wildcard":       {se + `{hosts: ["*.b"], resolution: DNS, ports: [{number: 80, name: http}]}`, "spec.hosts: a wildcard"},
+		"endpoint port":      {se + `{hosts: [a.b], resolution: STATIC, ports: [{number: 80, name: http}], endpoints: [{address: 1.1.1.1, ports: {x: 1}}]}`, "spec.endpoints[0].ports[x]: names no port"},
+		"selector":           {se + `{hosts: [a.b], ports: [{number: 80, name: http}], workloadSelector: {labels: {a: b}}}`, "spec.workloadSelector: is not honoured"},
+		"round robin dns":    {se + `{hosts: [a.b], resolution: DNS_ROUND_ROBIN, ports: [{number: 80, name: http}]}`, "spec.resolution: DNS_ROUND_ROBIN"},
+		"unknown field":      {se + `{hosts: [a.b], porst: []}`, "porst"},
+		"dr outlier":         {dr + `{host: a.b, trafficPolicy: {outlierDetection: {interval: 1s}}}`, "spec.trafficPolicy.outlierDetection: is not honoured"},
+		"dr subset outlier":  {dr + `{host: a.b, subsets: [{name: v1, trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}}]}`, "spec.subsets[0].trafficPolicy.connectionPool"},
+		"dr lb":              {dr + `{host: a.b, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}}`, "spec.trafficPolicy.loadBalancer.simple: PASSTHROUGH"},
+		"dr hash":            {dr + `{host: a.b, trafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true}}}}`, "spec.trafficPolicy.loadBalancer.consistentHash"},
+		"dr tls":             {dr + `{host: a.b, trafficPolicy: {tls: {mode: SIMPLE}}}`, "spec.trafficPolicy.tls.mode: SIMPLE"},
+		"dr port":            {dr + `{host: a.b, trafficPolicy: {portLevelSettings: [{tls: {mode: DISABLE}}]}}`, "spec.trafficPolicy.portLevelSettings[0].port: is missing"},
+		"dr subset name":     {dr + `{host: a.b, subsets: [{name: a_b}]}`, "spec.subsets[0].name"},
+		"gateway http":       {gw + `{selector: {a: b}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]}`, "spec.servers[0].port.protocol"},
+		"gateway mode":       {gw + `{selector: {a: b}, servers: [{port: {number: 443, name: tls, protocol: TLS}, tls: {mode: SIMPLE}, hosts: ["*"]}]}`, "spec.servers[0].tls.mode: SIMPLE"},
+		"pa port":            {pa + `{portLevelMtls: {8080: {mode: STRICT}}}`, "spec.portLevelMtls: needs spec.selector"},
+		"pa mode":            {pa + `{mtls: {mode: SOMETIMES}}`, "SOMETIMES"},
+		"virtual service":    {"kind: VirtualService\nmetadata: {name: x}\nspec: {}", "VirtualService is not honoured yet"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := decodeYAML(t, c.object)
@@ -239,7 +237,7 @@ func FuzzLoadMeshConfig(f *testing.F) {
 func FuzzAdmission(f *testing.F) {
 	f.Add([]byte(`{"request":{"uid":"1","operation":"CREATE","kind":{"kind":"ServiceEntry","group":"networking.istio.io"},"object":{}}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		v := &validator{ValidatorConfig{Logger: quiet(), Observe: func(string, bool) {}}}
+		v := &validator{cfg: ValidatorConfig{Logger: quiet(), Observe: func(string, bool) {}}}
 		if out, err := v.review(body); err == nil && len(out) == 0 {
 			t.Fatal("neither an error nor an answer")
 		}

@@ -2,8 +2,12 @@ package api
 
 import (
 	"fmt"
+	"strings"
 
 	networking "istio.io/api/networking/v1alpha3"
+
+	"google.golang.org/protobuf/proto"
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 var (
@@ -28,7 +32,7 @@ var (
 
 func validateDestinationRule(p *problems, dr *networking.DestinationRule) {
 	p.checkHost("spec.host", dr.Host, true)
-	p.checkExportTo("spec.exportTo", dr.ExportTo)
+	p.checkExportTo("spec.exportTo", dr.ExportTo, false)
 	validateTrafficPolicy(p, "spec.trafficPolicy", dr.TrafficPolicy)
 	names := map[string]bool{}
 	for i, s := range dr.Subsets {
@@ -38,8 +42,10 @@ func validateDestinationRule(p *problems, dr *networking.DestinationRule) {
 			p.addf(path+".name", "is empty; name the subset")
 		case names[s.Name]:
 			p.addf(path+".name", "%q is listed twice", s.Name)
-		case !isSubsetName(s.Name):
-			p.addf(path+".name", "%q: use letters, digits, '-' and '.' only", s.Name)
+		default:
+			if problems := validation.IsDNS1123Label(strings.ToLower(s.Name)); len(problems) > 0 {
+				p.addf(path+".name", "%q is no subset name: %s", s.Name, problems[0])
+			}
 		}
 		names[s.Name] = true
 		p.checkLabels(path+".labels", s.Labels)
@@ -47,22 +53,12 @@ func validateDestinationRule(p *problems, dr *networking.DestinationRule) {
 	}
 }
 
-// isSubsetName tells whether the name can stand in cluster names and in server
-// names of TLS, whose parts the underscore divides.
-func isSubsetName(s string) bool {
-	for _, c := range []byte(s) {
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '.':
-		default:
-			return false
-		}
-	}
-	return true
-}
-
 func validateTrafficPolicy(p *problems, path string, t *networking.TrafficPolicy) {
 	if t == nil {
 		return
+	}
+	if proto.Size(t) == 0 {
+		p.addf(path, "is empty; set something in it, or remove it")
 	}
 	validateLoadBalancer(p, path+".loadBalancer", t.LoadBalancer)
 	validateClientTLS(p, path+".tls", t.Tls)
@@ -98,8 +94,11 @@ func validateClientTLS(p *problems, path string, tls *networking.ClientTLSSettin
 	}
 	switch tls.Mode {
 	case networking.ClientTLSSettings_DISABLE:
-		if tls.Sni != "" || len(tls.SubjectAltNames) > 0 {
-			p.addf(path, "sni and subjectAltNames mean nothing with mode DISABLE; remove them, or set mode ISTIO_MUTUAL")
+		// Istio takes sni beside DISABLE, without effect: Warnings says so.
+		// Names that a server is to prove are another matter: whoever lists
+		// them counts on their being checked.
+		if len(tls.SubjectAltNames) > 0 {
+			p.addf(path+".subjectAltNames", "cannot be checked with mode DISABLE; remove them, or set mode ISTIO_MUTUAL")
 		}
 	case networking.ClientTLSSettings_ISTIO_MUTUAL:
 	default:

@@ -17,15 +17,20 @@ var gatewayFields = fieldSet{
 }
 
 func validateGateway(p *problems, gw *networking.Gateway) {
-	if len(gw.Selector) == 0 {
-		p.addf("spec.selector", "is empty; select the gateway's pods, for instance istio: ingressgateway")
-	}
 	p.checkLabels("spec.selector", gw.Selector)
 	if len(gw.Servers) == 0 {
 		p.addf("spec.servers", "is empty; list at least one port")
 	}
+	names := map[string]bool{}
 	for i, s := range gw.Servers {
-		validateServer(p, indexed("spec.servers", i), s)
+		at := indexed("spec.servers", i)
+		validateServer(p, at, s)
+		if name := s.GetPort().GetName(); name != "" {
+			if names[name] {
+				p.addf(at+".port.name", "%q is listed twice; name each port of a Gateway differently", name)
+			}
+			names[name] = true
+		}
 	}
 }
 
@@ -33,8 +38,11 @@ func validateServer(p *problems, path string, s *networking.Server) {
 	if s.Port == nil {
 		p.addf(path+".port", "is missing; give number, name and protocol")
 	} else {
-		p.checkPort(path+".port.number", s.Port.Number)
-		if proto := strings.ToUpper(s.Port.Protocol); proto != "TLS" {
+		p.checkServerPort(path+".port.number", s.Port.Number)
+		if s.Port.Name != "" {
+			p.checkPortName(path+".port.name", s.Port.Name)
+		}
+		if proto := strings.ToUpper(s.Port.Protocol); proto != "TLS" && proto != "HTTPS" {
 			p.addf(path+".port.protocol", "%q is not honoured yet; gateways pass TLS through by its server name: set TLS, with tls.mode AUTO_PASSTHROUGH", s.Port.Protocol)
 		}
 	}

@@ -39,7 +39,11 @@ type Object struct {
 	Name       string
 	Created    time.Time
 	Generation int64
-	Spec       proto.Message
+	// Labels and Annotations are the object's own, as they stand.
+	Labels, Annotations map[string]string
+	Spec                proto.Message
+	// Status is what a control plane wrote on the object before.
+	Status Status
 }
 
 // newSpec returns an empty spec of the kind, or nil for kinds that are not
@@ -67,23 +71,27 @@ func Decode(raw []byte) (*Object, error) {
 		metav1.TypeMeta   `json:",inline"`
 		metav1.ObjectMeta `json:"metadata"`
 		Spec              json.RawMessage `json:"spec"`
+		Status            json.RawMessage `json:"status"`
 	}
 	if err := json.Unmarshal(raw, &envelope); err != nil {
 		return nil, fmt.Errorf("object: %w", err)
 	}
 	obj := &Object{
-		Kind:       Kind(envelope.Kind),
-		Namespace:  envelope.Namespace,
-		Name:       envelope.Name,
-		Created:    envelope.CreationTimestamp.Time,
-		Generation: envelope.Generation,
+		Kind:        Kind(envelope.Kind),
+		Namespace:   envelope.Namespace,
+		Name:        envelope.Name,
+		Created:     envelope.CreationTimestamp.Time,
+		Generation:  envelope.Generation,
+		Labels:      envelope.Labels,
+		Annotations: envelope.Annotations,
+		Status:      decodeStatus(envelope.Status, envelope.Generation),
 	}
 	spec := newSpec(obj.Kind)
 	if spec == nil {
 		return obj, &NotHonouredError{Kind: envelope.Kind}
 	}
 	if len(envelope.Spec) > 0 {
-		if err := protojson.Unmarshal(envelope.Spec, spec); err != nil {
+		if err := protojson.Unmarshal(plainDurations(envelope.Spec, spec.ProtoReflect().Descriptor()), spec); err != nil {
 			return obj, fmt.Errorf("spec: %s", plainProtoError(err))
 		}
 	}

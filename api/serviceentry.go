@@ -26,9 +26,7 @@ func validateServiceEntry(p *problems, se *networking.ServiceEntry) {
 		if h == "*" {
 			p.addf(indexed("spec.hosts", i), "\"*\" would take every host; give a DNS name or *.suffix")
 		}
-		if slices.Contains(se.Hosts[:i], h) {
-			p.addf(indexed("spec.hosts", i), "%q is listed twice", h)
-		}
+		p.checkNameElsewhere(indexed("spec.hosts", i), h)
 	}
 	for i, a := range se.Addresses {
 		if _, err := ParseAddress(a); err != nil {
@@ -40,7 +38,7 @@ func validateServiceEntry(p *problems, se *networking.ServiceEntry) {
 	for i, ep := range se.Endpoints {
 		validateEndpoint(p, indexed("spec.endpoints", i), se, ep)
 	}
-	p.checkExportTo("spec.exportTo", se.ExportTo)
+	p.checkExportTo("spec.exportTo", se.ExportTo, true)
 	for i, san := range se.SubjectAltNames {
 		if san == "" {
 			p.addf(indexed("spec.subjectAltNames", i), "is empty; give a SPIFFE id or a DNS name")
@@ -49,13 +47,10 @@ func validateServiceEntry(p *problems, se *networking.ServiceEntry) {
 }
 
 func validateServicePorts(p *problems, se *networking.ServiceEntry) {
-	if len(se.Ports) == 0 {
-		p.addf("spec.ports", "is empty; list the ports of the service")
-	}
 	numbers, names := map[uint32]bool{}, map[string]bool{}
 	for i, port := range se.Ports {
 		path := indexed("spec.ports", i)
-		p.checkPort(path+".number", port.Number)
+		p.checkRedirectedPort(path+".number", port.Number)
 		if numbers[port.Number] {
 			p.addf(path+".number", "%d is listed twice", port.Number)
 		}
@@ -65,22 +60,39 @@ func validateServicePorts(p *problems, se *networking.ServiceEntry) {
 			p.addf(path+".name", "is empty; name the port, for instance http")
 		case names[port.Name]:
 			p.addf(path+".name", "%q is listed twice", port.Name)
+		default:
+			p.checkPortName(path+".name", port.Name)
 		}
 		names[port.Name] = true
 		if port.TargetPort != 0 {
 			p.checkPort(path+".targetPort", port.TargetPort)
 		}
-		if !slices.Contains(protocols, strings.ToUpper(port.Protocol)) {
-			p.addf(path+".protocol", "%q is unknown; give one of %s", port.Protocol, strings.Join(protocols[1:], ", "))
-		}
+		validateServiceProtocol(p, path+".protocol", port.Protocol)
 	}
 }
 
-// protocols are the values of a port's protocol field; the empty one leaves it
-// to the port's name, and then to the bytes.
-var protocols = []string{"", "HTTP", "HTTPS", "HTTP2", "GRPC", "GRPC-WEB", "TCP", "TLS", "MONGO", "MYSQL", "REDIS"}
+// validateServiceProtocol checks a port's protocol field. The empty one leaves
+// it to the port's name, and then to the bytes; UDP is taken, as Istio does, and
+// left out of the mesh: Warnings says so.
+func validateServiceProtocol(p *problems, path, protocol string) {
+	known := []string{"HTTP", "HTTPS", "HTTP2", "GRPC", "GRPC-WEB", "TCP", "TLS", "MONGO", "MYSQL", "REDIS", "UDP"}
+	switch name := strings.ToUpper(protocol); {
+	case name == "", slices.Contains(known, name):
+	case name == "HTTP_PROXY":
+		p.addf(path, "HTTP_PROXY is not honoured; give TCP: clients that are set up to use the forward proxy then speak to it unchanged")
+	default:
+		p.addf(path, "%q is unknown; give one of %s", protocol, strings.Join(known, ", "))
+	}
+}
 
 func validateResolution(p *problems, se *networking.ServiceEntry) {
+	partial := slices.ContainsFunc(se.Hosts, func(h string) bool { return strings.HasPrefix(h, "*") && !strings.HasPrefix(h, "*.") })
+	for i, port := range se.Ports {
+		// Server names of TLS match whole labels only.
+		if proto := strings.ToUpper(port.Protocol); partial && (proto == "TLS" || proto == "HTTPS") {
+			p.addf(indexed("spec.ports", i)+".protocol", "%s is told apart by the server name, in which \"*\" stands for whole labels; give hosts such as *.example.com", proto)
+		}
+	}
 	wildcard := slices.ContainsFunc(se.Hosts, func(h string) bool { return strings.HasPrefix(h, "*") })
 	switch se.Resolution {
 	case networking.ServiceEntry_NONE:
@@ -88,9 +100,6 @@ func validateResolution(p *problems, se *networking.ServiceEntry) {
 			p.addf("spec.endpoints", "cannot stand with resolution NONE, which sends traffic where the client addressed it; set spec.resolution to STATIC or DNS, or remove the endpoints")
 		}
 	case networking.ServiceEntry_STATIC:
-		if len(se.Endpoints) == 0 {
-			p.addf("spec.endpoints", "is empty; resolution STATIC needs the addresses of the service")
-		}
 	case networking.ServiceEntry_DNS:
 		if wildcard && len(se.Endpoints) == 0 {
 			p.addf("spec.hosts", "a wildcard host cannot be resolved by DNS; list spec.endpoints, or set spec.resolution to NONE")
@@ -101,17 +110,21 @@ func validateResolution(p *problems, se *networking.ServiceEntry) {
 }
 
 func validateEndpoint(p *problems, path string, se *networking.ServiceEntry, ep *networking.WorkloadEntry) {
-	_, err := netip.ParseAddr(ep.Address)
+	addr, err := netip.ParseAddr(ep.Address)
 	switch {
+	case ep.Address == "" && ep.Network != "":
+		p.addf(path+".address", "is empty; an endpoint that stands for the gateways of network %q is not honoured yet: give the gateway's address", ep.Network)
 	case ep.Address == "":
 		p.addf(path+".address", "is empty; give an IP address, or a DNS name with resolution DNS")
 	case strings.HasPrefix(ep.Address, "unix:"):
 		p.addf(path+".address", "%q: sockets of the unix family are not honoured; give an IP address", ep.Address)
 	case err == nil:
+		p.checkElsewhere(path+".address", addr)
 	case se.Resolution == networking.ServiceEntry_STATIC:
 		p.addf(path+".address", "%q is no IP address; give one, or set spec.resolution to DNS", ep.Address)
 	default:
 		p.checkHost(path+".address", ep.Address, false)
+		p.checkNameElsewhere(path+".address", ep.Address)
 	}
 	known := map[string]bool{}
 	for _, port := range se.Ports {
@@ -154,10 +167,15 @@ func NeedsAddress(se *networking.ServiceEntry) []string {
 	if len(se.Addresses) > 0 || se.Resolution == networking.ServiceEntry_NONE {
 		return nil
 	}
-	var hosts []string
+	return slices.DeleteFunc(EntryHosts(se), func(h string) bool { return strings.HasPrefix(h, "*") })
+}
+
+// EntryHosts lists the hosts of a ServiceEntry as they are compared, each once.
+func EntryHosts(se *networking.ServiceEntry) []string {
+	hosts := make([]string, 0, len(se.Hosts))
 	for _, h := range se.Hosts {
-		if !strings.HasPrefix(h, "*") {
-			hosts = append(hosts, strings.ToLower(h))
+		if h = PlainHost(h); !slices.Contains(hosts, h) {
+			hosts = append(hosts, h)
 		}
 	}
 	return hosts

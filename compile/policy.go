@@ -14,7 +14,7 @@ import (
 // dot is a service of the rule's own namespace.
 func DestinationRule(c model.ClusterID, obj *api.Object, clusterDomain string) *model.DestinationRule {
 	dr := obj.Spec.(*networking.DestinationRule)
-	host := strings.ToLower(dr.Host)
+	host := api.PlainHost(dr.Host)
 	if !strings.Contains(host, ".") && host != "*" {
 		host = Host(obj.Namespace, host, clusterDomain)
 	}
@@ -126,7 +126,7 @@ func Gateway(c model.ClusterID, obj *api.Object) *model.Gateway {
 	for _, s := range gw.Servers {
 		server := model.GatewayServer{Port: uint16(s.GetPort().GetNumber())}
 		for _, h := range s.Hosts {
-			server.Hosts = append(server.Hosts, strings.ToLower(api.GatewayHost(h)))
+			server.Hosts = append(server.Hosts, api.PlainHost(api.GatewayHost(h)))
 		}
 		row.Servers = append(row.Servers, server)
 	}

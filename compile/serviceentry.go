@@ -25,8 +25,8 @@ type EntryRows struct {
 func ServiceEntry(c model.ClusterID, obj *api.Object, allocated map[string]netip.Addr) EntryRows {
 	se := obj.Spec.(*networking.ServiceEntry)
 	var rows EntryRows
-	for _, host := range se.Hosts {
-		svc := entryService(c, obj, se, strings.ToLower(host))
+	for _, host := range api.EntryHosts(se) {
+		svc := entryService(c, obj, se, host)
 		for _, h := range api.NeedsAddress(se) {
 			if h == svc.Host {
 				svc.Allocated = allocated[h]
@@ -71,6 +71,9 @@ func entryService(c model.ClusterID, obj *api.Object, se *networking.ServiceEntr
 		}
 	}
 	for _, p := range se.Ports {
+		if strings.EqualFold(p.Protocol, "UDP") {
+			continue // sidecars redirect TCP alone
+		}
 		port := model.Port{
 			Name:     p.Name,
 			Number:   uint16(p.Number),
@@ -111,7 +114,7 @@ func entryEndpoints(svc *model.Service, se *networking.ServiceEntry) *model.Endp
 			}
 		}
 		e := model.Endpoint{
-			Address:  ep.Address,
+			Address:  strings.TrimSuffix(ep.Address, "."),
 			Ports:    ports,
 			Network:  ep.Network,
 			Locality: model.Locality(ep.Locality),

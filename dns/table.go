@@ -44,8 +44,7 @@ func Hosts(objects []*api.Object) []Host {
 		}
 		addrs := ownAddresses(se)
 		allocate := len(api.NeedsAddress(se)) > 0
-		for _, h := range se.Hosts {
-			name := strings.ToLower(strings.TrimSuffix(h, "."))
+		for _, name := range api.EntryHosts(se) {
 			have := append(byName[name], addrs...)
 			if a, ok := allocated[name]; ok && allocate {
 				have = append(have, a)

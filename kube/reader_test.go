@@ -207,7 +207,7 @@ func TestWrongEntryHarmsNoOther(t *testing.T) {
 	ports := []any{map[string]any{"name": "http", "number": int64(80), "protocol": "HTTP"}}
 	for name, spec := range map[string]map[string]any{
 		"good": {"hosts": []any{"good.global"}, "ports": ports, "resolution": "STATIC", "endpoints": []any{map[string]any{"address": "1.2.3.4"}}},
-		"bad":  {"hosts": []any{"bad.global"}, "ports": ports, "resolution": "STATIC"},
+		"bad":  {"hosts": []any{"bad.global"}, "ports": ports, "resolution": "STATIC", "endpoints": []any{map[string]any{"address": "127.0.0.1"}}},
 		"odd":  {"hosts": []any{"odd.global"}, "ports": ports, "resolution": "SOMEHOW"},
 	} {
 		if _, err := c.dyn.Resource(entriesResource).Namespace("shop").Create(ctx, entry(name, spec), metav1.CreateOptions{}); err != nil {

@@ -1,0 +1,121 @@
+package api
+
+import (
+	"fmt"
+	"strings"
+
+	networking "istio.io/api/networking/v1alpha3"
+)
+
+// Labels of configuration objects that the mesh acts on.
+const (
+	// LabelRevision limits an object to the control plane of one revision.
+	LabelRevision = "istio.io/rev"
+	// LabelAllocate, set to "false" on a ServiceEntry, keeps the mesh from
+	// giving its hosts an address.
+	LabelAllocate = "networking.istio.io/enable-autoallocate-ip"
+)
+
+// Warnings lists what a valid object asks for without effect, each with the path
+// of the field. kubectl shows them when the object is applied, and they stand in
+// its status.
+func Warnings(obj *Object) []string {
+	var w problems
+	switch spec := obj.Spec.(type) {
+	case *networking.ServiceEntry:
+		warnServiceEntry(&w, spec)
+	case *networking.DestinationRule:
+		warnDestinationRule(&w, spec)
+	case *networking.Gateway:
+		warnGateway(&w, obj.Namespace, spec)
+	}
+	warnMetadata(&w, "metadata.labels", obj.Kind, obj.Labels)
+	warnMetadata(&w, "metadata.annotations", obj.Kind, obj.Annotations)
+	return w
+}
+
+// warnServiceEntry notes what of a ServiceEntry changes nothing.
+func warnServiceEntry(w *problems, se *networking.ServiceEntry) {
+	ports := 0
+	for i, port := range se.Ports {
+		if strings.EqualFold(port.Protocol, "UDP") {
+			w.addf(indexed("spec.ports", i), "changes nothing: sidecars carry TCP only, and UDP goes where the client sends it")
+			continue
+		}
+		ports++
+	}
+	if ports == 0 {
+		w.addf("spec.ports", "lists no port that sidecars carry: the hosts get their addresses and nothing else")
+	}
+	if se.Resolution == networking.ServiceEntry_STATIC && len(se.Endpoints) == 0 {
+		w.addf("spec.endpoints", "is empty: calls to the hosts are answered with 503 until it lists addresses")
+	}
+	for i, ep := range se.Endpoints {
+		if ep.Network != "" {
+			w.addf(indexed("spec.endpoints", i)+".network", "changes nothing yet: the address is called directly from every network; give the address of that network's gateway")
+		}
+	}
+	if se.Location == networking.ServiceEntry_MESH_EXTERNAL && len(se.SubjectAltNames) > 0 {
+		w.addf("spec.subjectAltNames", "changes nothing for MESH_EXTERNAL: sidecars do not open TLS to its endpoints")
+	}
+}
+
+// warnDestinationRule notes what of a DestinationRule changes nothing.
+func warnDestinationRule(w *problems, dr *networking.DestinationRule) {
+	if len(dr.Subsets) > 0 {
+		w.addf("spec.subsets", "changes nothing for calls to the host: only a VirtualService can send traffic to a subset, and it is not honoured yet; give each version a Service of its own")
+	}
+	warnClientTLS(w, "spec.trafficPolicy", dr.TrafficPolicy)
+	for i, s := range dr.Subsets {
+		warnClientTLS(w, indexed("spec.subsets", i)+".trafficPolicy", s.TrafficPolicy)
+	}
+}
+
+func warnClientTLS(w *problems, path string, t *networking.TrafficPolicy) {
+	warn := func(path string, tls *networking.ClientTLSSettings) {
+		if tls.GetMode() == networking.ClientTLSSettings_DISABLE && tls.GetSni() != "" {
+			w.addf(path+".tls.sni", "changes nothing with mode DISABLE")
+		}
+	}
+	warn(path, t.GetTls())
+	for i, port := range t.GetPortLevelSettings() {
+		warn(indexed(path+".portLevelSettings", i), port.Tls)
+	}
+}
+
+// warnGateway notes how far the servers of a Gateway reach. What a server passes
+// through by its server name leads into every namespace, so whoever may write
+// Gateways in one must not open the gateway of another with it.
+func warnGateway(w *problems, namespace string, gw *networking.Gateway) {
+	for i, s := range gw.Servers {
+		if s.GetTls().GetMode() == networking.ServerTLSSettings_AUTO_PASSTHROUGH {
+			w.addf(indexed("spec.servers", i), "counts for gateway pods of namespace %q only, unless that is the mesh's root namespace: AUTO_PASSTHROUGH opens services of every namespace", namespace)
+		}
+	}
+}
+
+// warnMetadata notes labels or annotations of the Istio API that mean nothing
+// on an object of the kind.
+func warnMetadata(w *problems, path string, kind Kind, have map[string]string) {
+	for _, key := range sortedMapKeys(have) {
+		switch {
+		case key == LabelRevision, key == LabelAllocate && kind == KindServiceEntry && path == "metadata.labels",
+			key == annotationAlwaysReject:
+		case strings.HasPrefix(key, "networking.istio.io/"), strings.HasPrefix(key, "topology.istio.io/"),
+			strings.HasPrefix(key, "ambient.istio.io/"), strings.HasPrefix(key, "traffic.sidecar.istio.io/"),
+			strings.HasPrefix(key, "sidecar.istio.io/"), strings.HasPrefix(key, "proxy.istio.io/"),
+			strings.HasPrefix(key, "prometheus.istio.io/"), strings.HasPrefix(key, "security.istio.io/"),
+			key == "istio.io/dataplane-mode", key == "istio.io/use-waypoint", key == "istio-locality":
+			w.addf(path+"["+key+"]", "changes nothing on a %s", kind)
+		}
+	}
+}
+
+// annotationAlwaysReject asks the webhook to refuse an object whatever it holds:
+// a control plane or an operator finds out by it whether validation stands.
+const annotationAlwaysReject = "internal.istio.io/webhook-always-reject"
+
+// errAlwaysReject answers annotationAlwaysReject.
+func errAlwaysReject() error {
+	return fmt.Errorf("metadata.annotations[%s]: refused, as the annotation asks", annotationAlwaysReject)
+}
