@@ -34,6 +34,7 @@ type inbuf struct {
 	stalled func() bool
 	buf     []byte
 	r, w    int
+	brim    bool              // the last read filled all the room that there was
 	bulk    *[bulkBuffer]byte // buf's storage while a bulk body passes
 	idle    []byte            // and what buf was before
 }
@@ -60,6 +61,7 @@ func (b *inbuf) fill() error {
 		n, err = b.src.Read(b.buf[b.w:])
 	}
 	b.w += n
+	b.brim = b.w == len(b.buf)
 	if n > 0 {
 		return nil
 	}

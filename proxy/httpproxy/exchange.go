@@ -21,18 +21,20 @@ const stallCheck = time.Second
 func (s *session) forwardTo(q *target) {
 	c := &s.call
 	policy := c.route.retries
-	again := isIdempotent(q.method)
 	var tried []*upstream.Endpoint
-	fresh := false
+	var cause error
+	fresh, encoded := false, false
 	for try := 1; ; try++ {
-		conn, err := s.connect(&tried, fresh, !again)
+		conn, err := s.connect(&tried, fresh)
 		if err != nil {
-			s.fail(err)
+			s.fail(moreTelling(cause, err))
 			return
 		}
-		if try == 1 {
+		if !encoded {
 			s.encodeRequest(q)
+			c.idempotent = isIdempotent(q.method)
 			c.replayable = s.takeSmallBody()
+			encoded = true
 		}
 		c.lastTry = try >= policy.limit()
 		err = s.attempt(conn, tried)
@@ -42,6 +44,10 @@ func (s *session) forwardTo(q *target) {
 		}
 		first := conn.in.w == 0 // not a byte of a response came
 		_ = conn.Close()
+		if errors.Is(err, errNotQuiet) && conn.reused {
+			try-- // that was a look at the pool, which ends when the pool is empty
+			continue
+		}
 		s.stopUpload()
 		if s.watch.stop(s) || s.up1.sourceErr != nil {
 			s.abandon()
@@ -50,21 +56,40 @@ func (s *session) forwardTo(q *target) {
 		if !conn.reused {
 			tried = append(tried, c.ep)
 		}
-		if c.lastTry || !c.replayable || !s.worthAnother(err, again && first) {
+		if c.lastTry || !s.worthAnother(err, first) {
 			s.fail(err)
 			return
 		}
-		fresh = true
+		fresh, cause = true, err
 	}
+}
+
+// moreTelling returns what to say of a request that no endpoint is left for: why the last one did not answer, if one
+// was reached.
+func moreTelling(cause, err error) error {
+	var none *upstream.PickError
+	if cause != nil && errors.As(err, &none) {
+		return cause
+	}
+	return err
 }
 
 // errAnswer is an answer that the route's retry policy does not take.
 var errAnswer = errors.New("the answer is one to try again")
 
-// worthAnother reports whether a try that failed with err is to be followed by another. safe says that it can do
-// no harm.
-func (s *session) worthAnother(err error, safe bool) bool {
+// errNotQuiet is a connection that was not written to, because the endpoint had spoken or hung up.
+var errNotQuiet = errors.New("the endpoint sent something, or hung up, before it was asked")
+
+// worthAnother reports whether a try that failed with err is to be followed by another. first says that not a byte
+// of a response came.
+func (s *session) worthAnother(err error, first bool) bool {
 	c := &s.call
+	if errors.Is(err, errNotQuiet) { // nothing was sent, nor taken of the body
+		return true
+	}
+	if !c.replayable {
+		return false
+	}
 	var syntax *parseError
 	switch {
 	case errors.Is(err, errAnswer):
@@ -76,7 +101,7 @@ func (s *session) worthAnother(err error, safe bool) bool {
 		return c.route.retries.hungUp() && c.route.retries.tryTimeout() > 0 &&
 			(c.deadline.IsZero() || time.Now().Before(c.deadline))
 	}
-	return safe || c.route.retries.hungUp()
+	return first && c.idempotent || c.route.retries.hungUp()
 }
 
 // unwanted reports whether the retry policy wants another endpoint to answer instead, and there is one.
@@ -106,7 +131,7 @@ func isIdempotent(method string) bool {
 
 // connect picks an endpoint and takes or opens a connection to it; endpoints that cannot be reached are passed
 // over. On success c.ep has begun a request.
-func (s *session) connect(tried *[]*upstream.Endpoint, fresh, check bool) (*h1conn, error) {
+func (s *session) connect(tried *[]*upstream.Endpoint, fresh bool) (*h1conn, error) {
 	c := &s.call
 	var last error
 	for len(*tried) < c.route.retries.limit() {
@@ -120,7 +145,7 @@ func (s *session) connect(tried *[]*upstream.Endpoint, fresh, check bool) (*h1co
 		c.ep, c.pool = ep, s.h.server.pool(ep)
 		ep.Begin()
 		if !fresh && !c.h2 {
-			if conn := c.pool.take(c.start, check); conn != nil {
+			if conn := c.pool.take(); conn != nil {
 				return conn, nil
 			}
 		}
@@ -199,10 +224,18 @@ func (s *session) attempt(conn *h1conn, tried []*upstream.Endpoint) error {
 		}
 	}
 	s.arm(conn, s.call.start)
+	if !conn.quiet() {
+		if !conn.reused {
+			s.call.ep.Report(upstream.OutcomeReset)
+		}
+		return errNotQuiet
+	}
+	// The head goes out here and not with the body, so that nothing is read as a response before it.
+	if _, err := conn.Write(s.scratch); err != nil && conn.reused {
+		return err
+	}
 	if s.up1.pending(s) {
 		s.startUpload(conn)
-	} else if _, err := conn.Write(s.scratch); err != nil && conn.reused {
-		return err
 	}
 	for {
 		raw, err := conn.in.readHead(nil)

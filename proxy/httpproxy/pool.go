@@ -5,7 +5,6 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
@@ -19,8 +18,6 @@ const (
 	maxIdleTime = 45 * time.Second
 	// maxIdleConns bounds the unused connections to one endpoint.
 	maxIdleConns = 256
-	// peekAfter is how long a connection may lie unused before it is checked for a hang-up.
-	peekAfter = time.Second
 )
 
 // endpointPool keeps the HTTP connections to one endpoint. It is the endpoint's upstream.Attachment.
@@ -61,31 +58,22 @@ type h1conn struct {
 	wake   time.Time // read deadline in force
 	reused bool
 	served uint32
-	raw    syscall.RawConn
-	peek   func(fd uintptr) bool
-	dead   bool // what peek found
+	socket silence
 }
 
-// take returns an idle connection, or nil. check demands that the connection be known alive now.
-func (p *endpointPool) take(now time.Time, check bool) *h1conn {
-	for {
-		p.mu.Lock()
-		n := len(p.idle)
-		if n == 0 {
-			p.mu.Unlock()
-			return nil
-		}
-		c := p.idle[n-1]
-		p.idle[n-1] = nil
-		p.idle = p.idle[:n-1]
-		p.mu.Unlock()
-		if (check || now.Sub(c.since) > peekAfter) && !c.alive() {
-			_ = c.Close()
-			continue
-		}
-		c.reused = true
-		return c
+// take returns an idle connection, or nil. Who takes it must see that it is quiet before writing to it.
+func (p *endpointPool) take() *h1conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(p.idle)
+	if n == 0 {
+		return nil
 	}
+	c := p.idle[n-1]
+	p.idle[n-1] = nil
+	p.idle = p.idle[:n-1]
+	c.reused = true
+	return c
 }
 
 // dial opens a connection for HTTP/1.
@@ -101,10 +89,7 @@ func (p *endpointPool) dial(ctx context.Context) (*h1conn, error) {
 func newH1conn(conn net.Conn, p *endpointPool) *h1conn {
 	c := &h1conn{Conn: conn, pool: p}
 	c.in.src = conn
-	if raw := rawConn(conn); raw != nil {
-		c.raw = raw
-		c.peek = c.peekFD
-	}
+	c.socket.watch(conn)
 	return c
 }
 
@@ -143,7 +128,7 @@ func (p *endpointPool) put(c *h1conn, now time.Time) {
 	p.mu.Unlock()
 }
 
-// sweep closes what lay idle for too long, or was hung up on, and comes back as long as something is idle.
+// sweep closes what lay idle for too long, was hung up on or spoke unasked, and comes back as long as something is idle.
 func (p *endpointPool) sweep() {
 	limit := maxIdleTime
 	if t := p.ep.Cluster().Config().HTTP.IdleTimeout; t > 0 {
@@ -157,7 +142,7 @@ func (p *endpointPool) sweep() {
 	p.mu.Unlock()
 	var kept []*h1conn
 	for _, c := range all {
-		if c.since.Before(oldest) || !c.alive() {
+		if c.since.Before(oldest) || !c.quiet() {
 			_ = c.Close()
 			continue
 		}
@@ -192,39 +177,4 @@ func (p *endpointPool) Retire() {
 		_ = c.Close()
 	}
 	p.h2.retire()
-}
-
-// rawConn returns access to the socket below conn, or nil.
-func rawConn(conn net.Conn) syscall.RawConn {
-	if t, ok := conn.(interface{ NetConn() net.Conn }); ok {
-		conn = t.NetConn()
-	}
-	sc, ok := conn.(syscall.Conn)
-	if !ok {
-		return nil
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return nil
-	}
-	return raw
-}
-
-// alive reports whether the peer neither hung up nor sent anything unasked.
-func (c *h1conn) alive() bool {
-	if c.raw == nil {
-		return true
-	}
-	c.dead = false
-	if err := c.raw.Read(c.peek); err != nil {
-		return false
-	}
-	return !c.dead
-}
-
-func (c *h1conn) peekFD(fd uintptr) bool {
-	var b [1]byte
-	n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-	c.dead = n >= 0 && err == nil || err != nil && err != syscall.EAGAIN && err != syscall.EINTR
-	return true
 }

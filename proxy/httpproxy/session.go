@@ -67,6 +67,7 @@ type call struct {
 	lastTry  bool
 	// replayable says that the whole request is at hand to be sent again.
 	replayable bool
+	idempotent bool // RFC 9110 section 9.2.2
 	route      *route
 	cluster    *upstream.Cluster
 	ep         *upstream.Endpoint

@@ -58,12 +58,12 @@ func (u *upload) settled() bool {
 	}
 }
 
-// startUpload sends the head and streams the body to conn in a goroutine of its own.
+// startUpload streams the body to conn, which has got the head, in a goroutine of its own.
 func (s *session) startUpload(conn *h1conn) {
 	u := &s.up1
 	u.started = true
 	u.done = make(chan struct{})
-	u.out = outbuf{dst: conn, pool: &s.h.server.bulk, pending: append(u.out.pending[:0], s.scratch...)}
+	u.out = outbuf{dst: conn, pool: &s.h.server.bulk, pending: u.out.pending[:0]}
 	if !s.deadline.IsZero() {
 		s.setDeadline(time.Time{})
 	}

@@ -29,6 +29,8 @@ type Conn struct {
 	*net.TCPConn
 	raw  syscall.RawConn
 	fill func(fd uintptr) bool
+	look func(fd uintptr) // see poll
+	one  [1]byte          // what Quiet reads into
 
 	in         *[BufferSize]byte // nil while empty
 	start, end int
@@ -50,7 +52,7 @@ func NewConn(t *net.TCPConn) (*Conn, error) {
 		return nil, err
 	}
 	c := &Conn{TCPConn: t, raw: raw}
-	c.fill = c.fillFrom
+	c.fill, c.look = c.fillFrom, c.lookAt
 	return c, nil
 }
 
