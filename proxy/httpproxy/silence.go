@@ -17,7 +17,9 @@ import (
 // few hundred nanoseconds between this look and the write: HTTP/1 has no means to tell it from a quick answer. It
 // leaves the true answer behind, by which the next look knows the connection.
 //
-// The look costs one system call, which saves another: a connection that the endpoint closed is not written to.
+// The look costs one system call: 1.4 µs where a request costs 25 and the smallest call there is 0.65 (BenchmarkQuiet;
+// an ioctl or a read cost the same, a pending read in a goroutine of its own more). It finds the connections that the
+// endpoint closed, too.
 func (c *h1conn) quiet() bool {
 	return c.in.r == c.in.w && c.socket.lasts(!c.in.brim)
 }
