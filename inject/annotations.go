@@ -2,8 +2,9 @@ package inject
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -25,6 +26,7 @@ type options struct {
 	rewriteProbes *bool
 	proxyConfig   string // YAML of annotation proxy.istio.io/config
 	discovery     string
+	template      string // what is injected: sidecarTemplate or gatewayTemplate
 
 	// Redirection; nil leaves the value of the mesh.
 	includeOutboundCIDRs, excludeOutboundCIDRs *string
@@ -62,7 +64,7 @@ func known() map[string]annotation {
 		"sidecar.istio.io/rewriteAppHTTPProbers": readSwitch(func(o *options, b bool) { o.rewriteProbes = &b }),
 		"sidecar.istio.io/discoveryAddress":      func(v string, o *options) error { o.discovery = v; return hostPort(v) },
 		"sidecar.istio.io/interceptionMode":      only("REDIRECT", "traffic is taken by redirection only"),
-		"inject.istio.io/templates":              only("sidecar", "gateways are installed as Deployments of their own"),
+		templatesAnnotation:                      readTemplate,
 		"status.sidecar.istio.io/port":           only("15020", "the port of the status server is fixed"),
 		"proxy.istio.io/config":                  func(v string, o *options) error { o.proxyConfig = v; return nil },
 
@@ -88,15 +90,38 @@ func refused(name string) bool {
 	return strings.HasPrefix(name, "traffic.sidecar.istio.io/")
 }
 
-// idle tells whether an annotation is of a family that steers injection, but
-// harmless when it has no effect.
+// idle tells whether an annotation is of Istio's families, and so meant for the
+// mesh, but harmless when it has no effect.
 func idle(name string) bool {
 	prefix, _, _ := strings.Cut(name, "/")
-	switch prefix {
-	case "sidecar.istio.io", "status.sidecar.istio.io", "readiness.status.sidecar.istio.io", "inject.istio.io", "proxy.istio.io":
-		return true
+	return prefix == "istio.io" || strings.HasSuffix(prefix, ".istio.io")
+}
+
+// idleLabels warns of labels that ask the mesh for something that it does not
+// have.
+func idleLabels(set map[string]string) []string {
+	var warnings []string
+	for _, name := range slices.Sorted(maps.Keys(set)) {
+		why := ""
+		switch name {
+		case "istio.io/dataplane-mode":
+			if set[name] != "none" {
+				why = "the pod is given a sidecar; there is no other way into this mesh"
+			}
+		case "istio.io/use-waypoint", "istio.io/use-waypoint-namespace", "istio.io/ingress-use-waypoint":
+			why = "there are no waypoints in this mesh"
+		case "topology.istio.io/network":
+			why = "a pod is in the network of its cluster (values.global.network)"
+		case "topology.istio.io/cluster":
+			why = "a pod is of the cluster that it runs in (values.global.multiCluster.clusterName)"
+		case "istio-locality", "topology.istio.io/locality", "topology.istio.io/subzone":
+			why = "a pod is where its node's topology.kubernetes.io labels say"
+		}
+		if why != "" {
+			warnings = append(warnings, fmt.Sprintf("label %s has no effect: %s", name, why))
+		}
 	}
-	return false
+	return warnings
 }
 
 // readAnnotations reads all of a pod's annotations that steer injection. The
@@ -104,12 +129,7 @@ func idle(name string) bool {
 func readAnnotations(set map[string]string) (*options, error) {
 	o := &options{}
 	table := known()
-	names := make([]string, 0, len(set))
-	for name := range set {
-		names = append(names, name)
-	}
-	sort.Strings(names)
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(set)) {
 		read, ok := table[name]
 		switch {
 		case ok:

@@ -13,7 +13,9 @@ import (
 
 // builder holds what the parts of one patch have in common.
 type builder struct {
+	// pod is without the container that is laid over the proxy's.
 	pod       *corev1.Pod
+	own       *ownContainer // nil: the pod brings none
 	namespace string
 	settings  *Settings
 	options   *options
@@ -28,7 +30,16 @@ type builder struct {
 	probers     string
 	probeOps    []operation
 	logLevel    string
+	resources   corev1.ResourceRequirements
 	warnings    []string
+}
+
+// gateway tells that the pod is to be a gateway, and not to have a sidecar.
+func (b *builder) gateway() bool { return b.options.template == gatewayTemplate }
+
+// ownResources tells whether the pod says what its proxy may take of the node.
+func (b *builder) ownResources() bool {
+	return b.options.hasResources || b.own != nil && (len(b.own.Resources.Requests) > 0 || len(b.own.Resources.Limits) > 0)
 }
 
 // prepare resolves the pod's options against the mesh's.
@@ -54,6 +65,15 @@ func (b *builder) prepare() error {
 			return fmt.Errorf("proxy configuration: proxyMetadata: %q is not the name of an environment variable", key)
 		}
 	}
+	b.resources = b.settings.Values.Global.Proxy.Resources
+	if b.options.hasResources {
+		b.resources = b.options.resources
+	}
+	if b.own != nil {
+		if b.resources, err = mergeOver(b.resources, b.own.Resources); err != nil {
+			return err
+		}
+	}
 	b.hold = b.settings.Values.Global.Proxy.HoldApplicationUntilProxyStarts
 	if h := pc.HoldApplicationUntilProxyStarts; h != nil {
 		b.hold = h.Value
@@ -71,7 +91,7 @@ func (b *builder) prepare() error {
 	if rewrite == nil {
 		rewrite = b.settings.Values.SidecarInjectorWebhook.RewriteAppHTTPProbe
 	}
-	if rewrite == nil || *rewrite {
+	if (rewrite == nil || *rewrite) && !b.gateway() {
 		b.probers, b.probeOps, err = rewriteProbes(b.pod)
 	}
 	return err
@@ -124,11 +144,13 @@ func (b *builder) env() []corev1.EnvVar {
 		{Name: "ISTIO_META_MESH_ID", Value: meshID},
 		{Name: "ISTIO_META_WORKLOAD_NAME", Value: b.workload.name},
 		{Name: "ISTIO_META_OWNER", Value: b.workload.owner},
-		{Name: "ISTIO_META_INTERCEPTION_MODE", Value: "REDIRECT"},
 		{Name: "ISTIO_META_APP_CONTAINERS", Value: strings.Join(apps, ",")},
 		{Name: "ISTIO_META_POD_PORTS", Value: b.podPorts},
 	}
-	if b.native {
+	if !b.gateway() {
+		env = append(env, corev1.EnvVar{Name: "ISTIO_META_INTERCEPTION_MODE", Value: "REDIRECT"})
+	}
+	if b.native && !b.gateway() {
 		env = append(env, corev1.EnvVar{Name: "NATIVE_SIDECAR", Value: "true"})
 	}
 	if b.probers != "" {
@@ -137,7 +159,7 @@ func (b *builder) env() []corev1.EnvVar {
 	if b.logLevel != "" {
 		env = append(env, corev1.EnvVar{Name: "LOG_LEVEL", Value: b.logLevel})
 	}
-	if limit, ok := b.resources().Limits[corev1.ResourceMemory]; ok && !limit.IsZero() {
+	if limit, ok := b.resources.Limits[corev1.ResourceMemory]; ok && !limit.IsZero() {
 		// The Go runtime collects before the kernel kills: nine tenths of
 		// the limit are the heap's, the rest is for what it does not count.
 		env = append(env, corev1.EnvVar{Name: "GOMEMLIMIT", Value: fmt.Sprint(limit.Value() / 10 * 9)})
@@ -169,27 +191,6 @@ func overlayEnv(env []corev1.EnvVar, metadata map[string]string) []corev1.EnvVar
 		}
 	}
 	return env
-}
-
-// image names the image of a part: the pod's annotation, else the values.
-func (b *builder) image(part string) string {
-	g := &b.settings.Values.Global
-	switch {
-	case b.options.image != "":
-		return b.options.image
-	case part == "":
-		return b.image(g.Proxy.Image)
-	case strings.Contains(part, "/"):
-		return part
-	}
-	return g.Hub + "/" + part + ":" + string(g.Tag)
-}
-
-func (b *builder) resources() corev1.ResourceRequirements {
-	if b.options.hasResources {
-		return b.options.resources
-	}
-	return b.settings.Values.Global.Proxy.Resources
 }
 
 // redirectArgs are the arguments of the init container: the pod's annotations

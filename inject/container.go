@@ -1,6 +1,8 @@
 package inject
 
 import (
+	"fmt"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
@@ -16,20 +18,31 @@ const (
 	tokenSeconds  = 43200
 )
 
-// containerOps adds the two containers. The redirection and a native sidecar
-// come before the application's init containers, which then have the mesh to
-// call; a plain sidecar starts after them, so the redirection comes last.
-func (b *builder) containerOps() []operation {
-	initial, proxy := b.initContainer(), b.proxyContainer()
+// proxyBinary is the one program in the proxy's image.
+const proxyBinary = "/isthmus-proxy"
+
+// containerOps adds the containers. The redirection and a native sidecar come
+// before the application's init containers, which then have the mesh to call; a
+// plain sidecar starts after them, so the redirection comes last. A gateway
+// redirects nothing.
+func (b *builder) containerOps() ([]operation, error) {
+	proxy, err := b.proxyContainer()
+	if err != nil {
+		return nil, err
+	}
 	spec := &b.pod.Spec
+	if b.gateway() {
+		return insertOps("/spec/containers", true, proxy), nil
+	}
+	initial := b.initContainer()
 	if b.native {
-		return insertOps("/spec/initContainers", len(spec.InitContainers) > 0, initial, proxy)
+		return insertOps("/spec/initContainers", len(spec.InitContainers) > 0, initial, proxy), nil
 	}
 	ops := appendOps("/spec/initContainers", len(spec.InitContainers) > 0, initial)
 	if b.hold {
-		return append(ops, insertOps("/spec/containers", true, proxy)...)
+		return append(ops, insertOps("/spec/containers", true, proxy)...), nil
 	}
-	return append(ops, appendOps("/spec/containers", true, proxy)...)
+	return append(ops, appendOps("/spec/containers", true, proxy)...), nil
 }
 
 // insertOps puts items at the head of a list; appendOps, at its end.
@@ -56,16 +69,19 @@ func appendOps[T any](path string, exists bool, items ...T) []operation {
 }
 
 // initContainer needs root and NET_ADMIN to write the nftables rules of the
-// pod's network namespace, and nothing else.
+// pod's network namespace, and nothing else. Its image is the mesh's: one that a
+// pod names would run as root where the namespace's rules let no pod do so.
 func (b *builder) initContainer() corev1.Container {
 	v := b.settings.Values
 	resources := v.Global.ProxyInit.Resources
-	if len(resources.Requests) == 0 && len(resources.Limits) == 0 {
-		resources = b.resources()
+	if b.ownResources() || len(resources.Requests) == 0 && len(resources.Limits) == 0 {
+		// What the pod says of its proxy holds for all that is injected: a
+		// namespace's LimitRange looks at every container.
+		resources = b.resources
 	}
 	return corev1.Container{
 		Name:            InitContainer,
-		Image:           b.image(v.Global.ProxyInit.Image),
+		Image:           v.Global.image(v.Global.ProxyInit.Image),
 		ImagePullPolicy: corev1.PullPolicy(v.Global.ImagePullPolicy),
 		Args:            b.redirectArgs(),
 		Resources:       resources,
@@ -81,16 +97,34 @@ func (b *builder) initContainer() corev1.Container {
 	}
 }
 
-func (b *builder) proxyContainer() corev1.Container {
+// proxyContainer is the injected container, with the pod's own laid over it.
+func (b *builder) proxyContainer() (corev1.Container, error) {
+	c := b.plainProxy()
+	if b.own == nil {
+		return c, nil
+	}
+	warnings, err := b.own.check(&c)
+	if err != nil {
+		return c, fmt.Errorf("container %s: %w", ProxyContainer, err)
+	}
+	b.warnings = append(b.warnings, warnings...)
+	return b.own.over(c)
+}
+
+func (b *builder) plainProxy() corev1.Container {
 	v := b.settings.Values
+	image := b.options.image
+	if image == "" {
+		image = v.Global.image(v.Global.Proxy.Image)
+	}
 	c := corev1.Container{
 		Name:            ProxyContainer,
-		Image:           b.image(v.Global.Proxy.Image),
+		Image:           image,
 		ImagePullPolicy: corev1.PullPolicy(v.Global.ImagePullPolicy),
 		Args:            []string{"sidecar"},
 		Ports:           []corev1.ContainerPort{{Name: "http-envoy-prom", ContainerPort: 15090, Protocol: corev1.ProtocolTCP}},
 		Env:             b.env(),
-		Resources:       b.resources(),
+		Resources:       b.resources,
 		StartupProbe:    b.probe(1, 600, 0),
 		ReadinessProbe:  b.readinessProbe(),
 		SecurityContext: &corev1.SecurityContext{
@@ -105,6 +139,8 @@ func (b *builder) proxyContainer() corev1.Container {
 		VolumeMounts: b.mounts(),
 	}
 	switch {
+	case b.gateway():
+		c.Args = []string{"router"}
 	case b.native:
 		// The kubelet runs this hook when the pod begins to end, together with
 		// the application's SIGTERM, and the proxy's own comes after the
@@ -116,7 +152,7 @@ func (b *builder) proxyContainer() corev1.Container {
 		}}
 	case b.hold:
 		c.Lifecycle = &corev1.Lifecycle{PostStart: &corev1.LifecycleHandler{
-			Exec: &corev1.ExecAction{Command: []string{"/isthmus-proxy", "wait"}},
+			Exec: &corev1.ExecAction{Command: []string{proxyBinary, "wait"}},
 		}}
 	}
 	return c

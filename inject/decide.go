@@ -38,15 +38,17 @@ func Decide(pod *corev1.Pod, namespace string, namespaceLabels map[string]string
 	if unmeshed(namespace) {
 		return Decision{Reason: "namespace " + namespace + " is never injected"}, nil
 	}
-	if reason := injected(pod); reason != "" {
-		return Decision{Reason: reason}, nil
+	if _, ok := pod.Annotations[StatusAnnotation]; ok {
+		return Decision{Reason: "it is injected already"}, nil
 	}
 	selected, err := selects(pod, namespaceLabels, s)
 	if err != nil || !selected.Inject {
 		return selected, err
 	}
 	switch {
-	case pod.Spec.HostNetwork:
+	case foreignProxy(pod):
+		return Decision{Impossible: true, Reason: fmt.Sprintf("it has a container %s of its own; with the image %q, it would be laid over the injected one", ProxyContainer, autoImage)}, nil
+	case pod.Spec.HostNetwork && pod.Annotations[templatesAnnotation] != gatewayTemplate:
 		return Decision{Impossible: true, Reason: "the pod uses the host's network, where redirecting its traffic would redirect the node's"}, nil
 	case pod.Spec.OS != nil && pod.Spec.OS.Name == corev1.Windows:
 		return Decision{Impossible: true, Reason: "the pod runs on Windows, for which there is no proxy"}, nil
@@ -54,19 +56,17 @@ func Decide(pod *corev1.Pod, namespace string, namespaceLabels map[string]string
 	return selected, nil
 }
 
-// injected tells why a pod counts as injected already, "" when it does not.
-func injected(pod *corev1.Pod) string {
-	if _, ok := pod.Annotations[StatusAnnotation]; ok {
-		return "it is injected already"
-	}
+// foreignProxy tells whether the pod brings a proxy of its own, complete with
+// its image: injection has no say in it.
+func foreignProxy(pod *corev1.Pod) bool {
 	for _, list := range [][]corev1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
 		for i := range list {
-			if list[i].Name == ProxyContainer {
-				return "it has a container " + ProxyContainer + " of its own"
+			if list[i].Name == ProxyContainer && list[i].Image != autoImage {
+				return true
 			}
 		}
 	}
-	return ""
+	return false
 }
 
 // selects applies the labels and annotations in their order of strength: the

@@ -8,7 +8,10 @@
 // whoever wires it hands it Settings through a Source.
 //
 // A pod that should be in the mesh and cannot be is refused with a reason. It
-// is never let through without its proxy.
+// is never let through without its proxy. What a pod's annotations, or its own
+// container istio-proxy with the image "auto", say of the proxy is laid over
+// what the mesh's values say, as far as whoever may write pods may decide it:
+// never over what runs as root, nor over who the proxy is.
 package inject
 
 // Names that other parts, and users, know the injected parts by.

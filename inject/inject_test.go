@@ -226,7 +226,7 @@ func TestAnnotations(t *testing.T) {
 		"readiness.status.sidecar.istio.io/periodSeconds":       "4",
 		"readiness.status.sidecar.istio.io/failureThreshold":    "9",
 		"readiness.status.sidecar.istio.io/initialDelaySeconds": "1",
-		"proxy.istio.io/config":                                 "concurrency: 3\nproxyMetadata: {B: pod}\ntracing: {sampling: 1}",
+		"proxy.istio.io/config":                                 "concurrency: 3\nproxyMetadata: {ISTIO_META_TEAM: pod}\ntracing: {sampling: 1}",
 		"sidecar.istio.io/statsInclusionPrefixes":               "x",
 		"prometheus.io/port":                                    "9999",
 	}
@@ -242,7 +242,7 @@ func TestAnnotations(t *testing.T) {
 		t.Errorf("readiness probe %v", p)
 	}
 	env := envOf(proxy)
-	if env["A"] != "mesh" || env["B"] != "pod" || env["LOG_LEVEL"] != "warn" {
+	if env["A"] != "mesh" || env["B"] != "mesh" || env["ISTIO_META_TEAM"] != "pod" || env["LOG_LEVEL"] != "warn" {
 		t.Errorf("environment %v", env)
 	}
 	if want := `{"discoveryAddress":"istiod.istio-system.svc:15012","terminationDrainDuration":"7s","concurrency":3}`; env["PROXY_CONFIG"] != want {

@@ -39,73 +39,57 @@ func Patch(pod *corev1.Pod, namespace string, s *Settings) (patch []byte, warnin
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := checkPod(pod); err != nil {
+	own, rest := takeOwn(pod)
+	b := &builder{pod: rest, own: own, namespace: namespace, settings: s, options: o, workload: workloadOf(pod, namespace)}
+	if err := b.checkPod(); err != nil {
 		return nil, nil, err
 	}
-	b := &builder{pod: pod, namespace: namespace, settings: s, options: o, workload: workloadOf(pod, namespace)}
 	if err := b.prepare(); err != nil {
 		return nil, nil, err
 	}
-	ops := b.probeOps
-	ops = append(ops, b.containerOps()...)
-	ops = append(ops, b.volumeOps()...)
-	dns, err := dnsConfigOps(pod, s.Values, namespace)
+
+	// The pod's own container goes first, so that what follows counts the
+	// containers that are left.
+	var ops []operation
+	if own != nil {
+		ops = append(ops, removeOp(own.path))
+	}
+	ops = append(ops, b.probeOps...)
+	containers, err := b.containerOps()
 	if err != nil {
 		return nil, nil, err
 	}
-	ops = append(ops, dns...)
+	ops = append(ops, containers...)
+	ops = append(ops, b.volumeOps()...)
+	more, err := b.podOps()
+	if err != nil {
+		return nil, nil, err
+	}
+	ops = append(ops, more...)
 	meta, err := b.metadataOps()
 	if err != nil {
 		return nil, nil, err
 	}
+
 	patch, err = json.Marshal(append(ops, meta...))
 	if err != nil {
 		return nil, nil, fmt.Errorf("encode the patch: %w", err)
 	}
-	return patch, b.warnings, nil
-}
-
-// checkPod refuses pods that would slip past the proxy or collide with it.
-func checkPod(pod *corev1.Pod) error {
-	if len(pod.Spec.Containers) == 0 {
-		return fmt.Errorf("spec.containers: the pod has none")
-	}
-	uid := int64(-1)
-	if sc := pod.Spec.SecurityContext; sc != nil && sc.RunAsUser != nil {
-		uid = *sc.RunAsUser
-	}
-	for i := range pod.Spec.Containers {
-		c := &pod.Spec.Containers[i]
-		own := uid
-		if c.SecurityContext != nil && c.SecurityContext.RunAsUser != nil {
-			own = *c.SecurityContext.RunAsUser
-		}
-		if own == proxyUID {
-			return fmt.Errorf("container %s runs as user %d, which is the proxy's: its traffic would pass by the mesh; give it another runAsUser", c.Name, proxyUID)
-		}
-	}
-	for _, c := range pod.Spec.InitContainers {
-		if c.Name == InitContainer {
-			return fmt.Errorf("init container %s: the name is needed for the mesh's own; rename it", c.Name)
-		}
-	}
-	taken := map[string]bool{tokenVolume: true, rootVolume: true, podinfoVolume: true, stateVolume: true}
-	for _, v := range pod.Spec.Volumes {
-		if taken[v.Name] {
-			return fmt.Errorf("volume %s: the name is needed for the proxy's own; rename it", v.Name)
-		}
-	}
-	return nil
+	return patch, append(b.warnings, idleLabels(pod.Labels)...), nil
 }
 
 // metadataOps adds labels and annotations. Those that the pod sets itself win,
 // except the ones that other proxies and the control plane rely on.
 func (b *builder) metadataOps() ([]operation, error) {
 	labels := map[string]string{
-		"security.istio.io/tlsMode":           "istio",
 		"service.istio.io/canonical-name":     canonicalName(b.pod, b.workload),
 		"service.istio.io/canonical-revision": canonicalRevision(b.pod),
 		RevisionLabel:                         b.settings.revision(),
+	}
+	if !b.gateway() {
+		// A gateway ends mutual TLS where its Gateway resources say so, not
+		// for whoever calls its pods.
+		labels["security.istio.io/tlsMode"] = "istio"
 	}
 	status, err := b.status()
 	if err != nil {
@@ -115,7 +99,10 @@ func (b *builder) metadataOps() ([]operation, error) {
 	for k, v := range b.settings.Values.SidecarInjectorWebhook.InjectedAnnotations {
 		annotations[k] = v
 	}
-	first := b.pod.Spec.Containers[0].Name
+	first := ProxyContainer
+	if len(b.pod.Spec.Containers) > 0 {
+		first = b.pod.Spec.Containers[0].Name
+	}
 	for k, v := range map[string]string{
 		"kubectl.kubernetes.io/default-container":      first,
 		"kubectl.kubernetes.io/default-logs-container": first,
@@ -163,7 +150,10 @@ func mapOps(path string, have, add map[string]string) []operation {
 // status is the value of StatusAnnotation, in Istio's form.
 func (b *builder) status() (string, error) {
 	initContainers, containers := []string{InitContainer}, []string{ProxyContainer}
-	if b.native {
+	switch {
+	case b.gateway():
+		initContainers = nil
+	case b.native:
 		initContainers, containers = append(initContainers, ProxyContainer), nil
 	}
 	volumes := []string{}

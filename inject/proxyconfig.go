@@ -3,7 +3,8 @@ package inject
 import (
 	"encoding/json"
 	"fmt"
-	"sort"
+	"maps"
+	"slices"
 	"strconv"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -43,7 +44,9 @@ func podProxyConfig(s *Settings, o *options) (*meshv1alpha1.ProxyConfig, []strin
 		if mode := own.InterceptionMode; mode != meshv1alpha1.ProxyConfig_REDIRECT {
 			return nil, nil, fmt.Errorf("annotation %s: interceptionMode: %s is not supported, only REDIRECT", proxyConfigAnnotation, mode)
 		}
-		warnings = idleFields(own)
+		if warnings, err = checkProxyConfig(own); err != nil {
+			return nil, nil, fmt.Errorf("annotation %s: %w", proxyConfigAnnotation, err)
+		}
 		proto.Merge(merged, own)
 	}
 	if o.discovery != "" {
@@ -62,17 +65,55 @@ func podProxyConfig(s *Settings, o *options) (*meshv1alpha1.ProxyConfig, []strin
 	return merged, warnings, nil
 }
 
-func idleFields(pc *meshv1alpha1.ProxyConfig) []string {
+// refusedProxyConfig gives the reason why a field of a pod's ProxyConfig is
+// refused: without what it asks for, the proxy would trust, tell or let through
+// what the pod's owner believes it does not. "" for the others.
+func refusedProxyConfig(name protoreflect.Name) string {
+	switch name {
+	case "proxy_headers":
+		return "the headers that a proxy adds cannot be chosen"
+	case "gateway_topology":
+		return "how many proxies stand before this one, and what becomes of their headers, cannot be chosen"
+	case "ca_certificates_pem":
+		return "a proxy trusts the mesh's root alone"
+	case "private_key_provider":
+		return "a proxy makes and keeps its key itself, in memory"
+	case "control_plane_auth_policy":
+		return "the control plane is always reached over mutual TLS"
+	case "custom_config_file", "proxy_bootstrap_template_path", "runtime_values":
+		return "the proxy is not Envoy and reads no bootstrap configuration"
+	}
+	return ""
+}
+
+// checkProxyConfig refuses the fields of a pod's own configuration that must not
+// be ignored, and warns of those that change nothing.
+func checkProxyConfig(pc *meshv1alpha1.ProxyConfig) (warnings []string, err error) {
 	honoured := honouredProxyConfig()
-	var warnings []string
 	pc.ProtoReflect().Range(func(fd protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
-		if !honoured[fd.Name()] {
+		switch why := refusedProxyConfig(fd.Name()); {
+		case why != "":
+			err = fmt.Errorf("%s is not supported: %s; remove it", fd.JSONName(), why)
+		case fd.Name() == "status_port" && pc.StatusPort == statusPort:
+		case !honoured[fd.Name()]:
 			warnings = append(warnings, fmt.Sprintf("annotation %s: %s has no effect", proxyConfigAnnotation, fd.JSONName()))
 		}
-		return true
+		return err == nil
 	})
-	sort.Strings(warnings)
-	return warnings
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(pc.ProxyMetadata)) {
+		warning, err := checkEnv(name)
+		if err != nil {
+			return nil, fmt.Errorf("proxyMetadata: %w", err)
+		}
+		if warning != "" {
+			warnings = append(warnings, fmt.Sprintf("annotation %s: proxyMetadata: %s", proxyConfigAnnotation, warning))
+		}
+	}
+	slices.Sort(warnings)
+	return warnings, nil
 }
 
 // proxyConfigJSON is what the proxy reads from its environment.

@@ -43,6 +43,17 @@ type GlobalValues struct {
 	PodDNSSearchNamespaces []string `json:"podDNSSearchNamespaces"`
 }
 
+// image names the image of a part: a name with a slash is whole.
+func (g *GlobalValues) image(part string) string {
+	switch {
+	case part == "":
+		return g.image(g.Proxy.Image)
+	case strings.Contains(part, "/"):
+		return part
+	}
+	return g.Hub + "/" + part + ":" + string(g.Tag)
+}
+
 // Cluster is values.global.multiCluster.
 type Cluster struct {
 	ClusterName string `json:"clusterName"`
