@@ -33,8 +33,8 @@ func push(ctx context.Context, hub string) error {
 	if err != nil {
 		return err
 	}
-	builder := &release.Builder{Cache: filepath.Join(cache, "isthmus-lab"), Environ: os.Environ(), Out: os.Stderr}
-	archives, err := sample.Pack(ctx, builder)
+	store := &release.Store{Cache: filepath.Join(cache, "isthmus-lab"), Environ: os.Environ(), Out: os.Stderr}
+	archives, err := sample.Pack(ctx, store)
 	if err != nil {
 		return err
 	}

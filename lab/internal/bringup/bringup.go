@@ -35,6 +35,8 @@ type Wish struct {
 	Kubernetes string
 	// KubernetesBin is a directory of ready-made binaries to prefer.
 	KubernetesBin string
+	// FromSource is set to run programs that were compiled here.
+	FromSource bool
 }
 
 // Defaults of a new lab.
@@ -45,8 +47,9 @@ const (
 
 // Lab brings one lab up and down.
 type Lab struct {
-	Paths   spec.Paths
-	Builder *release.Builder
+	Paths spec.Paths
+	// Store has the programs; nil where none is needed.
+	Store *release.Store
 	// Out receives a line per step.
 	Out io.Writer
 
@@ -57,7 +60,7 @@ type Lab struct {
 
 // Up makes the lab run. On a running lab it does nothing and says so.
 func (l *Lab) Up(ctx context.Context, wish Wish) error {
-	unlock, err := l.lock()
+	unlock, err := l.lock(ctx)
 	if err != nil {
 		return err
 	}
@@ -95,13 +98,10 @@ func (l *Lab) Up(ctx context.Context, wish Wish) error {
 }
 
 // lock lets one command at a time change the lab.
-func (l *Lab) lock() (func(), error) {
-	unlock, err := spec.TryLock(l.Paths.CommandLock())
-	if !errors.Is(err, spec.ErrLocked) {
-		return unlock, err
-	}
-	fmt.Fprintln(l.Out, "another lab command is at work on this lab: waiting for it")
-	return spec.Lock(l.Paths.CommandLock())
+func (l *Lab) lock(ctx context.Context) (func(), error) {
+	return spec.Lock(ctx, l.Paths.CommandLock(), func(waited time.Duration) {
+		fmt.Fprintf(l.Out, "another lab command is at work on this lab: waiting for it (%s; Ctrl-C gives up)\n", waited.Round(time.Second))
+	})
 }
 
 // settle loads the lab that is there, or lays out a new one.
@@ -221,7 +221,7 @@ func listenLoopback(port int) (net.Listener, error) {
 
 // Down removes the lab, whatever state it is in.
 func (l *Lab) Down(ctx context.Context, name string) error {
-	unlock, err := l.lock()
+	unlock, err := l.lock(ctx)
 	if err != nil {
 		return err
 	}

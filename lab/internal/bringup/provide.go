@@ -34,7 +34,7 @@ func (l *Lab) provide(ctx context.Context, wish Wish) error {
 	for _, p := range programs {
 		dir := wish.KubernetesBin
 		if !release.Complete(dir, p) {
-			if dir, err = l.Builder.Ensure(ctx, p); err != nil {
+			if dir, err = l.Store.Ensure(ctx, p); err != nil {
 				return err
 			}
 		}
@@ -44,20 +44,31 @@ func (l *Lab) provide(ctx context.Context, wish Wish) error {
 		}
 		dirs = append(dirs, dir)
 	}
-	if wish.KubernetesBin != "" || len(l.lab.BinDirs) == 0 {
+	if wish.KubernetesBin != "" || wish.FromSource || !allThere(l.lab.BinDirs) {
 		l.lab.BinDirs = dirs
 	}
 	return l.provideImages(ctx, coredns)
 }
 
+// allThere reports whether a lab has its programs, and none has been cleared out
+// of the cache.
+func allThere(dirs []string) bool {
+	for _, dir := range dirs {
+		if _, err := os.Stat(dir); err != nil {
+			return false
+		}
+	}
+	return len(dirs) > 0
+}
+
 // provideImages packs the images that every cluster starts with.
 func (l *Lab) provideImages(ctx context.Context, coredns string) error {
 	pause := release.Own("pause", samples.Pause)
-	dir, err := l.Builder.Ensure(ctx, pause)
+	dir, err := l.Store.Ensure(ctx, pause)
 	if err != nil {
 		return err
 	}
-	cache := filepath.Join(l.Builder.Cache, "images")
+	cache := filepath.Join(l.Store.Cache, "images")
 	l.images = []archive{
 		{ref: nodeconf.PauseImage, file: filepath.Join(cache, filepath.Base(dir)+".tar")},
 		{ref: addon.CoreDNSImage, file: filepath.Join(cache, filepath.Base(filepath.Dir(coredns))+".tar")},

@@ -40,6 +40,8 @@ type app struct {
 func Run(args []string, env Env) (int, error) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+	// The first Ctrl-C lets a command tidy up; a second one ends it.
+	context.AfterFunc(ctx, stop)
 	root := newRoot(&app{env: env})
 	root.SetArgs(args)
 	root.SetIn(env.Stdin)

@@ -30,7 +30,7 @@ needs to be there.`,
 			if _, _, err := a.load(); err != nil && !(elsewhere && errors.Is(err, fs.ErrNotExist)) {
 				return err
 			}
-			archives, err := sample.Pack(cmd.Context(), a.builder())
+			archives, err := sample.Pack(cmd.Context(), a.storeFromSource())
 			if err != nil {
 				return err
 			}

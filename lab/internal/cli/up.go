@@ -13,9 +13,10 @@ import (
 func (a *app) upCommand() *cobra.Command {
 	wish := bringup.Wish{}
 	var network string
+	var programs programOptions
 	cmd := &cobra.Command{
 		Use:   "up",
-		Short: "Make the lab run: build what is missing, create or repair the clusters",
+		Short: "Make the lab run: get the programs that are missing, create or repair the clusters",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := preflight.Check(a.env.Root, preflight.Lookup); err != nil {
@@ -25,8 +26,11 @@ func (a *app) upCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if l.Store, err = a.store(programs); err != nil {
+				return err
+			}
 			preflight.RaiseWatchLimit(a.env.Stdout)
-			wish.Name, wish.Network = a.name, spec.Network(network)
+			wish.Name, wish.Network, wish.FromSource = a.name, spec.Network(network), programs.fromSource
 			if err := l.Up(cmd.Context(), wish); err != nil {
 				return err
 			}
@@ -38,7 +42,8 @@ func (a *app) upCommand() *cobra.Command {
 	f.IntVar(&wish.Clusters, "clusters", 0, fmt.Sprintf("number of clusters (default %d)", bringup.DefaultClusters))
 	f.StringVar(&network, "network", "", fmt.Sprintf("%q: clusters reach each other's node and load-balancer addresses; %q: pods reach pods (default %q)", spec.MultiNetwork, spec.SingleNetwork, bringup.DefaultNetwork))
 	f.StringVar(&wish.Kubernetes, "kubernetes-version", "", "Kubernetes version (default "+spec.DefaultKubernetes+")")
-	f.StringVar(&wish.KubernetesBin, "kubernetes-bin", "", "directory of ready-made Kubernetes binaries to use instead of building them")
+	f.StringVar(&wish.KubernetesBin, "kubernetes-bin", "", "directory of ready-made Kubernetes binaries to use before all others")
+	programs.addTo(f)
 	return cmd
 }
 
@@ -88,7 +93,7 @@ func (a *app) bringup() (*bringup.Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &bringup.Lab{Paths: p, Builder: a.builder(), Out: a.env.Stdout}, nil
+	return &bringup.Lab{Paths: p, Out: a.env.Stdout}, nil
 }
 
 func (a *app) needRoot(what string) error {

@@ -3,42 +3,21 @@ package release
 import (
 	"bytes"
 	"fmt"
-	"io"
-	"os"
 	"strings"
-	"time"
 )
 
-const (
-	tailLines = 30
-	// quietFor is how long a meter that does not write to a terminal stays
-	// silent between two lines.
-	quietFor = 15 * time.Second
-)
+// tailLines is how much of a build's output is kept for an error message.
+const tailLines = 30
 
-// meter turns the output of `go build -v`, a package per line, into progress
-// lines. It is written to by one goroutine.
+// meter turns the output of `go build -v`, a package per line, into progress.
+// It is written to by one goroutine.
 type meter struct {
-	out      io.Writer
-	label    string
-	total    int
-	terminal bool
+	display *display
+	total   int // packages at most; 0 when unknown
 
-	started time.Time
-	last    time.Time
 	count   int
 	partial []byte
 	recent  []string
-}
-
-func newMeter(out io.Writer, label string, total int) *meter {
-	m := &meter{out: out, label: label, total: total, started: time.Now()}
-	if f, ok := out.(*os.File); ok {
-		info, err := f.Stat()
-		m.terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
-	}
-	m.show()
-	return m
 }
 
 // Write takes output of the go command.
@@ -59,42 +38,18 @@ func (m *meter) line(s string) {
 	if len(m.recent) > tailLines {
 		m.recent = m.recent[1:]
 	}
-	if isPackage(s) {
-		m.count++
+	if !isPackage(s) {
+		return
 	}
-	every := quietFor
-	if m.terminal {
-		every = 200 * time.Millisecond
-	}
-	if time.Since(m.last) >= every {
-		m.show()
+	m.count++
+	if m.total > 0 {
+		m.display.set(fmt.Sprintf("compiling %d of at most %d packages", m.count, m.total))
 	}
 }
 
 // isPackage tells a package line from a message of the go command.
 func isPackage(s string) bool {
 	return s != "" && !strings.ContainsAny(s, " \t:")
-}
-
-func (m *meter) show() {
-	m.last = time.Now()
-	text := m.label + ": compiling"
-	if m.count > 0 && m.total > 0 {
-		text += fmt.Sprintf(" %d of at most %d packages", m.count, m.total)
-	}
-	text += fmt.Sprintf(" (%s)", time.Since(m.started).Round(time.Second))
-	if m.terminal {
-		fmt.Fprintf(m.out, "\r%s\x1b[K", text)
-		return
-	}
-	fmt.Fprintln(m.out, text)
-}
-
-func (m *meter) done() {
-	if m.terminal {
-		fmt.Fprint(m.out, "\r\x1b[K")
-	}
-	fmt.Fprintf(m.out, "%s: built in %s\n", m.label, time.Since(m.started).Round(time.Second))
 }
 
 // tail returns the last lines of output, for an error message.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -91,43 +92,66 @@ func TestOwnVersionFollowsTheSource(t *testing.T) {
 	}
 }
 
-func TestEnsureBuildsOnceAndReportsFailure(t *testing.T) {
-	var out bytes.Buffer
-	b := &Builder{Cache: t.TempDir(), Environ: os.Environ(), Out: &out}
-	good := Own("good", []byte("package main\n\nfunc main() {}\n"))
-	dir, err := b.Ensure(t.Context(), good)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !Complete(dir, good) {
-		t.Fatalf("nothing in %s", dir)
-	}
-	out.Reset()
-	if _, err := b.Ensure(t.Context(), good); err != nil || out.Len() != 0 {
-		t.Fatalf("built again: %v, %s", err, &out)
-	}
-	bad := Own("bad", []byte("package main\n\nfunc main() { undefined() }\n"))
-	if _, err := b.Ensure(t.Context(), bad); err == nil || !strings.Contains(err.Error(), "undefined") {
-		t.Fatalf("a broken program gives %v, want the compiler's words", err)
-	}
-	left, err := filepath.Glob(filepath.Join(b.Cache, ".build-*"))
-	if err != nil || len(left) != 0 || Complete(bad.Dir(b.Cache), bad) {
-		t.Fatalf("a failed build leaves %v", left)
-	}
-}
-
 func TestMeterCountsPackagesAndKeepsTheTail(t *testing.T) {
 	var out bytes.Buffer
-	m := newMeter(&out, "x v1", 10)
+	show := newDisplay(&out, "x v1", "compiling")
+	m := &meter{display: show, total: 10}
 	for _, part := range []string{"example.org/a\nexample.", "org/b\ngo: downloading c\n# example.org/d\n", "main.go:3: oops\n"} {
 		if _, err := m.Write([]byte(part)); err != nil {
 			t.Fatal(err)
 		}
 	}
+	show.end("compiled")
 	if m.count != 2 {
 		t.Errorf("counted %d packages, want 2", m.count)
 	}
 	if !strings.Contains(m.tail(), "main.go:3: oops") {
 		t.Errorf("the tail lacks the error: %q", m.tail())
+	}
+	if want := "x v1: compiling (0s)\nx v1: compiled in 0s\n"; out.String() != want {
+		t.Errorf("shown:\n%s\nwant:\n%s", &out, want)
+	}
+}
+
+func TestWhereReleasesLie(t *testing.T) {
+	all, err := Cluster("v1.37.2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	arch := runtime.GOARCH
+	mirror, err := NewDownloads(nil, "https://mirror.example/lab/", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var direct, mirrored []string
+	for _, p := range all {
+		file := p.Official.Files[0]
+		direct = append(direct, (&Downloads{}).url(p.Official, file.Path).String(), (&Downloads{}).url(p.Official, file.Checksums).String())
+		mirrored = append(mirrored, mirror.url(p.Official, file.Path).String())
+	}
+	const github = "https://github.com/"
+	for i, want := range []string{
+		github + "etcd-io/etcd/releases/download/v3.7.0/etcd-v3.7.0-linux-" + arch + ".tar.gz",
+		github + "etcd-io/etcd/releases/download/v3.7.0/SHA256SUMS",
+		github + "containerd/containerd/releases/download/v2.4.2/containerd-static-2.4.2-linux-" + arch + ".tar.gz",
+		github + "containerd/containerd/releases/download/v2.4.2/containerd-static-2.4.2-linux-" + arch + ".tar.gz.sha256sum",
+		github + "coredns/coredns/releases/download/v1.15.0/coredns_1.15.0_linux_" + arch + ".tgz",
+		github + "coredns/coredns/releases/download/v1.15.0/coredns_1.15.0_linux_" + arch + ".tgz.sha256",
+		"https://dl.k8s.io/release/v1.37.2/bin/linux/" + arch + "/kube-apiserver",
+		"https://dl.k8s.io/release/v1.37.2/bin/linux/" + arch + "/kube-apiserver.sha256",
+	} {
+		if direct[i] != want {
+			t.Errorf("%s\nwant %s", direct[i], want)
+		}
+	}
+	for i, want := range []string{
+		"https://mirror.example/lab/etcd/v3.7.0/etcd-v3.7.0-linux-" + arch + ".tar.gz",
+		"https://mirror.example/lab/containerd/v2.4.2/containerd-static-2.4.2-linux-" + arch + ".tar.gz",
+		"https://mirror.example/lab/coredns/v1.15.0/coredns_1.15.0_linux_" + arch + ".tgz",
+		"https://mirror.example/lab/kubernetes/v1.37.2/bin/linux/" + arch + "/kube-apiserver",
+	} {
+		if mirrored[i] != want {
+			t.Errorf("%s\nwant %s", mirrored[i], want)
+		}
 	}
 }

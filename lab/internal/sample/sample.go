@@ -66,14 +66,14 @@ func fortio() release.Program {
 	return release.Program{Name: "fortio", Version: FortioVersion, Module: "fortio.org/fortio", Packages: []string{"fortio.org/fortio"}}
 }
 
-// Pack packs every sample image that the builder's cache lacks and returns
+// Pack packs every sample image that the store's cache lacks and returns
 // them all. The image sleep is made of Debian's programs: it is left out where
 // this does not run on Linux.
-func Pack(ctx context.Context, b *release.Builder) ([]Archive, error) {
-	cache := filepath.Join(b.Cache, "images")
+func Pack(ctx context.Context, store *release.Store) ([]Archive, error) {
+	cache := filepath.Join(store.Cache, "images")
 	var all []Archive
 	for _, r := range recipes() {
-		dir, err := b.Ensure(ctx, r.program)
+		dir, err := store.Ensure(ctx, r.program)
 		if err != nil {
 			return nil, err
 		}

@@ -1,10 +1,12 @@
 package spec
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,19 +14,45 @@ import (
 // ErrLocked says that another process holds the lock.
 var ErrLocked = errors.New("locked by another process")
 
-// Lock takes an exclusive lock on a file, made when missing, and waits for
-// its holder. The lock ends with the returned function or with the process.
-func Lock(path string) (unlock func(), err error) { return lock(path, 0) }
+const (
+	// lockPoll is how often a held lock is tried again: flock(2) itself cannot
+	// be given up, so that a command waiting in it would be deaf to Ctrl-C.
+	lockPoll = 100 * time.Millisecond
+	// lockReminder is how often a waiter says that it still waits.
+	lockReminder = 30 * time.Second
+)
+
+// Lock takes an exclusive lock on a file, made when missing, and waits for its
+// holder until ctx ends. The lock ends with the returned function or with the
+// process. While it waits, it calls waiting, at once and then every 30 seconds,
+// with the time waited so far.
+func Lock(ctx context.Context, path string, waiting func(time.Duration)) (unlock func(), err error) {
+	began := time.Now()
+	var reminded time.Time
+	for {
+		unlock, err := TryLock(path)
+		if !errors.Is(err, ErrLocked) {
+			return unlock, err
+		}
+		if time.Since(reminded) >= lockReminder {
+			waiting(time.Since(began))
+			reminded = time.Now()
+		}
+		select {
+		case <-time.After(lockPoll):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for the lock %s: %w", path, ctx.Err())
+		}
+	}
+}
 
 // TryLock is Lock without waiting: it returns ErrLocked instead.
-func TryLock(path string) (unlock func(), err error) { return lock(path, unix.LOCK_NB) }
-
-func lock(path string, flags int) (func(), error) {
+func TryLock(path string) (unlock func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
 	for {
-		f, err := lockOnce(path, flags)
+		f, err := lockOnce(path)
 		if err != nil {
 			return nil, err
 		}
@@ -46,13 +74,13 @@ func isAt(f *os.File, path string) bool {
 	return err == nil && os.SameFile(mine, there)
 }
 
-func lockOnce(path string, flags int) (*os.File, error) {
+func lockOnce(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
 	for {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|flags)
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if !errors.Is(err, unix.EINTR) {
 			break
 		}

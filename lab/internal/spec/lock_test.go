@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/lab/internal/spec"
 )
@@ -68,21 +69,22 @@ func TestHolderIsTheProcessThatHolds(t *testing.T) {
 
 func TestLockIsOnThePresentFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
-	unlock, err := spec.Lock(path)
+	unlock, err := spec.Lock(t.Context(), path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := spec.TryLock(path); !errors.Is(err, spec.ErrLocked) {
 		t.Fatalf("locked twice: %v", err)
 	}
-	waiting := make(chan func())
+	told, waiting := make(chan struct{}), make(chan func())
 	go func() {
-		u, err := spec.Lock(path)
+		u, err := spec.Lock(t.Context(), path, func(time.Duration) { close(told) })
 		if err != nil {
 			t.Error(err)
 		}
 		waiting <- u
 	}()
+	<-told
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
