@@ -141,7 +141,7 @@ func TestEndpointsJoinPods(t *testing.T) {
 	if d := cmp.Diff(want, set.Endpoints); d != "" {
 		t.Error(d)
 	}
-	if traits.AllTLS || !cmp.Equal(traits.Accounts, []string{"shop/web"}) || traits.Addresses != nil {
+	if !cmp.Equal(traits.Accounts, []string{"shop/web"}) || traits.Addresses != nil {
 		t.Errorf("traits: %+v", traits)
 	}
 }
@@ -327,5 +327,63 @@ func TestMesh(t *testing.T) {
 	}
 	if d := cmp.Diff(model.DefaultMesh("c1"), Mesh("c1", empty)); d != "" {
 		t.Error(d)
+	}
+}
+
+// TestProxyOfPod: what kind of proxy a pod has, and which ports pass through it,
+// is read from how its containers are started.
+func TestProxyOfPod(t *testing.T) {
+	started := func(proxyArgs []string, redirectArgs ...string) *model.Workload {
+		p := pod("web-1", "10.1.0.1", nil)
+		p.Spec.Containers = []corev1.Container{{Name: "app", Args: []string{"router"}}, {Name: "istio-proxy", Args: proxyArgs}}
+		p.Spec.InitContainers = []corev1.Container{{Name: "istio-init", Args: redirectArgs}}
+		return Workload("c1", "", p, "")
+	}
+	if w := started([]string{"sidecar"}); w.Router || w.Capture != nil {
+		t.Errorf("a sidecar: %+v", w)
+	}
+	if !started([]string{"proxy", "router"}).Router {
+		t.Error("a gateway is not seen as one")
+	}
+	for _, tt := range []struct {
+		args         []string
+		taken, freed []uint16
+	}{
+		{
+			args:  nil,
+			taken: []uint16{80, 9001},
+			freed: []uint16{15020, 15021, 15090},
+		},
+		{
+			args:  []string{"redirect", "--include-inbound-ports", "*", "--exclude-inbound-ports", "9001, 9002"},
+			taken: []uint16{80},
+			freed: []uint16{9001, 9002},
+		},
+		{
+			args:  []string{"--include-inbound-ports", "80,81"},
+			taken: []uint16{80, 81},
+			freed: []uint16{9001},
+		},
+		{
+			args:  []string{"--include-inbound-ports="},
+			freed: []uint16{80},
+		},
+		{
+			args:  []string{"--include-inbound-ports=80,81", "--exclude-inbound-ports=81"},
+			taken: []uint16{80},
+			freed: []uint16{81},
+		},
+	} {
+		c := started([]string{"sidecar"}, tt.args...).Capture
+		for _, p := range tt.taken {
+			if !c.Takes(p) {
+				t.Errorf("%v: port %d is not taken over", tt.args, p)
+			}
+		}
+		for _, p := range tt.freed {
+			if c.Takes(p) {
+				t.Errorf("%v: port %d is taken over", tt.args, p)
+			}
+		}
 	}
 }

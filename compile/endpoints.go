@@ -78,7 +78,7 @@ func describeEndpoint(svc *model.Service, ep *discoveryv1.Endpoint, ports map[st
 		if w := in.Workload(svc.Namespace, ep.TargetRef.Name); w != nil {
 			e.Network = w.Network
 			e.Locality = w.Locality
-			e.TLS = w.TLS
+			e.TLS, e.Capture, e.Router = w.TLS, w.Capture, w.Router
 			e.Account = w.Namespace + "/" + w.Account
 			e.Workload = describe(w)
 			e.Labels = w.Labels
@@ -146,15 +146,15 @@ func mergePorts(eps []model.Endpoint) []model.Endpoint {
 
 // traits sums up the endpoints of a service.
 func traits(svc *model.Service, eps []model.Endpoint) *model.Traits {
-	t := &model.Traits{Host: svc.Host, Cluster: svc.Cluster, Namespace: svc.Namespace, Name: svc.Name, AllTLS: len(eps) > 0}
+	t := &model.Traits{Host: svc.Host, Cluster: svc.Cluster, Namespace: svc.Namespace, Name: svc.Name}
 	for i := range eps {
 		e := &eps[i]
-		t.AllTLS = t.AllTLS && e.TLS
 		if e.Account != "" {
 			t.Accounts = append(t.Accounts, e.Account)
 		}
 		if svc.Headless {
 			t.Addresses = append(t.Addresses, e.Address)
+			t.Members = append(t.Members, *e)
 		}
 	}
 	slices.Sort(t.Accounts)

@@ -2,6 +2,8 @@ package compile
 
 import (
 	"cmp"
+	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -44,6 +46,8 @@ func Workload(c model.ClusterID, network string, pod *corev1.Pod, locality model
 		Locality:  locality,
 		Network:   cmp.Or(pod.Labels[labelNetwork], network),
 		TLS:       pod.Labels[labelTLSMode] == tlsModeMutual,
+		Capture:   capture(pod),
+		Router:    isRouter(pod),
 		Owner:     owner(pod),
 	}
 	if w.Account == "" {
@@ -69,6 +73,83 @@ func Workload(c model.ClusterID, network string, pod *corev1.Pod, locality model
 		}
 	}
 	return w
+}
+
+// Containers of a pod whose arguments are read.
+const (
+	proxyContainer = "istio-proxy"
+	initContainer  = "istio-init"
+)
+
+// ReadsArgs tells whether the arguments of a container of this name are read;
+// of all others package kube keeps none.
+func ReadsArgs(container string) bool {
+	return container == proxyContainer || container == initContainer
+}
+
+// isRouter tells whether the pod's proxy was started as a gateway.
+func isRouter(pod *corev1.Pod) bool {
+	for _, c := range pod.Spec.Containers {
+		if c.Name == proxyContainer {
+			return slices.Contains(c.Args, "router")
+		}
+	}
+	return false
+}
+
+// capture reads which ports are redirected to the proxy from the arguments of
+// the container that redirects them: what is in force, whether it came from the
+// pod's annotations (traffic.sidecar.istio.io/excludeInboundPorts and
+// includeInboundPorts) or from the mesh's values. It is nil when all ports are.
+func capture(pod *corev1.Pod) *model.Capture {
+	var c model.Capture
+	for _, ctr := range pod.Spec.InitContainers {
+		if ctr.Name != initContainer {
+			continue
+		}
+		if list, ok := argument(ctr.Args, "--include-inbound-ports"); ok {
+			var all bool
+			c.Only, all = portList(list)
+			c.Some = !all
+		}
+		if list, ok := argument(ctr.Args, "--exclude-inbound-ports"); ok {
+			c.Except, _ = portList(list)
+		}
+	}
+	if !c.Some && len(c.Except) == 0 {
+		return nil
+	}
+	return &c
+}
+
+// argument finds the value that follows a flag.
+func argument(args []string, flag string) (string, bool) {
+	for i, a := range args {
+		if a == flag && i+1 < len(args) {
+			return args[i+1], true
+		}
+		if v, ok := strings.CutPrefix(a, flag+"="); ok {
+			return v, true
+		}
+	}
+	return "", false
+}
+
+// portList reads ports with commas between them; "*" is all.
+func portList(s string) (ports []uint16, all bool) {
+	for _, part := range splitList(s) {
+		if part == "*" {
+			all = true
+			continue
+		}
+		// The init container refuses a list that is not one, and the pod
+		// with it does not start.
+		if n, err := strconv.ParseUint(part, 10, 16); err == nil {
+			ports = append(ports, uint16(n))
+		}
+	}
+	slices.Sort(ports)
+	return slices.Compact(ports), all
 }
 
 // owner is the name of what the pod belongs to in people's eyes: the

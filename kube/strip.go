@@ -5,6 +5,8 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/isthmus-mesh/isthmus/compile"
 )
 
 // The functions here cut objects down to what is read of them before they are
@@ -41,7 +43,8 @@ func stripPod(obj any) (any, error) {
 	return pod, nil
 }
 
-// stripContainers keeps the ports that have a name.
+// stripContainers keeps the ports that have a name, and the arguments of the
+// mesh's own containers.
 func stripContainers(in []corev1.Container) []corev1.Container {
 	var out []corev1.Container
 	for _, c := range in {
@@ -51,8 +54,12 @@ func stripContainers(in []corev1.Container) []corev1.Container {
 				ports = append(ports, p)
 			}
 		}
-		if len(ports) > 0 {
-			out = append(out, corev1.Container{Ports: ports})
+		kept := corev1.Container{Ports: ports}
+		if compile.ReadsArgs(c.Name) {
+			kept.Name, kept.Args = c.Name, c.Args
+		}
+		if len(ports) > 0 || kept.Name != "" {
+			out = append(out, kept)
 		}
 	}
 	return out

@@ -11,8 +11,13 @@ type Endpoint struct {
 	Ports    map[string]uint16
 	Network  string
 	Locality Locality
-	// TLS tells that a proxy at the endpoint takes mutual TLS.
+	// TLS tells that a proxy at the endpoint takes mutual TLS; TakesMutual
+	// says on which ports.
 	TLS bool
+	// Capture is the pod's; nil is the zero Capture. It is shared.
+	Capture *Capture
+	// Router tells that the endpoint is a gateway's pod.
+	Router bool
 	// Account is namespace/name of the service account it runs as; empty
 	// when unknown.
 	Account string
@@ -24,6 +29,11 @@ type Endpoint struct {
 	// Weight is relative to the other endpoints; 0 counts as 1.
 	Weight uint32
 }
+
+// TakesMutual tells whether the endpoint's proxy takes connections over on one
+// of its ports, and so can take mutual TLS there. Whether it does is a matter of
+// policy besides (PeerAuthentication).
+func (e *Endpoint) TakesMutual(port uint16) bool { return e.TLS && e.Capture.Takes(port) }
 
 // EndpointSet is all ready endpoints of one Service row.
 type EndpointSet struct {
@@ -51,11 +61,13 @@ type Traits struct {
 	// Accounts are the service accounts (namespace/name) of the endpoints,
 	// sorted.
 	Accounts []string
-	// AllTLS tells that there are endpoints and each takes mutual TLS.
-	AllTLS bool
 	// Addresses are the endpoints' addresses, sorted; only filled for
 	// headless services, whose clients connect to them.
 	Addresses []string
+	// Members are the endpoints behind Addresses, in the same order: whether
+	// one is spoken to in mutual TLS is decided with the cluster, which has no
+	// load assignment.
+	Members []Endpoint
 }
 
 // Key is the primary key, made as a Service's is.

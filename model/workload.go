@@ -16,6 +16,11 @@ type Workload struct {
 	Network  string
 	// TLS tells that the pod has a proxy that takes mutual TLS.
 	TLS bool
+	// Capture is which ports that proxy takes over; nil is the zero Capture.
+	Capture *Capture
+	// Router tells that the proxy is a gateway: it stands for itself, no
+	// application is behind it in the pod.
+	Router bool
 	// Owner is the name of what made the pod, such as its Deployment.
 	Owner string
 }

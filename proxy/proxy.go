@@ -111,13 +111,16 @@ func New(c Config) (*Proxy, error) {
 	}
 	p := &Proxy{
 		log: c.Logger, telemetry: tel, now: time.Now,
-		clusters: upstream.NewSet(upstream.Options{
-			Identity: c.Identity, Logger: c.Logger, Resolver: c.Resolver,
-			HandshakeFailed: func(r mtls.Reason) { tel.TLSFailed(telemetry.Upstream, string(r)) },
-		}),
 		served: map[string]bool{}, pending: map[string]*config.Listener{}, routes: map[string]*config.RouteSlot{},
 		neverClosed: make(chan struct{}),
 	}
+	p.clusters = upstream.NewSet(upstream.Options{
+		Identity: c.Identity, Logger: c.Logger, Resolver: c.Resolver,
+		HandshakeFailed: func(r mtls.Reason) { tel.TLSFailed(telemetry.Upstream, string(r)) },
+		// The listeners are there before anything is forwarded.
+		Own:        func(a netip.AddrPort) bool { return p.listeners.Owns(a) },
+		OwnRefused: tel.OwnListenerRefused,
+	})
 	web, err := httpproxy.New(httpproxy.Config{Clusters: p.clusters, Routes: p, Telemetry: tel, Logger: c.Logger})
 	if err != nil {
 		p.clusters.Close()

@@ -30,7 +30,7 @@ func (s *Scene) fill(store *model.Store) error {
 		put(&w, store.Services, svc.row())
 		put(&w, store.Endpoints, s.madeSet(i, nil))
 		put(&w, store.Traits, &model.Traits{Host: svc.Host(), Cluster: Cluster, Namespace: svc.Namespace, Name: svc.Name,
-			Accounts: []string{svc.Namespace + "/" + svc.Name}, AllTLS: true})
+			Accounts: []string{svc.Namespace + "/" + svc.Name}})
 	}
 	for i := range s.Named {
 		spaces[s.Named[i].Namespace] = true
@@ -64,7 +64,7 @@ func (s *Scene) fill(store *model.Store) error {
 
 func (s *Scene) named(w *writer, store *model.Store, svc *Service) {
 	var list []model.Endpoint
-	traits := &model.Traits{Host: svc.Host(), Cluster: Cluster, Namespace: svc.Namespace, Name: svc.Name, AllTLS: len(svc.Pods) > 0}
+	traits := &model.Traits{Host: svc.Host(), Cluster: Cluster, Namespace: svc.Namespace, Name: svc.Name}
 	for _, name := range svc.Pods {
 		i := slices.IndexFunc(s.Pods, func(p Pod) bool { return p.Namespace == svc.Namespace && p.Name == name })
 		if i < 0 {
@@ -73,7 +73,6 @@ func (s *Scene) named(w *writer, store *model.Store, svc *Service) {
 		}
 		p := &s.Pods[i]
 		list = append(list, endpointRow(p.Addr, svc.targets(), p.Namespace, p.Account, p.Name, p.Injected))
-		traits.AllTLS = traits.AllTLS && p.Injected
 		traits.Accounts = append(traits.Accounts, p.Namespace+"/"+p.Account)
 	}
 	slices.Sort(traits.Accounts)

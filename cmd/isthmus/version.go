@@ -78,7 +78,9 @@ func (r *versionReport) addRemote(ctx context.Context, f *kubeFlags) error {
 		return fmt.Errorf("list control planes: %w", err)
 	}
 	r.ControlPlanes = countVersions(planes.Items, "discovery")
-	proxies, err := client.CoreV1().Pods("").List(ctx, metav1.ListOptions{LabelSelector: "security.istio.io/tlsMode=istio"})
+	// Sidecars and gateways alike carry the label; who else does has no such
+	// container.
+	proxies, err := client.CoreV1().Pods("").List(ctx, metav1.ListOptions{LabelSelector: "service.istio.io/canonical-name"})
 	if err != nil {
 		return fmt.Errorf("list proxies: %w", err)
 	}

@@ -71,6 +71,7 @@ type Manager struct {
 	log     *slog.Logger
 	refused quiet // refusals and failures of single connections
 	virtual atomic.Pointer[dispatch]
+	own     ownAddresses
 	conns   atomic.Int64
 
 	mu        sync.Mutex // serialises updates
@@ -171,7 +172,8 @@ func (m *Manager) remove(name string) {
 	m.retireChains(old, nil)
 }
 
-// publish makes the dispatch snapshot anew.
+// publish makes anew what connections read: the dispatch, and the addresses of
+// the sockets.
 func (m *Manager) publish() {
 	d := &dispatch{exact: map[dispatchKey]*listener{}, any: map[dispatchKey]*listener{}}
 	for _, l := range m.listeners {
@@ -184,6 +186,11 @@ func (m *Manager) publish() {
 		}
 	}
 	m.virtual.Store(d)
+	bound := make([]netip.AddrPort, 0, len(m.sockets))
+	for _, s := range m.sockets {
+		bound = append(bound, addrPort(s.ln.Addr()))
+	}
+	m.own.bound.Store(&bound)
 }
 
 // find returns the listener for an original destination, nil when the one

@@ -111,6 +111,7 @@ type Metrics struct {
 	noChain     *prometheus.CounterVec
 	tlsFailures *prometheus.CounterVec
 	xdsRejected *prometheus.CounterVec
+	ownRefused  *prometheus.CounterVec
 
 	http sync.Map // Stream → *HTTP
 	tcp  sync.Map // Stream → *TCP
@@ -140,10 +141,11 @@ func New(reg prometheus.Registerer) (*Metrics, error) {
 		noChain:     counter("isthmus_proxy_no_filter_chain_total", "Connections closed because no filter chain fits.", []string{"listener"}),
 		tlsFailures: counter("isthmus_proxy_tls_handshake_failures_total", "TLS handshakes that failed, by reason.", []string{"side", "reason"}),
 		xdsRejected: counter("isthmus_proxy_xds_rejected_total", "xDS resources that were rejected, by type.", []string{"type"}),
+		ownRefused:  counter("isthmus_proxy_own_listener_refused_total", "Connections refused because the endpoint is the proxy's own listener.", []string{"cluster"}),
 	}
 	for _, c := range []prometheus.Collector{
 		m.requests.counter, m.requestDuration.histogram, m.requestBytes.histogram, m.responseBytes.histogram,
-		m.tcpSent, m.tcpReceived, m.tcpOpened, m.tcpClosed, m.active, m.noChain, m.tlsFailures, m.xdsRejected,
+		m.tcpSent, m.tcpReceived, m.tcpOpened, m.tcpClosed, m.active, m.noChain, m.tlsFailures, m.xdsRejected, m.ownRefused,
 	} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register a proxy metric: %w", err)
@@ -173,6 +175,9 @@ const (
 // TLSFailed counts a failed handshake on one side. reason is one of a few fixed words, such as unknown_ca,
 // expired, san_mismatch, no_certificate, other.
 func (m *Metrics) TLSFailed(side, reason string) { m.tlsFailures.WithLabelValues(side, reason).Inc() }
+
+// OwnListenerRefused counts a connection that would have gone to the proxy itself.
+func (m *Metrics) OwnListenerRefused(cluster string) { m.ownRefused.WithLabelValues(cluster).Inc() }
 
 // XDSRejected counts a rejected resource of a type such as "cluster" or "listener".
 func (m *Metrics) XDSRejected(kind string) { m.xdsRejected.WithLabelValues(kind).Inc() }

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -89,8 +90,15 @@ func (e *Endpoint) failed(ctx context.Context, phase Phase, err error) error {
 	return &DialError{Cluster: e.cluster.cfg.Name, Addr: e.addr, Phase: phase, Err: err}
 }
 
+// ErrOwnListener is why an endpoint at the proxy's own listener is refused.
+var ErrOwnListener = errors.New("the address is this proxy's own listener: what is sent there would come back for ever")
+
 // connect opens the TCP connection.
 func (e *Endpoint) connect(ctx context.Context) (*net.TCPConn, error) {
+	if e.cluster.set.own(e.addr) {
+		e.cluster.set.ownTold(e.cluster.cfg.Name)
+		return nil, ErrOwnListener
+	}
 	d := net.Dialer{KeepAlive: -1}
 	if k := e.cluster.cfg.TCPKeepalive; k > 0 {
 		d.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: k, Interval: k}

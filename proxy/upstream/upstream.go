@@ -26,6 +26,14 @@ type Options struct {
 	Identity mtls.Identity // nil: contexts that need it are refused
 	Logger   *slog.Logger  // nil: nothing is logged
 	Resolver Resolver      // nil: the system's, by /etc/resolv.conf
+	// Own tells whether an address is one at which this very proxy listens.
+	// Such an endpoint is never dialled: what is forwarded there comes back,
+	// and goes round for ever. It is asked before each connection. Nil: none
+	// is.
+	Own func(netip.AddrPort) bool
+	// OwnRefused is told of each connection that Own prevented; nil: nobody
+	// is.
+	OwnRefused func(cluster string)
 	// HandshakeFailed is told of each TLS handshake with an endpoint that
 	// failed; nil: nobody is. It is called from many goroutines.
 	HandshakeFailed func(mtls.Reason)
@@ -37,6 +45,8 @@ type Set struct {
 	log      *slog.Logger
 	resolver Resolver
 	refused  func(mtls.Reason)
+	own      func(netip.AddrPort) bool
+	ownTold  func(cluster string)
 	refs     sync.Map // cluster name → *Ref
 
 	mu      sync.Mutex // serialises updates
@@ -54,11 +64,18 @@ func NewSet(o Options) *Set {
 	if o.HandshakeFailed == nil {
 		o.HandshakeFailed = func(mtls.Reason) {}
 	}
+	if o.Own == nil {
+		o.Own = func(netip.AddrPort) bool { return false }
+	}
+	if o.OwnRefused == nil {
+		o.OwnRefused = func(string) {}
+	}
 	if o.Resolver == nil {
 		o.Resolver = systemResolver()
 	}
 	return &Set{
 		id: o.Identity, log: o.Logger, resolver: o.Resolver, refused: o.HandshakeFailed,
+		own: o.Own, ownTold: o.OwnRefused,
 		load:    map[string]*config.LoadAssignment{},
 		users:   map[string]map[string]*Cluster{},
 		sweeper: newSweeper(time.Minute),

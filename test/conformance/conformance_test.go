@@ -204,7 +204,7 @@ func (m *mesh) drawService(i int) {
 	}
 	insert(m, m.store.Traits, &model.Traits{
 		Host: svc.Host, Cluster: cluster, Namespace: ns, Name: name,
-		Accounts: pick(r, nil, []string{ns + "/default"}), AllTLS: r.IntN(2) == 0,
+		Accounts: pick(r, nil, []string{ns + "/default"}),
 	})
 }
 

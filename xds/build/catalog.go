@@ -41,6 +41,9 @@ func (h *host) port(number uint16) *hostPort {
 	return nil
 }
 
+// namespace is where the policies about the endpoints behind a port are.
+func (p *hostPort) namespace() string { return p.svc.Namespace }
+
 // backing are the rows whose endpoints stand behind a port: the row itself,
 // and, for a Kubernetes service, its namesakes in other clusters.
 func (h *host) backing(p *hostPort) []*model.Service {
@@ -103,9 +106,10 @@ func compareBool(a, b bool) int {
 
 // catalog is every host of the mesh as the proxies of one cluster see them.
 type catalog struct {
-	revision [3]uint64
+	revision [4]uint64
 	mesh     *model.Mesh
 	rules    *rules
+	peers    *peers
 	hosts    []*host // sorted by name
 	byName   map[string]*host
 }
@@ -114,8 +118,9 @@ type catalog struct {
 // change are kept as they are, with what was built for them.
 func (s *Source) catalogFor(txn model.ReadTxn, cluster model.ClusterID) *catalog {
 	old := s.catalogs[cluster]
-	revision := [3]uint64{
+	revision := [4]uint64{
 		s.store.Services.Revision(txn), s.store.Destinations.Revision(txn), s.store.Meshes.Revision(txn),
+		s.store.Peers.Revision(txn),
 	}
 	if old != nil && old.revision == revision {
 		return old
@@ -133,6 +138,15 @@ func (s *Source) catalogFor(txn model.ReadTxn, cluster model.ClusterID) *catalog
 		c.rules = old.rules
 	} else {
 		c.rules = newRules(s.store, txn)
+	}
+	if old != nil && old.revision[3] == revision[3] && old.mesh == c.mesh {
+		c.peers = old.peers
+	} else {
+		var before *peers
+		if old != nil {
+			before = old.peers
+		}
+		c.peers = newPeers(s.store, txn, c.mesh.RootNamespace, before)
 	}
 	s.catalogs[cluster] = c
 	return c

@@ -36,7 +36,8 @@ type clusterKey struct {
 // cluster returns the host's cluster, built if it has to be.
 func (s *Source) cluster(txn model.ReadTxn, c *catalog, h *host, key clusterKey) *serve.Resource {
 	port := h.port(key.port)
-	inputs := []any{c.mesh}
+	policy := c.peers.in(port.namespace())
+	inputs := []any{c.mesh, policy}
 	var traits []*model.Traits
 	for _, r := range h.backing(port) {
 		if t, _, ok := s.store.Traits.Get(txn, s.store.Traits.ByKey(r.Key())); ok {
@@ -47,7 +48,7 @@ func (s *Source) cluster(txn model.ReadTxn, c *catalog, h *host, key clusterKey)
 	if e := h.clusters[key]; e.same(inputs) {
 		return e.res
 	}
-	b := clusterBuilder{mesh: c.mesh, host: h, port: port, key: key, traits: traits}
+	b := clusterBuilder{mesh: c.mesh, host: h, port: port, key: key, traits: traits, policy: policy}
 	res := s.encode(b.build())
 	h.clusters[key] = &entry{res: res, inputs: inputs}
 	return res
@@ -60,6 +61,7 @@ type clusterBuilder struct {
 	port   *hostPort
 	key    clusterKey
 	traits []*model.Traits
+	policy *namespacePolicy
 }
 
 func (b *clusterBuilder) build() (string, *clusterv3.Cluster) {
@@ -100,7 +102,7 @@ func (b *clusterBuilder) discovery(c *clusterv3.Cluster, subset *model.Subset) {
 		c.DnsLookupFamily = clusterv3.Cluster_V4_PREFERRED
 		//lint:ignore SA1019 its successor, a typed resolver, asks more of the proxy
 		c.RespectDnsTtl = true
-		c.LoadAssignment = loadAssignment(c.Name, b.port, [][]model.Endpoint{b.port.svc.Resolved}, subset, vantage{})
+		c.LoadAssignment = (&assignmentBuilder{port: b.port, subset: subset, policy: b.policy}).build(c.Name, b.port.svc.Resolved)
 	default:
 		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_ORIGINAL_DST}
 		c.LbPolicy = clusterv3.Cluster_CLUSTER_PROVIDED

@@ -19,10 +19,12 @@ type vantage struct {
 	cluster  model.ClusterID
 	network  string
 	locality model.Locality
-	// mutualOnly is for gateways that pass TLS through to what a stranger's
-	// server name asks for: only endpoints that make the caller prove itself
-	// are shown to them, so that nothing else becomes reachable from outside.
-	mutualOnly bool
+	// passthrough is for gateways that pass TLS through to what a stranger's
+	// server name asks for. Only endpoints that make the caller prove itself
+	// are shown to them, so that nothing else becomes reachable from outside;
+	// and no gateway, itself least of all: one ClientHello would go round for
+	// ever, a connection at every turn.
+	passthrough bool
 }
 
 // endpointsKey names a load assignment built for a host.
@@ -57,11 +59,13 @@ func (s *Source) assignment(txn model.ReadTxn, sc *scope, from vantage, name str
 		}
 	}
 	e := h.endpoints[key]
-	// Priorities depend on the mesh configuration, so it is an input too.
-	if e != nil && e.inputs[0] == any(sc.catalog.mesh) && e.quiet() {
+	// Priorities depend on the mesh configuration, and how an endpoint is
+	// spoken to on its namespace's policy, so they are inputs too.
+	policy := sc.catalog.peers.in(port.namespace())
+	if e != nil && e.inputs[0] == any(sc.catalog.mesh) && e.inputs[1] == any(policy) && e.quiet() {
 		return e.res
 	}
-	inputs := []any{sc.catalog.mesh}
+	inputs := []any{sc.catalog.mesh, policy}
 	var watches []<-chan struct{}
 	var sets [][]model.Endpoint
 	for _, r := range h.backing(port) {
@@ -79,7 +83,8 @@ func (s *Source) assignment(txn model.ReadTxn, sc *scope, from vantage, name str
 	if !sc.catalog.mesh.LocalityPriority {
 		from.locality = ""
 	}
-	res := s.encode(name, loadAssignment(name, port, sets, subset, from))
+	b := assignmentBuilder{port: port, subset: subset, from: from, policy: policy}
+	res := s.encode(name, b.build(name, sets...))
 	h.endpoints[key] = &entry{res: res, inputs: inputs, watches: watches}
 	return res
 }
@@ -90,19 +95,39 @@ type placement struct {
 	locality model.Locality
 }
 
-// loadAssignment lists the endpoints of a port, grouped by place: those in the
-// region of from first. Subset filters by labels.
-func loadAssignment(name string, port *hostPort, sets [][]model.Endpoint, subset *model.Subset, from vantage) *endpointv3.ClusterLoadAssignment {
+// assignmentBuilder lists the endpoints of a port.
+type assignmentBuilder struct {
+	port   *hostPort
+	subset *model.Subset // filters by labels; nil: no filter
+	from   vantage
+	policy *namespacePolicy
+}
+
+// shows tells whether the endpoint is one for the client, and at which port.
+func (b *assignmentBuilder) shows(ep *model.Endpoint) (target uint16, ok bool) {
+	target, ok = ep.Ports[b.port.Name]
+	switch {
+	case !ok:
+	case b.subset != nil && !matchLabels(b.subset.Labels, ep.Labels):
+		ok = false
+	case b.from.passthrough && (ep.Router || !b.policy.mutual(ep, target)):
+		ok = false
+	}
+	return target, ok
+}
+
+// build groups the endpoints by place: those in the region of the client first.
+func (b *assignmentBuilder) build(name string, sets ...[]model.Endpoint) *endpointv3.ClusterLoadAssignment {
 	groups := map[placement][]*endpointv3.LbEndpoint{}
 	for _, set := range sets {
 		for i := range set {
 			ep := &set[i]
-			target, ok := ep.Ports[port.Name]
-			if !ok || (from.mutualOnly && !ep.TLS) || (subset != nil && !matchLabels(subset.Labels, ep.Labels)) {
+			target, ok := b.shows(ep)
+			if !ok {
 				continue
 			}
-			at := placement{priority: distance(from.locality, ep.Locality), locality: ep.Locality}
-			groups[at] = append(groups[at], lbEndpoint(ep, target))
+			at := placement{priority: distance(b.from.locality, ep.Locality), locality: ep.Locality}
+			groups[at] = append(groups[at], lbEndpoint(ep, target, b.policy.mutual(ep, target)))
 		}
 	}
 	places := make([]placement, 0, len(groups))
@@ -147,12 +172,12 @@ func protoLocality(l model.Locality) *corev3.Locality {
 	return &corev3.Locality{Region: region, Zone: zone, SubZone: subzone}
 }
 
-func lbEndpoint(ep *model.Endpoint, port uint16) *endpointv3.LbEndpoint {
+func lbEndpoint(ep *model.Endpoint, port uint16, mutual bool) *endpointv3.LbEndpoint {
 	out := &endpointv3.LbEndpoint{
 		HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
 			Address: socketAddress(ep.Address, port),
 		}},
-		Metadata: endpointMetadata(ep),
+		Metadata: endpointMetadata(ep, mutual),
 	}
 	if ep.Weight > 0 {
 		out.LoadBalancingWeight = wrapperspb.UInt32(ep.Weight)
@@ -161,9 +186,9 @@ func lbEndpoint(ep *model.Endpoint, port uint16) *endpointv3.LbEndpoint {
 }
 
 // endpointMetadata says whether the endpoint takes mutual TLS, and who it is.
-func endpointMetadata(ep *model.Endpoint) *corev3.Metadata {
+func endpointMetadata(ep *model.Endpoint, mutual bool) *corev3.Metadata {
 	fields := map[string]*structpb.Struct{}
-	if ep.TLS {
+	if mutual {
 		fields[transportMatchKey] = &structpb.Struct{Fields: map[string]*structpb.Value{
 			tlsModeLabel: structpb.NewStringValue(tlsModeMutual),
 		}}

@@ -82,13 +82,19 @@ func (g *gateway) accepts(name string) bool {
 }
 
 // listeners pass TLS through to the cluster that the server name names. What
-// does not match, or names no cluster, is closed.
+// does not match, or names no cluster, is closed. Only the mesh's own mutual TLS
+// passes, told by its protocol names: behind a port that is PERMISSIVE an
+// application may speak TLS of its own, and a server takes whoever offers none
+// of these names for a client of that (chainGroup.mutual).
 func (g *gateway) listeners(mesh *model.Mesh) []*listenerv3.Listener {
 	var out []*listenerv3.Listener
 	for _, p := range g.ports {
-		match := &listenerv3.FilterChainMatch{ServerNames: p.hosts}
-		if slices.Contains(p.hosts, "*") {
-			match = &listenerv3.FilterChainMatch{TransportProtocol: "tls"}
+		match := &listenerv3.FilterChainMatch{
+			TransportProtocol:    "tls",
+			ApplicationProtocols: slices.Concat(alpnMeshTCP(), alpnMeshHTTP()),
+		}
+		if !slices.Contains(p.hosts, "*") {
+			match.ServerNames = p.hosts
 		}
 		out = append(out, &listenerv3.Listener{
 			Name:            anyAddress + "_" + utoa(p.number),

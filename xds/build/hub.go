@@ -241,7 +241,9 @@ func (h *hub) pass(f *feeds) {
 	f.workloads.next(txn, func(w *model.Workload) { h.fire(h.pods[w.Key()]) })
 	// Policies of the root namespace, gateways and the mesh configuration
 	// reach everywhere; they change rarely.
+	// Clients follow what servers accept, so policies reach them as well.
 	everyone := f.peers.next(txn, nil)
+	mark(everyone, cds, eds)
 	everyone = f.gateways.next(txn, nil) || everyone
 	if f.meshes.next(txn, nil) {
 		everyone = true

@@ -84,7 +84,7 @@ func port(name string, number uint16, p model.Protocol, target uint16) model.Por
 func (m *mesh) endpoints(s *model.Service, addresses ...string) {
 	set := &model.EndpointSet{Host: s.Host, Cluster: s.Cluster, Namespace: s.Namespace, Name: s.Name}
 	traits := &model.Traits{Host: s.Host, Cluster: s.Cluster, Namespace: s.Namespace, Name: s.Name,
-		AllTLS: true, Accounts: []string{s.Namespace + "/" + s.Name}}
+		Accounts: []string{s.Namespace + "/" + s.Name}}
 	ports := map[string]uint16{}
 	for _, p := range s.Ports {
 		ports[p.Name] = p.Target
@@ -97,6 +97,7 @@ func (m *mesh) endpoints(s *model.Service, addresses ...string) {
 		})
 		if s.Headless {
 			traits.Addresses = append(traits.Addresses, a)
+			traits.Members = append(traits.Members, set.Endpoints[len(set.Endpoints)-1])
 		}
 	}
 	insert(m, m.store.Endpoints, set)

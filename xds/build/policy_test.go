@@ -61,7 +61,7 @@ func TestDeclaredProtocolWins(t *testing.T) {
 	undeclared := service("ns", "a", "10.0.0.1", port("x", 1, model.Unknown, 9000))
 	declared := service("ns", "b", "10.0.0.2", port("tcp", 2, model.TCP, 9000))
 	declared.Selector = undeclared.Selector
-	in := newInbound(w, []*model.Service{undeclared, declared}, newPeerPolicy(w, "istio-system", nil))
+	in := newInbound(w, []*model.Service{undeclared, declared}, &peerPolicy{base: model.MTLSPermissive})
 	if len(in.ports) != 1 || in.ports[0].protocol != model.TCP || len(in.ports[0].services) != 2 {
 		t.Errorf("ports: %+v", in.ports)
 	}
@@ -72,7 +72,6 @@ func TestPeerPolicy(t *testing.T) {
 		return &model.PeerAuthentication{Cluster: testCluster, Namespace: ns, Name: name, Created: time.Unix(age, 0), Mode: mode, Selector: selector, Ports: ports}
 	}
 	app := map[string]string{"app": "a"}
-	w := &model.Workload{Namespace: "ns", Labels: app}
 	for name, c := range map[string]struct {
 		policies []*model.PeerAuthentication
 		any, p80 model.MTLSMode
@@ -88,7 +87,7 @@ func TestPeerPolicy(t *testing.T) {
 		"selector in root":        {[]*model.PeerAuthentication{at("root", "w", 2, model.MTLSStrict, app, nil)}, model.MTLSPermissive, model.MTLSPermissive},
 		"other namespace":         {[]*model.PeerAuthentication{at("else", "w", 2, model.MTLSStrict, nil, nil)}, model.MTLSPermissive, model.MTLSPermissive},
 	} {
-		p := newPeerPolicy(w, "root", c.policies)
+		p := newNamespacePolicy("ns", "root", c.policies).of(app)
 		if p.mode(0) != c.any || p.mode(80) != c.p80 {
 			t.Errorf("%s: any port %d, port 80 %d, want %d, %d", name, p.mode(0), p.mode(80), c.any, c.p80)
 		}

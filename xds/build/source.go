@@ -136,17 +136,11 @@ func (s *Source) viewOf(txn model.ReadTxn, p *proxy, w *model.Workload) *view {
 			gateways = append(gateways, gw)
 		}
 		v.gateway = newGateway(w, services, gateways)
-		v.from.mutualOnly = true
+		v.from.passthrough = true
 		text = v.gateway.text()
 	default:
-		root := s.store.Mesh(txn, s.cfg.Cluster).RootNamespace
-		var peers []*model.PeerAuthentication
-		for pa := range s.store.Peers.All(txn) {
-			if pa.Namespace == p.namespace || pa.Namespace == root {
-				peers = append(peers, pa)
-			}
-		}
-		v.inbound = newInbound(w, services, newPeerPolicy(w, root, peers))
+		policy := s.catalogFor(txn, p.cluster).peers.in(w.Namespace).of(w.Labels)
+		v.inbound = newInbound(w, services, &policy)
 		text = v.inbound.text()
 	}
 	v.key = fmt.Sprintf("%s~%s/%s~%s~%s~%s", p.kind, p.cluster, p.namespace, from.network, from.locality, text)

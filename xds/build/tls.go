@@ -60,7 +60,7 @@ func (b *clusterBuilder) transport(c *clusterv3.Cluster, pol policy) {
 		// The proxy knows nothing of the single address: what holds for
 		// all of them counts.
 		mode = model.ClientTLSDisable
-		if svc.Headless && b.allTLS() {
+		if svc.Headless && b.allMutual() {
 			mode = model.ClientTLSMutualMesh
 		}
 	}
@@ -88,13 +88,20 @@ func (b *clusterBuilder) transport(c *clusterv3.Cluster, pol policy) {
 	}
 }
 
-func (b *clusterBuilder) allTLS() bool {
+// allMutual tells that a headless service has endpoints and each takes mutual
+// TLS on the port. Clients connect to the service's port at the endpoint's
+// address, whatever the targetPort: there is nothing between that translates.
+func (b *clusterBuilder) allMutual() bool {
+	any := false
 	for _, t := range b.traits {
-		if !t.AllTLS {
-			return false
+		for i := range t.Members {
+			if !b.policy.mutual(&t.Members[i], b.port.Number) {
+				return false
+			}
+			any = true
 		}
 	}
-	return len(b.traits) > 0
+	return any
 }
 
 func (b *clusterBuilder) upstreamTLS(tls *model.ClientTLS) *tlsv3.UpstreamTlsContext {
