@@ -287,7 +287,7 @@ func (e *echoSink) answer() {
 
 func h2Backend(t testing.TB) string {
 	return rawBackend(t, func(conn net.Conn) {
-		c := newH2conn(conn, false, &bulkPool{})
+		c := newH2conn(conn, false, &bulkPool{}, &heldBytes{limit: heldLimit})
 		c.newSink = func(st *h2stream) h2sink { return &echoSink{st} }
 		c.accept = func(s h2sink, f *http2.MetaHeadersFrame) {
 			if f.StreamEnded() {
@@ -324,7 +324,7 @@ func h2Load(b *testing.B, addr string) func(int) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		c := newH2conn(conn, true, &bulkPool{})
+		c := newH2conn(conn, true, &bulkPool{}, &heldBytes{limit: heldLimit})
 		c.start()
 		go c.write()
 		done := make(chan struct{})

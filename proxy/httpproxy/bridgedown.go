@@ -63,9 +63,9 @@ func (p *pair) requestHead() []byte {
 func (p *pair) bridgeRequest(far net.Conn, head []byte, chunked bool) {
 	out := outbuf{dst: far, pool: p.down.c.bulk, pending: head}
 	defer out.release()
+	defer p.pipe.leave(p.down)
 	for {
 		if out.flush() != nil {
-			p.pipe.drop(p.down)
 			return
 		}
 		b, end, err := p.pipe.next()
@@ -73,8 +73,14 @@ func (p *pair) bridgeRequest(far net.Conn, head []byte, chunked bool) {
 			_ = far.Close()
 			return
 		}
-		if len(b) > 0 && writeChunk(&out, b, chunked) == nil && out.flush() == nil {
+		if len(b) > 0 {
+			if err = writeChunk(&out, b, chunked); err == nil {
+				err = out.flush()
+			}
 			p.down.credit(len(b))
+		}
+		if err != nil {
+			return
 		}
 		if !end {
 			continue
@@ -88,17 +94,6 @@ func (p *pair) bridgeRequest(far net.Conn, head []byte, chunked bool) {
 			_ = out.flush()
 		}
 		return
-	}
-}
-
-// drop gives room back for what nobody will read.
-func (p *h2pipe) drop(st *h2stream) {
-	for {
-		b, end, err := p.next()
-		st.credit(len(b))
-		if end || err != nil {
-			return
-		}
 	}
 }
 

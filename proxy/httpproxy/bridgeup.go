@@ -124,6 +124,7 @@ func sendBody(st *h2stream, in *inbuf, body framing) error {
 // response writes what the stream brings as an HTTP/1 response.
 func (b *upBridge) response() {
 	defer b.far.Close()
+	defer b.pipe.leave(b.st)
 	for {
 		fields, last, err := b.pipe.head()
 		if err != nil {
@@ -179,13 +180,13 @@ func (b *upBridge) body(chunked bool) {
 			return
 		}
 		if len(p) > 0 {
-			if err := writeChunk(&out, p, chunked); err != nil {
-				return
-			}
-			if out.flush() != nil {
-				return
+			if err = writeChunk(&out, p, chunked); err == nil {
+				err = out.flush()
 			}
 			b.st.credit(len(p))
+		}
+		if err != nil {
+			return
 		}
 		if !end {
 			continue

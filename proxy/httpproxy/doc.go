@@ -15,7 +15,8 @@
 //	              connection                   encode.go        the heads that go out
 //	h2server.go   a downstream HTTP/2          h2pair.go        a request, h2answer.go its response
 //	              connection                   h2conn.go        either end of a connection, h2frames.go what comes,
-//	pool.go       connections to endpoints,                     h2write.go what goes, h2stream.go streams
+//	pool.go       connections to endpoints,                     h2write.go what goes, h2stream.go streams,
+//	                                            h2window.go what peers may send
 //	              h2pool.go                    bridgeup.go      HTTP/1 to HTTP/2, bridgedown.go the reverse
 //	policy.go     XFCC, ids, paths             head.go          the HTTP/1 syntax: parse.go, framing.go, chunk.go
 //	retry.go      what is tried again          relay.go         bodies, buffer.go

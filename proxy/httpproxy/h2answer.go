@@ -227,6 +227,7 @@ func (p *pair) answer(f *failure) {
 func (p *pair) finish() {
 	p.done = true
 	p.replay = nil
+	p.down.credit(p.waiting)
 	if p.timer != nil {
 		p.timer.Stop()
 	}

@@ -17,10 +17,6 @@ import (
 )
 
 const (
-	// h2StreamWindow and h2ConnWindow are how much a peer may send before it must wait for us, per stream and
-	// per connection, in bytes.
-	h2StreamWindow = 1 << 20
-	h2ConnWindow   = 16 << 20
 	// h2MaxFrame is the largest frame payload accepted.
 	h2MaxFrame = 64 << 10
 	// h2MaxStreams is how many streams a caller may have open at once, unless the configuration says otherwise.
@@ -30,6 +26,9 @@ const (
 	// h2ControlLimit ends a connection whose peer makes us answer faster than it reads.
 	h2ControlLimit = 4 << 20
 	h2ReadBuffer   = 16 << 10
+	// starvedLimit is how long an endpoint may keep all uploads of a connection waiting before new streams go to
+	// another one. An endpoint does so when it does not read some of them and bounds them all together.
+	starvedLimit = time.Second
 	// lastWrite is how long a peer may take to read the last of what is sent to it.
 	lastWrite = 5 * time.Second
 )
@@ -70,6 +69,7 @@ type h2conn struct {
 	streams   map[uint32]*h2stream
 	queued    []*h2stream // with data to send, waiting for room
 	window    int64       // what the peer lets us send on the connection
+	starved   time.Time   // since when that is nothing while data waits; zero: it is not
 	initial   int64       // and on a new stream
 	maxFrame  int
 	peerLimit uint32 // streams that the peer lets us open
@@ -80,20 +80,20 @@ type h2conn struct {
 	awaySent  bool
 	hangUp    bool // close once everything is written
 	err       error
-	unread    int64 // what the peer may still send
-	debt      int64 // room on the connection that was not given back yet
-	premature int   // streams that the peer took back early
+	intake    intake
+	premature int // streams that the peer took back early
 	opened    int
 	idleSince time.Time
 }
 
-func newH2conn(conn net.Conn, isClient bool, bulk *bulkPool) *h2conn {
+func newH2conn(conn net.Conn, isClient bool, bulk *bulkPool, held *heldBytes) *h2conn {
 	c := &h2conn{
 		conn: conn, client: isClient, bulk: bulk,
 		wake: make(chan struct{}, 1), done: make(chan struct{}), limit: h2MaxStreams,
 		streams: map[uint32]*h2stream{}, window: 65535, initial: 65535, maxFrame: 16384,
-		peerLimit: math.MaxInt32, unread: h2ConnWindow, idleSince: time.Now(),
+		peerLimit: math.MaxInt32, idleSince: time.Now(),
 	}
+	c.intake = intake{all: held, unread: h2ConnWindow}
 	c.br = bufio.NewReaderSize(conn, h2ReadBuffer)
 	c.fr = http2.NewFramer(nil, c.br)
 	c.fr.SetReuseFrames()
@@ -111,7 +111,7 @@ func (c *h2conn) start() {
 		c.wbuf = append(c.wbuf, preface...)
 	}
 	settings := []http2.Setting{
-		{ID: http2.SettingInitialWindowSize, Val: h2StreamWindow},
+		{ID: http2.SettingInitialWindowSize, Val: h2BaseWindow},
 		{ID: http2.SettingMaxFrameSize, Val: h2MaxFrame},
 		{ID: http2.SettingMaxHeaderListSize, Val: maxHead},
 	}
@@ -216,6 +216,7 @@ func (c *h2conn) fail(err error) {
 		return
 	}
 	c.err = err
+	c.intake.end()
 	c.away = true
 	var code http2.ConnectionError
 	if errors.As(err, &code) && !c.awaySent {

@@ -74,7 +74,7 @@ func (c *h2conn) onData(f *http2.DataFrame) error {
 	n := int64(f.Length)
 	ended := f.StreamEnded()
 	c.mu.Lock()
-	if c.unread -= n; c.unread < 0 {
+	if c.intake.unread -= n; c.intake.unread < 0 {
 		c.mu.Unlock()
 		return http2.ConnectionError(http2.ErrCodeFlowControl)
 	}
@@ -106,10 +106,16 @@ func (c *h2conn) onData(f *http2.DataFrame) error {
 		c.mu.Unlock()
 		return err
 	}
+	before := len(c.wbuf)
+	c.hold(n)
+	wrote := len(c.wbuf) > before
 	if ended {
 		s.endRemote()
 	}
 	c.mu.Unlock()
+	if wrote {
+		c.kick()
+	}
 	s.credit(int(n) - len(data)) // padding
 	s.sink.data(data, ended)
 	return nil
@@ -171,6 +177,7 @@ func (c *h2conn) onWindowUpdate(f *http2.WindowUpdateFrame) error {
 		if c.window += int64(f.Increment); c.window > math.MaxInt32 {
 			return http2.ConnectionError(http2.ErrCodeFlowControl)
 		}
+		c.starved = time.Time{}
 		return nil
 	}
 	s := c.streams[f.StreamID]

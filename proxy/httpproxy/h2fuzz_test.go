@@ -46,7 +46,7 @@ func FuzzHTTP2(f *testing.F) {
 		if !client {
 			in = append([]byte(preface), in...)
 		}
-		c := newH2conn(&memConn{in: bytes.NewReader(in)}, client, &bulkPool{})
+		c := newH2conn(&memConn{in: bytes.NewReader(in)}, client, &bulkPool{}, &heldBytes{limit: heldLimit})
 		c.newSink = func(st *h2stream) h2sink { return &echoSink{st} }
 		c.accept = func(s h2sink, f *http2.MetaHeadersFrame) {
 			if f.StreamEnded() {

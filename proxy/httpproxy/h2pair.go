@@ -34,10 +34,10 @@ type pair struct {
 	end       bool // the request came to its end
 	trailers  []hpack.HeaderField
 	replay    []byte // the body so far, until the response begins
+	waiting   int    // the last part of replay: it came while there was no upstream stream to give room back for it
 	lostBody  bool   // replay does not hold all of it
 	responded bool
 	done      bool
-	sentOnce  bool
 	tries     int
 	pipe      *h2pipe // set when the HTTP/1 side has the request
 	tried     []*upstream.Endpoint
@@ -170,16 +170,13 @@ func (p *pair) attach(ep *upstream.Endpoint, pool *endpointPool, conn *h2conn) b
 		fields = append([]hpack.HeaderField(nil), fields...)
 		fields[2].Value = host
 	}
-	free := 0
-	if p.sentOnce { // room for what came so far was given back the first time
-		free = len(p.replay)
-	}
+	free := len(p.replay) - p.waiting // room for that was given back by the stream that carried it first
 	st, err := conn.open(fields, bare, a, p.down, free)
 	if err != nil {
 		return false
 	}
 	p.tries++
-	p.sentOnce = true
+	p.waiting = 0
 	p.call.ep, p.call.pool = ep, pool
 	p.up, p.answers = st, a
 	ep.Begin()
@@ -216,6 +213,9 @@ func (p *pair) data(b []byte, end bool) {
 			p.lostBody, p.replay = true, nil
 		} else {
 			p.replay = append(p.replay, b...)
+			if p.up == nil {
+				p.waiting += len(b)
+			}
 		}
 	}
 	if p.up != nil {

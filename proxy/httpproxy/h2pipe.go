@@ -21,7 +21,8 @@ type h2pipe struct {
 	trailed []hpack.HeaderField
 	err     error
 	onReset func()
-	server  bool // the head was read elsewhere: all heads are trailers
+	server  bool      // the head was read elsewhere: all heads are trailers
+	left    *h2stream // set once nobody reads any more: what comes on it is dropped
 }
 
 func newH2pipe(server bool) *h2pipe {
@@ -45,6 +46,10 @@ func (p *h2pipe) headers(fields []hpack.HeaderField, end bool) {
 func (p *h2pipe) data(b []byte, end bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.left != nil {
+		p.left.credit(len(b))
+		return
+	}
 	p.body = append(p.body, b...)
 	p.bodied = true
 	p.ended = p.ended || end
@@ -100,6 +105,16 @@ func (p *h2pipe) next() (b []byte, end bool, err error) {
 	b = p.body
 	p.body, p.spare = p.spare[:0], b
 	return b, p.ended, nil
+}
+
+// leave says that nobody will read any more of what comes on st: its room is given back.
+func (p *h2pipe) leave(st *h2stream) {
+	p.mu.Lock()
+	p.left = st
+	rest := len(p.body)
+	p.body, p.spare = nil, nil
+	p.mu.Unlock()
+	st.credit(rest)
 }
 
 // trailers returns the trailers once the body is complete.

@@ -81,7 +81,7 @@ func (p *h2pool) dial(d *dialing) {
 	var c *h2conn
 	if err == nil {
 		p.pool.learn(conn)
-		c = newH2conn(conn, true, &p.pool.server.bulk)
+		c = newH2conn(conn, true, &p.pool.server.bulk, &p.pool.server.held)
 		options := p.pool.ep.Cluster().Config().HTTP
 		c.ownLimit, c.total = options.MaxStreams, options.MaxRequests
 		c.start()

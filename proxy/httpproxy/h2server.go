@@ -29,7 +29,7 @@ type h2server struct {
 
 // serveH2 serves conn until it is done.
 func (h *Handler) serveH2(conn net.Conn, info *downstream.Info) {
-	c := newH2conn(conn, false, &h.server.bulk)
+	c := newH2conn(conn, false, &h.server.bulk, &h.server.held)
 	if n := h.hcm.MaxConcurrentStreams; n > 0 {
 		c.limit = int(min(n, 1<<20))
 	}

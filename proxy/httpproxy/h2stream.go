@@ -17,6 +17,7 @@ type h2stream struct {
 	source *h2stream
 
 	window      int64 // what the peer lets us send
+	size        int64 // the window that we give the peer: unread, debt, and what came and did not move on
 	unread      int64 // what the peer may still send
 	debt        int64 // room that was not given back yet
 	received    int64 // body bytes
@@ -38,7 +39,7 @@ type h2stream struct {
 
 // newStream is called with the lock held.
 func (c *h2conn) newStream(id uint32) *h2stream {
-	s := &h2stream{c: c, id: id, window: c.initial, unread: h2StreamWindow, declared: -1}
+	s := &h2stream{c: c, id: id, window: c.initial, size: h2BaseWindow, unread: h2BaseWindow, declared: -1}
 	c.streams[id] = s
 	return s
 }
@@ -77,6 +78,9 @@ func (c *h2conn) openable() bool {
 		c.away = true
 		c.hangUpIfEmpty()
 		c.kick()
+	}
+	if !c.starved.IsZero() && time.Since(c.starved) > starvedLimit {
+		return false
 	}
 	return !c.away && c.err == nil && len(c.streams) < int(limit) && c.lastID <= 1<<30
 }
@@ -203,6 +207,7 @@ func (c *h2conn) remove(s *h2stream) (lost int) {
 	}
 	s.gone = true
 	delete(c.streams, s.id)
+	c.intake.extra -= s.size - h2BaseWindow
 	lost = max(0, len(s.out)-s.free)
 	s.out = nil
 	s.signal()
@@ -239,29 +244,6 @@ func (s *h2stream) reset(code http2.ErrCode) {
 	c.mu.Unlock()
 	c.kick()
 	s.settle(lost)
-}
-
-// credit gives the peer room for n bytes that have moved on.
-func (s *h2stream) credit(n int) {
-	if n <= 0 {
-		return
-	}
-	c := s.c
-	c.mu.Lock()
-	before := len(c.wbuf)
-	c.creditConn(int64(n))
-	if !s.gone && !s.remoteEnded {
-		if s.debt += int64(n); s.debt >= h2StreamWindow/4 {
-			c.wbuf = appendWindowUpdate(c.wbuf, s.id, s.debt)
-			s.unread += s.debt
-			s.debt = 0
-		}
-	}
-	wrote := len(c.wbuf) > before
-	c.mu.Unlock()
-	if wrote {
-		c.kick()
-	}
 }
 
 // grantFor notes that source may have n bytes of room back.

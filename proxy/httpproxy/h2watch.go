@@ -65,6 +65,7 @@ func (c *h2conn) watchPeer() (stop func()) {
 	var last uint64
 	asked := false
 	return every(h2PingAfter, func() bool {
+		c.relieve()
 		frames := c.frames.Load()
 		c.mu.Lock()
 		silent := frames == last && len(c.streams) > 0 && c.err == nil
@@ -90,6 +91,7 @@ func (s *h2server) watchStreams() (stop func()) {
 		period = max(limit/4, 10*time.Millisecond)
 	}
 	return every(period, func() bool {
+		s.c.relieve()
 		s.c.mu.Lock()
 		pairs := make([]*pair, 0, len(s.c.streams))
 		for _, st := range s.c.streams {

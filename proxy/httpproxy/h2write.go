@@ -1,6 +1,8 @@
 package httpproxy
 
 import (
+	"time"
+
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 )
@@ -122,6 +124,9 @@ func (c *h2conn) pump(grants []grant) []grant {
 		}
 		if n == 0 && len(s.out) > 0 {
 			if c.window <= 0 { // every stream waits for the connection
+				if c.starved.IsZero() {
+					c.starved = time.Now()
+				}
 				s.inQueue = true
 				c.queued = append([]*h2stream{s}, c.queued...)
 				break
@@ -156,14 +161,4 @@ func (c *h2conn) enqueue(s *h2stream) {
 	}
 	s.inQueue = true
 	c.queued = append(c.queued, s)
-}
-
-// creditConn gives back room on the connection, now and then.
-func (c *h2conn) creditConn(n int64) {
-	c.debt += n
-	if c.debt >= h2ConnWindow/4 {
-		c.wbuf = appendWindowUpdate(c.wbuf, 0, c.debt)
-		c.unread += c.debt
-		c.debt = 0
-	}
 }

@@ -21,10 +21,11 @@ type Config struct {
 	Logger    *slog.Logger
 }
 
-// Server makes Handlers. What connections share, buffers and drain groups, lives here.
+// Server makes Handlers. What connections share, buffers, drain groups and the bound on held bodies, lives here.
 type Server struct {
 	cfg    Config
 	bulk   bulkPool
+	held   heldBytes
 	drains drainGroups
 }
 
@@ -33,7 +34,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Clusters == nil || cfg.Routes == nil || cfg.Telemetry == nil || cfg.Logger == nil {
 		return nil, errors.New("httpproxy: Clusters, Routes, Telemetry and Logger must all be given")
 	}
-	s := &Server{cfg: cfg}
+	s := &Server{cfg: cfg, held: heldBytes{limit: heldLimit}}
 	s.drains.groups = map[<-chan struct{}]*drainGroup{}
 	return s, nil
 }
