@@ -24,6 +24,10 @@ import (
 // in an inventory.
 const operatorRevision = "istio-operator"
 
+// watchedText explains --watchedNamespaces: whoever may write an IstioOperator
+// where it counts decides about the whole mesh.
+const watchedText = "namespaces, besides the operator's own, whose IstioOperator resources count; \"*\" for all"
+
 func newOperatorCommand(f *kubeFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "operator",
@@ -45,7 +49,7 @@ func (o *operatorFlags) add(p *pflag.FlagSet) {
 	p.StringVar(&o.namespace, "operatorNamespace", "istio-operator", "namespace of the operator")
 	p.StringVar(&o.hub, "hub", version.DefaultHub, "repository of its image, and of what it installs")
 	p.StringVar(&o.tag, "tag", version.Version, "tag of its image, and of what it installs")
-	p.StringSliceVar(&o.watch, "watchedNamespaces", nil, "namespaces whose IstioOperator resources count (default: all)")
+	p.StringSliceVar(&o.watch, "watchedNamespaces", []string{defaultIstioNamespace}, watchedText)
 }
 
 func (o *operatorFlags) addChange(p *pflag.FlagSet) {
@@ -265,7 +269,7 @@ func newOperatorRunCommand(f *kubeFlags) *cobra.Command {
 			if c.Rest, err = f.restConfig(); err != nil {
 				return err
 			}
-			c.Watch = slices.DeleteFunc(c.Watch, func(ns string) bool { return strings.TrimSpace(ns) == "" })
+			c.Watch = watched(c.Watch, c.Namespace)
 			return operator.Run(cmd.Context(), c)
 		},
 	}
@@ -273,9 +277,24 @@ func newOperatorRunCommand(f *kubeFlags) *cobra.Command {
 	p.StringVar(&c.Namespace, "pod-namespace", cmp.Or(os.Getenv("POD_NAMESPACE"), "istio-operator"), "namespace of the operator ($POD_NAMESPACE)")
 	p.StringVar(&c.Hub, "hub", version.DefaultHub, "repository of images where a resource names none")
 	p.StringVar(&c.Tag, "tag", version.Version, "tag of images where a resource names none")
-	p.StringSliceVar(&c.Watch, "watchedNamespaces", nil, "namespaces whose resources count (default: all)")
+	p.StringSliceVar(&c.Watch, "watchedNamespaces", []string{defaultIstioNamespace}, watchedText)
 	p.StringVar(&c.MetricsAddr, "metrics-addr", ":8383", "address for metrics")
 	p.StringVar(&c.HealthAddr, "health-addr", ":8081", "address for readiness")
 	p.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return cmd
+}
+
+// watched is the list of namespaces that --watchedNamespaces stands for, with
+// the operator's own; nil is all.
+func watched(flag []string, own string) []string {
+	out := []string{own}
+	for _, ns := range flag {
+		switch ns = strings.TrimSpace(ns); {
+		case ns == "*":
+			return nil
+		case ns != "" && !slices.Contains(out, ns):
+			out = append(out, ns)
+		}
+	}
+	return out
 }

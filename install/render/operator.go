@@ -15,8 +15,8 @@ const Operator = "Operator"
 type OperatorConfig struct {
 	Namespace string
 	Hub, Tag  string
-	// Watch lists the namespaces whose IstioOperator resources count; empty:
-	// all.
+	// Watch lists the namespaces, besides its own, whose IstioOperator
+	// resources count; "*" is all.
 	Watch []string
 }
 

@@ -81,6 +81,7 @@ func TestReplicatedControlPlanes(t *testing.T) {
 		{"bad config is refused", badConfigRefused},
 		{"discovery down", discoveryDown},
 		{"another root is refused", otherRootRefused},
+		{"least access", leastAccess},
 	} {
 		if !t.Run(step.name, func(t *testing.T) { step.run(t, m) }) {
 			m.explain(t)

@@ -64,7 +64,12 @@ func (n Node) ComponentFiles() (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	audit, err := asJSON(auditPolicy())
+	if err != nil {
+		return nil, err
+	}
 	return map[string][]byte{
+		"audit.json":             audit,
 		"kubelet.json":           kubelet,
 		"kube-proxy.json":        proxy,
 		"cni/10-pods.conflist":   cni,
@@ -84,6 +89,23 @@ func asJSON(v any) ([]byte, error) {
 }
 
 type object = map[string]any
+
+// AuditLog is the file, on the node, in which the API server notes what service
+// accounts ask of it, those of Kubernetes itself aside: one JSON object (Event,
+// audit.k8s.io/v1) for each request, without bodies.
+const AuditLog = "/var/log/lab/audit.log"
+
+func auditPolicy() object {
+	return object{
+		"apiVersion": "audit.k8s.io/v1", "kind": "Policy",
+		"omitStages": []string{"RequestReceived"},
+		"rules": []object{
+			{"level": "None", "userGroups": []string{"system:serviceaccounts:kube-system"}},
+			{"level": "Metadata", "userGroups": []string{"system:serviceaccounts"}},
+			{"level": "None"},
+		},
+	}
+}
 
 func (n Node) kubeletConfig() object {
 	return object{

@@ -27,6 +27,7 @@ func TestComponentFilesNameTheCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, wants := range map[string][]string{
+		"audit.json":             {`"system:serviceaccounts"`},
 		"kubelet.json":           {`"10.112.0.10"`, `"/isthmus-lab/demo/cluster-2"`},
 		"kube-proxy.json":        {`"nftables"`, `"cluster-2-node"`, `"10.12.0.0/24"`},
 		"cni/10-pods.conflist":   {`"10.12.0.0/24"`, `"ptp"`},

@@ -82,6 +82,8 @@ func (n Node) apiserverArgs() []string {
 		"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
 		"--service-account-key-file=" + c + "/sa.pub",
 		"--service-account-signing-key-file=" + c + "/sa.key",
+		"--audit-policy-file=" + c + "/audit.json", "--audit-log-path=" + AuditLog,
+		"--audit-log-maxsize=64", "--audit-log-maxbackup=1", // MiB; files
 	}
 }
 
