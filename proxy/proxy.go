@@ -65,9 +65,12 @@ type Config struct {
 	// Registerer takes the metrics. Required.
 	Registerer prometheus.Registerer
 	Logger     *slog.Logger // nil: nothing is logged
-	// DrainTime is how long connections may go on once their filter chain is
-	// gone. Zero: 45 s.
+	// DrainTime is how long connections may go on that would not be let in any
+	// more. Zero: 45 s.
 	DrainTime time.Duration
+	// MaxConnections bounds the downstream connections that are open at once.
+	// Zero: no bound.
+	MaxConnections int64
 	// Resolver resolves the names of DNS clusters. Nil: the system's.
 	Resolver upstream.Resolver
 	// OriginalDst tells where a redirected connection was going. Nil: the
@@ -83,6 +86,7 @@ type Proxy struct {
 	clusters  *upstream.Set
 	listeners *listen.Manager
 	telemetry *telemetry.Telemetry
+	identity  mtls.Identity
 	now       func() time.Time
 
 	mu          sync.Mutex
@@ -110,7 +114,7 @@ func New(c Config) (*Proxy, error) {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
 	p := &Proxy{
-		log: c.Logger, telemetry: tel, now: time.Now,
+		log: c.Logger, telemetry: tel, identity: c.Identity, now: time.Now,
 		served: map[string]bool{}, pending: map[string]*config.Listener{}, routes: map[string]*config.RouteSlot{},
 		neverClosed: make(chan struct{}),
 	}
@@ -128,7 +132,7 @@ func New(c Config) (*Proxy, error) {
 	}
 	p.listeners = listen.New(listen.Options{
 		Clusters: p.clusters, Identity: c.Identity, HTTP: handlers{web}, Telemetry: tel,
-		Logger: c.Logger, DrainTime: c.DrainTime, OriginalDst: c.OriginalDst,
+		Logger: c.Logger, DrainTime: c.DrainTime, MaxConnections: c.MaxConnections, OriginalDst: c.OriginalDst,
 	})
 	return p, nil
 }
@@ -148,8 +152,11 @@ func (h handlers) Handler(hcm *config.HCM) (listen.HTTPHandler, error) {
 // Run serves until the context ends, then closes every socket and connection.
 // It is to be called once, also by those who gave the Proxy nothing to do.
 func (p *Proxy) Run(ctx context.Context) error {
+	var watch sync.WaitGroup
+	watch.Go(func() { p.watchRoots(ctx) })
 	err := p.telemetry.Run(ctx)
 	<-ctx.Done()
+	watch.Wait()
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
@@ -159,6 +166,24 @@ func (p *Proxy) Run(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// watchRoots has open connections judged anew when the roots of trust change:
+// what a root that was removed has let in must not stay.
+func (p *Proxy) watchRoots(ctx context.Context) {
+	judgedBy := p.identity.Roots()
+	for {
+		changed := p.identity.Changed()
+		if roots := p.identity.Roots(); roots != judgedBy {
+			judgedBy = roots
+			p.listeners.RecheckPeers()
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // Drain asks all connections to end at the next good moment, those that come

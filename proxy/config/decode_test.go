@@ -116,11 +116,15 @@ func TestChainVersions(t *testing.T) {
 	a := decode(virtualInbound())
 	b := decode(strings.ReplaceAll(virtualInbound(), `"server_name":"istio-envoy"`, `"server_name":"other"`))
 	c := decode(strings.ReplaceAll(virtualInbound(), "spiffe://cluster.local/", "spiffe://elsewhere/"))
+	d := decode(strings.ReplaceAll(virtualInbound(), `"alpn_protocols":["istio-peer-exchange","istio"]`, `"alpn_protocols":["istio"]`))
 	if a.Version == b.Version || a.Chains[0].Version == b.Chains[0].Version || a.Chains[1].Version != b.Chains[1].Version {
 		t.Error("versions do not follow the content")
 	}
 	if a.Chains[0].Access != b.Chains[0].Access || a.Chains[0].Access == c.Chains[0].Access {
 		t.Error("access does not follow who may connect")
+	}
+	if a.Chains[0].Version == d.Chains[0].Version || a.Chains[0].Access != d.Chains[0].Access {
+		t.Error("access follows the protocols that are offered")
 	}
 }
 

@@ -69,8 +69,9 @@ type FilterChain struct {
 	TCP   *TCPProxy
 	// HandshakeTimeout bounds TLS termination.
 	HandshakeTimeout time.Duration
-	// Version identifies the chain's content. Access identifies what decides
-	// over who may connect: match and transport socket.
+	// Version identifies the chain's content. Access identifies what a peer
+	// has to prove before it is let in; empty for plaintext. Whatever else
+	// comes to decide over that belongs to it.
 	Version string
 	Access  string
 }

@@ -152,7 +152,6 @@ func decodeChain(a at, p *listenerv3.FilterChain) (*FilterChain, error) {
 	}
 	c := &FilterChain{
 		Name: p.GetName(), HandshakeTimeout: defaultHandshakeTimeout, Version: versionOfMessages(p),
-		Access: versionOfMessages(p.GetFilterChainMatch(), p.GetTransportSocket()),
 	}
 	var err error
 	if c.Match, err = decodeMatch(a.in("filter_chain_match"), p.GetFilterChainMatch()); err != nil {
@@ -160,6 +159,9 @@ func decodeChain(a at, p *listenerv3.FilterChain) (*FilterChain, error) {
 	}
 	if c.TLS, err = decodeDownstreamSocket(a.in("transport_socket"), p.GetTransportSocket()); err != nil {
 		return nil, err
+	}
+	if c.TLS != nil {
+		c.Access = c.TLS.Access
 	}
 	if err := a.durations(durationField{"transport_socket_connect_timeout", p.GetTransportSocketConnectTimeout(), &c.HandshakeTimeout}); err != nil {
 		return nil, err

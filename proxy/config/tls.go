@@ -39,6 +39,8 @@ type DownstreamTLS struct {
 	Roots             TrustRoots
 	SANs              []SANMatch // empty: any identity under Roots
 	RequireClientCert bool
+	// Access identifies what a client has to prove.
+	Access string
 }
 
 // UpstreamTLS is envoy.extensions.transport_sockets.tls.v3

@@ -7,6 +7,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	rawbufferv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
@@ -40,6 +41,7 @@ func decodeDownstreamSocket(a at, p *corev3.TransportSocket) (*DownstreamTLS, er
 		Cert: c.cert, CertPEM: c.certPEM, KeyPEM: c.keyPEM, Roots: c.roots, SANs: c.sans,
 		RequireClientCert: m.GetRequireClientCertificate().GetValue(),
 	}
+	d.Access = accessOf(m)
 	if d.Cert == CertNone {
 		return nil, ca.in("common_tls_context").errorf("has no certificate to serve")
 	}
@@ -47,6 +49,18 @@ func decodeDownstreamSocket(a at, p *corev3.TransportSocket) (*DownstreamTLS, er
 		return nil, ca.in("require_client_certificate").errorf("is set without roots to verify the certificate against")
 	}
 	return d, nil
+}
+
+// accessOf identifies what a client has to prove. It leaves out what is agreed
+// on with it and what is shown to it: a new certificate of ours, or another
+// list of protocols, is no reason to break a connection.
+func accessOf(m *tlsv3.DownstreamTlsContext) string {
+	m = proto.CloneOf(m)
+	if c := m.GetCommonTlsContext(); c != nil {
+		c.AlpnProtocols, c.TlsParams = nil, nil
+		c.TlsCertificates, c.TlsCertificateSdsSecretConfigs, c.TlsCertificateProviderInstance = nil, nil, nil
+	}
+	return versionOfMessages(m)
 }
 
 // decodeUpstreamSocket reads the transport socket of a cluster.

@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"slices"
 	"sync"
@@ -21,6 +20,7 @@ type listener struct {
 	cfg   *config.Listener
 	match *matcher
 	all   []*chain
+	conns *connections // of all versions
 }
 
 // chain is a filter chain made ready to serve.
@@ -33,18 +33,18 @@ type chain struct {
 	http HTTPHandler
 	tcp  *tcpProxy
 
+	bound   bool // the listener has a socket of its own
+	retired bool // not in force any more; guarded by the lock of connections
+
+	mu    sync.Mutex
 	end   chan struct{} // closed when connections should end
-	ended sync.Once
-	conns *connSet // HTTP connections, and others until they are forwarded
-	// streams are TCP connections. They are handed from version to version
-	// of the chain as long as who may connect stays the same.
-	streams *connSet
+	ended bool
 }
 
 // compile makes a listener, with the chains of the old version that did not
 // change.
 func (m *Manager) compile(cfg *config.Listener, old *listener) (*listener, error) {
-	l := &listener{cfg: cfg}
+	l := &listener{cfg: cfg, conns: m.connectionsOf(cfg.Name)}
 	var fallback *chain
 	for i, fc := range cfg.AllChains() {
 		c := old.chain(func(o *chain) bool { return o.cfg.Version == fc.Version && o.dir == cfg.Direction })
@@ -52,9 +52,6 @@ func (m *Manager) compile(cfg *config.Listener, old *listener) (*listener, error
 			var err error
 			if c, err = m.newChain(cfg, fc); err != nil {
 				return nil, fmt.Errorf("listener %q: filter_chains[%d] %q: %w", cfg.Name, i, fc.Name, err)
-			}
-			if p := old.chain(func(o *chain) bool { return o.cfg.Access == fc.Access && o.tcp != nil }); p != nil {
-				c.streams = p.streams
 			}
 		}
 		l.all = append(l.all, c)
@@ -83,8 +80,8 @@ func (l *listener) chain(test func(*chain) bool) *chain {
 
 func (m *Manager) newChain(l *config.Listener, fc *config.FilterChain) (*chain, error) {
 	c := &chain{
-		m: m, cfg: fc, name: l.Name, dir: l.Direction,
-		end: make(chan struct{}), conns: &connSet{}, streams: &connSet{},
+		m: m, cfg: fc, name: l.Name, dir: l.Direction, bound: l.Bind,
+		end: make(chan struct{}),
 	}
 	if m.draining[c.dir] {
 		c.endGently()
@@ -106,73 +103,65 @@ func (m *Manager) newChain(l *config.Listener, fc *config.FilterChain) (*chain, 
 	return c, err
 }
 
-// retireChains ends the chains of old that new has not: HTTP connections are
-// asked to end and cut off when the drain time is over; TCP streams are cut
-// off then if no chain of the new version lets the same peers in.
-func (m *Manager) retireChains(old, next *listener) {
-	for _, c := range old.all {
-		if next.chain(func(n *chain) bool { return n == c }) != nil {
-			continue
-		}
-		c.endGently()
-		keep := next.chain(func(n *chain) bool { return n.streams == c.streams }) != nil
-		m.retired[c] = time.AfterFunc(m.opt.DrainTime, func() {
-			m.mu.Lock()
-			delete(m.retired, c)
-			m.mu.Unlock()
-			c.conns.closeAll()
-			if !keep {
-				c.streams.closeAll()
-			}
-		})
+// endGently asks connections to end, those that come later too.
+func (c *chain) endGently() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.ended {
+		c.ended = true
+		close(c.end)
 	}
 }
 
-// endGently asks connections to end.
-func (c *chain) endGently() { c.ended.Do(func() { close(c.end) }) }
+// turnOver asks the connections of the moment to end, and none of those that
+// come later.
+func (c *chain) turnOver() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.ended {
+		close(c.end)
+		c.end = make(chan struct{})
+	}
+}
 
-// cut closes all connections.
-func (c *chain) cut() {
-	c.conns.closeAll()
-	c.streams.closeAll()
+// drained returns a channel that is closed when a connection should end.
+func (c *chain) drained() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.end
 }
 
 // serve takes a connection from the choice of its chain to its end.
-func (c *chain) serve(conn *net.TCPConn, info *downstream.Info, s *seen) {
-	var inner net.Conn = conn
+func (c *chain) serve(h *connection) {
+	var inner net.Conn = h.conn
 	if c.tls != nil {
-		t, err := c.terminate(conn, info, s)
+		t, err := c.terminate(h)
 		if err != nil {
 			reason := mtls.ReasonOf(err)
 			c.m.opt.Telemetry.HandshakeFailed(string(reason), c.dir)
-			c.m.refused.event("TLS handshake failed", "listener", c.name, "peer", info.Peer, "reason", reason, "error", err)
+			c.m.refused.event("TLS handshake failed", "listener", c.name, "peer", h.info.Peer, "reason", reason, "error", err)
 			return
 		}
+		h.tls.Store(t)
 		inner = t
-	} else if s.http != config.ProtocolTCP {
-		info.Protocol = s.http
+	} else if h.seen.http != config.ProtocolTCP {
+		h.info.Protocol = h.seen.http
 	}
-	if c.http != nil {
-		if c.conns.add(conn) {
-			defer c.conns.remove(conn)
-			c.m.opening.remove(conn)
-			c.http.ServeConn(inner, info)
-			if t, ok := inner.(*tls.Conn); ok {
-				_ = t.SetDeadline(time.Now().Add(time.Second))
-				_ = t.Close() // says goodbye; the socket is closed in any case
-			}
-		}
+
+	if c.http == nil {
+		c.tcp.serve(inner, h.info)
 		return
 	}
-	if c.streams.add(conn) {
-		defer c.streams.remove(conn)
-		c.m.opening.remove(conn)
-		c.tcp.serve(inner, info)
+	c.http.ServeConn(inner, h.info)
+	if t, ok := inner.(*tls.Conn); ok {
+		_ = t.SetDeadline(time.Now().Add(time.Second))
+		_ = t.Close() // says goodbye; the socket is closed in any case
 	}
 }
 
 // terminate shakes hands and writes down who is at the other end.
-func (c *chain) terminate(conn *net.TCPConn, info *downstream.Info, s *seen) (*tls.Conn, error) {
+func (c *chain) terminate(h *connection) (*tls.Conn, error) {
+	conn, info, s := h.conn, h.info, h.seen
 	if err := conn.SetDeadline(time.Now().Add(c.cfg.HandshakeTimeout)); err != nil {
 		return nil, err
 	}
@@ -181,7 +170,8 @@ func (c *chain) terminate(conn *net.TCPConn, info *downstream.Info, s *seen) (*t
 		if err != nil {
 			return nil, err
 		}
-		*s = again
+		s = again
+		h.learn(s)
 		info.SNI, info.OfferedALPN = s.sni, s.alpn
 		_ = conn.SetDeadline(time.Now().Add(c.cfg.HandshakeTimeout))
 	}
@@ -209,7 +199,7 @@ func (c *chain) terminate(conn *net.TCPConn, info *downstream.Info, s *seen) (*t
 }
 
 // helloOnly makes inspect wait for a ClientHello and nothing else.
-var helloOnly = &config.Listener{InspectTLS: true, InspectTimeout: helloTimeout}
+var helloOnly = inspection{tls: true, wait: helloTimeout}
 
 func ownURI(id mtls.Identity) string {
 	cert := id.Certificate()
@@ -231,42 +221,4 @@ func protocolOf(agreed string, offered []string) config.Protocol {
 		}
 	}
 	return config.ProtocolUnknown
-}
-
-// connSet is a set of connections that can all be closed at once. The zero
-// value is ready.
-type connSet struct {
-	mu     sync.Mutex
-	all    map[io.Closer]struct{}
-	closed bool
-}
-
-// add enters a connection; it returns false when the set was closed.
-func (s *connSet) add(c io.Closer) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return false
-	}
-	if s.all == nil {
-		s.all = map[io.Closer]struct{}{}
-	}
-	s.all[c] = struct{}{}
-	return true
-}
-
-func (s *connSet) remove(c io.Closer) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.all, c)
-}
-
-// closeAll closes every connection, and those that would be added later.
-func (s *connSet) closeAll() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
-	for c := range s.all {
-		_ = c.Close()
-	}
 }

@@ -32,7 +32,8 @@ type duplex struct {
 	idle     time.Duration // zero: for ever
 	rec      downstream.TCPRecorder
 
-	moved [2]atomic.Int64 // bytes towards up, towards down
+	moved [2]atomic.Int64  // bytes towards up, towards down
+	done  [2]chan struct{} // closed when nothing more is copied
 	once  sync.Once
 	flags string // why it ended, when not by both sides' will
 }
@@ -45,12 +46,9 @@ const (
 
 // run copies, and returns the response flags.
 func (d *duplex) run() string {
+	d.done[towardsUp], d.done[towardsDown] = make(chan struct{}), make(chan struct{})
 	var other sync.WaitGroup
-	other.Add(1)
-	go func() {
-		defer other.Done()
-		d.half(d.down, d.up, towardsDown)
-	}()
+	other.Go(func() { d.half(d.down, d.up, towardsDown) })
 	d.half(d.up, d.down, towardsUp)
 	other.Wait()
 	return d.flags
@@ -60,18 +58,44 @@ func (d *duplex) run() string {
 func (d *duplex) half(dst, src net.Conn, dir int) {
 	p := pipe{d: d, dst: newSink(dst), src: newSource(src), dir: dir}
 	err, reading := p.copy()
+	close(d.done[dir])
 	p.src.release()
 	p.report()
 	if err == nil {
 		if cw, ok := dst.(interface{ CloseWrite() error }); ok {
 			// The other direction may go on: a half-closed connection.
 			if err = cw.CloseWrite(); err == nil || errors.Is(err, net.ErrClosed) {
+				d.watchOther(&p)
 				return
 			}
 		}
 		reading = false
 	}
 	d.abort(flagOf(dir, reading), err)
+}
+
+// watchOther keeps the idle timeout while only the other direction is left. That
+// direction may wait in a write, for a peer that has ended its own side and reads
+// no more, where no deadline ends it.
+func (d *duplex) watchOther(p *pipe) {
+	other := d.done[1-p.dir]
+	if d.idle == 0 {
+		return
+	}
+	p.quiet = time.Now()
+	tick := time.NewTicker(min(lastTick, max(d.idle/4, time.Millisecond)))
+	defer tick.Stop()
+	for {
+		select {
+		case <-other:
+			return
+		case now := <-tick.C:
+			if p.idleAt(now) {
+				d.abort("", errIdle)
+				return
+			}
+		}
+	}
 }
 
 // flagOf names the side at fault.
@@ -221,16 +245,21 @@ func isWriteError(err error) bool {
 // connection, and sets the next look.
 func (p *pipe) look() error {
 	p.report()
-	now := time.Now()
-	total := p.d.moved[0].Load() + p.d.moved[1].Load()
-	moved := total != p.seen
-	p.seen = total
-	if moved {
-		p.quiet = now
-	} else if p.d.idle > 0 && now.Sub(p.quiet) >= p.d.idle {
+	before := p.seen
+	if p.idleAt(time.Now()) {
 		return errIdle
 	}
-	return p.rearm(moved)
+	return p.rearm(p.seen != before)
+}
+
+// idleAt tells whether nothing has moved for the idle timeout, in either
+// direction.
+func (p *pipe) idleAt(now time.Time) bool {
+	total := p.d.moved[0].Load() + p.d.moved[1].Load()
+	if total != p.seen {
+		p.seen, p.quiet = total, now
+	}
+	return p.d.idle > 0 && now.Sub(p.quiet) >= p.d.idle
 }
 
 // rearm sets when to look next.

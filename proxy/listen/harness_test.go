@@ -30,14 +30,15 @@ const (
 
 // record is a Telemetry that a test reads.
 type record struct {
-	mu       sync.Mutex
-	opened   []string // peer principals of TCP connections
-	closed   []string // flags
-	failures []string
-	refused  int
-	received int64
-	sent     int64
-	active   int
+	mu        sync.Mutex
+	opened    []string // peer principals of TCP connections
+	closed    []string // flags
+	failures  []string
+	refused   int
+	overLimit []string // listeners
+	received  int64
+	sent      int64
+	active    int
 }
 
 type recorder struct{ r *record }
@@ -59,6 +60,12 @@ func (r *record) NoFilterChain(string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.refused++
+}
+
+func (r *record) OverLimit(listener string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.overLimit = append(r.overLimit, listener)
 }
 
 func (r *record) ConnOpen(config.Direction)  { r.add(1) }

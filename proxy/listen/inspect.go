@@ -3,6 +3,7 @@ package listen
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"syscall"
@@ -51,20 +52,58 @@ var errInspectTimeout = errors.New("the first bytes did not come in time")
 
 var peekBuffers = sync.Pool{New: func() any { return new([4 << 10]byte) }}
 
+// strangerPatience is how long a client from outside may keep silent where its
+// first bytes are needed; Envoy's listener_filters_timeout is as long.
+const strangerPatience = 15 * time.Second
+
+// applicationPatience is that of the proxy's own application. It may open
+// connections long before it uses them, as pools do; their idle timeout is as
+// long.
+const applicationPatience = time.Hour
+
+// patience is how long to wait at most for the first bytes of a client that
+// must speak first.
+func patience(dir config.Direction, stranger time.Duration) time.Duration {
+	if dir == config.DirectionOutbound {
+		return applicationPatience
+	}
+	return stranger
+}
+
+// inspection says what to look for in the first bytes of a connection.
+type inspection struct {
+	tls, http bool
+	wait      time.Duration // for the first bytes
+	goOn      bool          // with nothing seen, when the time is over
+}
+
+// inspection is what the choice of a chain for a destination depends on, as far
+// as the listener looks at all.
+func (l *listener) inspection(dst netip.AddrPort, firstBytes time.Duration) inspection {
+	look := l.match.needs(dst)
+	look.tls = look.tls && l.cfg.InspectTLS
+	look.http = look.http && l.cfg.InspectHTTP
+	look.goOn = l.cfg.ContinueOnTimeout
+	look.wait = patience(l.cfg.Direction, firstBytes)
+	if t := l.cfg.InspectTimeout; t > 0 {
+		look.wait = min(t, look.wait)
+	}
+	return look
+}
+
 // inspect looks at the first bytes of a connection and leaves them there.
-func inspect(c *net.TCPConn, l *config.Listener) (seen, error) {
+func inspect(c *net.TCPConn, look inspection) (seen, error) {
 	var s seen
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return s, err
 	}
-	if l.InspectTimeout > 0 {
-		if err := c.SetReadDeadline(time.Now().Add(l.InspectTimeout)); err != nil {
-			return s, err
-		}
-		defer c.SetReadDeadline(time.Time{})
+	if err := c.SetReadDeadline(time.Now().Add(look.wait)); err != nil {
+		return s, err
 	}
-	p := peeker{listener: l, seen: &s}
+	defer c.SetReadDeadline(time.Time{})
+
+	p := peeker{inspection: look, seen: &s}
 	err = raw.Read(p.look)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = p.late(c, raw)
@@ -73,7 +112,7 @@ func inspect(c *net.TCPConn, l *config.Listener) (seen, error) {
 		peekBuffers.Put(p.pooled)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		if !l.ContinueOnTimeout || p.partial {
+		if !look.goOn || p.partial {
 			return s, errInspectTimeout
 		}
 		s.silent = true
@@ -102,26 +141,15 @@ func (p *peeker) late(c *net.TCPConn, raw syscall.RawConn) error {
 	return raw.Read(p.look)
 }
 
-// silentTimeout bounds the wait for the first bytes of an HTTP client, as that
-// for its next request is bounded.
-const silentTimeout = time.Hour
-
-// inspectSilent waits for the first bytes of a client that must speak first,
-// but has not yet: a slow one, or a slow machine. What it will say may still lead
-// to another filter chain, such as that for TLS.
-func inspectSilent(c *net.TCPConn, l *config.Listener) (seen, error) {
-	return inspect(c, &config.Listener{InspectTLS: l.InspectTLS, InspectHTTP: l.InspectHTTP, InspectTimeout: silentTimeout})
-}
-
 // peeker looks at the bytes in the socket each time that more have come.
 type peeker struct {
-	listener *config.Listener
-	seen     *seen
-	pooled   *[4 << 10]byte
-	large    []byte
-	last     int
-	partial  bool // a ClientHello has begun
-	err      error
+	inspection
+	seen    *seen
+	pooled  *[4 << 10]byte
+	large   []byte
+	last    int
+	partial bool // a ClientHello has begun
+	err     error
 }
 
 // look is called by the runtime when the socket may be readable; it returns
@@ -175,7 +203,7 @@ func (p *peeker) decide(b []byte, final bool) bool {
 	if len(b) == 0 {
 		return true
 	}
-	if p.listener.InspectTLS {
+	if p.tls {
 		h, err := parseHello(b)
 		switch {
 		case err == nil:
@@ -189,7 +217,7 @@ func (p *peeker) decide(b []byte, final bool) bool {
 			return true
 		}
 	}
-	if p.listener.InspectHTTP {
+	if p.http {
 		proto, more := sniffHTTP(b)
 		if more && !final {
 			return false

@@ -156,10 +156,10 @@ func inspectPieces(t *testing.T, pieces []string) (seen, string, error) {
 		data []byte
 	}
 	done := make(chan result, 1)
-	l := &config.Listener{InspectTLS: true, InspectHTTP: true, InspectTimeout: 300 * time.Millisecond, ContinueOnTimeout: true}
+	look := inspection{tls: true, http: true, wait: 300 * time.Millisecond, goOn: true}
 	addr := serve(t, func(c *net.TCPConn) {
 		var r result
-		r.s, r.err = inspect(c, l)
+		r.s, r.err = inspect(c, look)
 		r.data, _ = io.ReadAll(c)
 		done <- r
 	})

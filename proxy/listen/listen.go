@@ -3,9 +3,15 @@
 // filter chain, TLS termination, and the forwarding of TCP. HTTP connections
 // are handed to an [HTTP] implementation.
 //
-// A [Manager] holds the listeners. Updates replace snapshots: connections in
-// progress are not touched by the update of another listener, nor of another
-// filter chain of their own.
+// A [Manager] holds the listeners. Updates replace snapshots. A connection whose
+// filter chain is replaced goes on for as long as its peer would be let in: HTTP
+// is asked to end after the current requests, so that the next ones are served
+// by the new configuration; a long stream is not broken. One that would be
+// refused (mutual TLS has become strict, its root is not trusted any more) is
+// cut off when the drain time is over.
+//
+// Nothing is waited for without an end, and no more connections are held than
+// [Options.MaxConnections].
 package listen
 
 import (
@@ -46,6 +52,9 @@ type Telemetry interface {
 	HandshakeFailed(reason string, dir config.Direction)
 	// NoFilterChain counts a connection that no chain matched.
 	NoFilterChain(listener string)
+	// OverLimit counts a connection that was refused because too many are
+	// open.
+	OverLimit(listener string)
 	ConnOpen(dir config.Direction)
 	ConnClose(dir config.Direction)
 }
@@ -57,9 +66,16 @@ type Options struct {
 	HTTP      HTTP          // nil: chains with HTTP are refused
 	Telemetry Telemetry     // nil: nothing is counted
 	Logger    *slog.Logger  // nil: nothing is logged
-	// DrainTime is how long connections of a chain that is gone may go on;
-	// zero means 45 s.
+	// DrainTime is how long connections may go on that would not be let in
+	// any more; zero means 45 s.
 	DrainTime time.Duration
+	// FirstBytes is how long a client from outside may keep silent where the
+	// choice of the filter chain takes its first bytes; zero means 15 s.
+	FirstBytes time.Duration
+	// MaxConnections bounds the connections that are open at once; zero means
+	// no bound. One socket may hold three quarters of them, so that a flood
+	// from outside leaves room for the application's own.
+	MaxConnections int64
 	// OriginalDst tells where a redirected connection was going. Nil asks
 	// the kernel's connection tracking.
 	OriginalDst func(*net.TCPConn) (netip.AddrPort, error)
@@ -77,7 +93,7 @@ type Manager struct {
 	mu        sync.Mutex // serialises updates
 	listeners map[string]*listener
 	sockets   map[string]*socket
-	retired   map[*chain]*time.Timer    // chains whose connections may end in peace
+	open      map[string]*connections   // by listener
 	opening   connSet                   // connections that have no chain yet
 	draining  map[config.Direction]bool // chains of these directions end gently from the start
 	closed    bool
@@ -106,12 +122,15 @@ func New(o Options) *Manager {
 	if o.DrainTime == 0 {
 		o.DrainTime = 45 * time.Second
 	}
+	if o.FirstBytes == 0 {
+		o.FirstBytes = strangerPatience
+	}
 	if o.OriginalDst == nil {
 		o.OriginalDst = originalDst
 	}
 	m := &Manager{
 		opt: o, log: o.Logger, listeners: map[string]*listener{}, sockets: map[string]*socket{},
-		retired: map[*chain]*time.Timer{}, refused: quiet{log: o.Logger},
+		open: map[string]*connections{}, refused: quiet{log: o.Logger},
 		draining: map[config.Direction]bool{},
 	}
 	m.publish()
@@ -127,15 +146,27 @@ func (m *Manager) Update(add []*config.Listener, remove []string) map[string]err
 		return nil
 	}
 	errs := map[string]error{}
+	var changes []change
 	for _, name := range remove {
-		m.remove(name)
-	}
-	for _, cfg := range add {
-		if err := m.apply(cfg); err != nil {
-			errs[cfg.Name] = err
+		if old := m.remove(name); old != nil {
+			changes = append(changes, change{name: name, old: old})
 		}
 	}
+	for _, cfg := range add {
+		old := m.listeners[cfg.Name]
+		if err := m.apply(cfg); err != nil {
+			errs[cfg.Name] = err
+		} else if next := m.listeners[cfg.Name]; old != nil && next != old {
+			changes = append(changes, change{name: cfg.Name, old: old, next: next})
+		}
+	}
+
+	// What becomes of open connections depends on all that is in force.
 	m.publish()
+	for _, ch := range changes {
+		m.retireChains(ch)
+	}
+	m.forgetConnections()
 	return errs
 }
 
@@ -153,23 +184,22 @@ func (m *Manager) apply(cfg *config.Listener) error {
 		return err
 	}
 	m.listeners[cfg.Name] = l
-	if old != nil {
-		m.retireChains(old, l)
-	}
 	return nil
 }
 
-func (m *Manager) remove(name string) {
+// remove takes a listener out of force and returns it, nil when there is none.
+// The caller holds mu.
+func (m *Manager) remove(name string) *listener {
 	old := m.listeners[name]
 	if old == nil {
-		return
+		return nil
 	}
 	delete(m.listeners, name)
 	if s := m.sockets[name]; s != nil {
 		s.close()
 		delete(m.sockets, name)
 	}
-	m.retireChains(old, nil)
+	return old
 }
 
 // publish makes anew what connections read: the dispatch, and the addresses of
@@ -252,18 +282,11 @@ func (m *Manager) Close() {
 	for _, s := range m.sockets {
 		s.close()
 	}
-	for _, l := range m.listeners {
-		for _, c := range l.all {
-			c.cut()
-		}
-	}
-	for c, t := range m.retired {
-		t.Stop()
-		c.cut()
+	for _, c := range m.open {
+		c.closeAll()
 	}
 	clear(m.sockets)
 	clear(m.listeners)
-	clear(m.retired)
 	m.publish()
 	m.mu.Unlock()
 	m.opening.closeAll()
@@ -278,6 +301,7 @@ func (silent) TCPOpen(*downstream.Info, *upstream.Endpoint, *config.TCPProxy) do
 }
 func (silent) HandshakeFailed(string, config.Direction) {}
 func (silent) NoFilterChain(string)                     {}
+func (silent) OverLimit(string)                         {}
 func (silent) ConnOpen(config.Direction)                {}
 func (silent) ConnClose(config.Direction)               {}
 func (silent) Add(int64, int64)                         {}

@@ -119,13 +119,16 @@ func TestUpdateKeepsConnections(t *testing.T) {
 	if !alive() {
 		t.Fatal("a stream was broken by an update that lets its peer in as before")
 	}
-	four := tcpListener("l", chainOf("d", 0))
+	four := tcpListener("l", chainOf("d", 1)) // nobody is let in by this way any more
 	four.Version = "4"
 	s.listen(four)
 	if !alive() {
 		t.Fatal("a stream was broken at once")
 	}
 	eventually(t, "the stream of a chain that is gone ends", func() bool { return !alive() })
+	five := tcpListener("l", chainOf("e", 0))
+	five.Version = "5"
+	s.listen(five)
 	if got, err := ask(t, addr, "x"); err != nil || got != "x" {
 		t.Errorf("new connections: got %q, %v", got, err)
 	}

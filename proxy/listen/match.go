@@ -20,12 +20,12 @@ type matcher struct {
 // portGroup is the chains of one destination port.
 type portGroup struct {
 	prefixes []prefixGroup // longest first
-	inspect  bool          // whether the choice depends on the first bytes
 }
 
 type prefixGroup struct {
 	prefix netip.Prefix // not valid: any
 	names  nameGroup
+	needs  inspection // what the choice below depends on
 }
 
 type nameGroup struct {
@@ -67,16 +67,14 @@ func (m *matcher) add(c *chain) {
 		g = &portGroup{}
 		m.ports[f.DestinationPort] = g
 	}
-	if len(f.ServerNames) > 0 || f.TransportProtocol != "" || len(f.ApplicationProtocols) > 0 ||
-		c.cfg.TCP != nil && c.cfg.TCP.SNICluster {
-		g.inspect = true
-	}
 	prefixes := f.PrefixRanges
 	if len(prefixes) == 0 {
 		prefixes = []netip.Prefix{{}}
 	}
 	for _, p := range prefixes {
-		names := g.prefix(p)
+		group := g.prefix(p)
+		group.needs = group.needs.and(needsOf(c))
+		names := &group.names
 		if len(f.ServerNames) == 0 {
 			addTransport(&names.any, c)
 		}
@@ -86,15 +84,33 @@ func (m *matcher) add(c *chain) {
 	}
 }
 
+// needsOf tells what has to be seen to know whether a chain is the one.
+func needsOf(c *chain) inspection {
+	f := &c.cfg.Match
+	var n inspection
+	n.tls = len(f.ServerNames) > 0 || f.TransportProtocol != "" || len(f.ApplicationProtocols) > 0 ||
+		c.cfg.TCP != nil && c.cfg.TCP.SNICluster
+	// Protocols inside TLS are those that its ClientHello offers.
+	n.http = len(f.ApplicationProtocols) > 0 && f.TransportProtocol != "tls"
+	return n
+}
+
+// and joins what two look for.
+func (n inspection) and(o inspection) inspection {
+	n.tls = n.tls || o.tls
+	n.http = n.http || o.http
+	return n
+}
+
 // prefix returns the group of a prefix.
-func (g *portGroup) prefix(p netip.Prefix) *nameGroup {
+func (g *portGroup) prefix(p netip.Prefix) *prefixGroup {
 	for i := range g.prefixes {
 		if g.prefixes[i].prefix == p {
-			return &g.prefixes[i].names
+			return &g.prefixes[i]
 		}
 	}
 	g.prefixes = append(g.prefixes, prefixGroup{prefix: p})
-	return &g.prefixes[len(g.prefixes)-1].names
+	return &g.prefixes[len(g.prefixes)-1]
 }
 
 func (n *nameGroup) add(name string, c *chain) {
@@ -128,17 +144,24 @@ func addTransport(t **transportGroup, c *chain) {
 	}
 }
 
-// inspect tells whether the first bytes have to be seen before a chain can be
-// chosen.
-func (m *matcher) inspect(port uint16) bool {
-	g := m.ports[port]
+// needs tells what has to be seen of a connection before its chain can be
+// chosen: nothing where no chain for its destination asks for it. There the
+// connection does not wait, and a server that speaks first is heard at once.
+func (m *matcher) needs(dst netip.AddrPort) inspection {
+	var n inspection
+	if m.fallback != nil {
+		n = needsOf(m.fallback)
+	}
+	g := m.ports[dst.Port()]
 	if g == nil {
 		g = m.ports[0]
 	}
-	if g == nil {
-		return m.fallback != nil && m.fallback.cfg.TCP != nil && m.fallback.cfg.TCP.SNICluster
+	if g != nil {
+		if p := g.of(dst.Addr()); p != nil {
+			n = n.and(p.needs)
+		}
 	}
-	return g.inspect
+	return n
 }
 
 // find returns the chain, nil when the connection is to be closed.
@@ -156,9 +179,18 @@ func (m *matcher) find(dst netip.AddrPort, s *seen) *chain {
 }
 
 func (g *portGroup) find(dst netip.Addr, s *seen) *chain {
+	if p := g.of(dst); p != nil {
+		return p.names.find(s)
+	}
+	return nil
+}
+
+// of returns the group of the longest prefix that holds an address, nil when
+// none does.
+func (g *portGroup) of(dst netip.Addr) *prefixGroup {
 	for i := range g.prefixes {
 		if p := &g.prefixes[i]; !p.prefix.IsValid() || p.prefix.Contains(dst) {
-			return p.names.find(s)
+			return p
 		}
 	}
 	return nil

@@ -77,10 +77,19 @@ func TestMatchInspect(t *testing.T) {
 	m := newMatcher([]*chain{
 		named("plain", config.ChainMatch{DestinationPort: 25}),
 		named("tls", config.ChainMatch{DestinationPort: 443, TransportProtocol: "tls"}),
+		named("either", config.ChainMatch{DestinationPort: 80, TransportProtocol: "tls", ApplicationProtocols: []string{"istio"}}),
+		named("web", config.ChainMatch{DestinationPort: 80, ApplicationProtocols: []string{"http/1.1"}}),
+		named("database", config.ChainMatch{DestinationPort: 80, PrefixRanges: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}}),
 	}, named("default", config.ChainMatch{}))
-	for port, want := range map[uint16]bool{25: false, 443: true, 80: false} {
-		if got := m.inspect(port); got != want {
-			t.Errorf("port %d: got %v, want %v", port, got, want)
+	for dst, want := range map[string]inspection{
+		"10.0.0.1:25":   {},
+		"10.0.0.1:443":  {tls: true},
+		"10.0.0.1:80":   {tls: true, http: true},
+		"10.1.0.1:80":   {}, // chosen by its address, whatever else is on the port
+		"10.0.0.1:8080": {},
+	} {
+		if got := m.needs(netip.MustParseAddrPort(dst)); got != want {
+			t.Errorf("%s: got %+v, want %+v", dst, got, want)
 		}
 	}
 }

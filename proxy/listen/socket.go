@@ -21,6 +21,7 @@ type socket struct {
 	ln      *net.TCPListener
 	addr    netip.AddrPort // as asked for
 	current atomic.Pointer[listener]
+	conns   atomic.Int64 // open
 }
 
 // bind gives the listener its socket: the one of its former version where the
@@ -103,57 +104,120 @@ func (s *socket) accept() {
 			continue
 		}
 		pause = 5 * time.Millisecond
+		if !s.admit() {
+			s.turnAway(c)
+			continue
+		}
 		s.m.wait.Add(1)
-		go s.m.serve(c, s.current.Load())
+		go s.serve(c)
 	}
 }
 
+// admit counts a connection as open, unless there are too many.
+func (s *socket) admit() bool {
+	total, own := s.m.conns.Add(1), s.conns.Add(1)
+	limit := s.m.opt.MaxConnections
+	if limit > 0 && (total > limit || own > max(1, limit/4*3)) {
+		s.release()
+		return false
+	}
+	return true
+}
+
+// release is the counterpart of admit.
+func (s *socket) release() {
+	s.conns.Add(-1)
+	s.m.conns.Add(-1)
+}
+
+// turnAway refuses a connection with a reset, so that its client knows at once.
+func (s *socket) turnAway(c *net.TCPConn) {
+	name := s.current.Load().cfg.Name
+	s.m.opt.Telemetry.OverLimit(name)
+	s.m.refused.event("connection refused: as many are open as there is memory for; give the proxy more, or set --max-connections",
+		"listener", name, "peer", addrPort(c.RemoteAddr()), "limit", s.m.opt.MaxConnections)
+	_ = c.SetLinger(0)
+	_ = c.Close()
+}
+
 // serve takes one connection from accept to close.
-func (m *Manager) serve(c *net.TCPConn, l *listener) {
+func (s *socket) serve(c *net.TCPConn) {
+	m := s.m
 	defer m.wait.Done()
+	defer s.release()
 	defer c.Close()
 	if !m.opening.add(c) {
 		return
 	}
 	defer m.opening.remove(c)
-	m.conns.Add(1)
-	defer m.conns.Add(-1)
-	dir := l.cfg.Direction
+
+	dir := s.current.Load().cfg.Direction
 	m.opt.Telemetry.ConnOpen(dir)
 	defer m.opt.Telemetry.ConnClose(dir)
 
-	info := &downstream.Info{Direction: dir, Peer: addrPort(c.RemoteAddr()), Local: addrPort(c.LocalAddr()), Start: time.Now()}
-	if l = m.redirected(c, l, info); l == nil {
-		return
+	// An update may take a chain out of force between its choice and the
+	// entry of the connection; then the choice is made anew. That it happens
+	// again and again is not to be expected.
+	for range 3 {
+		h := s.assign(c)
+		if h == nil {
+			return
+		}
+		if h.of.enter(h) {
+			defer h.of.leave(h)
+			m.opening.remove(c)
+			h.chain.serve(h)
+			return
+		}
 	}
-	s, ch, err := l.choose(c, info.Local)
+	m.log.Debug("connection closed: its listener is gone, or changes all the time", "peer", c.RemoteAddr())
+}
+
+// assign finds the filter chain of a connection. It returns nil, and has said
+// why, for one that is refused.
+func (s *socket) assign(c *net.TCPConn) *connection {
+	m := s.m
+	l := s.current.Load()
+	info := &downstream.Info{
+		Direction: l.cfg.Direction, Peer: addrPort(c.RemoteAddr()), Local: addrPort(c.LocalAddr()), Start: time.Now(),
+	}
+	if l = m.redirected(c, l, info); l == nil {
+		return nil
+	}
+	seen, ch, err := l.choose(c, info.Local, m.opt.FirstBytes)
 	if err != nil {
 		m.log.Debug("connection closed before a filter chain was chosen",
 			"listener", l.cfg.Name, "peer", info.Peer, "destination", info.Local, "error", err)
-		return
+		return nil
 	}
 	if ch == nil {
 		m.opt.Telemetry.NoFilterChain(l.cfg.Name)
 		m.refused.event("connection refused: no filter chain matches", "listener", l.cfg.Name, "peer", info.Peer,
-			"destination", info.Local, "transport", s.transport(), "sni", s.sni, "protocols", s.protocols())
-		return
+			"destination", info.Local, "transport", seen.transport(), "sni", seen.sni, "protocols", seen.protocols())
+		return nil
 	}
-	info.Listener, info.Chain, info.Drain = l.cfg.Name, ch.cfg.Name, ch.end
-	info.SNI, info.OfferedALPN = s.sni, s.alpn
-	ch.serve(c, info, &s)
+	info.Listener, info.Chain, info.Drain = l.cfg.Name, ch.cfg.Name, ch.drained()
+	info.SNI, info.OfferedALPN = seen.sni, seen.alpn
+	return &connection{conn: c, info: info, chain: ch, of: l.conns, seen: seen}
 }
 
 // choose looks at the first bytes, if need be, and finds the filter chain; nil
-// when none matches.
-func (l *listener) choose(c *net.TCPConn, dst netip.AddrPort) (s seen, ch *chain, err error) {
-	if l.match.inspect(dst.Port()) {
-		if s, err = inspect(c, l.cfg); err != nil {
+// when none matches. A client from outside that must speak first has
+// firstBytes to begin.
+func (l *listener) choose(c *net.TCPConn, dst netip.AddrPort, firstBytes time.Duration) (s seen, ch *chain, err error) {
+	look := l.inspection(dst, firstBytes)
+	if look.tls || look.http {
+		if s, err = inspect(c, look); err != nil {
 			return s, nil, err
 		}
 	}
 	ch = l.match.find(dst, &s)
 	if s.silent && ch != nil && ch.http != nil {
-		if s, err = inspectSilent(c, l.cfg); err != nil {
+		// It must speak first, but has not yet: a slow client, or a slow
+		// machine. What it will say may still lead to another chain, such as
+		// that for TLS.
+		look.wait, look.goOn = patience(l.cfg.Direction, firstBytes), false
+		if s, err = inspect(c, look); err != nil {
 			return s, nil, err
 		}
 		ch = l.match.find(dst, &s)

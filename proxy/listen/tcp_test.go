@@ -274,3 +274,54 @@ func TestRootRemoved(t *testing.T) {
 		t.Fatalf("after rotation: got %q, %v", got, err)
 	}
 }
+
+// TestTCPStalledReader: a client that has ended its side and reads no more does
+// not hold the connection for ever; the idle timeout ends it.
+func TestTCPStalledReader(t *testing.T) {
+	s := newSide(t, nil)
+	s.static("flood", nil, serve(t, func(c *net.TCPConn) {
+		_, _ = io.Copy(io.Discard, c)
+		block := make([]byte, 1<<20)
+		for {
+			if _, err := c.Write(block); err != nil {
+				return
+			}
+		}
+	}))
+	chain := toCluster("flood")
+	chain.TCP.IdleTimeout = 200 * time.Millisecond
+	c := dial(t, s.listen(tcpListener("l", chain)))
+	if _, err := io.WriteString(c, "x"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the connection ends", func() bool {
+		return get(s.rec, func(r *record) bool { return len(r.closed) == 1 && r.sent > 0 })
+	})
+}
+
+// TestServerFirstWithoutWait: where the chain cannot depend on what the client
+// says, its silence delays nothing: not on a port without mutual TLS, nor at an
+// address of its own beside web traffic on the same port.
+func TestServerFirstWithoutWait(t *testing.T) {
+	s := newSide(t, nil)
+	s.static("smtp", nil, serve(t, func(c *net.TCPConn) { _, _ = io.WriteString(c, "220 ready\r\n") }))
+	web := toCluster("web")
+	web.Match.ApplicationProtocols = []string{"http/1.1", "h2c"}
+	own := toCluster("smtp")
+	own.Match.PrefixRanges = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	for what, chains := range map[string][]*config.FilterChain{
+		"nothing is asked":      {toCluster("smtp")},
+		"the address is enough": {web, own},
+	} {
+		l := tcpListener(what, chains...)
+		l.InspectTimeout, l.ContinueOnTimeout = 0, false // without a bound, as for HTTP
+		c := dial(t, s.listen(l))
+		_ = c.SetReadDeadline(time.Now().Add(2 * time.Second))
+		if got, err := io.ReadAll(c); err != nil || string(got) != "220 ready\r\n" {
+			t.Errorf("%s: got %q, %v", what, got, err)
+		}
+	}
+}

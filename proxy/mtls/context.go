@@ -18,6 +18,8 @@ type Server struct {
 	withALPN *tls.Config
 	without  *tls.Config // for callers whose ALPN has nothing of ours
 	alpn     []string
+	verify   *verifier // nil: peers are not verified
+	required bool      // a peer has to show a certificate
 }
 
 // NewServer makes a Server.
@@ -51,7 +53,22 @@ func NewServer(c *config.DownstreamTLS, id Identity) (*Server, error) {
 		v.stampTickets(base)
 		v.stampTickets(plain)
 	}
-	return &Server{withALPN: base, without: plain, alpn: c.ALPN}, nil
+	return &Server{withALPN: base, without: plain, alpn: c.ALPN, verify: v, required: c.RequireClientCert}, nil
+}
+
+// Recheck judges a peer anew that was let in at some time before, by the roots of
+// now. A certificate that has expired since is no reason to refuse it: who holds
+// on to a connection does not show the next one.
+func (s *Server) Recheck(cs *tls.ConnectionState, letIn time.Time) error {
+	if s.verify == nil {
+		return nil
+	}
+	err := s.verify.verify(cs, s.required)
+	if err == nil || ReasonOf(err) != ReasonExpired {
+		return err
+	}
+	then := &verifier{roots: s.verify.roots, sans: s.verify.sans, usage: s.verify.usage, now: func() time.Time { return letIn }}
+	return then.verify(cs, s.required)
 }
 
 // Config returns the configuration for a caller that offers these protocols.

@@ -105,6 +105,9 @@ func (t *Telemetry) HandshakeFailed(reason string, dir config.Direction) {
 // NoFilterChain counts a connection that no filter chain of a listener fits.
 func (t *Telemetry) NoFilterChain(listener string) { t.noChain.WithLabelValues(listener).Inc() }
 
+// OverLimit counts a connection of a listener that was refused because too many are open.
+func (t *Telemetry) OverLimit(listener string) { t.overLimit.WithLabelValues(listener).Inc() }
+
 // ConnOpen counts a downstream connection as open.
 func (t *Telemetry) ConnOpen(dir config.Direction) { t.active.WithLabelValues(dir.String()).Inc() }
 

@@ -109,6 +109,7 @@ type Metrics struct {
 
 	active      *prometheus.GaugeVec
 	noChain     *prometheus.CounterVec
+	overLimit   *prometheus.CounterVec
 	tlsFailures *prometheus.CounterVec
 	xdsRejected *prometheus.CounterVec
 	ownRefused  *prometheus.CounterVec
@@ -139,13 +140,14 @@ func New(reg prometheus.Registerer) (*Metrics, error) {
 			Name: "isthmus_proxy_connections_active", Help: "Downstream connections open now.",
 		}, []string{"direction"}),
 		noChain:     counter("isthmus_proxy_no_filter_chain_total", "Connections closed because no filter chain fits.", []string{"listener"}),
+		overLimit:   counter("isthmus_proxy_connections_refused_total", "Connections refused because as many are open as there is memory for.", []string{"listener"}),
 		tlsFailures: counter("isthmus_proxy_tls_handshake_failures_total", "TLS handshakes that failed, by reason.", []string{"side", "reason"}),
 		xdsRejected: counter("isthmus_proxy_xds_rejected_total", "xDS resources that were rejected, by type.", []string{"type"}),
 		ownRefused:  counter("isthmus_proxy_own_listener_refused_total", "Connections refused because the endpoint is the proxy's own listener.", []string{"cluster"}),
 	}
 	for _, c := range []prometheus.Collector{
 		m.requests.counter, m.requestDuration.histogram, m.requestBytes.histogram, m.responseBytes.histogram,
-		m.tcpSent, m.tcpReceived, m.tcpOpened, m.tcpClosed, m.active, m.noChain, m.tlsFailures, m.xdsRejected, m.ownRefused,
+		m.tcpSent, m.tcpReceived, m.tcpOpened, m.tcpClosed, m.active, m.noChain, m.overLimit, m.tlsFailures, m.xdsRejected, m.ownRefused,
 	} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register a proxy metric: %w", err)
