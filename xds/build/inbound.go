@@ -194,6 +194,11 @@ func (g *chainGroup) mutual() []*listenerv3.FilterChain {
 }
 
 func (g *chainGroup) plaintext() []*listenerv3.FilterChain {
+	if g.mode == model.MTLSDisable && !g.protocol.IsHTTP() && g.protocol != model.Unknown {
+		// Whatever comes is passed on: one chain that looks at nothing, so that
+		// a server that speaks first is heard at once.
+		return []*listenerv3.FilterChain{g.chain("plaintext", "", nil, false, false)}
+	}
 	foreign := g.chain("tls", "tls", nil, false, false)
 	switch {
 	case g.protocol.IsHTTP():

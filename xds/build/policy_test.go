@@ -140,3 +140,19 @@ func FuzzParseClusterName(f *testing.F) {
 		}
 	})
 }
+
+// TestDisabledPort: a TCP port without mutual TLS has one chain that asks for
+// nothing, so that no connection waits for its client to speak.
+func TestDisabledPort(t *testing.T) {
+	for _, protocol := range []model.Protocol{model.TCP, model.TLS} {
+		g := chainGroup{mesh: model.DefaultMesh("c"), port: 25, protocol: protocol, mode: model.MTLSDisable, cluster: "inbound|25||"}
+		chains := g.chains()
+		if len(chains) != 1 {
+			t.Fatalf("%s: %d chains, want 1", protocol, len(chains))
+		}
+		m := chains[0].GetFilterChainMatch()
+		if m.GetDestinationPort().GetValue() != 25 || m.GetTransportProtocol() != "" || len(m.GetApplicationProtocols()) > 0 || chains[0].TransportSocket != nil {
+			t.Errorf("%s: it looks at more than the port: %v", protocol, m)
+		}
+	}
+}
