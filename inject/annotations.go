@@ -24,6 +24,7 @@ type options struct {
 	logLevel      string
 	nativeSidecar *bool
 	rewriteProbes *bool
+	mergeMetrics  *bool
 	proxyConfig   string // YAML of annotation proxy.istio.io/config
 	discovery     string
 	template      string // what is injected: sidecarTemplate or gatewayTemplate
@@ -62,6 +63,7 @@ func known() map[string]annotation {
 		"sidecar.istio.io/agentLogLevel":         readLogLevel,
 		"sidecar.istio.io/nativeSidecar":         readSwitch(func(o *options, b bool) { o.nativeSidecar = &b }),
 		"sidecar.istio.io/rewriteAppHTTPProbers": readSwitch(func(o *options, b bool) { o.rewriteProbes = &b }),
+		"prometheus.istio.io/merge-metrics":      readSwitch(func(o *options, b bool) { o.mergeMetrics = &b }),
 		"sidecar.istio.io/discoveryAddress":      func(v string, o *options) error { o.discovery = v; return hostPort(v) },
 		"sidecar.istio.io/interceptionMode":      only("REDIRECT", "traffic is taken by redirection only"),
 		templatesAnnotation:                      readTemplate,

@@ -19,7 +19,7 @@ func TestEveryAnnotation(t *testing.T) {
 		"inject.istio.io/templates":               {"gateway", acts},
 		"istio.io/reroute-virtual-interfaces":     {"net1", refused},
 		"istio.io/rev":                            {"canary", warned},
-		"prometheus.istio.io/merge-metrics":       {"false", warned},
+		"prometheus.istio.io/merge-metrics":       {"false", acts},
 		"proxy.istio.io/config":                   {"concurrency: 1", acts},
 		"proxy.istio.io/overrides":                {"{}", refused},
 

@@ -31,6 +31,7 @@ type builder struct {
 	probeOps    []operation
 	logLevel    string
 	resources   corev1.ResourceRequirements
+	scrape      scrape
 	warnings    []string
 }
 
@@ -92,7 +93,15 @@ func (b *builder) prepare() error {
 		rewrite = b.settings.Values.SidecarInjectorWebhook.RewriteAppHTTPProbe
 	}
 	if (rewrite == nil || *rewrite) && !b.gateway() {
-		b.probers, b.probeOps, err = rewriteProbes(b.pod)
+		b.probers, b.probeOps, warnings, err = rewriteProbes(b.pod, b.native, b.hold)
+		if err != nil {
+			return err
+		}
+		b.warnings = append(b.warnings, warnings...)
+	}
+	b.scrape, err = appScrape(b.pod, b.settings, b.options)
+	if b.gateway() {
+		b.scrape.app = "" // there is no application
 	}
 	return err
 }
@@ -155,6 +164,9 @@ func (b *builder) env() []corev1.EnvVar {
 	}
 	if b.probers != "" {
 		env = append(env, corev1.EnvVar{Name: "ISTIO_KUBE_APP_PROBERS", Value: b.probers})
+	}
+	if b.scrape.app != "" {
+		env = append(env, corev1.EnvVar{Name: "ISTIO_PROMETHEUS_ANNOTATIONS", Value: b.scrape.app})
 	}
 	if b.logLevel != "" {
 		env = append(env, corev1.EnvVar{Name: "LOG_LEVEL", Value: b.logLevel})

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	meshv1alpha1 "istio.io/api/mesh/v1alpha1"
 	corev1 "k8s.io/api/core/v1"
@@ -389,5 +390,118 @@ func TestParseValues(t *testing.T) {
 				t.Errorf("error %v, want one with %q", err, c.want)
 			}
 		})
+	}
+}
+
+// TestHooks: HTTP hooks reach the application through the proxy, other kinds
+// stay, and so does what the kubelet asks before the proxy runs.
+func TestHooks(t *testing.T) {
+	const pod = `
+metadata: {name: p}
+spec:
+  initContainers:
+  - name: helper
+    restartPolicy: Always
+    startupProbe: {tcpSocket: {port: 7}}
+    lifecycle: {preStop: {httpGet: {path: /bye, port: 7}}}
+  containers:
+  - name: a
+    ports: [{name: web, containerPort: 8080}]
+    lifecycle:
+      postStart: {httpGet: {path: /hello, port: web, httpHeaders: [{name: X-Hook, value: "1"}]}}
+      preStop: {httpGet: {path: /bye, port: 8443, scheme: HTTPS}}
+  - name: b
+    lifecycle:
+      postStart: {exec: {command: [x]}}
+      preStop: {sleep: {seconds: 3}}
+  - name: c
+    lifecycle:
+      preStop: {httpGet: {path: /, port: 80, host: 10.1.1.1}}
+`
+	const (
+		start  = `"/app-lifecycle/a/poststartz":{"httpGet":{"path":"/hello","port":8080,"httpHeaders":[{"name":"X-Hook","value":"1"}]}}`
+		stop   = `"/app-lifecycle/a/prestopz":{"httpGet":{"path":"/bye","port":8443,"scheme":"HTTPS"}}`
+		helper = `"/app-health/helper/startupz":{"tcpSocket":{"port":7}},`
+		bye    = `,"/app-lifecycle/helper/prestopz":{"httpGet":{"path":"/bye","port":7}}`
+	)
+	for _, tt := range []struct {
+		what     string
+		edit     func(*Settings)
+		want     string
+		warnings int
+	}{
+		{"native", func(*Settings) {}, "{" + helper + start + "," + stop + bye + "}", 0},
+		{"plain", plain, "{" + stop + "}", 2},
+		{
+			"plain, the application waits for the proxy",
+			func(s *Settings) { plain(s); s.Values.Global.Proxy.HoldApplicationUntilProxyStarts = true },
+			"{" + start + "," + stop + "}", 1,
+		},
+	} {
+		got, warnings := inject(t, podOf(t, pod), settings(t, tt.edit))
+		if len(warnings) != tt.warnings {
+			t.Errorf("%s: warnings %q, want %d", tt.what, warnings, tt.warnings)
+		}
+		if env := envOf(container(t, got, ProxyContainer)); env["ISTIO_KUBE_APP_PROBERS"] != tt.want {
+			t.Errorf("%s: probers\n%s\nwant\n%s", tt.what, env["ISTIO_KUBE_APP_PROBERS"], tt.want)
+		}
+		a, b, c := container(t, got, "a"), container(t, got, "b"), container(t, got, "c")
+		if h := a.Lifecycle.PreStop.HTTPGet; h.Path != "/app-lifecycle/a/prestopz" || h.Port.IntVal != 15020 || h.Scheme != "HTTP" {
+			t.Errorf("%s: preStop %v", tt.what, h)
+		}
+		if h := a.Lifecycle.PostStart.HTTPGet; strings.Contains(tt.want, start) != (h.Path == "/app-lifecycle/a/poststartz" && len(h.HTTPHeaders) == 0) {
+			t.Errorf("%s: postStart %v", tt.what, h)
+		}
+		if b.Lifecycle.PostStart.Exec == nil || b.Lifecycle.PreStop.Sleep == nil || c.Lifecycle.PreStop.HTTPGet.Host != "10.1.1.1" {
+			t.Errorf("%s: hooks that are not for the proxy were changed: %v %v", tt.what, b.Lifecycle, c.Lifecycle)
+		}
+	}
+}
+
+// TestMergedMetrics: scrapers are led to the proxy, which is told where the
+// application's own metrics are; who asks not to be merged is left alone.
+func TestMergedMetrics(t *testing.T) {
+	const plainText = `{"scrape":"true","path":"/metrics","port":"8080"}`
+	off := func(s *Settings) { s.Mesh.EnablePrometheusMerge = wrapperspb.Bool(false) }
+	for _, tt := range []struct {
+		what        string
+		annotations string
+		edit        func(*Settings)
+		app         string
+		port, path  string // of the annotations afterwards
+	}{
+		{"nothing is said", ``, nil, ``, "15020", "/stats/prometheus"},
+		{"scrape alone", `prometheus.io/scrape: "true"`, nil, plainText, "15020", "/stats/prometheus"},
+		{
+			"all is said", `prometheus.io/scrape: "true", prometheus.io/port: "9102", prometheus.io/path: /m, prometheus.io/scheme: https`,
+			nil, `{"scrape":"true","path":"/m","port":"9102","scheme":"https"}`, "15020", "/stats/prometheus",
+		},
+		{"not to be scraped", `prometheus.io/scrape: "false", prometheus.io/port: "9102"`, nil, ``, "9102", ""},
+		{"half a wish", `prometheus.io/port: "9102"`, nil, ``, "9102", ""},
+		{"the pod's own word", `prometheus.io/scrape: "true", prometheus.io/port: "9102", prometheus.istio.io/merge-metrics: "false"`, nil, ``, "9102", ""},
+		{"the mesh's word", `prometheus.io/scrape: "true", prometheus.io/port: "9102"`, off, ``, "9102", ""},
+		{"the pod's word is the stronger", `prometheus.io/scrape: "true", prometheus.istio.io/merge-metrics: "true"`, off, plainText, "15020", "/stats/prometheus"},
+		{"the proxy's metrics are asked for", `prometheus.io/scrape: "true", prometheus.io/port: "15020"`, nil, ``, "15020", ""},
+	} {
+		edit := tt.edit
+		if edit == nil {
+			edit = func(*Settings) {}
+		}
+		got, warnings := inject(t, podOf(t, "metadata: {name: p, annotations: {"+tt.annotations+"}}\n"+
+			"spec: {containers: [{name: a, ports: [{containerPort: 53, protocol: UDP}, {containerPort: 8080}]}]}"), settings(t, edit))
+		if len(warnings) > 0 {
+			t.Errorf("%s: warnings %q", tt.what, warnings)
+		}
+		if app := envOf(container(t, got, ProxyContainer))["ISTIO_PROMETHEUS_ANNOTATIONS"]; app != tt.app {
+			t.Errorf("%s: the application's are at %s, want %s", tt.what, app, tt.app)
+		}
+		a := got.Annotations
+		if a["prometheus.io/port"] != tt.port || a["prometheus.io/path"] != tt.path || tt.app != "" && a["prometheus.io/scheme"] == "https" {
+			t.Errorf("%s: annotations %v", tt.what, a)
+		}
+	}
+	bad := podOf(t, `{metadata: {name: p, annotations: {prometheus.io/scrape: "true", prometheus.io/port: web}}, spec: {containers: [{name: a}]}}`)
+	if _, _, err := Patch(bad, "bar", settings(t)); err == nil || !strings.Contains(err.Error(), "prometheus.io/port") {
+		t.Errorf("a port that is none: %v", err)
 	}
 }

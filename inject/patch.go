@@ -111,24 +111,12 @@ func (b *builder) metadataOps() ([]operation, error) {
 			annotations[k] = v
 		}
 	}
-	if !scraped(b.pod) {
-		annotations["prometheus.io/scrape"] = "true"
-		annotations["prometheus.io/port"] = fmt.Sprint(statusPort)
-		annotations["prometheus.io/path"] = "/stats/prometheus"
+	for k, v := range b.scrape.annotations {
+		annotations[k] = v
 	}
 	annotations[StatusAnnotation] = status
 	ops := mapOps("/metadata/labels", b.pod.Labels, labels)
 	return append(ops, mapOps("/metadata/annotations", b.pod.Annotations, annotations)...), nil
-}
-
-// scraped tells whether the pod says itself how Prometheus is to scrape it.
-func scraped(pod *corev1.Pod) bool {
-	for k := range pod.Annotations {
-		if strings.HasPrefix(k, "prometheus.io/") {
-			return true
-		}
-	}
-	return false
 }
 
 func mapOps(path string, have, add map[string]string) []operation {

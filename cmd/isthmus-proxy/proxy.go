@@ -45,11 +45,17 @@ func runProxy(ctx context.Context, c *call, kind agent.Kind) error {
 	if err != nil {
 		return err
 	}
+	limit, err := s.connectionLimit(os.DirFS("/"))
+	if err != nil {
+		return err
+	}
+	cfg.Logger.Info("connections are bounded", "limit", limit)
 	p, err := proxy.New(proxy.Config{
-		Identity:   cfg.Identity,
-		Self:       self,
-		Registerer: cfg.Registry,
-		Logger:     cfg.Logger.With("part", "proxy"),
+		Identity:       cfg.Identity,
+		Self:           self,
+		Registerer:     cfg.Registry,
+		Logger:         cfg.Logger.With("part", "proxy"),
+		MaxConnections: limit,
 	})
 	if err != nil {
 		return err
@@ -83,6 +89,10 @@ func (s *settings) agentConfig(kind agent.Kind, pc proxyConfig) (agent.Config, e
 	if err != nil {
 		return agent.Config{}, err
 	}
+	scrape, err := agent.ParseScrape(s.scrape)
+	if err != nil {
+		return agent.Config{}, err
+	}
 	meta := metadata(os.Environ())
 	if s.nodeName != "" {
 		meta["NODE_NAME"] = s.nodeName
@@ -92,7 +102,7 @@ func (s *settings) agentConfig(kind agent.Kind, pc proxyConfig) (agent.Config, e
 		TrustDomain: s.trustDomain, IP: ip, DNSDomain: s.dnsDomain, Meta: meta, LabelsFile: s.labelsFile,
 		Discovery: cmp.Or(s.discovery, pc.DiscoveryAddress, agent.DefaultDiscovery), CA: s.ca, ServerName: s.serverName,
 		TokenFile: token, RootFile: s.rootFile, StateDir: s.stateDir,
-		Probers: probers, DrainFor: defaultDrain, Ports: agent.DefaultPorts(),
+		Probers: probers, Scrape: scrape, DrainFor: defaultDrain, Ports: agent.DefaultPorts(),
 		Logger: log, Level: level, Registry: prometheus.NewRegistry(),
 	}
 	return cfg, s.drainTimes(&cfg, pc)

@@ -33,6 +33,7 @@ type settings struct {
 	logFormat, dnsDomain                            string
 	nodeName                                        string
 	native, untilIdle, drainAtLeast                 string
+	maxConnections, scrape                          string
 }
 
 // bind declares the flags. Their defaults are the environment's.
@@ -59,6 +60,8 @@ func (s *settings) bind(c *call) {
 		{&s.labelsFile, "labels-file", "", "/etc/istio/pod/labels", "the pod's labels, as the downward API writes them"},
 		{&s.stateDir, "state-dir", "", "/etc/istio/proxy", "directory in memory that outlives the container"},
 		{&s.probers, "app-probers", "ISTIO_KUBE_APP_PROBERS", "", "JSON of the application's probes"},
+		{&s.scrape, "app-metrics", "ISTIO_PROMETHEUS_ANNOTATIONS", "", "JSON of where the application's own metrics are, to be merged with the proxy's"},
+		{&s.maxConnections, "max-connections", "ISTHMUS_MAX_CONNECTIONS", "", "connections that may be open at once (default: by the memory that the proxy may use; 0: no limit)"},
 		{&s.native, "native", "NATIVE_SIDECAR", "false", "whether the kubelet ends the application before the proxy (a restartable init container)"},
 		{&s.untilIdle, "exit-on-zero-active-connections", "EXIT_ON_ZERO_ACTIVE_CONNECTIONS", "false",
 			"at the end, wait for the last connection instead of terminationDrainDuration"},

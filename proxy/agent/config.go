@@ -51,6 +51,9 @@ type Config struct {
 
 	// Probers are the application's probes, by path; see ParseProbers.
 	Probers map[string]Prober
+	// Scrape says where the application's metrics are; nil when it has none,
+	// or they are not to be merged with the proxy's.
+	Scrape *Scrape
 	// DrainFor is how long connections get to end after SIGTERM, at most;
 	// DrainAtLeast is how long new ones are taken meanwhile, for callers that
 	// have not yet heard that the pod goes.

@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -74,19 +75,30 @@ func FuzzParseLabels(f *testing.F) {
 
 // TestProbes runs the probes against real servers.
 func TestProbes(t *testing.T) {
+	tlsApp := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer tlsApp.Close()
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.URL.Path == "/away":
 			http.Redirect(w, r, "http://elsewhere.invalid/", http.StatusFound)
 		case r.URL.Path == "/near":
 			http.Redirect(w, r, "/ok?x=1", http.StatusFound)
+		case r.URL.Path == "/secure":
+			http.Redirect(w, r, tlsApp.URL+"/", http.StatusMovedPermanently)
+		case r.URL.Path == "/circle":
+			http.Redirect(w, r, "/circle", http.StatusFound)
+		case r.URL.Path == "/twice":
+			if len(r.Header.Values("X-Probe")) != 2 {
+				w.WriteHeader(http.StatusTeapot)
+			}
+		case r.URL.Path == "/sick":
+			w.WriteHeader(http.StatusInternalServerError)
+			_, _ = io.WriteString(w, strings.Repeat("the database is away ", 100_000))
 		case r.URL.Path != "/ok" || r.Header.Get("X-Probe") != "yes" || r.Host != "app.test":
 			w.WriteHeader(http.StatusTeapot)
 		}
 	}))
 	defer app.Close()
-	tlsApp := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	defer tlsApp.Close()
 	hs := health.NewServer()
 	hs.SetServingStatus("down", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 	g := grpc.NewServer()
@@ -111,6 +123,11 @@ func TestProbes(t *testing.T) {
 		{"no-slash", agent.Prober{HTTPGet: &agent.HTTPGet{Path: "ok", Port: http1, HTTPHeaders: headers}}, 200},
 		{"teapot", agent.Prober{HTTPGet: &agent.HTTPGet{Path: "/ok", Port: http1}}, 418},
 		{"away", agent.Prober{HTTPGet: &agent.HTTPGet{Path: "/away", Port: http1}}, 302},
+		{"near", agent.Prober{HTTPGet: &agent.HTTPGet{Path: "/near", Port: http1, HTTPHeaders: headers}}, 200},
+		{"secure", agent.Prober{HTTPGet: &agent.HTTPGet{Path: "/secure", Port: http1}}, 200},
+		{"circle", agent.Prober{HTTPGet: &agent.HTTPGet{Path: "/circle", Port: http1}}, 503},
+		{"twice", agent.Prober{HTTPGet: &agent.HTTPGet{Path: "/twice", Port: http1, HTTPHeaders: append(headers[:1:1], headers[0])}}, 200},
+		{"sick", agent.Prober{HTTPGet: &agent.HTTPGet{Path: "/sick", Port: http1}}, 500},
 		{"https", agent.Prober{HTTPGet: &agent.HTTPGet{Path: "/", Port: https, Scheme: "HTTPS"}}, 200},
 		{"refused", agent.Prober{HTTPGet: &agent.HTTPGet{Path: "/", Port: closedPort}}, 503},
 		{"tcp", agent.Prober{TCPSocket: &agent.TCPSocket{Port: http1}}, 200},
@@ -122,6 +139,8 @@ func TestProbes(t *testing.T) {
 	for _, c := range cases {
 		probers["/app-health/"+c.name+"/livez"] = c.prober
 	}
+	probers["/app-lifecycle/a/poststartz"] = agent.Prober{HTTPGet: &agent.HTTPGet{Path: "/sick", Port: http1}}
+	probers["/app-lifecycle/a/prestopz"] = agent.Prober{HTTPGet: &agent.HTTPGet{Path: "/", Port: closedPort}}
 	for _, kind := range []agent.Kind{agent.Sidecar, agent.Router} {
 		r := startAgent(t, d, t.TempDir(), func(c *agent.Config) { c.Probers, c.Kind = probers, kind })
 		for _, c := range cases {
@@ -131,6 +150,17 @@ func TestProbes(t *testing.T) {
 		}
 		if code, _ := get(t, "GET", "http://"+r.addrs.Status+"/app-health/stranger/livez"); code != 404 {
 			t.Errorf("unknown probe: %d", code)
+		}
+		if _, body := get(t, "GET", "http://"+r.addrs.Status+"/app-health/sick/livez"); len(body) < 10000 || len(body) > 10<<10 {
+			t.Errorf("of the answer %d bytes are passed on, want 10 KiB: the kubelet shows them", len(body))
+		}
+		// Whatever the application answers to a hook is an answer; none is none.
+		if code, _ := get(t, "GET", "http://"+r.addrs.Status+"/app-lifecycle/a/poststartz"); code != 500 {
+			t.Errorf("hook: %d, want the application's 500", code)
+		}
+		if resp, err := http.Get("http://" + r.addrs.Status + "/app-lifecycle/a/prestopz"); err == nil {
+			resp.Body.Close()
+			t.Errorf("a hook that did not reach the application is answered with %s", resp.Status)
 		}
 		r.end(t)
 	}

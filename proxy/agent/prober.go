@@ -70,6 +70,9 @@ func (p *Port) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
+// hookPath is above the paths of lifecycle hooks.
+const hookPath = "/app-lifecycle/"
+
 // ParseProbers reads the JSON object of path to prober that injection puts into
 // the environment.
 func ParseProbers(s string) (map[string]Prober, error) {
@@ -86,8 +89,8 @@ func ParseProbers(s string) (map[string]Prober, error) {
 		return nil, errors.New("application probes: there is something after the JSON object")
 	}
 	for path, p := range all {
-		if !strings.HasPrefix(path, "/app-health/") {
-			return nil, fmt.Errorf("application probes: path %q is not below /app-health/", path)
+		if !strings.HasPrefix(path, "/app-health/") && !strings.HasPrefix(path, hookPath) {
+			return nil, fmt.Errorf("application probes: path %q is neither below /app-health/ nor below %s", path, hookPath)
 		}
 		if err := p.validate(); err != nil {
 			return nil, fmt.Errorf("application probe %s: %w", path, err)
@@ -118,7 +121,7 @@ func (p Prober) validate() error {
 	return nil
 }
 
-// probes serves /app-health/.
+// probes serves /app-health/ and /app-lifecycle/.
 type probes struct {
 	ip  netip.Addr // the application's
 	all map[string]Prober
@@ -138,37 +141,49 @@ func newProbes(ip netip.Addr, all map[string]Prober, redirected bool) *probes {
 	return p
 }
 
-// ServeHTTP runs the probe of the request's path.
+// ServeHTTP runs the probe or hook of the request's path.
 func (p *probes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	pr, ok := p.all[r.URL.Path]
 	if !ok {
 		http.Error(w, "no such probe: "+r.URL.Path, http.StatusNotFound)
 		return
 	}
-	timeout := time.Duration(max(1, pr.TimeoutSeconds)) * time.Second
-	ctx, cancel := context.WithTimeout(r.Context(), timeout)
-	defer cancel()
-	code, err := p.run(ctx, pr, r.Header)
+
+	// The kubelet ends the wait for a hook itself, with the pod.
+	ctx, hook := r.Context(), strings.HasPrefix(r.URL.Path, hookPath)
+	if !hook {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(max(1, pr.TimeoutSeconds))*time.Second)
+		defer cancel()
+	}
+	code, body, err := p.run(ctx, pr, r.Header)
+	if err != nil && hook {
+		// For a hook the kubelet takes any answer for success, and none for
+		// failure: it must not get one that the application did not give.
+		panic(http.ErrAbortHandler)
+	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
 	w.WriteHeader(code)
+	_, _ = w.Write(body) // the kubelet shows it in the event of a failure
 }
 
-func (p *probes) run(ctx context.Context, pr Prober, h http.Header) (int, error) {
+func (p *probes) run(ctx context.Context, pr Prober, h http.Header) (code int, body []byte, err error) {
 	switch {
 	case pr.HTTPGet != nil:
 		return p.httpGet(ctx, pr.HTTPGet, h)
 	case pr.TCPSocket != nil:
 		conn, err := p.dial(ctx, "tcp", p.address(pr.TCPSocket.Port))
 		if err != nil {
-			return 0, err
+			return 0, nil, err
 		}
 		conn.Close()
-		return http.StatusOK, nil
+		return http.StatusOK, nil, nil
 	}
-	return p.grpc(ctx, pr.GRPC)
+	code, err = p.grpc(ctx, pr.GRPC)
+	return code, nil, err
 }
 
 func (p *probes) address(port Port) string {
@@ -183,9 +198,46 @@ func (p *probes) dial(ctx context.Context, network, addr string) (net.Conn, erro
 	return d.DialContext(ctx, network, addr)
 }
 
-// httpGet asks like the kubelet: certificates are not checked, and a redirect
-// to another host counts as an answer.
-func (p *probes) httpGet(ctx context.Context, g *HTTPGet, h http.Header) (int, error) {
+// probeBody is how much of an answer is read, in bytes: as much as the kubelet
+// reads.
+const probeBody = 10 << 10
+
+// httpGet asks like the kubelet: certificates are not checked, redirects are
+// followed on the application's host, and one to another counts as an answer.
+func (p *probes) httpGet(ctx context.Context, g *HTTPGet, h http.Header) (code int, body []byte, err error) {
+	req, err := p.request(ctx, g, h)
+	if err != nil {
+		return 0, nil, err
+	}
+	client := &http.Client{CheckRedirect: sameHost, Transport: &http.Transport{
+		DialContext:       p.dial,
+		DisableKeepAlives: true,
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // as the kubelet: a probe asks for life, not for proof
+	}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+
+	// An answer that breaks off is one: the status decides.
+	body, _ = io.ReadAll(io.LimitReader(resp.Body, probeBody))
+	return resp.StatusCode, body, nil
+}
+
+// sameHost follows redirects to another port or path, up to ten of them.
+func sameHost(next *http.Request, via []*http.Request) error {
+	if next.URL.Hostname() != via[0].URL.Hostname() {
+		return http.ErrUseLastResponse
+	}
+	if len(via) >= 10 {
+		return errors.New("the application redirects more than ten times")
+	}
+	return nil
+}
+
+// request is what the kubelet would send to the application.
+func (p *probes) request(ctx context.Context, g *HTTPGet, h http.Header) (*http.Request, error) {
 	scheme := "http"
 	if g.Scheme == "HTTPS" {
 		scheme = "https"
@@ -196,38 +248,26 @@ func (p *probes) httpGet(ctx context.Context, g *HTTPGet, h http.Header) (int, e
 	}
 	u, err := url.Parse(scheme + "://" + p.address(g.Port) + path)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	req.Header.Set("User-Agent", h.Get("User-Agent"))
+
 	for _, hd := range g.HTTPHeaders {
 		if strings.EqualFold(hd.Name, "Host") {
 			req.Host = hd.Value
 			continue
 		}
-		req.Header.Set(hd.Name, hd.Value)
+		req.Header.Add(hd.Name, hd.Value)
 	}
-	tr := &http.Transport{
-		DialContext:       p.dial,
-		DisableKeepAlives: true,
-		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // as the kubelet: a probe asks for life, not for proof
-	}
-	client := &http.Client{Transport: tr, CheckRedirect: func(next *http.Request, via []*http.Request) error {
-		if next.URL.Host != u.Host || len(via) >= 10 {
-			return http.ErrUseLastResponse
+	for _, name := range []string{"User-Agent", "Accept"} {
+		if len(req.Header.Values(name)) == 0 && h.Get(name) != "" {
+			req.Header.Set(name, h.Get(name))
 		}
-		return nil
-	}}
-	resp, err := client.Do(req)
-	if err != nil {
-		return 0, err
 	}
-	defer resp.Body.Close()
-	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // so that the application can finish writing
-	return resp.StatusCode, nil
+	return req, nil
 }
 
 func (p *probes) grpc(ctx context.Context, g *GRPC) (int, error) {

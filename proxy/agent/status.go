@@ -55,9 +55,9 @@ func (a *Agent) listen() (*servers, error) {
 			return nil, fmt.Errorf("agent: open the %s port: %w", l.what, err)
 		}
 		*l.addr = lis.Addr().String()
-		s.listeners = append(s.listeners, lis)
+		s.listeners = append(s.listeners, newNewestFirst(lis, maxCallers))
 		s.list = append(s.list, &http.Server{
-			Handler:           l.handler,
+			Handler:           boundBody(l.handler),
 			ReadHeaderTimeout: 10 * time.Second,
 			IdleTimeout:       time.Minute,
 			MaxHeaderBytes:    32 << 10,
@@ -107,7 +107,19 @@ func (a *Agent) metricsHandler() http.Handler {
 }
 
 func (a *Agent) metrics() http.Handler {
-	return promhttp.HandlerFor(a.cfg.Registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
+	return readInTime(promhttp.HandlerFor(a.cfg.Registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
+}
+
+// readTime is how long a scraper may take to read its answer.
+const readTime = time.Minute
+
+// readInTime ends connections whose client does not read what it asked for.
+func readInTime(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// A writer without deadlines, as in tests, has nobody to wait for.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(readTime))
+		next.ServeHTTP(w, r)
+	})
 }
 
 // statusHandler is port 15020, which the kubelet and scrapers reach. What
@@ -115,9 +127,11 @@ func (a *Agent) metrics() http.Handler {
 func (a *Agent) statusHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz/ready", a.serveReady)
-	mux.Handle("GET /stats/prometheus", a.metrics())
+	app := newProbes(a.cfg.IP, a.cfg.Probers, a.cfg.Kind == Sidecar)
+	mux.Handle("GET /stats/prometheus", readInTime(a.mergedMetrics(app)))
 	mux.Handle("GET /metrics", a.metrics())
-	mux.Handle("GET /app-health/", newProbes(a.cfg.IP, a.cfg.Probers, a.cfg.Kind == Sidecar))
+	mux.Handle("GET /app-health/", app)
+	mux.Handle("GET "+hookPath, app)
 	mux.Handle("POST /quitquitquit", localOnly(http.HandlerFunc(a.serveQuit)))
 	mux.Handle("POST /drain", localOnly(http.HandlerFunc(a.serveDrain)))
 	return mux
