@@ -1,0 +1,139 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// served is a service of three pods that answers HTTP and gRPC, and a pod that
+// calls it, both in the mesh.
+const served = `kubectl apply -f - <<EOF
+apiVersion: v1
+kind: Namespace
+metadata: {name: pods, labels: {istio-injection: enabled}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: pods}
+spec:
+  selector: {app: web}
+  ports:
+  - {name: http, port: 8080}
+  - {name: http2, port: 8081, targetPort: 8080}
+  - {name: grpc, port: 8079}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: pods}
+spec:
+  replicas: 3
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - name: web
+        image: isthmus-samples/fortio:v1
+        imagePullPolicy: IfNotPresent
+        args: [server]
+        readinessProbe: {httpGet: {path: /debug, port: 8080}, periodSeconds: 1}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: load, namespace: pods}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - {name: load, image: isthmus-samples/fortio:v1, imagePullPolicy: IfNotPresent, args: [server]}
+EOF
+kubectl rollout status -n pods deploy/web --timeout=2m
+kubectl wait -n pods pod/load --for=condition=Ready --timeout=2m`
+
+// comeAndGo is what happens to the pods of the service under load.
+const comeAndGo = `sleep 3
+kubectl rollout restart -n pods deploy/web
+kubectl rollout status -n pods deploy/web --timeout=90s
+kubectl scale -n pods deploy/web --replicas=1
+sleep 8
+kubectl scale -n pods deploy/web --replicas=3
+kubectl rollout status -n pods deploy/web --timeout=60s
+sleep 3`
+
+// TestPodsComeAndGo: a rolling restart and a scaling down and up under 200
+// requests a second, in every protocol: none of them fails.
+func TestPodsComeAndGo(t *testing.T) {
+	root := repo(t)
+	s := bareLab(t, root, "e2epods", "--clusters 1")
+	s.must(t, "lab --name e2epods sample-images")
+	s.must(t, "istioctl install --set profile=default --set hub=isthmus.local")
+	s.must(t, served)
+
+	for _, tt := range []struct {
+		name, flags, url, good string
+	}{
+		{"HTTP 1.1", "", "http://web:8080/", "200"},
+		{"HTTP 1.1, POST", "-payload-size 100", "http://web:8080/", "200"},
+		{"HTTP 2", "-h2 -stdclient", "http://web:8081/", "200"},
+		{"gRPC", "-grpc", "web:8079", "SERVING"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			load := fmt.Sprintf("kubectl exec -n pods load -c load -- /fortio load -quiet -json - -qps 200 -c 8 -t 0 -n 16000 -timeout 10s -allow-initial-errors %s %s 2>/dev/null",
+				tt.flags, tt.url)
+			s.eventually(t, time.Minute, strings.Replace(load, "-n 16000", "-n 20", 1)+" | grep '"+`"`+tt.good+`"`+"'")
+
+			ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
+			defer cancel()
+			type result struct {
+				out string
+				err error
+			}
+			done := make(chan result, 1)
+			go func() {
+				out, err := s.run(ctx, load)
+				done <- result{out, err}
+			}()
+			s.must(t, comeAndGo)
+			select {
+			case r := <-done:
+				t.Fatalf("the load ended before the pods were through: %v\n%s", r.err, r.out)
+			default:
+			}
+			r := <-done
+			if r.err != nil {
+				t.Fatalf("load: %v\n%s", r.err, r.out)
+			}
+			assertAllGood(t, r.out, tt.good)
+		})
+	}
+}
+
+// assertAllGood reads what fortio measured: every call must have got the answer.
+func assertAllGood(t *testing.T, out, good string) {
+	t.Helper()
+	var measured struct {
+		RetCodes  map[string]int
+		ActualQPS float64
+	}
+	start := strings.Index(out, "{")
+	if start < 0 {
+		t.Fatalf("fortio says nothing:\n%s", out)
+	}
+	if err := json.NewDecoder(strings.NewReader(out[start:])).Decode(&measured); err != nil {
+		t.Fatalf("read fortio's figures: %v\n%s", err, out)
+	}
+	t.Logf("%.0f calls a second: %v", measured.ActualQPS, measured.RetCodes)
+	for code, n := range measured.RetCodes {
+		if code != good {
+			t.Errorf("%d calls ended with %s", n, code)
+		}
+	}
+	if measured.RetCodes[good] == 0 {
+		t.Error("no call was answered")
+	}
+}
