@@ -51,7 +51,7 @@ func (s *Source) routeConfig(sc *scope, name string) *serve.Resource {
 	if single {
 		rc.VirtualHosts = []*routev3.VirtualHost{{
 			Name: name, Domains: []string{"*"},
-			Routes: []*routev3.Route{routeTo(clusterName(port, "", hostName))},
+			Routes: []*routev3.Route{retried(clusterName(port, "", hostName))},
 		}}
 	} else {
 		rc.VirtualHosts = virtualHosts(sc, hosts, port)
@@ -85,7 +85,7 @@ func virtualHosts(sc *scope, hosts []*host, port uint16) []*routev3.VirtualHost 
 			out = append(out, &routev3.VirtualHost{
 				Name:    h.name + ":" + utoa(port),
 				Domains: domains,
-				Routes:  []*routev3.Route{routeTo(clusterName(port, "", h.name))},
+				Routes:  []*routev3.Route{retried(clusterName(port, "", h.name))},
 			})
 		}
 	}
