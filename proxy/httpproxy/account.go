@@ -15,10 +15,14 @@ func (s *session) finish() {
 	c.outcome.Duration = s.now.Sub(c.start)
 	if s.up1.started {
 		c.outcome.Received = s.up.moved
+		if !s.up1.running() {
+			s.setDeadline(time.Time{}) // that of the body
+		}
 	}
 	s.counters().Record(&c.outcome)
 	s.out.release()
 	s.up1.out.release()
+	s.up1.to.drop()
 	if cap(s.scratch) > idleBuffer {
 		s.scratch = nil
 	}

@@ -156,6 +156,7 @@ type outbuf struct {
 	dst     io.Writer
 	pool    *bulkPool
 	pending []byte
+	writes  int               // so far
 	bulk    *[bulkBuffer]byte // pending's storage while much is gathered
 	idle    []byte            // and what pending was before
 }
@@ -164,6 +165,7 @@ func (o *outbuf) flush() error {
 	if len(o.pending) == 0 {
 		return nil
 	}
+	o.writes++
 	_, err := o.dst.Write(o.pending)
 	o.pending = o.pending[:0]
 	return err
@@ -176,6 +178,7 @@ func (o *outbuf) write(p []byte) error {
 			return err
 		}
 		if len(p) >= coalesce/2 {
+			o.writes++
 			_, err := o.dst.Write(p)
 			return err
 		}

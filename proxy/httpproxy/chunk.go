@@ -21,6 +21,11 @@ const (
 type chunkScanner struct {
 	state chunkState
 	left  int64 // data bytes of the current chunk still to come
+	// extra is how many bytes before the CRLF of the last size line are no part of the size: extensions, which end
+	// at this hop (RFC 9112 section 7.1.1), or padding. Who passes the line on leaves them out and sets it to 0.
+	extra int
+	// padded accepts white space after a size, as old servers send it.
+	padded bool
 }
 
 // next consumes from the front of b: first frame bytes of framing, then data bytes of content. Both 0 means
@@ -81,15 +86,78 @@ func (s *chunkScanner) sizeLine(b []byte) (n int, err error) {
 		size = size<<4 | int64(d)
 	}
 	ext := line[digits:]
-	if digits == 0 || len(ext) > 0 && ext[0] != ';' || !isFieldText(ext) {
+	if digits == 0 || !isChunkExt(ext) && !(s.padded && len(trimSpace(ext)) == 0) {
 		return 0, badRequest("a chunk-size line is malformed")
 	}
-	s.left = size
+	s.left, s.extra = size, len(ext)
 	s.state = chunkData
 	if size == 0 {
 		s.state = chunkTrailers
 	}
 	return eol + 1, nil
+}
+
+// isChunkExt reports whether b is a list of chunk extensions: each a semicolon, a name, and perhaps a value, with
+// white space about that senders should not send but recipients must accept (RFC 9112 section 7.1.1, RFC 9110 section
+// 5.6.3).
+func isChunkExt(b []byte) bool {
+	for len(b) > 0 {
+		b = trimSpace(b)
+		if len(b) == 0 || b[0] != ';' {
+			return false
+		}
+		b = trimSpace(b[1:])
+		n := tokenLength(b)
+		if n == 0 {
+			return false
+		}
+		rest := trimSpace(b[n:])
+		if b = b[n:]; len(rest) == 0 || rest[0] != '=' {
+			continue
+		}
+		rest = trimSpace(rest[1:])
+		if n = tokenLength(rest); n == 0 {
+			n = quotedLength(rest)
+		}
+		if n == 0 {
+			return false
+		}
+		b = rest[n:]
+	}
+	return true
+}
+
+// trimSpace removes spaces and tabs from the front.
+func trimSpace(b []byte) []byte { return bytes.TrimLeft(b, " \t") }
+
+// tokenLength returns the length of the token at the front of b.
+func tokenLength(b []byte) int {
+	n := 0
+	for n < len(b) && tokenTable[b[n]] {
+		n++
+	}
+	return n
+}
+
+// quotedLength returns the length of the quoted string at the front of b (RFC 9110 section 5.6.4), 0 for none.
+func quotedLength(b []byte) int {
+	if len(b) == 0 || b[0] != '"' {
+		return 0
+	}
+	for i := 1; i < len(b); i++ {
+		switch c := b[i]; {
+		case c == '"':
+			return i + 1
+		case c == '\\' && i+1 < len(b):
+			i++
+		case c == '\\':
+			return 0
+		}
+		if !isFieldTextSlow(b[i : i+1]) {
+			return 0
+		}
+	}
+	return 0
 }
 
 func hexDigit(c byte) int {

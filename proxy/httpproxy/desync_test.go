@@ -2,6 +2,7 @@ package httpproxy
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -11,6 +12,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/mtls"
@@ -234,5 +238,50 @@ func TestUploadOnClosedConnection(t *testing.T) {
 				time.Sleep(20 * time.Millisecond)
 			}
 		}
+	}
+}
+
+// TestStreamAnsweredBeforeItIsAsked has an HTTP/2 endpoint that answers the stream after the one that it was asked on.
+func TestStreamAnsweredBeforeItIsAsked(t *testing.T) {
+	addr := rawBackend(t, func(conn net.Conn) {
+		br := bufio.NewReader(conn)
+		if _, err := br.Discard(len(preface)); err != nil {
+			return
+		}
+		fr := http2.NewFramer(conn, br)
+		fr.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+		_ = fr.WriteSettings()
+		var block bytes.Buffer
+		enc := hpack.NewEncoder(&block)
+		answer := func(id uint32, body string) {
+			block.Reset()
+			_ = enc.WriteField(hpack.HeaderField{Name: ":status", Value: "200"})
+			_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndHeaders: true})
+			_ = fr.WriteData(id, true, []byte(body))
+		}
+		for {
+			f, err := fr.ReadFrame()
+			if err != nil {
+				return
+			}
+			if h, is := f.(*http2.MetaHeadersFrame); is {
+				answer(h.StreamID, h.PseudoValue("path"))
+				answer(h.StreamID+2, "poison")
+			}
+		}
+	})
+	h := simpleHop(t, config.HTTP2, addr)
+	for i := range 5 {
+		path := fmt.Sprintf("/%d", i)
+		resp, err := client(t, h.addr, true).Get("http://a" + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if string(b) != path {
+			t.Errorf("%s was answered %d %.100q", path, resp.StatusCode, b)
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
 }

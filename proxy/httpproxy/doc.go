@@ -18,8 +18,11 @@
 //	pool.go       connections to endpoints,                     h2write.go what goes, h2stream.go streams,
 //	                                            h2window.go what peers may send
 //	              h2pool.go                    bridgeup.go      HTTP/1 to HTTP/2, bridgedown.go the reverse
-//	policy.go     XFCC, ids, paths             head.go          the HTTP/1 syntax: parse.go, framing.go, chunk.go
-//	retry.go      what is tried again          relay.go         bodies, buffer.go
+//	silence.go    is a pooled one still good?  head.go          the HTTP/1 syntax: parse.go, framing.go, chunk.go,
+//	policy.go     XFCC, ids, paths                              authority.go
+//	owned.go      fields of the proxy's own    relay.go         bodies, buffer.go
+//	retry.go      what is tried again,         keeper.go        an upload that may have to be sent again
+//	              handback.go
 //	drain.go      saying goodbye               account.go       telemetry, counters.go
 //
 // The package opens no listening sockets, terminates no TLS, resolves no names and decodes no xDS.

@@ -23,9 +23,11 @@ func (s *session) encodeRequest(q *target) {
 	edits := editsOf(h, r.request)
 	forwarded := s.forwardedProto()
 	xff := ""
+	h.dropID(fieldEnvoyInternal)
 	if s.h.hcm.UseRemoteAddress {
-		xff = joinValues(string(h.get(fieldForwardedFor)), s.info.Peer.Addr().String())
+		xff = joinValues(h.all(fieldForwardedFor), s.info.Peer.Addr().String())
 		h.dropID(fieldForwardedFor)
+		h.dropID(fieldEnvoy)
 	}
 
 	out := append(s.scratch[:0], h.method...)
@@ -44,7 +46,7 @@ func (s *session) encodeRequest(q *target) {
 		out = append(out, "\r\n"...)
 	}
 	switch {
-	case h.upgrade && s.upgradeAllowed():
+	case s.call.upgrade != "":
 		out = append(out, "connection: Upgrade\r\n"...)
 		out = appendField(out, "upgrade", view(h.get(fieldUpgrade)))
 	case h.trailersOK:
@@ -71,18 +73,16 @@ func (s *session) hostFor(q *target) string {
 		return a.HostRewrite
 	case a.AutoHost && s.call.ep.Hostname() != "":
 		return s.call.ep.Hostname()
-	case !s.req.has(fieldHost) && q.authority == "":
-		return s.info.Local.String()
 	case q.authority != view(s.req.get(fieldHost)):
 		return q.authority
 	}
 	return ""
 }
 
-// pathFor returns the request target. An absolute one stays so on its way to where the caller sent it itself,
-// which may be a proxy.
+// pathFor returns the request target. An absolute one stays so on its way out to where the caller sent it itself,
+// which may be a proxy; the application of this pod is asked as an origin server (RFC 9112 section 3.2.1).
 func (s *session) pathFor(q *target) string {
-	if s.req.target[0] != '/' && s.call.cluster.Config().Type == config.ClusterOriginalDst {
+	if s.req.target[0] != '/' && s.info.Direction != config.DirectionInbound && s.call.cluster.Config().Type == config.ClusterOriginalDst {
 		return view(s.req.target)
 	}
 	return s.call.route.rewrite(q.path)
@@ -128,13 +128,14 @@ func joinValues(have, add string) string {
 	return have + ", " + add
 }
 
-// splitAbsolute splits an absolute-form target into authority and origin-form path.
+// splitAbsolute splits an absolute-form target into authority and path; the path is empty when the target has neither
+// path nor query.
 func splitAbsolute(t string) (authority, path string, err error) {
 	scheme, rest, ok := strings.Cut(t, "://")
 	if !ok || !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https") {
 		return "", "", badRequest("the request target is neither a path nor an http URL")
 	}
-	authority, path = rest, "/"
+	authority = rest
 	if i := strings.IndexAny(rest, "/?"); i >= 0 {
 		authority, path = rest[:i], rest[i:]
 		if path[0] == '?' {
@@ -221,6 +222,7 @@ func (s *session) encodeResponse(h *head) {
 	if server != "" {
 		h.dropID(fieldServer)
 	}
+	h.dropID(fieldFailed)
 	var edits []byte
 	if r := c.route; len(r.response)+len(r.dropResponse) > 0 {
 		for _, name := range r.dropResponse {

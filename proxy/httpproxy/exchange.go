@@ -48,17 +48,24 @@ func (s *session) forwardTo(q *target) {
 			try-- // that was a look at the pool, which ends when the pool is empty
 			continue
 		}
-		s.stopUpload()
+		c.note(err, first)
+		again := !c.lastTry && s.worthAnother(err, first)
+		if again && s.up1.started {
+			again = s.recall()
+		}
+		if !again {
+			s.stopUpload()
+		}
 		if s.watch.stop(s) || s.up1.sourceErr != nil {
 			s.abandon()
 			return
 		}
-		if !conn.reused {
-			tried = append(tried, c.ep)
-		}
-		if c.lastTry || !s.worthAnother(err, first) {
+		if !again {
 			s.fail(err)
 			return
+		}
+		if !conn.reused {
+			tried = append(tried, c.ep)
 		}
 		fresh, cause = true, err
 	}
@@ -84,14 +91,13 @@ var errNotQuiet = errors.New("the endpoint sent something, or hung up, before it
 // of a response came.
 func (s *session) worthAnother(err error, first bool) bool {
 	c := &s.call
-	if errors.Is(err, errNotQuiet) { // nothing was sent, nor taken of the body
-		return true
-	}
-	if !c.replayable {
+	if s.up1.started && !s.up1.to.complete() {
 		return false
 	}
 	var syntax *parseError
 	switch {
+	case neverSent(err):
+		return true
 	case errors.Is(err, errAnswer):
 		time.Sleep(retryWait())
 		return true
@@ -104,17 +110,18 @@ func (s *session) worthAnother(err error, first bool) bool {
 	return first && c.idempotent || c.route.retries.hungUp()
 }
 
-// unwanted reports whether the retry policy wants another endpoint to answer instead, and there is one.
+// unwanted reports whether another endpoint is to answer instead, and there is one.
 func (s *session) unwanted(h *head, tried []*upstream.Endpoint) bool {
 	c := &s.call
-	if c.lastTry || !c.replayable || c.route.retries == nil {
+	if c.lastTry || s.up1.started && !s.up1.to.complete() {
 		return false
 	}
 	grpc := telemetry.NoGRPCStatus
 	if v, has := h.lookup("grpc-status"); has {
 		grpc = parseGRPCStatus(v)
 	}
-	if !c.route.retries.answered(h.status, grpc) {
+	policy := c.route.retries
+	if !policy.answered(h.status, grpc) && !c.handedBack(view(h.get(fieldFailed)), policy) {
 		return false
 	}
 	_, err := c.cluster.Pick(upstream.Hint{OriginalDst: s.info.Local, Tried: append(tried[:len(tried):len(tried)], c.ep)})
@@ -231,10 +238,12 @@ func (s *session) attempt(conn *h1conn, tried []*upstream.Endpoint) error {
 		return errNotQuiet
 	}
 	// The head goes out here and not with the body, so that nothing is read as a response before it.
-	if _, err := conn.Write(s.scratch); err != nil && conn.reused {
+	if n, err := conn.Write(s.scratch); err != nil && n == 0 {
+		return errNotSent
+	} else if err != nil && conn.reused {
 		return err
 	}
-	if s.up1.pending(s) {
+	if !s.call.replayable {
 		s.startUpload(conn)
 	}
 	for {
@@ -251,7 +260,7 @@ func (s *session) attempt(conn *h1conn, tried []*upstream.Endpoint) error {
 		conn.in.discard(len(raw))
 		switch {
 		case conn.resp.status == 101:
-			if !s.req.upgrade || !s.upgradeAllowed() {
+			if want := s.call.upgrade; want == "" || !equalLower(conn.resp.get(fieldUpgrade), want) {
 				return badRequest("it switches protocols unasked")
 			}
 			s.tunnel(conn)
@@ -260,8 +269,7 @@ func (s *session) attempt(conn *h1conn, tried []*upstream.Endpoint) error {
 			s.call.ep.Report(outcomeOf(conn.resp.status))
 			return errAnswer
 		case conn.resp.status >= 200:
-			s.respond(conn)
-			return nil
+			return s.respond(conn)
 		}
 		s.interim(&conn.resp)
 	}
@@ -313,6 +321,7 @@ func (s *session) onStall() bool {
 // fail answers a request that got no response.
 func (s *session) fail(err error) {
 	f := upstreamFailure(s.call.cluster, s.call.ep, err)
+	s.call.failed = s.call.sign(err, s.info)
 	if s.up1.started {
 		s.call.keep = false
 		s.call.unread = true
@@ -340,9 +349,11 @@ func (s *session) abandon() {
 	c.outcome.Flag = telemetry.FlagDownstreamClosed
 }
 
-// respond passes a final response on. The connection to the endpoint is pooled again or closed.
-func (s *session) respond(conn *h1conn) {
+// respond passes a final response on. The connection to the endpoint is pooled again or closed. An error means that
+// the body is malformed and nothing of the response went out.
+func (s *session) respond(conn *h1conn) error {
 	c := &s.call
+	s.up1.answered.Store(true)
 	resp := &conn.resp
 	c.outcome.Code = resp.status
 	c.ep.Report(outcomeOf(resp.status))
@@ -353,8 +364,14 @@ func (s *session) respond(conn *h1conn) {
 		c.entry.ResponseHeaders = values(s.h.log.ResponseHeaders(), resp.lookup)
 	}
 	s.down.reset(&conn.in, &s.out, resp.framing)
+	s.down.scan.padded = true
 	s.encodeResponse(resp)
+	before := s.out.writes
 	err := s.down.run()
+	if s.out.writes == before && malformed(err) {
+		s.out.pending = s.out.pending[:0]
+		return err
+	}
 	c.outcome.Sent = s.down.moved
 	c.outcome.GRPC = s.trailedStatus()
 	reusable := err == nil && !resp.close && !c.h2
@@ -386,9 +403,16 @@ func (s *session) respond(conn *h1conn) {
 	conn.in.stalled = nil
 	if !reusable {
 		_ = conn.Close()
-		return
+		return nil
 	}
 	c.pool.put(conn, c.start)
+	return nil
+}
+
+// malformed reports whether err is what a sender did to the syntax.
+func malformed(err error) bool {
+	var syntax *parseError
+	return errors.As(err, &syntax)
 }
 
 func outcomeOf(status int) upstream.Outcome {
@@ -410,15 +434,12 @@ func (s *session) trailedStatus() int {
 	return parseGRPCStatus(v)
 }
 
-func (s *session) upgradeAllowed() bool {
-	return allowedUpgrade(s.h.hcm, s.req.get(fieldUpgrade))
-}
-
-func allowedUpgrade(hcm *config.HCM, kind []byte) bool {
+// allowedUpgrade returns the protocol of the configuration that a request asks to switch to, or "".
+func allowedUpgrade(hcm *config.HCM, kind []byte) string {
 	for _, u := range hcm.Upgrades {
 		if equalLower(kind, u) {
-			return true
+			return u
 		}
 	}
-	return false
+	return ""
 }

@@ -24,7 +24,7 @@ func (h *head) checkRequest() error {
 	case hosts == 0 && h.minor == 1:
 		return badRequest("the request has no Host field")
 	case hosts == 1 && !isAuthority(h.get(fieldHost)):
-		return badRequest("the Host field holds a forbidden character")
+		return badRequest("the Host field is not a host with an optional port")
 	}
 	if err := h.readConnection(); err != nil {
 		return err
@@ -90,10 +90,15 @@ func (h *head) transferEncoding() (chunked bool, err error) {
 	if h.count(fieldTransferEncoding) > 1 {
 		return false, badRequest("the message has more than one Transfer-Encoding field")
 	}
-	if v := h.get(fieldTransferEncoding); !equalLower(v, "chunked") {
-		return false, &parseError{501, "the only transfer coding spoken here is chunked"}
+	list := h.get(fieldTransferEncoding)
+	if equalLower(list, "chunked") {
+		return true, nil
 	}
-	return true, nil
+	// A request whose last coding is another has no end that could be known (RFC 9112 section 6.3).
+	if i := bytes.LastIndexByte(list, ','); i < 0 || !equalLower(bytes.Trim(list[i+1:], " \t"), "chunked") {
+		return false, badRequest("the last transfer coding is not chunked")
+	}
+	return false, &parseError{501, "the only transfer coding spoken here is chunked"}
 }
 
 // contentLength accepts at most one Content-Length field of plain digits.
@@ -187,17 +192,4 @@ func hasToken(list []byte, lower string) bool {
 		}
 	}
 	return false
-}
-
-// isAuthority accepts the characters of a host with an optional port (RFC 3986 section 3.2), and emptiness.
-func isAuthority(b []byte) bool {
-	for _, c := range b {
-		switch {
-		case c <= 0x20 || c >= 0x7f:
-			return false
-		case c == '/' || c == '?' || c == '#' || c == '@' || c == ',' || c == '\\' || c == '"' || c == '<' || c == '>':
-			return false
-		}
-	}
-	return true
 }

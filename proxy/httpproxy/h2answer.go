@@ -46,7 +46,8 @@ func (a *answers) headers(fields []hpack.HeaderField, end bool) {
 		grpc = parseGRPCStatus(v)
 	}
 	p.call.ep.Report(outcomeOf(status))
-	if p.unwanted(status, grpc) {
+	failed, _ := lookupField(rest, "x-isthmus-failed")
+	if p.unwanted(status, grpc, failed) {
 		p.up.reset(http2.ErrCodeCancel)
 		p.another()
 		return
@@ -64,9 +65,9 @@ func (a *answers) headers(fields []hpack.HeaderField, end bool) {
 
 // unwanted reports whether the retry policy wants another endpoint to answer instead, and there is one. It is
 // called with the lock held.
-func (p *pair) unwanted(status, grpc int) bool {
+func (p *pair) unwanted(status, grpc int, failed string) bool {
 	policy := p.call.route.retries
-	if p.lostBody || p.tries >= policy.limit() || !policy.answered(status, grpc) {
+	if p.lostBody || p.tries >= policy.limit() || !policy.answered(status, grpc) && !p.call.handedBack(failed, policy) {
 		return false
 	}
 	hint := p.hint()
@@ -94,6 +95,7 @@ func (a *answers) tryTimeout() {
 	}
 	p.up.reset(http2.ErrCodeCancel)
 	p.call.ep.Report(upstream.OutcomeReset)
+	p.call.note(errTimeout, true)
 	policy := p.call.route.retries
 	if !p.lostBody && p.tries < policy.limit() && policy.hungUp() {
 		p.another()
@@ -162,7 +164,9 @@ func (a *answers) reset(code http2.ErrCode, refused bool) {
 		(refused || isIdempotent(p.req.method) && code == http2.ErrCodeConnect || policy.hungUp())
 	cause := p.up.c.cause(code)
 	p.call.ep.End()
+	p.cause = cause
 	if !refused {
+		p.call.note(cause, true)
 		p.call.ep.Report(upstream.OutcomeReset)
 		p.tried = append(p.tried, p.call.ep)
 	}
@@ -195,6 +199,8 @@ func (p *pair) fail(err error) {
 		p.broken(http2.ErrCodeCancel, telemetry.FlagUpstreamTimeout)
 		return
 	}
+	err = moreTelling(p.cause, err)
+	p.call.failed = p.call.sign(err, p.srv.info)
 	p.answer(upstreamFailure(p.call.cluster, p.call.ep, err))
 }
 
@@ -267,6 +273,9 @@ func responseFields(h *Handler, rt *route, status int, rest []hpack.HeaderField)
 	out := make([]hpack.HeaderField, 0, len(rest)+2)
 	out = append(out, hpack.HeaderField{Name: ":status", Value: strconv.Itoa(status)})
 	out = append(out, rest...)
+	if _, has := lookupField(rest, "x-isthmus-failed"); has {
+		out = dropFields(out, "x-isthmus-failed")
+	}
 	if name := h.hcm.ServerName; name != "" {
 		if _, has := lookupField(rest, "server"); !has || !h.hcm.ServerPassThrough {
 			out = append(dropFields(out, "server"), hpack.HeaderField{Name: "server", Value: name})
@@ -299,6 +308,7 @@ func localAnswer(h *Handler, c *call, f *failure) (fields []hpack.HeaderField, b
 	add("server", h.hcm.ServerName)
 	add("date", time.Now().UTC().Format(http.TimeFormat))
 	add("location", f.location)
+	add("x-isthmus-failed", c.failed)
 	if c.grpc {
 		add("grpc-status", strconv.Itoa(c.outcome.GRPC))
 		add("grpc-message", grpcMessage(f.body))

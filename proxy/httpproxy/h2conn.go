@@ -76,6 +76,7 @@ type h2conn struct {
 	ownLimit  uint32 // and that our configuration does; 0: no limit
 	total     uint32 // streams over the life of the connection; 0: no limit
 	lastID    uint32 // highest stream opened, by either side
+	onWire    uint32 // highest stream whose request went to the peer, as a client
 	away      bool   // no new streams: GOAWAY came or went
 	awaySent  bool
 	hangUp    bool // close once everything is written

@@ -13,6 +13,10 @@ func (c *h2conn) onHeaders(f *http2.MetaHeadersFrame) error {
 	id := f.StreamID
 	c.mu.Lock()
 	s := c.streams[id]
+	if c.client && id > c.onWire { // it answers what was not asked yet
+		c.mu.Unlock()
+		return http2.ConnectionError(http2.ErrCodeProtocol)
+	}
 	if s == nil {
 		if c.client || id <= c.lastID { // late frames of a stream that is over
 			c.mu.Unlock()

@@ -41,6 +41,7 @@ type pair struct {
 	tries     int
 	pipe      *h2pipe // set when the HTTP/1 side has the request
 	tried     []*upstream.Endpoint
+	cause     error // why the last try failed
 	timer     *time.Timer
 
 	moved   int64 // what had moved when it was last looked at, and since when
@@ -177,7 +178,7 @@ func (p *pair) attach(ep *upstream.Endpoint, pool *endpointPool, conn *h2conn) b
 	}
 	p.tries++
 	p.waiting = 0
-	p.call.ep, p.call.pool = ep, pool
+	p.call.ep, p.call.pool, p.call.idempotent = ep, pool, isIdempotent(p.req.method)
 	p.up, p.answers = st, a
 	ep.Begin()
 	p.down.setSource(st)

@@ -66,6 +66,9 @@ func (r *h2request) parse(fields []hpack.HeaderField, st *h2stream, end bool) er
 		case "expect":
 			r.expects = true
 		}
+		if isAlias(f.Name) {
+			continue
+		}
 		r.fields = append(r.fields, f)
 	}
 	if r.authority == "" {
@@ -126,6 +129,32 @@ func lookupField(fields []hpack.HeaderField, lower string) (string, bool) {
 	return "", false
 }
 
+// allValues returns the values of every field of a name as one list (RFC 9110 section 5.3).
+func allValues(fields []hpack.HeaderField, lower string) string {
+	list := ""
+	for i := range fields {
+		if fields[i].Name == lower {
+			list = joinValues(list, fields[i].Value)
+		}
+	}
+	return list
+}
+
+// dropEnvoy removes, in place, what callers may not tell the application in Envoy's name; see envoyField.
+func dropEnvoy(fields []hpack.HeaderField, edge bool) []hpack.HeaderField {
+	kept := fields[:0]
+	for _, f := range fields {
+		id := otherField
+		if strings.HasPrefix(f.Name, "x-envoy-") {
+			id = envoyField([]byte(f.Name))
+		}
+		if id == otherField || id == fieldEnvoy && !edge {
+			kept = append(kept, f)
+		}
+	}
+	return kept
+}
+
 // dropFields removes the fields of a name, in place.
 func dropFields(fields []hpack.HeaderField, lower string) []hpack.HeaderField {
 	kept := fields[:0]
@@ -176,8 +205,9 @@ func (r *h2request) policy(h *Handler, info *downstream.Info, cert *clientCert, 
 		}
 	}
 	add("x-forwarded-client-cert", xfcc)
+	fields = dropEnvoy(fields, h.hcm.UseRemoteAddress)
 	if h.hcm.UseRemoteAddress {
-		have, _ := lookupField(fields, "x-forwarded-for")
+		have := allValues(fields, "x-forwarded-for")
 		fields = dropFields(fields, "x-forwarded-for")
 		fields = dropFields(fields, "x-forwarded-proto")
 		add("x-forwarded-for", joinValues(have, info.Peer.Addr().String()))

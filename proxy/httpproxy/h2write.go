@@ -81,7 +81,7 @@ func (c *h2conn) write() {
 		buf := c.wbuf
 		over := c.hangUp
 		if len(buf) > 0 {
-			c.wbuf = c.spare[:0]
+			c.wbuf, c.onWire = c.spare[:0], c.lastID
 		} else if len(c.streams) == 0 && cap(c.spare)+cap(c.wbuf) > h2ReadBuffer {
 			c.spare, c.wbuf = nil, nil
 		}

@@ -88,6 +88,8 @@ func staticCluster(name string, proto config.HTTPProtocol, addrs ...string) *con
 	}
 }
 
+func mustAddr(addr string) netip.AddrPort { return netip.MustParseAddrPort(addr) }
+
 // toCluster is a route configuration that sends everything to one cluster.
 func toCluster(name string) *config.RouteConfig {
 	return &config.RouteConfig{Name: "test", VirtualHosts: []*config.VirtualHost{{

@@ -31,6 +31,9 @@ const (
 	fieldHTTP2Settings
 	fieldUserAgent
 	fieldForwardedFor
+	fieldFailed
+	fieldEnvoyInternal // see envoyField
+	fieldEnvoy
 	fieldIDs
 )
 
@@ -75,6 +78,12 @@ func (id fieldID) String() string {
 		return "user-agent"
 	case fieldForwardedFor:
 		return "x-forwarded-for"
+	case fieldFailed:
+		return "x-isthmus-failed"
+	case fieldEnvoyInternal: // one of several
+		return "x-envoy-internal"
+	case fieldEnvoy: // one of several
+		return "x-envoy-attempt-count"
 	}
 	return ""
 }
@@ -116,6 +125,9 @@ func identify(name []byte) fieldID {
 		id = fieldForwardedFor
 	case 16:
 		id = fieldProxyConnection
+		if name[0]|0x20 == 'x' {
+			id = fieldFailed
+		}
 	case 17:
 		id = fieldTransferEncoding
 		if name[0]|0x20 == 'x' {
@@ -125,10 +137,13 @@ func identify(name []byte) fieldID {
 		id = fieldXFCC
 	case 29:
 	}
-	if id == otherField || !equalLower(name, id.String()) {
-		return otherField
+	if id != otherField && equalLower(name, id.String()) {
+		return id
 	}
-	return id
+	if len(name) > len("x-envoy-") && name[2]|0x20 == 'e' {
+		return envoyField(name)
+	}
+	return otherField
 }
 
 func identify10(name []byte) fieldID {
@@ -215,6 +230,17 @@ func (h *head) get(id fieldID) []byte {
 		return nil
 	}
 	return h.value(&h.fields[i-1])
+}
+
+// all returns the values of every field with a known id as one list (RFC 9110 section 5.3).
+func (h *head) all(id fieldID) string {
+	list := ""
+	for i := int(h.first[id]) - 1; i >= 0 && i < len(h.fields); i++ {
+		if h.fields[i].id == id {
+			list = joinValues(list, string(h.value(&h.fields[i])))
+		}
+	}
+	return list
 }
 
 func (h *head) has(id fieldID) bool { return h.first[id] != 0 }

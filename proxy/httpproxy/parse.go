@@ -171,18 +171,20 @@ func cutLine(raw []byte, from int) (line []byte, next int, err error) {
 	return raw[from : from+i-1], from + i + 1, nil
 }
 
+// parseVersion returns the minor version: 0, or 1 for all that is later, which speaks as 1.1 does (RFC 9110 section
+// 2.5).
 func parseVersion(v []byte) (minor int, err error) {
-	switch string(v) {
-	case "HTTP/1.1":
-		return 1, nil
-	case "HTTP/1.0":
-		return 0, nil
+	const form = "HTTP/d.d"
+	if len(v) != len(form) || string(v[:5]) != form[:5] || v[6] != '.' || !isDigit(v[5]) || !isDigit(v[7]) {
+		return 0, badRequest("the HTTP version is malformed")
 	}
-	if bytes.HasPrefix(v, []byte("HTTP/")) {
-		return 0, &parseError{505, "the HTTP version is not 1.0 or 1.1"}
+	if v[5] != '1' {
+		return 0, &parseError{505, "the HTTP version is not 1"}
 	}
-	return 0, badRequest("the request line does not end in an HTTP version")
+	return int(min(v[7]-'0', 1)), nil
 }
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
 // isTarget accepts visible ASCII and bytes above 0x7f, as deployed clients send raw UTF-8, and no fragment.
 func isTarget(t []byte) bool {
@@ -247,6 +249,7 @@ func (h *head) parseField(from int) (next int, err error) {
 	h.fields = append(h.fields, field{
 		line: uint32(from), nameEnd: uint32(colon),
 		valueStart: uint32(start), valueEnd: uint32(end), next: uint32(next), id: id,
+		drop: id == otherField && isAlias(view(raw[from:colon])),
 	})
 	if id != otherField && h.first[id] == 0 {
 		h.first[id] = int16(len(h.fields))

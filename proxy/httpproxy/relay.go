@@ -102,12 +102,12 @@ func (r *relay) runLength() error {
 
 func (r *relay) runChunked() error {
 	for {
-		n, err := r.scanBuffered()
+		n, passed, err := r.scanBuffered()
 		if err != nil {
 			return err
 		}
 		if !r.dechunk {
-			if err := r.out.write(r.in.buffered()[:n]); err != nil {
+			if err := r.out.write(r.in.buffered()[passed:n]); err != nil {
 				return err
 			}
 		}
@@ -134,23 +134,32 @@ func (r *relay) runChunked() error {
 	return nil
 }
 
-// scanBuffered walks over as many whole pieces of the chunked body as are buffered.
-func (r *relay) scanBuffered() (n int, err error) {
+// scanBuffered walks over as many whole pieces of the chunked body as are buffered. It has passed on the first passed
+// bytes of these n already.
+func (r *relay) scanBuffered() (n, passed int, err error) {
 	b := r.in.buffered()
 	for {
 		frame, data, err := r.scan.next(b[n:])
 		if err != nil {
-			return 0, &sourceError{err}
+			return 0, 0, &sourceError{err}
 		}
-		if r.dechunk && data > 0 {
+		switch {
+		case r.dechunk && data > 0:
 			if err := r.out.write(b[n+frame : n+frame+data]); err != nil {
-				return 0, err
+				return 0, 0, err
 			}
+		case !r.dechunk && r.scan.extra > 0: // what stands after the size, before the CRLF
+			end := n + frame - len("\r\n")
+			if err := r.out.write(b[passed : end-r.scan.extra]); err != nil {
+				return 0, 0, err
+			}
+			passed = end
 		}
+		r.scan.extra = 0
 		n += frame + data
 		r.moved += int64(data)
 		if data == 0 {
-			return n, nil
+			return n, passed, nil
 		}
 	}
 }

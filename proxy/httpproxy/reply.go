@@ -163,6 +163,7 @@ func (s *session) replyHead(status int, body, location string) {
 	if name := s.h.hcm.ServerName; name != "" {
 		out = append(out, "server: "+name+"\r\n"...)
 	}
+	out = appendField(out, fieldFailed.String(), c.failed)
 	out = append(out, "date: "...)
 	out = time.Now().UTC().AppendFormat(out, http.TimeFormat)
 	out = append(out, "\r\n"...)

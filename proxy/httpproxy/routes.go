@@ -207,7 +207,7 @@ func (t *routeTable) find(q *target) *route {
 }
 
 func (t *routeTable) host(authority string) *virtualHost {
-	authority = asciiLower(authority)
+	authority = withoutFinalDot(asciiLower(authority))
 	if t.source.IgnorePortInHost {
 		authority = withoutPort(authority)
 	}

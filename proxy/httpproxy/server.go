@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
@@ -72,7 +73,8 @@ func (h *Handler) ServeConn(conn net.Conn, info *downstream.Info) {
 	}
 	s := newSession(h, conn, info)
 	defer s.end()
-	if h.hcm.Codec == config.CodecAuto && info.Protocol == config.ProtocolUnknown && s.in.hasPreface() {
+	if h.hcm.Codec == config.CodecAuto && info.Protocol == config.ProtocolUnknown && s.hasPreface() {
+		s.setDeadline(time.Time{})
 		h.serveH2(&prefixedConn{Conn: conn, in: &s.in}, info)
 		return
 	}
@@ -108,9 +110,10 @@ func upstreamProtocol(c *upstream.Cluster, down config.Protocol) config.Protocol
 const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 // hasPreface reads until it is clear whether the connection starts with the HTTP/2 preface (RFC 9113 section 3.4).
-func (b *inbuf) hasPreface() bool {
-	for {
-		p := b.buffered()
+func (s *session) hasPreface() bool {
+	s.setDeadline(s.now.Add(s.firstWait()))
+	for begun := false; ; {
+		p := s.in.buffered()
 		n := min(len(p), len(preface))
 		if string(p[:n]) != preface[:n] {
 			return false
@@ -118,7 +121,11 @@ func (b *inbuf) hasPreface() bool {
 		if n == len(preface) {
 			return true
 		}
-		if b.fill() != nil {
+		if n > 0 && !begun {
+			begun = true
+			s.headStarted()
+		}
+		if s.in.fill() != nil {
 			return false
 		}
 	}

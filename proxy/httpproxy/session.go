@@ -2,8 +2,10 @@ package httpproxy
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -20,6 +22,8 @@ const (
 	// headTimeout bounds the receipt of a request head once its first byte has come, where the configuration
 	// sets no bound.
 	headTimeout = 60 * time.Second
+	// firstByteTimeout ends a connection on which nothing ever came.
+	firstByteTimeout = 5 * time.Minute
 	// idleSlack is how much too early or late the idle timeout may strike, so that the deadline is not set
 	// anew for each request.
 	idleSlack = time.Minute
@@ -44,6 +48,7 @@ type session struct {
 	lookup   func(string) (string, bool)
 	stalled  func() bool
 	started  func()
+	slowBody func() bool
 
 	call    call
 	up1     upload
@@ -57,6 +62,7 @@ type session struct {
 	now       time.Time // when the last request ended
 	deadline  time.Time // read deadline in force
 	headTimer bool      // it bounds the receipt of a head
+	fresh     bool      // nothing has come yet
 }
 
 // call is what is learned about one request on its way.
@@ -65,9 +71,13 @@ type call struct {
 	deadline time.Time // of the whole call; zero: none
 	tryEnd   time.Time // of the current try; zero: none
 	lastTry  bool
-	// replayable says that the whole request is at hand to be sent again.
+	// replayable says that the whole request is in session.scratch.
 	replayable bool
-	idempotent bool // RFC 9110 section 9.2.2
+	idempotent bool   // RFC 9110 section 9.2.2
+	upgrade    string // the protocol that the caller may switch to, or ""
+	sent       bool   // an endpoint may have got a request that failed
+	answered   bool   // and may have answered it
+	failed     string // the x-isthmus-failed of the proxy's own answer
 	route      *route
 	cluster    *upstream.Cluster
 	ep         *upstream.Endpoint
@@ -83,12 +93,13 @@ type call struct {
 }
 
 func newSession(h *Handler, conn net.Conn, info *downstream.Info) *session {
-	s := &session{h: h, conn: conn, info: info, cert: newClientCert(h.hcm, info), now: time.Now()}
+	s := &session{h: h, conn: conn, info: info, cert: newClientCert(h.hcm, info), now: time.Now(), fresh: true}
 	s.in.src = conn
 	s.out.dst, s.out.pool = conn, &h.server.bulk
 	s.lookup = s.req.lookup
 	s.stalled = s.onStall
 	s.started = s.headStarted
+	s.slowBody = s.onSlowBody
 	s.up.pool, s.down.pool = &h.server.bulk, &h.server.bulk
 	h.server.drains.join(info.Drain, s)
 	return s
@@ -119,6 +130,7 @@ func (s *session) nextHead() ([]byte, error) {
 			return nil, err
 		}
 	}
+	s.endFirstWait()
 	raw, err := s.in.readHead(s.started)
 	if s.headTimer {
 		s.headTimer = false
@@ -137,6 +149,8 @@ func (s *session) awaitRequest() error {
 	switch {
 	case s.draining.Load():
 		s.setDeadline(time.Now().Add(drainGrace))
+	case s.fresh:
+		s.setDeadline(s.now.Add(s.firstWait()))
 	case s.h.hcm.IdleTimeout > 0:
 		at := s.now.Add(s.h.hcm.IdleTimeout)
 		if s.deadline.IsZero() || at.Sub(s.deadline) > min(idleSlack, s.h.hcm.IdleTimeout/4) {
@@ -148,6 +162,7 @@ func (s *session) awaitRequest() error {
 	s.mu.Lock()
 	s.idle = false
 	s.mu.Unlock()
+	s.endFirstWait()
 	drained := s.draining.Load()
 	if drained {
 		s.setDeadline(time.Time{})
@@ -156,6 +171,22 @@ func (s *session) awaitRequest() error {
 		return errIdle
 	}
 	return nil
+}
+
+// firstWait is how long the first byte of a connection may take.
+func (s *session) firstWait() time.Duration {
+	if limit := s.h.hcm.IdleTimeout; limit > 0 {
+		return min(limit, firstByteTimeout)
+	}
+	return firstByteTimeout
+}
+
+// endFirstWait lifts the deadline for the first byte.
+func (s *session) endFirstWait() {
+	if s.fresh {
+		s.fresh = false
+		s.setDeadline(time.Time{})
+	}
 }
 
 // errIdle ends a connection on which no request is under way.
@@ -222,6 +253,9 @@ func (s *session) exchange(raw []byte) bool {
 	c.headOnly = string(s.req.method) == "HEAD"
 	c.keep = !s.req.close && !s.draining.Load()
 	c.grpc = isGRPC(view(s.req.get(fieldContentType)))
+	if s.req.upgrade {
+		c.upgrade = allowedUpgrade(s.h.hcm, s.req.get(fieldUpgrade))
+	}
 	if s.h.log != nil {
 		s.openEntry()
 	}
@@ -246,6 +280,12 @@ func (s *session) forward() {
 		return
 	}
 	s.call.h2 = upstreamProtocol(s.call.cluster, config.ProtocolHTTP1) == config.ProtocolHTTP2
+	if s.call.h2 && s.call.upgrade != "" {
+		s.replyWith(&failure{status: 502, flag: telemetry.FlagUpstreamProtocol, body: fmt.Sprintf(
+			"cluster %q is spoken to in HTTP/2, where a connection cannot switch to %s; name its port http",
+			s.call.cluster.Name(), s.call.upgrade)})
+		return
+	}
 	s.forwardTo(&q)
 }
 
@@ -297,6 +337,15 @@ func (s *session) target() (target, error) {
 			return q, err
 		}
 		q.authority, q.path = authority, normalizePath(s.h.hcm, path)
+		if path == "" {
+			q.path = "/"
+			if q.method == "OPTIONS" { // RFC 9112 section 3.2.4
+				q.path = "*"
+			}
+		}
+	}
+	if q.authority == "" { // HTTP/1.0 names no host: the address that was called stands for it
+		q.authority = netip.AddrPortFrom(s.info.Local.Addr().Unmap(), s.info.Local.Port()).String()
 	}
 	if s.h.hcm.StripAnyHostPort {
 		q.authority = withoutPort(q.authority)

@@ -14,17 +14,24 @@ type upload struct {
 	err       error       // valid once done is closed
 	sourceErr error       // the part of err that the caller of the proxy is to blame for
 	out       outbuf
+	to        keeper
+	halting   atomic.Bool // stopUpload interrupts it
+	answered  atomic.Bool // the response has begun
+	// of the uploading goroutine: what had moved when nothing came for the last time, and whether it gave up then
+	seen   int64
+	silent bool
 }
 
-// pending reports whether the request has a body that takeSmallBody left.
-func (u *upload) pending(s *session) bool {
-	b := s.req.framing
-	return !u.started && b.kind != bodyNone && (s.call.outcome.Received == 0 || b.kind != bodyLength)
-}
+// bodyTimeout ends a request whose body is silent for so long, where the configuration sets no bound.
+const bodyTimeout = 5 * time.Minute
 
 func (u *upload) reset() {
 	u.started, u.err, u.sourceErr = false, nil, nil
 	u.sent.Store(false)
+	u.halting.Store(false)
+	u.answered.Store(false)
+	u.seen, u.silent = 0, false
+	u.to.drop()
 }
 
 // running reports whether the body is still being read from the caller.
@@ -63,23 +70,79 @@ func (s *session) startUpload(conn *h1conn) {
 	u := &s.up1
 	u.started = true
 	u.done = make(chan struct{})
-	u.out = outbuf{dst: conn, pool: &s.h.server.bulk, pending: u.out.pending[:0]}
-	if !s.deadline.IsZero() {
-		s.setDeadline(time.Time{})
-	}
+	u.to.begin(conn, &s.h.server.bulk, s.scratch)
+	u.out = outbuf{dst: &u.to, pool: &s.h.server.bulk, pending: u.out.pending[:0]}
+	s.setDeadline(time.Now().Add(s.bodyWait()))
+	s.in.stalled = s.slowBody
 	s.up.reset(&s.in, &u.out, s.req.framing)
 	s.up.last = func() { u.sent.Store(true) }
 	go func() {
 		defer close(u.done)
+		defer func() { s.in.stalled = nil }()
 		if u.err = s.up.run(); u.err == nil {
 			return
 		}
 		var src *sourceError
 		if errors.As(u.err, &src) {
 			u.sourceErr = src.err
+			if u.silent {
+				u.sourceErr = &parseError{408, "the request body did not arrive in time"}
+			}
 			_ = conn.Close() // wakes the reader of the response
 		}
 	}()
+}
+
+// bodyWait is how long the body of a request may be silent.
+func (s *session) bodyWait() time.Duration {
+	if limit := s.idleLimit(); limit > 0 {
+		return limit
+	}
+	return bodyTimeout
+}
+
+// onSlowBody is called, by the uploading goroutine, when nothing came of the body for a while; it reports whether to
+// go on waiting. Once the response has begun, both sides may talk as they like.
+func (s *session) onSlowBody() bool {
+	u := &s.up1
+	if u.halting.Load() {
+		return false
+	}
+	if s.up.moved == u.seen && !u.answered.Load() {
+		u.silent = true
+		return false
+	}
+	u.seen = s.up.moved
+	_ = s.conn.SetReadDeadline(time.Now().Add(s.bodyWait()))
+	return true
+}
+
+// recall waits for the rest of a body whose endpoint failed, and puts the whole request into s.scratch, to be sent
+// again. It reports false when the body is longer than what is kept of one, or does not come to its end.
+func (s *session) recall() bool {
+	u := &s.up1
+	u.to.detach()
+	limit := s.call.deadline
+	if end := time.Now().Add(recallTime); limit.IsZero() || end.Before(limit) {
+		limit = end
+	}
+	timer := time.NewTimer(time.Until(limit))
+	defer timer.Stop()
+	select {
+	case <-u.done:
+	case <-timer.C:
+		return false
+	}
+	whole, ok := u.to.whole()
+	if u.err != nil || !ok {
+		return false
+	}
+	s.scratch = append(s.scratch[:0], whole...)
+	s.call.outcome.Received = s.up.moved
+	s.call.replayable = true
+	s.req.framing = framing{}
+	u.reset()
+	return true
 }
 
 // stopUpload ends a running upload; the connections on both sides cannot be used for another request.
@@ -89,6 +152,7 @@ func (s *session) stopUpload() {
 		return
 	}
 	if u.running() {
+		u.halting.Store(true)
 		s.setDeadline(time.Unix(1, 0))
 		<-u.done
 		s.setDeadline(time.Time{})
@@ -150,10 +214,7 @@ func (w *watcher) stop(s *session) bool {
 
 // idleTooLong reports whether nothing moved on the stream for longer than the configuration allows.
 func (w *watcher) idleTooLong(s *session, now time.Time) bool {
-	limit := s.h.hcm.StreamIdleTimeout
-	if r := s.call.route; r.Action != nil && r.Action.IdleSet {
-		limit = r.Action.IdleTimeout
-	}
+	limit := s.idleLimit()
 	if limit <= 0 || s.up1.running() {
 		return false
 	}
@@ -162,4 +223,12 @@ func (w *watcher) idleTooLong(s *session, now time.Time) bool {
 		return false
 	}
 	return now.Sub(w.since) >= limit
+}
+
+// idleLimit is how long nothing may move on a request, 0 for no bound.
+func (s *session) idleLimit() time.Duration {
+	if r := s.call.route; r.Action != nil && r.Action.IdleSet {
+		return r.Action.IdleTimeout
+	}
+	return s.h.hcm.StreamIdleTimeout
 }

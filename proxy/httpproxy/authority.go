@@ -1,0 +1,81 @@
+package httpproxy
+
+import (
+	"net/netip"
+	"strings"
+)
+
+// isAuthority reports whether b is a host with an optional port (RFC 9110 section 7.2, RFC 3986 section 3.2), or
+// empty. No user information; a comma is refused too, since who lists Host values would see several.
+func isAuthority(b []byte) bool {
+	host, port := view(b), ""
+	if strings.HasPrefix(host, "[") {
+		end := strings.IndexByte(host, ']')
+		if end < 0 {
+			return false
+		}
+		addr, err := netip.ParseAddr(host[1:end])
+		if err != nil || !addr.Is6() || addr.Zone() != "" {
+			return false
+		}
+		host, port = "", host[end+1:]
+		if port != "" && port[0] != ':' {
+			return false
+		}
+		port = strings.TrimPrefix(port, ":")
+	} else if i := strings.IndexByte(host, ':'); i >= 0 {
+		host, port = host[:i], host[i+1:]
+	}
+	return isRegName(host) && isPort(port)
+}
+
+// regNameTable marks the characters that a registered name holds as they are.
+var regNameTable = func() (t [256]bool) {
+	const subDelimiters = "!$&'()*+;="
+	for i := range t {
+		t[i] = unreserved(byte(i)) || strings.IndexByte(subDelimiters, byte(i)) >= 0
+	}
+	return t
+}()
+
+// isRegName accepts unreserved characters, the sub-delimiters but the comma, and percent-encoded octets (RFC 3986
+// section 3.2.2).
+func isRegName(host string) bool {
+	for i := 0; i < len(host); i++ {
+		switch c := host[i]; {
+		case regNameTable[c]:
+		case c == '%' && i+2 < len(host) && hexDigit(host[i+1]) >= 0 && hexDigit(host[i+2]) >= 0:
+			i += 2
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// isPort accepts digits up to 65535, and emptiness.
+func isPort(port string) bool {
+	n := 0
+	for i := range len(port) {
+		if !isDigit(port[i]) {
+			return false
+		}
+		if n = n*10 + int(port[i]-'0'); n > 65535 {
+			return false
+		}
+	}
+	return true
+}
+
+// withoutFinalDot removes the dot with which an absolute domain name ends, before a port or not: it names the same
+// host (RFC 3986 section 3.2.2). It allocates only when there is a dot before a port.
+func withoutFinalDot(authority string) string {
+	end := len(withoutPort(authority))
+	if end < 2 || authority[end-1] != '.' {
+		return authority
+	}
+	if end == len(authority) {
+		return authority[:end-1]
+	}
+	return authority[:end-1] + authority[end:]
+}

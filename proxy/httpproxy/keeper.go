@@ -1,0 +1,108 @@
+package httpproxy
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"time"
+)
+
+// recallTime bounds the wait for the rest of a body that is to be sent again.
+const recallTime = 10 * time.Second
+
+// keeper passes a request on to an endpoint and keeps the first maxReplay bytes of it, head included, so that it can
+// be sent to another. One goroutine writes; another one detaches.
+type keeper struct {
+	bulk *bulkPool
+
+	mu       sync.Mutex // guards what follows
+	conn     net.Conn   // nil once detached
+	kept     []byte
+	large    *[bulkBuffer]byte // kept's storage beyond idleBuffer
+	small    []byte            // and what it was before
+	overflow bool              // kept does not hold all
+}
+
+var errTooLong = errors.New("the request is too long to be sent again")
+
+// begin keeps head, which was sent already, and passes on what follows it.
+func (k *keeper) begin(conn net.Conn, bulk *bulkPool, head []byte) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.conn, k.bulk = conn, bulk
+	k.keep(head)
+}
+
+// keep is called with the lock held.
+func (k *keeper) keep(p []byte) {
+	n := len(k.kept) + len(p)
+	switch {
+	case k.overflow:
+		return
+	case n > maxReplay:
+		k.overflow = true
+		k.giveBack()
+		return
+	case n > idleBuffer && k.large == nil:
+		k.large, k.small = k.bulk.get(), k.kept
+		k.kept = append(k.large[:0], k.kept...)
+	}
+	k.kept = append(k.kept, p...)
+}
+
+func (k *keeper) giveBack() {
+	k.kept = k.kept[:0]
+	if k.large != nil {
+		k.bulk.put(k.large)
+		k.kept, k.large, k.small = k.small[:0], nil, nil
+	}
+}
+
+// Write implements io.Writer. As long as all is kept, an endpoint that takes nothing is no error: the reader of its
+// response finds out, and decides.
+func (k *keeper) Write(p []byte) (int, error) {
+	k.mu.Lock()
+	k.keep(p)
+	conn, lost := k.conn, k.overflow
+	k.mu.Unlock()
+	switch {
+	case conn == nil && lost:
+		return 0, errTooLong
+	case conn == nil:
+		return len(p), nil
+	}
+	n, err := conn.Write(p)
+	if err == nil || lost {
+		return n, err
+	}
+	return len(p), nil
+}
+
+// detach gives the endpoint up; what is written from now on is only kept.
+func (k *keeper) detach() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.conn = nil
+}
+
+// complete reports whether nothing is lost so far.
+func (k *keeper) complete() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return !k.overflow
+}
+
+// whole returns what was written, unless that was too long.
+func (k *keeper) whole() ([]byte, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.kept, !k.overflow
+}
+
+// drop forgets the request.
+func (k *keeper) drop() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.conn, k.overflow = nil, false
+	k.giveBack()
+}
