@@ -15,12 +15,13 @@ import (
 // memory only and are renewed at half of it.
 const serverCertTTL = 24 * time.Hour
 
-// ServerTLS is the configuration of a server that proves the DNS names by a
+// ServerTLS is the configuration of a gRPC server that proves the DNS names by a
 // certificate of this CA. A client may show a certificate; if it does, it must
 // be of the mesh's roots in force at that moment. The certificate renews itself,
 // and follows the CA when that changes.
 func (a *Authority) ServerTLS(dnsNames []string) *tls.Config {
 	base := a.WebhookTLS(dnsNames)
+	base.NextProtos = []string{"h2"}
 	outer := base.Clone()
 	outer.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		c := base.Clone()
@@ -38,7 +39,7 @@ func (a *Authority) WebhookTLS(dnsNames []string) *tls.Config {
 	s := &serverCert{a: a, names: slices.Clone(dnsNames)}
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
-		NextProtos:     []string{"h2", "http/1.1"},
+		NextProtos:     []string{"http/1.1"},
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.get(time.Now()) },
 		// Without tickets a client proves itself at every connection, and
 		// a removed root counts at once.

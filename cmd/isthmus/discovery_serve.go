@@ -90,26 +90,6 @@ func (s *discoveryServers) answerReady(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "ready")
 }
 
-// serveHTTP serves until ctx ends.
-func (s *discoveryServers) serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
-	if l == nil {
-		return nil
-	}
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)}
-	stop := context.AfterFunc(ctx, func() {
-		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.drain)
-		defer cancel()
-		if srv.Shutdown(late) != nil {
-			_ = srv.Close()
-		}
-	})
-	defer stop()
-	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve %s: %w", l.Addr(), err)
-	}
-	return nil
-}
-
 // serveGRPC serves until ctx ends.
 func (s *discoveryServers) serveGRPC(ctx context.Context, l net.Listener, srv *grpc.Server) error {
 	if l == nil {

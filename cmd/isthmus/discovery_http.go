@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+// Limits of the control plane's HTTP servers: the webhooks, monitoring,
+// readiness. Whoever reaches the port is held to them, proven or not.
+const (
+	// httpHeaderTime is for the TLS handshake and the head of a request.
+	httpHeaderTime = 10 * time.Second
+	// httpReadTime is for a whole request. The API server waits 30 s for a
+	// webhook at most (admissionregistration.k8s.io/v1, timeoutSeconds).
+	httpReadTime = 30 * time.Second
+	// httpWriteTime is for an answer. A profile of the processor takes as long
+	// as its caller says; net/http/pprof refuses what does not fit.
+	httpWriteTime = 2 * time.Minute
+	// httpIdleTime is how long a connection waits for its next request. The
+	// API server keeps its connections to webhooks.
+	httpIdleTime = 2 * time.Minute
+	// httpHeaderBytes bounds the head of a request, a bearer token included.
+	httpHeaderBytes = 32 << 10
+	// httpBodyBytes bounds the body of a request. The webhooks have a limit
+	// of their own below it; nothing else takes a body.
+	httpBodyBytes = 16 << 20
+)
+
+// newHTTPServer makes a server with the limits above. It speaks HTTP/1.1 alone:
+// nothing that calls the control plane over HTTP needs more, and a fault in
+// HTTP/2 of net/http has once been enough to end the process from outside.
+func newHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+
+	return &http.Server{
+		Handler:           http.MaxBytesHandler(h, httpBodyBytes),
+		Protocols:         protocols,
+		ReadHeaderTimeout: httpHeaderTime,
+		ReadTimeout:       httpReadTime,
+		WriteTimeout:      httpWriteTime,
+		IdleTimeout:       httpIdleTime,
+		MaxHeaderBytes:    httpHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
+
+// serveHTTP serves until ctx ends. A listener that is nil is not served.
+func (s *discoveryServers) serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
+	if l == nil {
+		return nil
+	}
+	srv := newHTTPServer(h, s.log)
+
+	stop := context.AfterFunc(ctx, func() {
+		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.drain)
+		defer cancel()
+		if srv.Shutdown(late) != nil {
+			_ = srv.Close()
+		}
+	})
+	defer stop()
+
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve %s: %w", l.Addr(), err)
+	}
+	return nil
+}
