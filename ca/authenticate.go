@@ -5,9 +5,9 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -49,20 +49,14 @@ type AuthConfig struct {
 // the TLS handshake has verified, else by a service account token that the API
 // server confirms. Its errors are gRPC status errors.
 type Authenticator struct {
-	client kubernetes.Interface
-	cfg    AuthConfig
-
-	mu     sync.Mutex
-	tokens map[[sha256.Size]byte]cachedID
+	client  kubernetes.Interface
+	cfg     AuthConfig
+	reviews *reviews
 }
 
-type cachedID struct {
-	id    identity.ID
-	until time.Time
-}
-
-// maxCachedTokens bounds the cache: at the bound, it starts anew.
-const maxCachedTokens = 10_000
+// maxToken is the length in bytes of the longest token that is looked at. The
+// API server's own are below 2 KiB.
+const maxToken = 16 << 10
 
 // NewAuthenticator checks cfg.
 func NewAuthenticator(client kubernetes.Interface, cfg AuthConfig) (*Authenticator, error) {
@@ -79,20 +73,37 @@ func NewAuthenticator(client kubernetes.Interface, cfg AuthConfig) (*Authenticat
 	if cfg.CacheFor == 0 {
 		cfg.CacheFor = time.Minute
 	}
-	return &Authenticator{client: client, cfg: cfg, tokens: make(map[[sha256.Size]byte]cachedID)}, nil
+	return &Authenticator{client: client, cfg: cfg, reviews: newReviews(cfg.CacheFor)}, nil
 }
 
-// Authenticate tells who the caller is.
+// Authenticate tells who the caller is. A verified client certificate counts
+// for more than a token beside it, since a token may have come through other
+// hands.
 func (a *Authenticator) Authenticate(ctx context.Context) (identity.ID, error) {
 	id, err := a.byCertificate(ctx)
 	if err != nil || !id.IsZero() {
 		return id, err
 	}
-	token, err := bearer(ctx)
+	return a.byToken(ctx, "neither a client certificate nor an authorization token was shown")
+}
+
+// AuthenticateToken tells who the caller is by its token alone, and refuses a
+// caller whose client certificate, if it shows one, is another's. A token dies
+// with its pod; a certificate that is good enough to get the next one would
+// live for ever.
+func (a *Authenticator) AuthenticateToken(ctx context.Context) (identity.ID, error) {
+	shown, err := a.byCertificate(ctx)
 	if err != nil {
-		return identity.ID{}, status.Error(codes.Unauthenticated, err.Error())
+		return identity.ID{}, err
 	}
-	return a.byToken(ctx, token)
+	id, err := a.byToken(ctx, "no authorization token was shown: a certificate alone does not renew itself")
+	if err != nil {
+		return identity.ID{}, err
+	}
+	if !shown.IsZero() && shown != id {
+		return identity.ID{}, status.Errorf(codes.Unauthenticated, "the client certificate is of %s, the token of %s", shown, id)
+	}
+	return id, nil
 }
 
 // byCertificate gives the identity of the verified client certificate; nobody
@@ -117,11 +128,12 @@ func (a *Authenticator) byCertificate(ctx context.Context) (identity.ID, error) 
 }
 
 // bearer finds the token in the metadata, as RFC 6750, section 2.1, has it.
-func bearer(ctx context.Context) (string, error) {
+// none is what to say when there is no authorization at all.
+func bearer(ctx context.Context, none string) (string, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
 	vals := md.Get("authorization")
 	if len(vals) == 0 {
-		return "", errors.New("neither a client certificate nor an authorization token was shown")
+		return "", errors.New(none)
 	}
 	if len(vals) > 1 {
 		return "", errors.New("more than one authorization was shown")
@@ -130,28 +142,47 @@ func bearer(ctx context.Context) (string, error) {
 	if !ok || !strings.EqualFold(scheme, "Bearer") || token == "" {
 		return "", errors.New("authorization is not of the form: Bearer TOKEN")
 	}
+	if len(token) > maxToken {
+		return "", fmt.Errorf("the token is longer than %d bytes", maxToken)
+	}
 	return token, nil
 }
 
-func (a *Authenticator) byToken(ctx context.Context, token string) (identity.ID, error) {
-	key, now := sha256.Sum256([]byte(token)), time.Now()
-	a.mu.Lock()
-	hit, ok := a.tokens[key]
-	a.mu.Unlock()
-	if ok && now.Before(hit.until) {
-		return hit.id, nil
+// byToken gives the identity of the bearer token in the metadata: by what is
+// remembered, else by asking the API server.
+func (a *Authenticator) byToken(ctx context.Context, none string) (identity.ID, error) {
+	token, err := bearer(ctx, none)
+	if err != nil {
+		return identity.ID{}, status.Error(codes.Unauthenticated, err.Error())
 	}
-	id, err := a.review(ctx, token)
+	key, now := tokenHash(sha256.Sum256([]byte(token))), time.Now()
+	if v, ok := a.reviews.known(key, now); ok {
+		return v.id, v.err
+	}
+
+	from := peerAddr(ctx)
+	done, err := a.reviews.begin(ctx, from, now)
 	if err != nil {
 		return identity.ID{}, err
 	}
-	a.mu.Lock()
-	if len(a.tokens) >= maxCachedTokens {
-		clear(a.tokens)
+	defer done()
+	id, err := a.review(ctx, token)
+	a.reviews.remember(key, from, id, err, now)
+	return id, err
+}
+
+// peerAddr is the address that the call came from; the zero address when it is
+// none of the Internet protocol's.
+func peerAddr(ctx context.Context) netip.Addr {
+	p, ok := peer.FromContext(ctx)
+	if !ok || p.Addr == nil {
+		return netip.Addr{}
 	}
-	a.tokens[key] = cachedID{id: id, until: now.Add(a.cfg.CacheFor)}
-	a.mu.Unlock()
-	return id, nil
+	ap, err := netip.ParseAddrPort(p.Addr.String())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap()
 }
 
 // review asks the API server whose token it is.

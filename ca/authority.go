@@ -91,8 +91,8 @@ func (e *RequestError) Error() string { return "certificate request refused: " +
 func (e *RequestError) Unwrap() error { return e.Err }
 
 // Sign signs a PEM certificate request for id, which the caller must have
-// proven. The request may name id or nobody. The lifetime is ttl, or the default
-// when zero. The chain goes from the leaf over the intermediates to the root.
+// proven. The request may name id or nobody. The lifetime is ttl, but at most
+// Config.MaxTTL, or the default when zero. The chain goes from the leaf over the intermediates to the root.
 // What is wrong with the request comes as *RequestError.
 func (a *Authority) Sign(csrPEM []byte, id identity.ID, ttl time.Duration) ([]string, error) {
 	if err := id.Validate(); err != nil {
@@ -101,12 +101,13 @@ func (a *Authority) Sign(csrPEM []byte, id identity.ID, ttl time.Duration) ([]st
 	if id.TrustDomain != a.cfg.TrustDomain {
 		return nil, &RequestError{fmt.Errorf("%s is not of trust domain %s", id, a.cfg.TrustDomain)}
 	}
-	if ttl < 0 || ttl > a.cfg.MaxTTL {
-		return nil, &RequestError{fmt.Errorf("lifetime %s is not between 0 and %s", ttl, a.cfg.MaxTTL)}
+	if ttl < 0 {
+		return nil, &RequestError{fmt.Errorf("lifetime %s is negative", ttl)}
 	}
 	if ttl == 0 {
 		ttl = a.cfg.TTL
 	}
+	ttl = min(ttl, a.cfg.MaxTTL)
 	csr, err := parseRequest(csrPEM, id)
 	if err != nil {
 		return nil, &RequestError{err}

@@ -180,7 +180,6 @@ func TestSign(t *testing.T) {
 		"IP":                 {csr(t, &x509.CertificateRequest{IPAddresses: []net.IP{net.ParseIP("10.0.0.1")}}), id, 0, "IP"},
 		"tampered":           {tampered, id, 0, ""},
 		"garbage":            {[]byte("x"), id, 0, "no PEM"},
-		"too long":           {csr(t, &x509.CertificateRequest{}), id, 1000 * 24 * time.Hour, "lifetime"},
 		"negative":           {csr(t, &x509.CertificateRequest{}), id, -1, "lifetime"},
 		"other trust domain": {csr(t, &x509.CertificateRequest{}), identity.ID{TrustDomain: "x.org", Namespace: "a", ServiceAccount: "b"}, 0, "trust domain"},
 		"nobody":             {csr(t, &x509.CertificateRequest{}), identity.ID{}, 0, "empty"},

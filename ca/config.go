@@ -23,6 +23,9 @@ const (
 	fieldManager = "isthmus-ca"
 )
 
+// defaultTTL is the lifetime of a workload certificate unless told otherwise.
+const defaultTTL = 24 * time.Hour
+
 // Config is what an [Authority] needs.
 type Config struct {
 	// Namespace holds the Secrets; istio-system when empty.
@@ -30,8 +33,9 @@ type Config struct {
 	// TrustDomain is that of every identity signed; cluster.local when empty.
 	TrustDomain string
 	// TTL is the lifetime of a workload certificate when none is asked for,
-	// 24 h when zero; MaxTTL is the longest that may be asked for, 90 days
-	// when zero.
+	// 24 h when zero, or MaxTTL when that is shorter; MaxTTL is the longest
+	// that there is, 24 h when zero, or TTL when that is longer. Who asks for
+	// more gets MaxTTL.
 	TTL, MaxTTL time.Duration
 	// RootTTL is the lifetime of a self-signed root, ten years when zero.
 	RootTTL time.Duration
@@ -50,10 +54,13 @@ func (c *Config) complete() error {
 		c.TrustDomain = identity.DefaultTrustDomain
 	}
 	if c.TTL == 0 {
-		c.TTL = 24 * time.Hour
+		c.TTL = defaultTTL
+		if c.MaxTTL > 0 {
+			c.TTL = min(c.TTL, c.MaxTTL)
+		}
 	}
 	if c.MaxTTL == 0 {
-		c.MaxTTL = 90 * 24 * time.Hour
+		c.MaxTTL = max(defaultTTL, c.TTL)
 	}
 	if c.RootTTL == 0 {
 		c.RootTTL = 10 * 365 * 24 * time.Hour

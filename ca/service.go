@@ -3,6 +3,7 @@ package ca
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"google.golang.org/grpc"
@@ -16,11 +17,12 @@ type Service struct {
 	securityapi.UnimplementedIstioCertificateServiceServer
 	authority *Authority
 	auth      *Authenticator
+	limits    *signLimits
 }
 
 // NewService joins an authority with the check of its callers.
 func NewService(authority *Authority, auth *Authenticator) *Service {
-	return &Service{authority: authority, auth: auth}
+	return &Service{authority: authority, auth: auth, limits: newSignLimits()}
 }
 
 // Register adds the service to a gRPC server, which must be behind
@@ -29,22 +31,26 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	securityapi.RegisterIstioCertificateServiceServer(r, s)
 }
 
-// CreateCertificate signs the request for whom the caller is proven to be.
+// CreateCertificate signs the request for whom the caller's token proves it to
+// be. A client certificate is not needed, and is not enough.
 func (s *Service) CreateCertificate(ctx context.Context, req *securityapi.IstioCertificateRequest) (*securityapi.IstioCertificateResponse, error) {
 	m, log := s.authority.metrics, s.authority.cfg.Logger
 	m.requests.Inc()
-	id, err := s.auth.Authenticate(ctx)
+	id, err := s.auth.AuthenticateToken(ctx)
 	if err != nil {
 		m.authFailed.Inc()
-		log.Warn("certificate request: caller not proven", "error", err)
+		log.Warn("certificate request: caller not proven", "peer", peerAddr(ctx).String(), "error", err)
 		return nil, err
 	}
-	secs := req.GetValidityDuration()
-	if secs < 0 || secs > int64(s.authority.cfg.MaxTTL/time.Second) {
+	done, err := s.limits.begin(ctx, id, time.Now())
+	if err != nil {
 		m.refused.Inc()
-		return nil, status.Errorf(codes.InvalidArgument, "validity_duration %d s is not between 0 and %d", secs, int64(s.authority.cfg.MaxTTL/time.Second))
+		log.Warn("certificate request not signed", "identity", id.String(), "error", err)
+		return nil, err
 	}
-	chain, err := s.authority.Sign([]byte(req.GetCsr()), id, time.Duration(secs)*time.Second)
+	defer done()
+
+	chain, err := s.authority.Sign([]byte(req.GetCsr()), id, lifetime(req.GetValidityDuration()))
 	if err != nil {
 		m.refused.Inc()
 		log.Warn("certificate request not signed", "identity", id.String(), "error", err)
@@ -57,4 +63,10 @@ func (s *Service) CreateCertificate(ctx context.Context, req *securityapi.IstioC
 	m.issued.Inc()
 	log.Debug("certificate signed", "identity", id.String())
 	return &securityapi.IstioCertificateResponse{CertChain: chain}, nil
+}
+
+// lifetime is a number of seconds as a duration, which holds at most 292 years.
+func lifetime(seconds int64) time.Duration {
+	const longest = math.MaxInt64 / int64(time.Second)
+	return time.Duration(max(-longest, min(seconds, longest))) * time.Second
 }

@@ -2,6 +2,7 @@ package ca_test
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"log/slog"
 	"net"
@@ -18,6 +19,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	securityapi "istio.io/api/security/v1alpha1"
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -35,6 +37,7 @@ const serverName = "istiod.istio-system.svc"
 type mesh struct {
 	t         *testing.T
 	authority *ca.Authority
+	auth      *ca.Authenticator
 	reviews   atomic.Int64
 	addr      string
 	server    *grpc.Server
@@ -49,6 +52,8 @@ func (m *mesh) review(action clienttesting.Action) (bool, runtime.Object, error)
 	switch tr.Spec.Token {
 	case "good":
 		user = "system:serviceaccount:foo:default"
+	case "other":
+		user = "system:serviceaccount:foo:other"
 	case "person":
 		user = "alice"
 	case "first-party":
@@ -72,10 +77,10 @@ func newMesh(t *testing.T, policy string) *mesh {
 	var err error
 	m.authority, err = ca.Load(t.Context(), client, ca.Config{})
 	check(t, err)
-	auth, err := ca.NewAuthenticator(client, ca.AuthConfig{JWTPolicy: policy})
+	m.auth, err = ca.NewAuthenticator(client, ca.AuthConfig{JWTPolicy: policy})
 	check(t, err)
 	m.server = grpc.NewServer(grpc.Creds(credentials.NewTLS(m.authority.ServerTLS([]string{serverName}))))
-	ca.NewService(m.authority, auth).Register(m.server)
+	ca.NewService(m.authority, m.auth).Register(m.server)
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)
 	m.addr = lis.Addr().String()
@@ -166,7 +171,7 @@ func TestRefusalsOverTheWire(t *testing.T) {
 		"unknown":     "not accepted for audience istio-ca",
 		"person":      `user "alice"'s`,
 		"first-party": "not accepted for audience",
-		"":            "neither a client certificate nor an authorization token",
+		"":            "there is no service account token in ",
 	} {
 		t.Run(token, func(t *testing.T) {
 			m := newMesh(t, "")
@@ -214,39 +219,132 @@ func TestFirstPartyTokens(t *testing.T) {
 	eventually(t, "a certificate", func() bool { return s.Certificate() != nil })
 }
 
-func TestCertificateProvesTheCaller(t *testing.T) {
+// A certificate is no way to the next one: it would renew itself for ever, long
+// after its pod is gone, and with it whoever has stolen it.
+func TestRenewalNeedsTheToken(t *testing.T) {
 	m := newMesh(t, "")
 	s := m.source()
 	m.run(s)
 	eventually(t, "a certificate", func() bool { return s.Certificate() != nil })
-	call := func(token string, req *securityapi.IstioCertificateRequest) error {
+
+	for name, tt := range map[string]struct {
+		token string
+		req   *securityapi.IstioCertificateRequest
+		code  codes.Code
+		says  string
+	}{
+		"certificate alone": {
+			req:  &securityapi.IstioCertificateRequest{Csr: request(t)},
+			code: codes.Unauthenticated, says: "a certificate alone does not renew itself",
+		},
+		"certificate and a bad token": {
+			token: "unknown",
+			req:   &securityapi.IstioCertificateRequest{Csr: request(t)},
+			code:  codes.Unauthenticated, says: "not accepted for audience",
+		},
+		"certificate and another's token": {
+			token: "other",
+			req:   &securityapi.IstioCertificateRequest{Csr: request(t)},
+			code:  codes.Unauthenticated, says: "the client certificate is of spiffe://cluster.local/ns/foo/sa/default, the token of spiffe://cluster.local/ns/foo/sa/other",
+		},
+		"both": {
+			token: "good",
+			req:   &securityapi.IstioCertificateRequest{Csr: request(t)},
+		},
+		"a very long life": {
+			token: "good",
+			req:   &securityapi.IstioCertificateRequest{Csr: request(t), ValidityDuration: 1 << 62},
+		},
+		"a negative life": {
+			token: "good",
+			req:   &securityapi.IstioCertificateRequest{Csr: request(t), ValidityDuration: -1 << 62},
+			code:  codes.InvalidArgument, says: "negative",
+		},
+		"garbage": {
+			token: "good",
+			req:   &securityapi.IstioCertificateRequest{Csr: "x"},
+			code:  codes.InvalidArgument, says: "no PEM",
+		},
+	} {
 		cfg, err := s.DiscoveryTLS()
 		check(t, err)
-		conn, err := grpc.NewClient(m.addr, grpc.WithTransportCredentials(credentials.NewTLS(cfg)))
-		check(t, err)
-		defer conn.Close()
-		ctx := t.Context()
-		if token != "" {
-			ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
+		_, err = m.call(cfg, tt.token, tt.req)
+		if status.Code(err) != tt.code || err != nil && !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: got %v, want %s that says %q", name, err, tt.code, tt.says)
 		}
-		_, err = securityapi.NewIstioCertificateServiceClient(conn).CreateCertificate(ctx, req)
-		return err
 	}
+}
+
+// call asks for a certificate over a connection of its own.
+func (m *mesh) call(cfg *tls.Config, token string, req *securityapi.IstioCertificateRequest) (*securityapi.IstioCertificateResponse, error) {
+	m.t.Helper()
+	conn, err := grpc.NewClient(m.addr, grpc.WithTransportCredentials(credentials.NewTLS(cfg)))
+	check(m.t, err)
+	defer conn.Close()
+	ctx := m.t.Context()
+	if token != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
+	}
+	return securityapi.NewIstioCertificateServiceClient(conn).CreateCertificate(ctx, req)
+}
+
+// A proxy that has lost its token goes on with the certificate that it has, and
+// says what is missing.
+func TestLostTokenIsSaid(t *testing.T) {
+	m := newMesh(t, "")
+	s, err := identity.NewSource(identity.Config{
+		ID:         identity.ID{TrustDomain: "cluster.local", Namespace: "foo", ServiceAccount: "default"},
+		CA:         &identity.CAClient{Address: m.addr, TokenFile: filepath.Join(m.dir, "token")},
+		ServerName: serverName,
+		RootFile:   filepath.Join(m.dir, "root-cert.pem"),
+		TTL:        3 * time.Second,
+	})
+	check(t, err)
+	m.run(s)
+	eventually(t, "a certificate", func() bool { return s.Certificate() != nil })
+
+	check(t, os.Remove(filepath.Join(m.dir, "token")))
+	eventually(t, "a word about the token", func() bool {
+		return s.Err() != nil && strings.Contains(s.Err().Error(), filepath.Join(m.dir, "token"))
+	})
+	if s.Certificate() == nil {
+		t.Error("the certificate is gone")
+	}
+	m.write("token", "good")
+	eventually(t, "a certificate again", func() bool { return s.Err() == nil })
+}
+
+func TestTokenFileMustBeNamed(t *testing.T) {
+	_, err := identity.NewSource(identity.Config{
+		ID:       identity.ID{TrustDomain: "cluster.local", Namespace: "foo", ServiceAccount: "default"},
+		CA:       &identity.CAClient{Address: "127.0.0.1:1"},
+		RootFile: "root-cert.pem",
+	})
+	if err == nil || !strings.Contains(err.Error(), "no service account token file") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A stream of resources is proven by the certificate; a token beside it does
+// not count and is not looked at.
+func TestCertificateProvesTheCallerOfAStream(t *testing.T) {
+	m := newMesh(t, "")
+	s := m.source()
+	m.run(s)
+	eventually(t, "a certificate", func() bool { return s.Certificate() != nil })
 	before := m.reviews.Load()
-	check(t, call("", &securityapi.IstioCertificateRequest{Csr: request(t)}))
-	// The certificate counts, not a token beside it.
-	check(t, call("unknown", &securityapi.IstioCertificateRequest{Csr: request(t)}))
-	if n := m.reviews.Load(); n != before {
-		t.Errorf("%d reviews for callers with certificates", n-before)
+
+	ctx := peer.NewContext(t.Context(), &peer.Peer{AuthInfo: credentials.TLSInfo{State: tls.ConnectionState{
+		VerifiedChains: [][]*x509.Certificate{{s.Certificate().Leaf}},
+	}}})
+	ctx = metadata.NewIncomingContext(ctx, metadata.Pairs("authorization", "Bearer unknown"))
+	id, err := m.auth.Authenticate(ctx)
+	check(t, err)
+	if id != s.ID() {
+		t.Errorf("the caller is %s, want %s", id, s.ID())
 	}
-	for name, req := range map[string]*securityapi.IstioCertificateRequest{
-		"garbage":  {Csr: "x"},
-		"negative": {Csr: request(t), ValidityDuration: -1},
-		"overflow": {Csr: request(t), ValidityDuration: 1 << 62},
-	} {
-		if err := call("", req); status.Code(err) != codes.InvalidArgument {
-			t.Errorf("%s: got %v, want InvalidArgument", name, err)
-		}
+	if n := m.reviews.Load() - before; n != 0 {
+		t.Errorf("%d reviews for a caller with a certificate", n)
 	}
 }
 

@@ -147,15 +147,10 @@ func (s *Source) loadKept() {
 }
 
 // caTLS is the configuration for the CA: the server must prove ServerName by
-// the current bundle. Our certificate goes along only without a token, since the
-// CA may have changed its root and would refuse it.
-func (s *Source) caTLS() (*tls.Config, error) {
-	token, err := ReadToken(s.cfg.CA.TokenFile)
-	if err != nil {
-		return nil, err
-	}
-	return s.clientTLS(token == "")
-}
+// the current bundle. Our certificate stays at home: the CA goes by the token,
+// and after an exchange of its root it would refuse the old certificate before
+// it looked at the token.
+func (s *Source) caTLS() (*tls.Config, error) { return s.clientTLS(false) }
 
 // DiscoveryTLS is the configuration for a discovery server: it must prove
 // ServerName by the current bundle, and is shown the current certificate if it

@@ -33,8 +33,8 @@ type CAClient struct {
 	// trust bundle counts at once.
 	TLS func() (*tls.Config, error)
 	// TokenFile holds the service account token that proves who asks. It is
-	// read at each request, since the kubelet renews it. When it is empty or
-	// the file is missing, the client certificate alone must do.
+	// read at each request, since the kubelet renews it. A certificate is no
+	// substitute: it would renew itself for ever, long after its pod is gone.
 	TokenFile string
 }
 
@@ -48,10 +48,15 @@ func (c *CAClient) Sign(ctx context.Context, csrPEM string, ttl time.Duration) (
 	if err != nil {
 		return nil, err
 	}
-	ctx, err = WithToken(ctx, c.TokenFile)
+	token, err := ReadToken(c.TokenFile)
 	if err != nil {
 		return nil, err
 	}
+	if token == "" {
+		return nil, fmt.Errorf("there is no service account token in %s: the kubelet writes it there from the pod's projected volume; without it the CA signs nothing", c.TokenFile)
+	}
+	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
+
 	conn, err := grpc.NewClient("passthrough:///"+c.Address,
 		grpc.WithTransportCredentials(credentials.NewTLS(cfg)), grpc.WithDisableServiceConfig(),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: grpcbackoff.DefaultConfig, MinConnectTimeout: connectTimeout}))

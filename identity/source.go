@@ -19,7 +19,8 @@ import (
 type Config struct {
 	// ID is whom the certificate is for.
 	ID ID
-	// CA says how to reach the CA. Its TLS field is filled by NewSource when nil.
+	// CA says how to reach the CA, and where the token is that it asks for. Its
+	// TLS field is filled by NewSource when nil.
 	CA *CAClient
 	// Signer replaces CA when set.
 	Signer Signer
@@ -48,6 +49,9 @@ func (c *Config) validate() error {
 	}
 	if c.Signer == nil && (c.CA == nil || c.CA.Address == "") {
 		return errors.New("no CA address is named")
+	}
+	if c.Signer == nil && c.CA.TokenFile == "" {
+		return errors.New("no service account token file is named: the CA signs for nobody who does not show a token")
 	}
 	if c.TTL < 0 || c.Poll < 0 {
 		return errors.New("TTL and Poll cannot be negative")
@@ -234,15 +238,26 @@ func (s *Source) renew(ctx context.Context) error {
 	if err := verifyChain(cert, bundle, s.cfg.ID, time.Now()); err != nil {
 		return fmt.Errorf("the CA's certificate, checked by %s: %w", s.cfg.RootFile, err)
 	}
-	s.cert.Store(cert)
-	s.issued = time.Now()
-	s.setErr(nil)
-	s.notify()
-	s.cfg.Logger.Info("got a certificate", "identity", s.cfg.ID.String(), "until", cert.Leaf.NotAfter)
+	// First the file, then the memory: whoever sees the certificate here finds
+	// it after a restart, too.
 	if err := s.keep(cert); err != nil {
 		s.cfg.Logger.Warn("cannot keep the certificate for a restart", "error", err)
 	}
+	s.issued = time.Now()
+	s.put(cert)
+	s.cfg.Logger.Info("got a certificate", "identity", s.cfg.ID.String(), "until", cert.Leaf.NotAfter)
 	return nil
+}
+
+// put brings a certificate into force and tells those who wait for it. The
+// lock makes it one step with what Err says.
+func (s *Source) put(cert *tls.Certificate) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cert.Store(cert)
+	s.err = nil
+	close(s.changed)
+	s.changed = make(chan struct{})
 }
 
 // readRoots reads the root file, and tells whether a new bundle is in force. A

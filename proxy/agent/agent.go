@@ -228,10 +228,12 @@ func (a *Agent) Ready() error {
 	if a.draining.Load() {
 		return errors.New("not ready: draining")
 	}
+	// The reason is read first: it is gone once the certificate is there.
+	err := a.id.Err()
 	if a.id.Certificate() == nil {
-		return fmt.Errorf("not ready: no certificate yet: %w", a.id.Err())
+		return fmt.Errorf("not ready: no certificate yet: %w", err)
 	}
-	err := a.engine.Ready()
+	err = a.engine.Ready()
 	if err == nil {
 		return nil
 	}
