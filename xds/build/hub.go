@@ -31,6 +31,9 @@ type waiter struct {
 	fired bool
 	pod   string
 	scope scopeKey
+	// release takes the waiter off its context. Without it, each of a
+	// stream's waiters would stay there until the stream ends.
+	release func() bool
 }
 
 func newHub(store *model.Store) *hub {
@@ -67,7 +70,7 @@ func (h *hub) watchProxy(ctx context.Context, p *proxy) <-chan struct{} {
 	defer h.mu.Unlock()
 	add(h.pods, w.pod, w)
 	add(h.namespaces, w.scope, w)
-	context.AfterFunc(ctx, func() {
+	w.release = context.AfterFunc(ctx, func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.remove(w)
@@ -100,6 +103,7 @@ func (h *hub) fire(set map[*waiter]struct{}) {
 		if !w.fired {
 			w.fired = true
 			close(w.ch)
+			w.release()
 		}
 		h.remove(w)
 	}

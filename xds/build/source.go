@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -38,6 +40,9 @@ type Source struct {
 	catalogs map[model.ClusterID]*catalog
 	scopes   map[scopeKey]*scope
 	views    map[string]weak.Pointer[view]
+	// places are where Views stand, as of the last look; Views that came
+	// since are added as they come.
+	places map[vantage]bool
 
 	built atomic.Uint64
 }
@@ -57,6 +62,7 @@ func New(store *model.Store, cfg Config) (*Source, error) {
 		catalogs: map[model.ClusterID]*catalog{},
 		scopes:   map[scopeKey]*scope{},
 		views:    map[string]weak.Pointer[view]{},
+		places:   map[vantage]bool{},
 	}, nil
 }
 
@@ -73,7 +79,8 @@ func (s *Source) encode(name string, m proto.Message) *serve.Resource {
 }
 
 // View implements serve.Source. It blocks until the local cluster has been read
-// once.
+// once. A proxy of a cluster that is not known is refused: what it sees would
+// have to be kept for it, and nobody could say what that is.
 func (s *Source) View(ctx context.Context, n serve.Node) (serve.View, <-chan struct{}, error) {
 	p, err := parseNode(n)
 	if err != nil {
@@ -81,6 +88,9 @@ func (s *Source) View(ctx context.Context, n serve.Node) (serve.View, <-chan str
 	}
 	if err := s.waitSynced(ctx); err != nil {
 		return nil, nil, status.Errorf(codes.Unavailable, "discovery has not read its cluster yet: %v", err)
+	}
+	if err := s.knows(p.cluster); err != nil {
+		return nil, nil, err
 	}
 	// Watching begins before reading, so that no change falls between.
 	changed := s.hub.watchProxy(ctx, p)
@@ -103,6 +113,16 @@ func (s *Source) waitSynced(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// knows refuses a cluster that this control plane does not read. The error is
+// passing: the cluster may be on its way.
+func (s *Source) knows(cluster model.ClusterID) error {
+	if _, _, ok := s.store.Clusters.Get(s.store.Read(), s.store.Clusters.ByKey(string(cluster))); ok {
+		return nil
+	}
+	return status.Errorf(codes.Unavailable, "discovery does not read a cluster %.100q: its own is %q; "+
+		"the proxy's CLUSTER_ID comes from values.global.multiCluster.clusterName of the installation that injected it", cluster, s.cfg.Cluster)
 }
 
 // workload is the proxy's pod as its cluster shows it, or, when the cluster
@@ -151,26 +171,64 @@ func (s *Source) viewOf(txn model.ReadTxn, p *proxy, w *model.Workload) *view {
 	}
 	// Views are kept by the streams that use them; the map only lets others
 	// join.
-	s.dropDead()
 	s.views[v.key] = weak.Make(v)
+	s.places[v.from] = true
+	runtime.AddCleanup(v, s.dropDead, v.key)
 	return v
 }
 
-// dropDead forgets Views that no stream uses any longer, and the scopes that
-// no View needs.
-func (s *Source) dropDead() {
-	used := map[scopeKey]bool{}
+// dropDead is called after a View has gone. Views that went together go in one
+// pass: the passes for the others find their keys gone.
+func (s *Source) dropDead(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p, kept := s.views[key]; kept && p.Value() == nil {
+		s.forgetDead()
+	}
+}
+
+// forgetDead forgets Views that no stream uses any longer, the scopes and
+// catalogs that no View needs, and what was built for places where no View
+// stands. The lock is held.
+func (s *Source) forgetDead() {
+	scopes, clusters, places := map[scopeKey]bool{}, map[model.ClusterID]bool{}, map[vantage]bool{}
 	for k, p := range s.views {
-		if v := p.Value(); v != nil {
-			used[v.scope] = true
-		} else {
+		v := p.Value()
+		if v == nil {
 			delete(s.views, k)
+			continue
+		}
+		scopes[v.scope], clusters[v.scope.cluster], places[v.from] = true, true, true
+	}
+
+	maps.DeleteFunc(s.scopes, func(k scopeKey, _ *scope) bool { return !scopes[k] })
+	maps.DeleteFunc(s.catalogs, func(id model.ClusterID, _ *catalog) bool { return !clusters[id] })
+	s.forgetPlaces(places)
+}
+
+// forgetPlaces drops the load assignments for places where nobody stands any
+// longer. A proxy says itself where it stands, so there is no end of places.
+func (s *Source) forgetPlaces(used map[vantage]bool) {
+	gone := false
+	for p := range s.places {
+		if !used[p] {
+			gone = true
 		}
 	}
-	for k := range s.scopes {
-		if !used[k] {
-			delete(s.scopes, k)
+	s.places = used
+	if !gone {
+		return
+	}
+	forget := func(hosts []*host) {
+		for _, h := range hosts {
+			maps.DeleteFunc(h.endpoints, func(k endpointsKey, _ *entry) bool { return !used[k.from] })
 		}
+	}
+	for _, c := range s.catalogs {
+		forget(c.hosts)
+	}
+	for _, sc := range s.scopes {
+		forget(sc.hosts)
 	}
 }
 
@@ -178,7 +236,7 @@ func (s *Source) dropDead() {
 func (s *Source) Views() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.dropDead()
+	s.forgetDead()
 	keys := make([]string, 0, len(s.views))
 	for k := range s.views {
 		keys = append(keys, k)
