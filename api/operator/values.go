@@ -148,6 +148,11 @@ type PilotValues struct {
 	Env           map[string]string `json:"env,omitempty"`
 	// ServiceAnnotations go to the Service istiod.
 	ServiceAnnotations map[string]string `json:"serviceAnnotations,omitempty"`
+	// KeepaliveMaxServerConnectionAge is about how long a proxy's connection
+	// lasts; at least one minute.
+	KeepaliveMaxServerConnectionAge *metav1.Duration `json:"keepaliveMaxServerConnectionAge,omitempty"`
+	// PlaintextXDS opens port 15010, which serves xDS to anybody.
+	PlaintextXDS *bool `json:"plaintextXDS,omitempty"`
 }
 
 // GatewayValues are the settings of the gateway that the map's key names.

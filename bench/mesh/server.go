@@ -71,10 +71,10 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger, listen func(addr str
 	if err != nil {
 		return err
 	}
-	plain := grpc.NewServer(serve.GRPCOptions()...)
+	plain := grpc.NewServer(ads.GRPCOptions()...)
 	ads.Register(plain)
 	secretv3.RegisterSecretDiscoveryServiceServer(plain, &secrets{root: root, certs: map[identity.ID]pki.Leaf{}})
-	secure := grpc.NewServer(append(serve.GRPCOptions(), grpc.Creds(credentials.NewTLS(tlsConfig)))...)
+	secure := grpc.NewServer(append(ads.GRPCOptions(), grpc.Creds(credentials.NewTLS(tlsConfig)))...)
 	ads.Register(secure)
 	securityapi.RegisterIstioCertificateServiceServer(secure, &signer{root: root})
 	control := &http.Server{Handler: controls(newChanger(&cfg.Scene, store), source), ReadHeaderTimeout: time.Minute}

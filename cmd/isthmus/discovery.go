@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
@@ -38,13 +39,18 @@ type discoveryConfig struct {
 	logLevel      string
 	names         []string
 
+	// defaultCertTTL and maxCertTTL are the lifetimes of workload
+	// certificates: when none is asked for, and at most.
+	defaultCertTTL, maxCertTTL time.Duration
+	// connectionAge is how long proxies' connections last; see serve.Config.
+	connectionAge time.Duration
+
 	plainAddr, tlsAddr, webhookAddr, monitorAddr, readyAddr string
 	drain                                                   time.Duration
 }
 
 // newDiscoveryCommand runs the control plane: what the Deployment istiod runs.
 func newDiscoveryCommand(f *kubeFlags) *cobra.Command {
-	host, _ := os.Hostname()
 	c := &discoveryConfig{}
 	cmd := &cobra.Command{
 		Use:   "discovery",
@@ -56,6 +62,9 @@ the Deployment istiod; outside, it can be pointed at one by --kubeconfig.`,
 		Example: `  isthmus discovery --cluster-id cluster-1`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := c.readEnvironment(cmd.Flags(), os.Getenv); err != nil {
+				return err
+			}
 			restConfig, err := f.restConfig()
 			if err != nil {
 				return err
@@ -68,8 +77,15 @@ the Deployment istiod; outside, it can be pointed at one by --kubeconfig.`,
 			return runDiscovery(cmd.Context(), restConfig, c)
 		},
 	}
-	env := func(name, fallback string) string { return cmp.Or(os.Getenv(name), fallback) }
-	p := cmd.Flags()
+	host, _ := os.Hostname()
+	cmd.Flags().AddFlagSet(c.flags(os.Getenv, host))
+	return cmd
+}
+
+// flags are the flags of the command, with the environment's values as defaults.
+func (c *discoveryConfig) flags(getenv func(string) string, host string) *pflag.FlagSet {
+	env := func(name, fallback string) string { return cmp.Or(getenv(name), fallback) }
+	p := pflag.NewFlagSet("discovery", pflag.ContinueOnError)
 	p.StringVar(&c.pod, "pod", env("POD_NAME", host), "name of this replica, different from others' ($POD_NAME)")
 	p.StringVar(&c.namespace, "pod-namespace", env("POD_NAMESPACE", defaultIstioNamespace), "namespace of the control plane ($POD_NAMESPACE)")
 	p.StringVar(&c.revision, "revision", env("REVISION", "default"), "revision of the control plane ($REVISION)")
@@ -79,13 +95,37 @@ the Deployment istiod; outside, it can be pointed at one by --kubeconfig.`,
 	p.StringVar(&c.jwtPolicy, "jwt-policy", env("JWT_POLICY", ca.JWTThirdParty), "tokens that proxies may prove themselves with: third-party-jwt or first-party-jwt ($JWT_POLICY)")
 	p.StringVar(&c.logLevel, "log-level", env("LOG_LEVEL", "info"), "debug, info, warn or error ($LOG_LEVEL)")
 	p.StringSliceVar(&c.names, "server-name", nil, "further DNS names that proxies reach this control plane by")
-	p.StringVar(&c.plainAddr, "grpc-addr", ":15010", "address for xDS in plaintext; empty for none")
+	p.DurationVar(&c.defaultCertTTL, "default-workload-cert-ttl", 24*time.Hour, "lifetime of a workload certificate when none is asked for ($DEFAULT_WORKLOAD_CERT_TTL)")
+	p.DurationVar(&c.maxCertTTL, "max-workload-cert-ttl", 24*time.Hour, "longest lifetime of a workload certificate; who asks for more gets this ($MAX_WORKLOAD_CERT_TTL)")
+	p.DurationVar(&c.connectionAge, "keepaliveMaxServerConnectionAge", 30*time.Minute, "about how long a proxy's connection lasts before it is replaced in good order")
+	p.StringVar(&c.plainAddr, "grpc-addr", "", "address for xDS in plaintext, for instance :15010; whoever reaches it reads the configuration of every proxy (default: none)")
 	p.StringVar(&c.tlsAddr, "secure-grpc-addr", ":15012", "address for xDS and certificates over TLS")
 	p.StringVar(&c.webhookAddr, "https-addr", ":15017", "address for the webhooks")
 	p.StringVar(&c.monitorAddr, "monitoring-addr", ":15014", "address for metrics and debugging")
 	p.StringVar(&c.readyAddr, "http-addr", ":8080", "address for readiness")
 	p.DurationVar(&c.drain, "shutdown-duration", 5*time.Second, "longest time to finish calls in when stopping")
-	return cmd
+	return p
+}
+
+// readEnvironment takes durations from the environment, by the names that
+// Istio gives them, where no flag is set.
+func (c *discoveryConfig) readEnvironment(flags *pflag.FlagSet, env func(string) string) error {
+	for flag, name := range map[string]string{
+		"default-workload-cert-ttl": "DEFAULT_WORKLOAD_CERT_TTL",
+		"max-workload-cert-ttl":     "MAX_WORKLOAD_CERT_TTL",
+	} {
+		value := env(name)
+		if value == "" || flags.Changed(flag) {
+			continue
+		}
+		if err := flags.Set(flag, value); err != nil {
+			return fmt.Errorf("$%s: %w", name, err)
+		}
+	}
+	if c.connectionAge < time.Minute {
+		return fmt.Errorf("--keepaliveMaxServerConnectionAge: %s is less than one minute: proxies would do little but connect", c.connectionAge)
+	}
+	return nil
 }
 
 // suffix ends the names of a revision's objects.
@@ -226,7 +266,9 @@ func (d *discovery) makeAuthority(ctx context.Context) error {
 	}
 	err = d.untilReached(ctx, "load the certificate authority", func() error {
 		d.authority, err = ca.Load(ctx, d.clients.Kube, ca.Config{
-			Namespace: d.cfg.namespace, TrustDomain: trustDomain, Logger: d.log, Registerer: d.registry,
+			Namespace: d.cfg.namespace, TrustDomain: trustDomain,
+			TTL: min(d.cfg.defaultCertTTL, d.cfg.maxCertTTL), MaxTTL: d.cfg.maxCertTTL,
+			Logger: d.log, Registerer: d.registry,
 		})
 		return err
 	})
@@ -237,7 +279,10 @@ func (d *discovery) makeAuthority(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.xds = serve.New(d.source, d.auth, serve.Config{AllowPlaintext: true, Logger: d.log, Registerer: d.registry})
+	d.xds = serve.New(d.source, d.auth, serve.Config{
+		AllowPlaintext: d.cfg.plainAddr != "", MaxAge: d.cfg.connectionAge,
+		Logger: d.log, Registerer: d.registry,
+	})
 	return nil
 }
 

@@ -39,7 +39,7 @@ func newHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
 	protocols.SetHTTP1(true)
 
 	return &http.Server{
-		Handler:           http.MaxBytesHandler(h, httpBodyBytes),
+		Handler:           http.MaxBytesHandler(onlyHTTP1(h), httpBodyBytes),
 		Protocols:         protocols,
 		ReadHeaderTimeout: httpHeaderTime,
 		ReadTimeout:       httpReadTime,
@@ -48,6 +48,18 @@ func newHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
 		MaxHeaderBytes:    httpHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
+}
+
+// onlyHTTP1 refuses the preface of HTTP/2 (RFC 9113, section 3.4), which net/http
+// hands to the handler like a request when it does not speak HTTP/2 itself.
+func onlyHTTP1(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor != 1 {
+			http.Error(w, "only HTTP/1.1 is spoken here", http.StatusHTTPVersionNotSupported)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // serveHTTP serves until ctx ends. A listener that is nil is not served.

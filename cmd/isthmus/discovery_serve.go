@@ -26,7 +26,6 @@ import (
 	"github.com/isthmus-mesh/isthmus/kube"
 	"github.com/isthmus-mesh/isthmus/model"
 	"github.com/isthmus-mesh/isthmus/model/dump"
-	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
 
 // discoveryServers are the sockets of the control plane. They are opened first,
@@ -56,7 +55,7 @@ func (d *discovery) listen(ctx context.Context) (*discoveryServers, error) {
 			s.close()
 			return nil, fmt.Errorf("listen on %s: %w; name another address by flag", l.addr, err)
 		}
-		*l.into = listener
+		*l.into = boundConns(listener, maxConns, maxConnsPerPeer)
 	}
 	return s, nil
 }
@@ -110,8 +109,8 @@ func (s *discoveryServers) serveGRPC(ctx context.Context, l net.Listener, srv *g
 // serve starts everything that is served.
 func (d *discovery) serve(ctx context.Context, g *errgroup.Group, s *discoveryServers) {
 	names := d.cfg.serverNames()
-	secure := grpc.NewServer(append(serve.GRPCOptions(), grpc.Creds(credentials.NewTLS(d.authority.ServerTLS(names))))...)
-	plain := grpc.NewServer(serve.GRPCOptions()...)
+	secure := grpc.NewServer(append(d.xds.GRPCOptions(), grpc.Creds(credentials.NewTLS(d.authority.ServerTLS(names))))...)
+	plain := grpc.NewServer(d.xds.GRPCOptions()...)
 	d.xds.Register(secure)
 	d.xds.Register(plain)
 	ca.NewService(d.authority, d.auth).Register(secure)
@@ -251,24 +250,29 @@ func (d *discovery) trustWebhooks(ctx context.Context) error {
 	})
 }
 
-// monitoring serves metrics, and what helps to find a mistake.
+// monitoring serves metrics, and what helps to find a mistake. The latter shows
+// all of the mesh, and is not for everybody.
 func (d *discovery) monitoring(s *discoveryServers) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("/metrics", promhttp.HandlerFor(d.registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("/ready", s.answerReady)
-	mux.Handle("/debug/syncz", d.xds.SyncHandler())
-	mux.Handle("/debug/endpointz", dump.Endpoints(d.store))
-	mux.Handle("/debug/configz", dump.Config(d.store))
-	mux.Handle("/debug/clusterz", dump.Clusters(d.store))
-	mux.HandleFunc("/debug/viewz", func(w http.ResponseWriter, _ *http.Request) {
+	pages := http.NewServeMux()
+	pages.Handle("/debug/syncz", d.xds.SyncHandler())
+	pages.Handle("/debug/endpointz", dump.Endpoints(d.store))
+	pages.Handle("/debug/configz", dump.Config(d.store))
+	pages.Handle("/debug/clusterz", dump.Clusters(d.store))
+	pages.HandleFunc("/debug/viewz", func(w http.ResponseWriter, _ *http.Request) {
 		for _, key := range d.source.Views() {
 			fmt.Fprintln(w, key)
 		}
 	})
-	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	pages.HandleFunc("/debug/pprof/", pprof.Index)
+	pages.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	pages.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	pages.HandleFunc("/debug/pprof/trace", pprof.Trace)
+
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", promhttp.HandlerFor(d.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
+	mux.HandleFunc("/ready", s.answerReady)
+	mux.HandleFunc("/version", serveVersion)
+	mux.Handle("/debug/", newDebugAccess(d.clients.Kube, d.log).guard(pages))
 	return mux
 }
 

@@ -146,7 +146,7 @@ func (d *discovery) start() {
 	lis, err := net.Listen("tcp", d.addr)
 	check(d.t, err)
 	xds := serve.New(d.view, d.auth, serve.Config{})
-	d.server = grpc.NewServer(append(serve.GRPCOptions(), grpc.Creds(credentials.NewTLS(d.authority.ServerTLS([]string{"istiod.istio-system.svc"}))))...)
+	d.server = grpc.NewServer(append(xds.GRPCOptions(), grpc.Creds(credentials.NewTLS(d.authority.ServerTLS([]string{"istiod.istio-system.svc"}))))...)
 	xds.Register(d.server)
 	ca.NewService(d.authority, d.auth).Register(d.server)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -280,8 +280,9 @@ func TestLifeOfAProxy(t *testing.T) {
 	}
 	eventually(t, "the missing root is named", says("root-cert.pem is not there"))
 	write(t, dir, "root-cert.pem", string(d.authority.RootPEM()))
-	eventually(t, "the unreachable CA is named", says("no certificate yet: ask CA "+d.addr+": Unavailable: "))
+	eventually(t, "the missing token is named", says("no certificate yet: there is no service account token in "+filepath.Join(dir, "token")))
 	write(t, dir, "token", "good")
+	eventually(t, "the unreachable CA is named", says("no certificate yet: ask CA "+d.addr+": Unavailable: "))
 	d.start()
 	eventually(t, "ready", func() bool { code, _ := ready(); return code == 200 })
 
@@ -395,7 +396,7 @@ func TestPortInUse(t *testing.T) {
 	defer l.Close()
 	d := newDiscovery(t, netip.MustParseAddrPort("127.0.0.1:1"))
 	cfg := agent.Config{Kind: agent.Router, Pod: "p", Namespace: "n", ServiceAccount: "s", IP: netip.MustParseAddr("127.0.0.1"),
-		Discovery: d.addr, RootFile: "x", Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(),
+		Discovery: d.addr, RootFile: "x", TokenFile: "x", Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(),
 		Ports: agent.Ports{Host: "127.0.0.1", Health: uint16(l.Addr().(*net.TCPAddr).Port)}}
 	id, err := agent.NewIdentity(cfg)
 	check(t, err)

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"strings"
@@ -102,7 +103,9 @@ func (c *Client) set(f func(*Status)) {
 
 // Run keeps the stream until ctx ends, and returns nil then. Every failure is
 // retried: after 0.1 s at first, growing to 5 s, with a random part, so that a
-// fleet does not come back in step.
+// fleet does not come back in step. A stream that discovery has ended in good
+// order, as it does with old ones, is no failure; what is in force stays known,
+// so that the next stream brings only what has changed between the two.
 func (c *Client) Run(ctx context.Context) error {
 	state := newState()
 	failures := 0
@@ -116,19 +119,33 @@ func (c *Client) Run(ctx context.Context) error {
 		}
 		wait := retryIn(failures)
 		failures++
-		err = fmt.Errorf("cannot reach discovery %s: %w", c.cfg.Address, plain(err))
-		if answered {
-			err = fmt.Errorf("lost discovery %s: %w", c.cfg.Address, errors.Unwrap(err))
-		}
-		c.set(func(s *Status) { s.Connected, s.Since, s.Err = false, time.Now(), err })
-		c.metrics.connected.Set(0)
-		c.cfg.Logger.Warn("no discovery", "error", err, "retry", wait)
+		c.lost(answered, err, wait)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(wait):
 		}
 	}
+}
+
+// lost notes that a stream has ended, and why.
+func (c *Client) lost(answered bool, err error, wait time.Duration) {
+	inOrder := answered && errors.Is(err, io.EOF)
+	switch {
+	case inOrder:
+		err = fmt.Errorf("discovery %s has ended the stream in good order", c.cfg.Address)
+	case answered:
+		err = fmt.Errorf("lost discovery %s: %w", c.cfg.Address, plain(err))
+	default:
+		err = fmt.Errorf("cannot reach discovery %s: %w", c.cfg.Address, plain(err))
+	}
+	c.set(func(s *Status) { s.Connected, s.Since, s.Err = false, time.Now(), err })
+	c.metrics.connected.Set(0)
+	if inOrder {
+		c.cfg.Logger.Info("opening another stream", "reason", err)
+		return
+	}
+	c.cfg.Logger.Warn("no discovery", "error", err, "retry", wait)
 }
 
 // plain drops the wrapping that gRPC puts around its errors.

@@ -17,9 +17,10 @@ type nameSet struct {
 // or goes, so that streams that take the same names find their common feed
 // without building the set.
 type nameKey struct {
-	all  bool
-	n    int
-	sums [2]uint64
+	all   bool
+	n     int
+	bytes int // the length of all names together
+	sums  [2]uint64
 }
 
 // hasher holds the seeds.
@@ -29,6 +30,7 @@ func newHasher() hasher { return hasher{maphash.MakeSeed(), maphash.MakeSeed()} 
 
 func (k nameKey) with(h hasher, name string) nameKey {
 	k.n++
+	k.bytes += len(name)
 	for i := range k.sums {
 		k.sums[i] += maphash.String(h[i], name)
 	}
@@ -37,6 +39,7 @@ func (k nameKey) with(h hasher, name string) nameKey {
 
 func (k nameKey) without(h hasher, name string) nameKey {
 	k.n--
+	k.bytes -= len(name)
 	for i := range k.sums {
 		k.sums[i] -= maphash.String(h[i], name)
 	}

@@ -141,7 +141,8 @@ func (st *stream) send(sub *subscription, cur *snapshot, p *payload, removed []s
 	if err := st.wire.send(sub, nonce, cur, p, removed); err != nil {
 		return err
 	}
-	st.srv.metrics.pushes.WithLabelValues(name).Inc()
-	st.srv.metrics.bytes.WithLabelValues(name).Add(float64(size))
+	label := labelType(sub.typeURL)
+	st.srv.metrics.pushes.WithLabelValues(label).Inc()
+	st.srv.metrics.bytes.WithLabelValues(label).Add(float64(size))
 	return nil
 }

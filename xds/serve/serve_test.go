@@ -117,9 +117,24 @@ const nodeID = "sidecar~10.0.0.1~web-1.shop~shop.svc.cluster.local"
 
 func newRig(t testing.TB, v serve.View, auth serve.Authenticator) *rig {
 	t.Helper()
-	r := &rig{t: t, src: &tableSource{view: v, changed: make(chan struct{})}, done: make(chan error, 1)}
-	r.srv = serve.New(r.src, auth, serve.Config{AllowPlaintext: auth == nil})
-	g := grpc.NewServer(serve.GRPCOptions()...)
+	return newRigWith(t, v, auth, serve.Config{})
+}
+
+// newRigWith takes streams in plaintext when there is no Authenticator.
+func newRigWith(t testing.TB, v serve.View, auth serve.Authenticator, cfg serve.Config) *rig {
+	t.Helper()
+	src := &tableSource{view: v, changed: make(chan struct{})}
+	r := newRigFor(t, src, auth, cfg)
+	r.src = src
+	return r
+}
+
+func newRigFor(t testing.TB, src serve.Source, auth serve.Authenticator, cfg serve.Config, more ...grpc.ServerOption) *rig {
+	t.Helper()
+	r := &rig{t: t, done: make(chan error, 1)}
+	cfg.AllowPlaintext = auth == nil
+	r.srv = serve.New(src, auth, cfg)
+	g := grpc.NewServer(append(r.srv.GRPCOptions(), more...)...)
 	r.srv.Register(g)
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

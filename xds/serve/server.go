@@ -32,7 +32,15 @@ type Config struct {
 	// MaxWait how long changes that do not end wait at most; 5 ms and 100 ms
 	// when zero.
 	Quiet, MaxWait time.Duration
-	Logger         *slog.Logger
+	// FirstRequest is how long a stream waits for its first request; 10 s
+	// when zero.
+	FirstRequest time.Duration
+	// MaxAge is about how long a stream lasts: it ends in good order after 80
+	// to 100 % of it, for the proxy to connect anew; 30 min when zero, as
+	// Istio has it. Connections last as long, and then as long again for
+	// streams that began late.
+	MaxAge time.Duration
+	Logger *slog.Logger
 	// Registerer takes the metrics; none are kept when nil.
 	Registerer prometheus.Registerer
 }
@@ -43,6 +51,12 @@ func (c *Config) complete() {
 	}
 	if c.MaxWait < c.Quiet {
 		c.MaxWait = max(100*time.Millisecond, c.Quiet)
+	}
+	if c.FirstRequest <= 0 {
+		c.FirstRequest = 10 * time.Second
+	}
+	if c.MaxAge <= 0 {
+		c.MaxAge = 30 * time.Minute
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -80,18 +94,43 @@ func New(src Source, auth Authenticator, cfg Config) *Server {
 	}
 }
 
-// streamWindow is how much of a stream may be under way from a proxy: its
-// largest request lists the versions of all that it has.
-const streamWindow = 1 << 20
+// Limits of a connection.
+const (
+	// streamWindow is how much of a stream may be under way from a proxy: its
+	// largest request lists the versions of all that it has.
+	streamWindow = 1 << 20
+	// maxMessage is that request's size in bytes, at the most: names and
+	// versions of some thirty thousand resources.
+	maxMessage = 4 << 20
+	// maxHeaders bounds the headers of a call in bytes, its token included.
+	maxHeaders = 32 << 10
+	// maxStreams is how many calls one connection may have open. A proxy has
+	// two at most: its stream, and a certificate request.
+	maxStreams = 100
+	// handshakeTime is for the TLS handshake and the preface of HTTP/2, and
+	// idleTime for a connection without a call.
+	handshakeTime = 10 * time.Second
+	idleTime      = 5 * time.Minute
+)
 
 // GRPCOptions are the options that a gRPC server for thousands of long-lived
 // streams wants. [Server] needs them: it sends answers that only its own codec
 // knows. Other services on the same gRPC server do not notice.
-func GRPCOptions() []grpc.ServerOption {
+func (s *Server) GRPCOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{
+			Time: 30 * time.Second, Timeout: 10 * time.Second,
+			MaxConnectionIdle: idleTime,
+			// After MaxConnectionAge, with gRPC's own jitter of a tenth, the
+			// connection takes no further streams (GOAWAY). Those that it has
+			// end by themselves within the grace, so that none is cut off.
+			MaxConnectionAge: s.cfg.MaxAge, MaxConnectionAgeGrace: s.cfg.MaxAge,
+		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
-		grpc.MaxRecvMsgSize(16 << 20),
+		grpc.ConnectionTimeout(handshakeTime),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.MaxRecvMsgSize(maxMessage),
+		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.ReadBufferSize(4 << 10),
 		grpc.WriteBufferSize(16 << 10),
 		// Fixed windows: without them gRPC measures the line with a ping per
@@ -188,8 +227,9 @@ func (s *Server) admit(ctx context.Context) (Node, error) {
 // name completes n by what the first request says, and checks that it says
 // nothing that was not proven.
 func (n *Node) name(core *corev3.Node) error {
-	if core == nil || core.GetId() == "" {
-		return status.Error(codes.InvalidArgument, "the first request has no node id")
+	core, err := trim(core)
+	if err != nil {
+		return err
 	}
 	id, err := ParseNodeID(core.GetId())
 	if err != nil {
@@ -242,4 +282,13 @@ func shortType(typeURL string) string {
 		return "rds"
 	}
 	return typeURL[strings.LastIndexByte(typeURL, '.')+1:]
+}
+
+// labelType is the name of a type in metrics. Proxies may ask for any type, and
+// each would be a time series for ever: those that we have none of are one.
+func labelType(typeURL string) string {
+	if pushRank(typeURL) < pushRank("") {
+		return shortType(typeURL)
+	}
+	return "other"
 }

@@ -10,9 +10,6 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// maxTypes bounds the types that one stream may name.
-const maxTypes = 16
-
 // stream is one proxy's connection. All fields but status are its handler
 // goroutine's alone.
 type stream struct {
@@ -26,6 +23,8 @@ type stream struct {
 	counter uint64          // of nonces
 
 	connected time.Time
+	over      <-chan time.Time // fires when the stream has lasted long enough
+	atEnd     error            // what to end it with then
 	status    streamStatus
 }
 
@@ -77,11 +76,37 @@ func (s *Server) serve(ctx context.Context, w wire, recv func() (*request, error
 	if err != nil {
 		return err
 	}
-	st := &stream{srv: s, ctx: ctx, node: node, wire: w, connected: time.Now()}
+	left, atEnd := life(ctx, s.cfg.MaxAge, time.Now())
+	st := &stream{srv: s, ctx: ctx, node: node, wire: w, connected: time.Now(), atEnd: atEnd}
+	over := time.NewTimer(left)
+	defer over.Stop()
+	st.over = over.C
+
+	requests, ended := receive(ctx, recv)
+	first, err := st.first(requests, ended)
+	if first == nil {
+		return err
+	}
+	if err := st.open(first.node); err != nil {
+		s.cfg.Logger.Warn("stream refused", "peer", node.Peer.String(), "error", err)
+		return err
+	}
+	defer st.close()
+	if err := st.handle(first); err != nil {
+		return err
+	}
+	return st.loop(requests, ended)
+}
+
+// receive reads requests on a goroutine of its own, until the stream or ctx ends.
+func receive(ctx context.Context, recv func() (*request, error)) (<-chan *request, <-chan error) {
 	requests, ended := make(chan *request), make(chan error, 1)
 	go func() {
 		for {
 			r, err := recv()
+			if err == nil {
+				err = r.check()
+			}
 			if err != nil {
 				ended <- err
 				return
@@ -93,22 +118,36 @@ func (s *Server) serve(ctx context.Context, w wire, recv func() (*request, error
 			}
 		}
 	}()
+	return requests, ended
+}
+
+// first waits for the first request, though not for long: a stream that says
+// nothing costs as much as one that does. It is nil when none came.
+func (st *stream) first(requests <-chan *request, ended <-chan error) (*request, error) {
+	patience := time.NewTimer(st.srv.cfg.FirstRequest)
+	defer patience.Stop()
 	select {
 	case r := <-requests:
-		if err := st.open(r.node); err != nil {
-			s.cfg.Logger.Warn("stream refused", "peer", node.Peer.String(), "error", err)
-			return err
-		}
-		defer st.close()
-		if err := st.handle(r); err != nil {
-			return err
-		}
-	case <-ended:
-		return nil
-	case <-s.stop:
-		return errStopping
+		return r, nil
+	case <-patience.C:
+		return nil, status.Errorf(codes.DeadlineExceeded, "no request came within %s", st.srv.cfg.FirstRequest)
+	case err := <-ended:
+		return nil, refusal(err)
+	case <-st.over:
+		return nil, st.atEnd
+	case <-st.srv.stop:
+		return nil, errStopping
 	}
-	return st.loop(requests, ended)
+}
+
+// refusal is the error to end a stream with whose requests have ended: what is
+// wrong with the last one, or nothing when the proxy has gone.
+func refusal(err error) error {
+	switch status.Code(err) {
+	case codes.InvalidArgument, codes.ResourceExhausted: // by check, and by gRPC for its size
+		return err
+	}
+	return nil
 }
 
 // open names the node and finds its View.
@@ -151,8 +190,10 @@ func (st *stream) loop(requests <-chan *request, ended <-chan error) error {
 			if err := st.moveView(); err != nil {
 				return err
 			}
-		case <-ended:
-			return nil
+		case err := <-ended:
+			return refusal(err)
+		case <-st.over:
+			return st.atEnd
 		case <-st.srv.stop:
 			return errStopping
 		case <-st.ctx.Done():
@@ -210,6 +251,9 @@ func (st *stream) subscribeFirst(typeURL string, names *nameSet, have map[string
 	if len(st.subs) == maxTypes {
 		return status.Errorf(codes.ResourceExhausted, "more than %d types on one stream", maxTypes)
 	}
+	if err := st.roomFor(nil, names.key); err != nil {
+		return err
+	}
 	f, err := st.group.take(typeURL, names.key, func() *nameSet { return names })
 	if err != nil {
 		return viewError(err)
@@ -224,6 +268,9 @@ func (st *stream) subscribeFirst(typeURL string, names *nameSet, have map[string
 func (st *stream) exchange(sub *subscription, key nameKey, names func() *nameSet) error {
 	if key == sub.feed.key.names {
 		return nil
+	}
+	if err := st.roomFor(sub, key); err != nil {
+		return err
 	}
 	f, err := st.group.take(sub.typeURL, key, names)
 	if err != nil {
@@ -242,9 +289,10 @@ func (st *stream) settle(sub *subscription, r *request) {
 	sub.nonce = ""
 	name := shortType(sub.typeURL)
 	if r.rejected {
-		st.srv.metrics.rejects.WithLabelValues(name).Inc()
-		st.srv.cfg.Logger.Warn("proxy refused an update", "type", name, "node", st.node.ID, "reason", r.nack)
-		st.status.refused(name, r.nack)
+		why := reason(r.nack)
+		st.srv.metrics.rejects.WithLabelValues(labelType(sub.typeURL)).Inc()
+		st.srv.cfg.Logger.Warn("proxy refused an update", "type", name, "node", st.node.ID, "reason", why)
+		st.status.refused(name, why)
 		return
 	}
 	if !sub.noticed.IsZero() {
