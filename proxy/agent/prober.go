@@ -133,10 +133,7 @@ type probes struct {
 func newProbes(ip netip.Addr, all map[string]Prober, redirected bool) *probes {
 	p := &probes{ip: ip, all: all}
 	if redirected {
-		p.from = netip.MustParseAddr("127.0.0.6")
-		if ip.Is6() {
-			p.from = netip.MustParseAddr("::6")
-		}
+		p.from = inboundSource(ip.Unmap())
 	}
 	return p
 }

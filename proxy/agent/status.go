@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -56,16 +57,29 @@ func (a *Agent) listen() (*servers, error) {
 		}
 		*l.addr = lis.Addr().String()
 		s.listeners = append(s.listeners, newNewestFirst(lis, maxCallers))
-		s.list = append(s.list, &http.Server{
-			Handler:           boundBody(l.handler),
-			ReadHeaderTimeout: 10 * time.Second,
-			IdleTimeout:       time.Minute,
-			MaxHeaderBytes:    32 << 10,
-		})
+		s.list = append(s.list, newServer(l.handler))
 	}
 	a.addrs.Store(addrs)
 	close(a.open)
 	return s, nil
+}
+
+// maxBody bounds a request's body in bytes: there is nothing to send but a form.
+const maxBody = 64 << 10
+
+// newServer makes a server that nobody can hold up by being slow or large. It
+// speaks HTTP/1.1 alone; nothing that asks here needs more.
+func newServer(h http.Handler) *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+
+	return &http.Server{
+		Handler:           boundBody(http.MaxBytesHandler(h, maxBody)),
+		Protocols:         protocols,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    32 << 10,
+	}
 }
 
 func (s *servers) close() {
@@ -158,14 +172,26 @@ func (a *Agent) serveDrain(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "draining")
 }
 
-// localOnly refuses callers from outside the pod.
+// localOnly refuses callers from outside the pod. What the proxy itself passes on
+// to the pod's applications comes from a loopback address, too, and is from
+// outside.
 func localOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host, _, err := net.SplitHostPort(r.RemoteAddr)
-		if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+		from, err := netip.ParseAddrPort(r.RemoteAddr)
+		ip := from.Addr().Unmap()
+		if err != nil || !ip.IsLoopback() || ip == inboundSource(ip) {
 			http.Error(w, "only from inside the pod, by a loopback address", http.StatusForbidden)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// inboundSource is the address from which the proxy connects to applications of
+// its pod, in the family of an address: redirection lets it through.
+func inboundSource(like netip.Addr) netip.Addr {
+	if like.Is4() {
+		return netip.AddrFrom4([4]byte{127, 0, 0, 6})
+	}
+	return netip.MustParseAddr("::6")
 }
