@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strings"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,7 +24,9 @@ type ValidatorConfig struct {
 	// Check, when set, holds a valid object against the rest of the cluster:
 	// an error refuses it, warnings are shown to who applies it.
 	Check func(*Object) (warnings []string, err error)
-	// Observe, when set, is called for each decision.
+	// Observe, when set, is called for each decision: with the kind, or with
+	// "other" for one that nothing here knows, since whoever reaches the
+	// webhook may name any.
 	Observe func(kind string, allowed bool)
 }
 
@@ -83,11 +86,31 @@ func (v *validator) review(body []byte) ([]byte, error) {
 			Code: http.StatusUnprocessableEntity, Message: err.Error(),
 		}
 		v.cfg.Logger.Info("refused a configuration object",
-			"kind", req.Kind.Kind, "namespace", req.Namespace, "name", req.Name, "error", err)
+			"kind", clip(req.Kind.Kind), "namespace", clip(req.Namespace), "name", clip(req.Name), "error", clip(err.Error()))
 	}
-	v.cfg.Observe(req.Kind.Kind, response.Allowed)
+	v.cfg.Observe(knownKind(req.Kind.Kind), response.Allowed)
 	review.Request, review.Response = nil, response
 	return json.Marshal(review)
+}
+
+// knownKind is the kind, or "other".
+func knownKind(kind string) string {
+	if newSpec(Kind(kind)) != nil {
+		return kind
+	}
+	if _, known := notHonoured(kind); known {
+		return kind
+	}
+	return "other"
+}
+
+// clip cuts a caller's text to what a log line has room for.
+func clip(s string) string {
+	const room = 2 << 10
+	if len(s) <= room {
+		return s
+	}
+	return fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(s[:room], ""), len(s))
 }
 
 // admit tells whether an operation may go on, and what it asks for without

@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -63,5 +64,32 @@ func TestValidatorAlwaysRejects(t *testing.T) {
 		"name: x", `name: x, annotations: {internal.istio.io/webhook-always-reject: "true"}`, 1)
 	if got := review(t, ValidatorConfig{Logger: quiet()}, object); got.Allowed || !strings.Contains(got.Result.Message, "webhook-always-reject") {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestValidatorBoundsWhatStrangersLeave: whoever reaches the webhook may name any
+// kind; none becomes a time series, and no log line has no end.
+func TestValidatorBoundsWhatStrangersLeave(t *testing.T) {
+	var log strings.Builder
+	seen := map[string]bool{}
+	cfg := ValidatorConfig{
+		Logger:  slog.New(slog.NewTextHandler(&log, nil)),
+		Observe: func(kind string, _ bool) { seen[kind] = true },
+	}
+	for _, kind := range []string{"MadeUp1", "MadeUp2", strings.Repeat("x", 100_000), "DestinationRule"} {
+		body := `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u1","operation":"CREATE",` +
+			`"namespace":"` + strings.Repeat("n", 100_000) + `","name":"` + strings.Repeat("m", 100_000) + `",` +
+			`"kind":{"group":"networking.istio.io","version":"v1","kind":"` + kind + `"},` +
+			`"object":{"metadata":{"annotations":{"` + annotationAlwaysReject + `":"true"}}}}}`
+		rec := httptest.NewRecorder()
+		NewValidator(cfg).ServeHTTP(rec, httptest.NewRequest(http.MethodPost, "/validate", strings.NewReader(body)))
+	}
+	if len(seen) != 2 || !seen["other"] || !seen["DestinationRule"] {
+		t.Errorf("%d kinds are counted, want other and DestinationRule", len(seen))
+	}
+	for line := range strings.Lines(log.String()) {
+		if len(line) > 10_000 {
+			t.Errorf("a log line of %d bytes", len(line))
+		}
 	}
 }
