@@ -15,9 +15,9 @@ import (
 const (
 	// httpHeaderTime is for the TLS handshake and the head of a request.
 	httpHeaderTime = 10 * time.Second
-	// httpReadTime is for a whole request. The API server waits 30 s for a
-	// webhook at most (admissionregistration.k8s.io/v1, timeoutSeconds).
-	httpReadTime = 30 * time.Second
+	// httpBodyTime is for the body of a request. The API server waits 30 s for
+	// a webhook at most (admissionregistration.k8s.io/v1, timeoutSeconds).
+	httpBodyTime = 30 * time.Second
 	// httpWriteTime is for an answer. A profile of the processor takes as long
 	// as its caller says; net/http/pprof refuses what does not fit.
 	httpWriteTime = 2 * time.Minute
@@ -39,15 +39,27 @@ func newHTTPServer(h http.Handler, log *slog.Logger) *http.Server {
 	protocols.SetHTTP1(true)
 
 	return &http.Server{
-		Handler:           http.MaxBytesHandler(onlyHTTP1(h), httpBodyBytes),
+		Handler:           bodyWithin(httpBodyTime, http.MaxBytesHandler(onlyHTTP1(h), httpBodyBytes)),
 		Protocols:         protocols,
 		ReadHeaderTimeout: httpHeaderTime,
-		ReadTimeout:       httpReadTime,
 		WriteTimeout:      httpWriteTime,
 		IdleTimeout:       httpIdleTime,
 		MaxHeaderBytes:    httpHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
+}
+
+// bodyWithin gives callers that send a body some time for it. The others get no
+// deadline: net/http goes on reading while the handler works, and would end what
+// takes longer, such as a profile. That is why ReadTimeout is not used.
+func bodyWithin(limit time.Duration, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			// A writer without deadlines, as in tests, has nobody to wait for.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(limit))
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // onlyHTTP1 refuses the preface of HTTP/2 (RFC 9113, section 3.4), which net/http

@@ -94,7 +94,7 @@ func TestControlHTTPSpeaksNoHTTP2InPlaintext(t *testing.T) {
 func TestControlHTTPIsBounded(t *testing.T) {
 	srv := newHTTPServer(http.NotFoundHandler(), slog.New(slog.DiscardHandler))
 	for name, d := range map[string]time.Duration{
-		"head": srv.ReadHeaderTimeout, "request": srv.ReadTimeout, "answer": srv.WriteTimeout, "idle": srv.IdleTimeout,
+		"head": srv.ReadHeaderTimeout, "answer": srv.WriteTimeout, "idle": srv.IdleTimeout,
 	} {
 		if d <= 0 || d > 2*time.Minute {
 			t.Errorf("the time for the %s is %v", name, d)
@@ -126,6 +126,47 @@ func TestControlHTTPIsBounded(t *testing.T) {
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
 		t.Errorf("a head of %d KiB was answered %s", 2*httpHeaderBytes>>10, resp.Status)
+	}
+}
+
+func TestBodyMustComeInTime(t *testing.T) {
+	const limit = 50 * time.Millisecond
+	read := make(chan error, 1)
+	addr := startHTTP(t, bodyWithin(limit, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.ContentLength == 0 {
+			// A handler that takes longer is not ended.
+			time.Sleep(4 * limit)
+			read <- r.Context().Err()
+			return
+		}
+		_, err := io.Copy(io.Discard, r.Body)
+		read <- err
+	})), nil)
+
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n12345"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-read:
+		if err == nil {
+			t.Error("half a body was taken for a whole one")
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("a body that does not come is waited for")
+	}
+
+	resp, err := http.Get("http://" + addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if err := <-read; err != nil {
+		t.Errorf("a handler that takes long was ended: %v", err)
 	}
 }
 
