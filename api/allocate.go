@@ -3,7 +3,6 @@ package api
 import (
 	"hash/fnv"
 	"net/netip"
-	"slices"
 )
 
 // The addresses for hosts without one lie in 240.240.0.0/16: in the range
@@ -15,34 +14,35 @@ const (
 	allocateSize = 1 << 16
 )
 
-// AutoAllocate gives each host an address of 240.240.0.0/16, so that the DNS
-// server and the proxies agree on it without talking. Give it the hosts that
-// NeedsAddress names, over all ServiceEntries of the cluster; order and
-// duplicates do not matter.
-//
-// The address follows from the host's hash, so it stays the same while others
-// come and go; only a host whose hash collides with that of a host before it in
-// the alphabet moves on to the next free address. When the range is full, the
-// last hosts get none.
-func AutoAllocate(hosts []string) map[string]netip.Addr {
-	sorted := slices.Clone(hosts)
-	slices.Sort(sorted)
-	sorted = slices.Compact(sorted)
-	taken := make(map[uint16]bool, len(sorted))
-	out := make(map[string]netip.Addr, len(sorted))
-	for _, h := range sorted {
-		f := fnv.New32a()
-		f.Write([]byte(h))
-		sum := f.Sum32()
-		slot := uint16(sum>>16) ^ uint16(sum)
-		for range allocateSize {
-			if last := byte(slot); last != 0 && last != 255 && !taken[slot] {
-				taken[slot] = true
-				out[h] = netip.AddrFrom4([4]byte{allocateHigh, allocateLow, byte(slot >> 8), last})
-				break
-			}
-			slot++
-		}
+// AllocationRange is the prefix that the mesh gives addresses from.
+func AllocationRange() netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{allocateHigh, allocateLow, 0, 0}), 16)
+}
+
+// allocatable tells whether the mesh may give the address to a host.
+func allocatable(a netip.Addr) bool {
+	if !AllocationRange().Contains(a) {
+		return false
 	}
-	return out
+	last := a.As4()[3]
+	return last != 0 && last != 255
+}
+
+// freeAddress picks an address for a host that has none yet: the first that is
+// not taken, from where the host's hash says. An address that is taken is never
+// moved, so a host whose hash is made to meet another's gets the next one. It is
+// not valid when the range is full.
+func freeAddress(host string, taken func(netip.Addr) bool) netip.Addr {
+	f := fnv.New32a()
+	f.Write([]byte(host))
+	sum := f.Sum32()
+	slot := uint16(sum>>16) ^ uint16(sum)
+	for range allocateSize {
+		a := netip.AddrFrom4([4]byte{allocateHigh, allocateLow, byte(slot >> 8), byte(slot)})
+		if allocatable(a) && !taken(a) {
+			return a
+		}
+		slot++
+	}
+	return netip.Addr{}
 }

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"strings"
 	"testing"
 
@@ -14,9 +13,13 @@ import (
 
 func decodeYAML(t *testing.T, text string) (*Object, error) {
 	t.Helper()
+	return decodeText(text)
+}
+
+func decodeText(text string) (*Object, error) {
 	raw, err := yaml.YAMLToJSON([]byte(text))
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	return Decode(raw)
 }
@@ -132,41 +135,6 @@ defaultConfig:
 		t.Error("a list is no mesh configuration")
 	}
 }
-
-func TestAutoAllocate(t *testing.T) {
-	hosts := make([]string, 0, 2000)
-	for i := range 2000 {
-		hosts = append(hosts, "svc"+strings.Repeat("x", i%7)+string(rune('a'+i%26))+itoa(i)+".ns.global")
-	}
-	all := AutoAllocate(hosts)
-	if len(all) != len(hosts) {
-		t.Fatalf("%d addresses for %d hosts", len(all), len(hosts))
-	}
-	seen := map[netip.Addr]string{}
-	prefix := netip.MustParsePrefix("240.240.0.0/16")
-	for h, a := range all {
-		if other, dup := seen[a]; dup || !prefix.Contains(a) {
-			t.Fatalf("%s and %s have %s", h, other, a)
-		}
-		seen[a] = h
-	}
-	again := AutoAllocate(append([]string{hosts[7], hosts[7]}, hosts...))
-	moved := 0
-	less := AutoAllocate(hosts[:1000])
-	for h, a := range all {
-		if again[h] != a {
-			t.Fatalf("%s moved with the order of hosts", h)
-		}
-		if b, ok := less[h]; ok && b != a {
-			moved++
-		}
-	}
-	if moved > 30 {
-		t.Errorf("%d of 1000 hosts moved when others came", moved)
-	}
-}
-
-func itoa(i int) string { b, _ := json.Marshal(i); return string(b) }
 
 func TestValidatorAnswers(t *testing.T) {
 	raw, err := yaml.YAMLToJSON([]byte(seedEntry))

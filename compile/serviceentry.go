@@ -21,17 +21,13 @@ type EntryRows struct {
 }
 
 // ServiceEntry makes the rows of a valid ServiceEntry. allocated holds the
-// addresses of hosts that have none of their own (api.AutoAllocate).
+// addresses of hosts that have none of their own (api.Settle).
 func ServiceEntry(c model.ClusterID, obj *api.Object, allocated map[string]netip.Addr) EntryRows {
 	se := obj.Spec.(*networking.ServiceEntry)
 	var rows EntryRows
 	for _, host := range api.EntryHosts(se) {
 		svc := entryService(c, obj, se, host)
-		for _, h := range api.NeedsAddress(se) {
-			if h == svc.Host {
-				svc.Allocated = allocated[h]
-			}
-		}
+		svc.Allocated = allocated[svc.Host]
 		set := entryEndpoints(svc, se)
 		rows.Services = append(rows.Services, svc)
 		switch svc.Resolution {

@@ -23,38 +23,85 @@ type Host struct {
 // Hosts lists the names of the ServiceEntries among objects, which are valid.
 // An entry's own addresses are used where it has any, allocated ones (the same
 // that the proxies are told) where it needs them. Prefixes wider than one
-// address name a network, not a host, and are left out. A host that several
-// entries name has the addresses of all, the oldest entry's first.
-func Hosts(objects []*api.Object) []Host {
-	sorted := slices.SortedFunc(slices.Values(objects), func(a, b *api.Object) int {
+// address name a network, not a host, and are left out.
+//
+// A host has the addresses of one namespace's entries: those of the namespace
+// that the name speaks of, else of the namespace with the oldest; never of two.
+// The server cannot tell who asks, so an entry that is not exported to every
+// namespace gives a name only where no public one covers it, no wildcard, and
+// only addresses that lead nowhere outside of the mesh.
+func Hosts(objects []*api.Object, in api.Estate) []Host {
+	sorted := slices.SortedFunc(slices.Values(inForce(objects)), func(a, b *api.Object) int {
 		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
-	var needy []string
-	for _, o := range sorted {
-		if se, ok := o.Spec.(*networking.ServiceEntry); ok {
-			needy = append(needy, api.NeedsAddress(se)...)
-		}
-	}
-	allocated := api.AutoAllocate(needy)
-	byName := map[string][]netip.Addr{}
+	settled := api.Settle(sorted, in)
+	public, private := map[string]*answer{}, map[string]*answer{}
 	for _, o := range sorted {
 		se, ok := o.Spec.(*networking.ServiceEntry)
-		if !ok {
+		if !ok || settled[o].Refused != nil {
 			continue
 		}
-		addrs := ownAddresses(se)
-		allocate := len(api.NeedsAddress(se)) > 0
+		own := ownAddresses(se)
 		for _, name := range api.EntryHosts(se) {
-			have := append(byName[name], addrs...)
-			if a, ok := allocated[name]; ok && allocate {
-				have = append(have, a)
+			addrs := own
+			if a, ok := settled[o].Allocated[name]; ok {
+				addrs = append(slices.Clone(own), a)
 			}
-			byName[name] = have
+			into := public
+			if !api.Public(se) {
+				if strings.HasPrefix(name, "*") {
+					continue
+				}
+				into, addrs = private, unroutable(addrs)
+			}
+			add(into, name, o.Namespace, addrs, in.Names(name, o.Namespace))
 		}
 	}
-	hosts := make([]Host, 0, len(byName))
-	for name, addrs := range byName {
-		hosts = append(hosts, Host{Name: name, Addrs: unique(addrs)})
+	return list(public, private)
+}
+
+// answer is what a name resolves to, and whose it is.
+type answer struct {
+	namespace string
+	// named tells that the name speaks of the namespace.
+	named bool
+	addrs []netip.Addr
+}
+
+// inForce leaves out what discovery refused.
+func inForce(objects []*api.Object) []*api.Object {
+	return slices.DeleteFunc(slices.Clone(objects), func(o *api.Object) bool { return o.Status.Refused })
+}
+
+// add gives a name addresses, if the namespace has it. Entries come by age.
+func add(into map[string]*answer, name, namespace string, addrs []netip.Addr, named bool) {
+	have := into[name]
+	switch {
+	case have == nil, named && !have.named:
+		into[name] = &answer{namespace: namespace, named: named, addrs: slices.Clone(addrs)}
+	case have.namespace == namespace:
+		have.addrs = append(have.addrs, addrs...)
+	}
+}
+
+// unroutable keeps the addresses that only sidecars of the mesh know what to do
+// with: 240.0.0.0/4, reserved for future use (RFC 1112, section 4).
+func unroutable(addrs []netip.Addr) []netip.Addr {
+	reserved := netip.PrefixFrom(netip.AddrFrom4([4]byte{240}), 4)
+	return slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return !reserved.Contains(a) })
+}
+
+// list sorts the public names, and the private ones that none of them covers.
+func list(public, private map[string]*answer) []Host {
+	hosts := make([]Host, 0, len(public)+len(private))
+	for name, a := range public {
+		hosts = append(hosts, Host{Name: name, Addrs: unique(a.addrs)})
+	}
+	covers := NewTable(hosts)
+	for name, a := range private {
+		if _, covered, _ := covers.Lookup(name); !covered && len(a.addrs) > 0 {
+			hosts = append(hosts, Host{Name: name, Addrs: unique(a.addrs)})
+		}
 	}
 	slices.SortFunc(hosts, func(a, b Host) int { return cmp.Compare(a.Name, b.Name) })
 	return hosts
@@ -97,6 +144,11 @@ func NewTable(hosts []Host) *Table {
 	t := &Table{exact: map[string][]netip.Addr{}, wild: map[string][]netip.Addr{}, inner: map[string]bool{}}
 	for _, h := range hosts {
 		name := h.Name
+		if strings.HasPrefix(name, "*") && !strings.HasPrefix(name, "*.") {
+			// Wildcards of DNS stand for whole labels (RFC 4592): what
+			// *-api.foo.com covers is resolved elsewhere.
+			continue
+		}
 		if suffix, ok := strings.CutPrefix(name, "*."); ok {
 			t.wild[suffix] = h.Addrs
 			t.inner[suffix] = true

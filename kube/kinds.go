@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,17 +24,30 @@ type configKind struct {
 	api      api.Kind
 	group    string
 	resource string
+	// optional kinds are not waited for: old clusters do not have them, and
+	// an account made for an older version may not read them.
+	optional bool
 }
 
 // configKinds are the kinds that are read. The newest version that the cluster
 // serves is taken: they all carry the same fields.
 func configKinds() []configKind {
 	return []configKind{
-		{kindEntry, api.KindServiceEntry, api.GroupNetworking, "serviceentries"},
-		{kindDestination, api.KindDestinationRule, api.GroupNetworking, "destinationrules"},
-		{kindGateway, api.KindGateway, api.GroupNetworking, "gateways"},
-		{kindPeer, api.KindPeerAuthentication, api.GroupSecurity, "peerauthentications"},
+		{kindEntry, api.KindServiceEntry, api.GroupNetworking, "serviceentries", false},
+		{kindDestination, api.KindDestinationRule, api.GroupNetworking, "destinationrules", false},
+		{kindGateway, api.KindGateway, api.GroupNetworking, "gateways", false},
+		{kindPeer, api.KindPeerAuthentication, api.GroupSecurity, "peerauthentications", false},
+		{kindRange, "ServiceCIDR", groupKubernetesNetworking, "servicecidrs", true},
 	}
+}
+
+// groupKubernetesNetworking is Kubernetes' own group; it has ServiceCIDR since
+// version 1.33.
+const groupKubernetesNetworking = "networking.k8s.io"
+
+// ofInterest tells whether a group has kinds that are read.
+func ofInterest(group string) bool {
+	return slices.ContainsFunc(configKinds(), func(c configKind) bool { return c.group == group })
 }
 
 // kinds follows the configuration kinds. They are read without generated types,
@@ -51,6 +65,7 @@ type kindWatch struct {
 	resource schema.GroupVersionResource
 	cancel   context.CancelFunc
 	synced   cache.InformerSynced
+	optional bool
 }
 
 func newKinds(r *Reader) *kinds { return &kinds{r: r, running: map[kind]*kindWatch{}} }
@@ -75,6 +90,9 @@ func (k *kinds) start(ctx context.Context) error {
 	k.mu.Lock()
 	var synced []cache.InformerSynced
 	for _, w := range k.running {
+		if w.optional {
+			continue
+		}
 		// A kind that goes away again meanwhile counts as read.
 		synced = append(synced, func() bool { return w.synced() || w.informer.IsStopped() })
 	}
@@ -94,7 +112,7 @@ func (k *kinds) follow(ctx context.Context) {
 		case <-tick.C:
 		}
 		k.mu.Lock()
-		complete := len(k.running) == len(configKinds())
+		complete := !slices.ContainsFunc(configKinds(), func(c configKind) bool { return !c.optional && k.running[c.kind] == nil })
 		k.mu.Unlock()
 		if complete {
 			continue
@@ -112,7 +130,7 @@ func (k *kinds) look(ctx context.Context) error {
 		return err
 	}
 	for _, g := range groups.Groups {
-		if g.Name != api.GroupNetworking && g.Name != api.GroupSecurity {
+		if !ofInterest(g.Name) {
 			continue
 		}
 		list, err := k.r.clients.Kube.Discovery().ServerResourcesForGroupVersion(g.PreferredVersion.GroupVersion)
@@ -163,7 +181,7 @@ func (k *kinds) watch(ctx context.Context, c configKind, version string) error {
 		cancel()
 		return err
 	}
-	k.running[c.kind] = &kindWatch{informer: inf, resource: gvr, cancel: cancel, synced: reg.HasSynced}
+	k.running[c.kind] = &kindWatch{informer: inf, resource: gvr, cancel: cancel, synced: reg.HasSynced, optional: c.optional}
 	k.wg.Go(func() { inf.RunWithContext(ctx) })
 	return nil
 }
@@ -195,10 +213,6 @@ func (k *kinds) get(r ref) (*unstructured.Unstructured, schema.GroupVersionResou
 	if w == nil {
 		return nil, schema.GroupVersionResource{}
 	}
-	obj, ok, err := w.informer.GetStore().GetByKey(r.namespace + "/" + r.name)
-	if err != nil || !ok {
-		return nil, w.resource
-	}
-	u, _ := obj.(*unstructured.Unstructured)
+	u, _ := lookup[*unstructured.Unstructured](w.informer, r.namespace, r.name)
 	return u, w.resource
 }

@@ -16,6 +16,8 @@ const (
 	kindDestination
 	kindPeer
 	kindGateway
+	// kindRange is a ServiceCIDR: where Services' addresses come from.
+	kindRange
 )
 
 // ref names an object that changed.

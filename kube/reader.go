@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -88,10 +89,16 @@ type Reader struct {
 
 	// Of the writing goroutine alone:
 	localities map[string]model.Locality // by node
-	entries    map[ref]*api.Object       // valid ServiceEntries
-	entryKeys  map[string]bool           // keys of the rows made from them
+	entryKeys  map[string]bool           // keys of the rows made from ServiceEntries
 	warned     string                    // warnings on the mesh configuration last logged
-	skipped    map[ref]string            // objects that are wrong, with the error last logged
+
+	// mu guards what follows: the writing goroutine changes it, and the
+	// validating webhook asks.
+	mu        sync.Mutex
+	entries   map[ref]*api.Object  // valid ServiceEntries
+	addresses map[ref][]netip.Addr // of Services
+	ranges    map[ref][]netip.Prefix
+	told      map[ref]outcome // what was last said of objects that are not wholly in force
 }
 
 // NewReader makes a Reader. Run starts it.
@@ -103,9 +110,11 @@ func NewReader(store *model.Store, clients Clients, cfg Config) (*Reader, error)
 		cfg: cfg, clients: clients, store: store, queue: newQueue(),
 		log:        cfg.Logger.With("cluster", string(cfg.Cluster)),
 		localities: map[string]model.Locality{},
-		entries:    map[ref]*api.Object{},
 		entryKeys:  map[string]bool{},
-		skipped:    map[ref]string{},
+		entries:    map[ref]*api.Object{},
+		addresses:  map[ref][]netip.Addr{},
+		ranges:     map[ref][]netip.Prefix{},
+		told:       map[ref]outcome{},
 	}
 	r.kinds = newKinds(r)
 	var err error

@@ -30,11 +30,14 @@ var entriesResource = schema.GroupVersionResource{Group: "networking.istio.io", 
 
 var peersResource = schema.GroupVersionResource{Group: "security.istio.io", Version: "v1", Resource: "peerauthentications"}
 
+var rangesResource = schema.GroupVersionResource{Group: "networking.k8s.io", Version: "v1", Resource: "servicecidrs"}
+
 type cluster struct {
-	t     *testing.T
-	store *model.Store
-	kube  *fake.Clientset
-	dyn   *fakedynamic.FakeDynamicClient
+	t      *testing.T
+	store  *model.Store
+	kube   *fake.Clientset
+	dyn    *fakedynamic.FakeDynamicClient
+	reader *Reader
 }
 
 func newCluster(t *testing.T, objects ...runtime.Object) *cluster {
@@ -49,16 +52,23 @@ func newCluster(t *testing.T, objects ...runtime.Object) *cluster {
 	}, {
 		GroupVersion: "security.istio.io/v1",
 		APIResources: []metav1.APIResource{{Name: "peerauthentications", Kind: "PeerAuthentication", Namespaced: true}},
+	}, {
+		GroupVersion: "networking.k8s.io/v1",
+		APIResources: []metav1.APIResource{{Name: "servicecidrs", Kind: "ServiceCIDR"}},
 	}}
 	c.dyn = fakedynamic.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(),
-		map[schema.GroupVersionResource]string{entriesResource: "ServiceEntryList", peersResource: "PeerAuthenticationList"})
+		map[schema.GroupVersionResource]string{
+			entriesResource: "ServiceEntryList", peersResource: "PeerAuthenticationList", rangesResource: "ServiceCIDRList",
+		})
+	status := NewStatusWriter(c.dyn, slog.New(slog.DiscardHandler))
 	r, err := NewReader(store, Clients{Kube: c.kube, Dynamic: c.dyn}, Config{
 		Cluster: "c1", Network: "net", MeshConfigMap: "istio", Logger: slog.New(slog.DiscardHandler),
-		Status: NewStatusWriter(c.dyn, slog.New(slog.DiscardHandler)),
+		Status: status,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.reader = r
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -67,7 +77,12 @@ func newCluster(t *testing.T, objects ...runtime.Object) *cluster {
 			t.Error(err)
 		}
 	}()
-	t.Cleanup(func() { cancel(); <-done })
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		status.Run(ctx)
+	}()
+	t.Cleanup(func() { cancel(); <-done; <-written })
 	c.eventually("synced", func(txn model.ReadTxn) bool {
 		row, _, ok := store.Clusters.Get(txn, store.Clusters.ByKey("c1"))
 		return ok && row.Synced

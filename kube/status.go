@@ -3,7 +3,12 @@ package kube
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -12,15 +17,14 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
+
+	"github.com/isthmus-mesh/isthmus/api"
 )
 
-// conditionReconciled is the condition (IstioCondition.type) that tells whether
-// an object is in force.
-const conditionReconciled = "Reconciled"
-
-// StatusWriter writes a condition on configuration objects that are skipped,
-// and takes it back when they are corrected. Objects that were never wrong are
-// left alone. One replica writes at a time: Run is called by the leader; reports
+// StatusWriter writes a condition on configuration objects that are not wholly
+// in force, and takes it back when they are corrected; and it keeps the addresses
+// that the hosts of ServiceEntries were given in their status. Objects of which
+// there is nothing to say are left alone. One replica writes at a time: Run is called by the leader; reports
 // are taken always. A nil StatusWriter takes reports and drops them.
 type StatusWriter struct {
 	client dynamic.Interface
@@ -38,7 +42,7 @@ type statusKey struct {
 
 type statusReport struct {
 	generation int64
-	err        string // empty: the object is right
+	outcome    outcome
 }
 
 // NewStatusWriter makes a StatusWriter for the objects of one cluster.
@@ -49,23 +53,21 @@ func NewStatusWriter(client dynamic.Interface, log *slog.Logger) *StatusWriter {
 	}
 }
 
-// report notes whether an object is in force. Repeating what the object's status
-// says already costs nothing.
-func (w *StatusWriter) report(resource schema.GroupVersionResource, u *unstructured.Unstructured, err error) {
+// report notes what became of an object. Repeating what the object's status says
+// already costs nothing.
+func (w *StatusWriter) report(resource schema.GroupVersionResource, u *unstructured.Unstructured, o outcome) {
 	if w == nil {
 		return
 	}
 	key := statusKey{resource, u.GetNamespace(), u.GetName()}
-	rep := statusReport{generation: u.GetGeneration()}
-	if err != nil {
-		rep.err = err.Error()
-	}
-	was, message := reconciled(u)
-	if err != nil && was == metav1.ConditionFalse && message == rep.err || err == nil && was != metav1.ConditionFalse {
+	if stands(u, o) {
+		w.mu.Lock()
+		delete(w.pending, key)
+		w.mu.Unlock()
 		return
 	}
 	w.mu.Lock()
-	w.pending[key] = rep
+	w.pending[key] = statusReport{generation: u.GetGeneration(), outcome: o}
 	w.mu.Unlock()
 	select {
 	case w.some <- struct{}{}:
@@ -73,22 +75,72 @@ func (w *StatusWriter) report(resource schema.GroupVersionResource, u *unstructu
 	}
 }
 
-// reconciled reads the condition of an object.
-func reconciled(u *unstructured.Unstructured) (status metav1.ConditionStatus, message string) {
+// stands tells whether an object's status says all that there is to say.
+func stands(u *unstructured.Unstructured, o outcome) bool {
+	c := readCondition(u)
+	if o.entry && !maps.Equal(readAddresses(u), o.addresses) {
+		return false
+	}
+	if o.err != nil {
+		// Of an older generation the same words would not count.
+		return c.status == metav1.ConditionFalse && c.message == o.message() && c.generation == u.GetGeneration()
+	}
+	return c.status != metav1.ConditionFalse && c.message == o.message()
+}
+
+// condition is the condition on an object; its zero value is none.
+type condition struct {
+	status     metav1.ConditionStatus
+	message    string
+	generation int64
+}
+
+func readCondition(u *unstructured.Unstructured) condition {
 	conditions, _, err := unstructured.NestedSlice(u.Object, "status", "conditions")
 	if err != nil {
-		return "", ""
+		return condition{}
 	}
-	for _, c := range conditions {
-		m, ok := c.(map[string]any)
-		if !ok || m["type"] != conditionReconciled {
+	for _, item := range conditions {
+		m, ok := item.(map[string]any)
+		if !ok || m["type"] != api.ConditionReconciled {
 			continue
 		}
+		var c condition
 		s, _ := m["status"].(string)
-		message, _ = m["message"].(string)
-		return metav1.ConditionStatus(s), message
+		c.status = metav1.ConditionStatus(s)
+		c.message, _ = m["message"].(string)
+		// The CRD takes a number or a string.
+		c.generation, _ = strconv.ParseInt(fmt.Sprint(m["observedGeneration"]), 10, 64)
+		return c
 	}
-	return "", ""
+	return condition{}
+}
+
+// readAddresses reads the addresses that an object's status holds, by host. It
+// is nil when there are none.
+func readAddresses(u *unstructured.Unstructured) map[string]netip.Addr {
+	list, _, err := unstructured.NestedSlice(u.Object, "status", "addresses")
+	if err != nil {
+		return nil
+	}
+	var out map[string]netip.Addr
+	for _, item := range list {
+		m, ok := item.(map[string]any)
+		if !ok {
+			continue
+		}
+		value, _ := m["value"].(string)
+		host, _ := m["host"].(string)
+		addr, err := netip.ParseAddr(value)
+		if err != nil {
+			continue
+		}
+		if out == nil {
+			out = map[string]netip.Addr{}
+		}
+		out[host] = addr
+	}
+	return out
 }
 
 // Run writes what is reported until ctx ends.
@@ -123,26 +175,46 @@ func (w *StatusWriter) putBack(k statusKey, r statusReport) {
 	}
 }
 
-// write merges the condition into the object's status. It replaces the list:
-// this is the only condition that the mesh keeps.
+// write merges what is to be said into the object's status. It replaces the list
+// of conditions: this is the only one that the mesh keeps.
 func (w *StatusWriter) write(ctx context.Context, k statusKey, r statusReport) error {
 	condition := map[string]any{
-		"type":               conditionReconciled,
+		"type":               api.ConditionReconciled,
 		"status":             string(metav1.ConditionTrue),
 		"reason":             "Accepted",
-		"message":            "",
+		"message":            r.outcome.message(),
 		"lastTransitionTime": time.Now().UTC().Format(time.RFC3339),
+		"observedGeneration": r.generation,
 	}
-	if r.err != "" {
+	switch {
+	case r.outcome.err != nil:
 		condition["status"] = string(metav1.ConditionFalse)
 		condition["reason"] = "Invalid"
-		condition["message"] = r.err
+	case len(r.outcome.notes) > 0:
+		condition["reason"] = "AcceptedInPart"
 	}
-	patch, err := json.Marshal(map[string]any{"status": map[string]any{"conditions": []any{condition}}})
+	status := map[string]any{"conditions": []any{condition}}
+	if r.outcome.entry {
+		status["addresses"] = statusAddresses(r.outcome.addresses)
+	}
+	patch, err := json.Marshal(map[string]any{"status": status})
 	if err != nil {
 		return err
 	}
 	_, err = w.client.Resource(k.resource).Namespace(k.namespace).Patch(ctx, k.name, types.MergePatchType, patch,
 		metav1.PatchOptions{FieldManager: "isthmus-discovery"}, "status")
 	return err
+}
+
+// statusAddresses are ServiceEntryStatus.addresses, sorted by host; nil, which
+// a merge patch takes for a removal, when there are none.
+func statusAddresses(given map[string]netip.Addr) any {
+	if len(given) == 0 {
+		return nil
+	}
+	var list []any
+	for _, host := range slices.Sorted(maps.Keys(given)) {
+		list = append(list, map[string]any{"value": given[host].String(), "host": host})
+	}
+	return list
 }

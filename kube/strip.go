@@ -118,6 +118,9 @@ func stripUnstructured(obj any) (any, error) {
 		return obj, nil
 	}
 	u.SetManagedFields(nil)
-	u.SetAnnotations(nil)
+	annotations := u.GetAnnotations()
+	// The copy that kubectl apply leaves is as large as the object.
+	delete(annotations, corev1.LastAppliedConfigAnnotation)
+	u.SetAnnotations(annotations)
 	return u, nil
 }

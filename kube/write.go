@@ -10,8 +10,6 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/client-go/tools/cache"
 
-	networking "istio.io/api/networking/v1alpha3"
-
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/compile"
 	"github.com/isthmus-mesh/isthmus/model"
@@ -57,6 +55,8 @@ func (r *Reader) write(first bool) {
 	}
 	txn := r.store.Write()
 	defer txn.Abort()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	// Order matters: pods take their place from nodes, endpoints what they
 	// are from pods.
 	endpoints := map[ref]bool{} // services whose endpoints are to be made anew
@@ -73,12 +73,16 @@ func (r *Reader) write(first bool) {
 		case kindPod:
 			r.writePod(txn, ref, endpoints)
 		case kindService:
+			entriesChanged = r.noteServiceAddresses(ref) || entriesChanged
 			r.writeService(txn, ref)
 			endpoints[serviceRef(ref.namespace, ref.name)] = true
 		case kindSlice:
 			endpoints[serviceRef(ref.namespace, ref.name)] = true
 		case kindMesh:
 			r.writeMesh(txn)
+			entriesChanged = true // the root namespace may be another
+		case kindRange:
+			entriesChanged = r.readRange(ref) || entriesChanged
 		case kindEntry:
 			r.readEntry(ref)
 			entriesChanged = true
@@ -281,26 +285,20 @@ func (r *Reader) writeMesh(txn model.WriteTxn) {
 // decode reads a configuration object. It is nil when it does not exist, or is
 // wrong: then it is logged and gets a condition, and no other is harmed.
 func (r *Reader) decode(c ref) (obj *api.Object, exists bool) {
-	u, resource := r.kinds.get(c)
+	u, _ := r.kinds.get(c)
 	if u == nil {
-		delete(r.skipped, c)
+		delete(r.told, c)
 		return nil, false
 	}
 	raw, err := u.MarshalJSON()
 	if err == nil {
 		obj, err = api.Decode(raw)
 	}
-	r.cfg.Status.report(resource, u, err)
-	if err == nil {
-		delete(r.skipped, c)
-		return obj, true
+	if err != nil {
+		r.tell(c, outcome{err: err})
+		return nil, true
 	}
-	// The condition written on it comes back as an event: say it once.
-	if text := err.Error(); r.skipped[c] != text {
-		r.skipped[c] = text
-		r.log.Warn("configuration object skipped", "kind", u.GetKind(), "namespace", c.namespace, "name", c.name, "error", err)
-	}
-	return nil, true
+	return obj, true
 }
 
 // writePolicy writes the row of a DestinationRule, Gateway or
@@ -311,6 +309,9 @@ func (r *Reader) writePolicy(txn model.WriteTxn, c ref) {
 		// An edit that is wrong must not open what was closed: the last
 		// good one stays.
 		return
+	}
+	if obj != nil {
+		r.tell(c, outcome{notes: api.Warnings(obj)})
 	}
 	if obj == nil {
 		obj = &api.Object{Namespace: c.namespace, Name: c.name}
@@ -335,53 +336,4 @@ func (r *Reader) writePolicy(txn model.WriteTxn, c ref) {
 		}
 		drop(txn, r.store.Peers, (&model.PeerAuthentication{Cluster: r.cfg.Cluster, Namespace: c.namespace, Name: c.name}).Key())
 	}
-}
-
-func (r *Reader) readEntry(c ref) {
-	if obj, _ := r.decode(c); obj != nil {
-		r.entries[c] = obj
-	} else {
-		delete(r.entries, c)
-	}
-}
-
-// writeEntries writes the rows of all ServiceEntries: the address that one is
-// given depends on the others.
-func (r *Reader) writeEntries(txn model.WriteTxn) {
-	var hosts []string
-	refs := make([]ref, 0, len(r.entries))
-	for c, obj := range r.entries {
-		refs = append(refs, c)
-		hosts = append(hosts, api.NeedsAddress(obj.Spec.(*networking.ServiceEntry))...)
-	}
-	slices.SortFunc(refs, func(a, b ref) int {
-		return cmp.Or(cmp.Compare(a.namespace, b.namespace), cmp.Compare(a.name, b.name))
-	})
-	allocated := api.AutoAllocate(hosts)
-	keys := map[string]bool{}
-	endpoints := map[string]bool{}
-	for _, c := range refs {
-		rows := compile.ServiceEntry(r.cfg.Cluster, r.entries[c], allocated)
-		for _, s := range rows.Services {
-			keys[s.Key()] = true
-			put(txn, r.store.Services, s)
-		}
-		for _, e := range rows.Endpoints {
-			endpoints[e.Key()] = true
-			put(txn, r.store.Endpoints, e)
-		}
-		for _, t := range rows.Traits {
-			put(txn, r.store.Traits, t)
-		}
-	}
-	for key := range r.entryKeys {
-		if !keys[key] {
-			drop(txn, r.store.Services, key)
-			drop(txn, r.store.Traits, key)
-		}
-		if !endpoints[key] {
-			drop(txn, r.store.Endpoints, key)
-		}
-	}
-	r.entryKeys = keys
 }

@@ -39,6 +39,10 @@ type Service struct {
 	Name    string
 	Origin  Origin
 	Created time.Time
+	// NamedAfter tells that the host's name speaks of the namespace, as
+	// NAME.NAMESPACE.global does: of several that declare it, this one comes
+	// first.
+	NamedAfter bool
 
 	Resolution Resolution
 	// Resolved are the endpoints of a service that is resolved ByDNS: they

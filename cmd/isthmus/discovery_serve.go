@@ -165,6 +165,7 @@ func (d *discovery) webhooks() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/validate", api.NewValidator(api.ValidatorConfig{
 		Logger:  d.log,
+		Check:   d.reader.Check,
 		Observe: func(kind string, allowed bool) { decisions.WithLabelValues(kind, fmt.Sprint(allowed)).Inc() },
 	}))
 	injector := inject.NewHandler(inject.Config{

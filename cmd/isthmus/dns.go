@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/dynamic"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/dns"
 	"github.com/isthmus-mesh/isthmus/dns/entries"
 )
@@ -17,6 +19,7 @@ import (
 // istiocoredns runs.
 func newDNSCommand(f *kubeFlags) *cobra.Command {
 	c := dns.Config{}
+	estate := api.Estate{}
 	cmd := &cobra.Command{
 		Use:   "dns",
 		Short: "Run the DNS server that answers for ServiceEntries",
@@ -53,7 +56,7 @@ log, prometheus, ready, reload and isthmus:
 			log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 			c.Names = &dns.Names{}
 			g, ctx := errgroup.WithContext(cmd.Context())
-			g.Go(func() error { return entries.New(client, c.Names, log).Run(ctx) })
+			g.Go(func() error { return entries.New(client, c.Names, estate, log).Run(ctx) })
 			g.Go(func() error { return dns.Run(ctx, c) })
 			return g.Wait()
 		},
@@ -61,6 +64,8 @@ log, prometheus, ready, reload and isthmus:
 	cmd.Flags().StringVar(&c.CorefilePath, "conf", "", "Corefile to serve by, instead of the built-in one")
 	cmd.Flags().IntVar(&c.Listen, "port", 10053, "UDP and TCP port to serve DNS on")
 	cmd.Flags().StringSliceVar(&c.Zones, "zone", []string{"global"}, "zone that the server has the last word for (repeatable)")
+	cmd.Flags().StringVar(&estate.RootNamespace, "root-namespace", cmp.Or(os.Getenv("POD_NAMESPACE"), defaultIstioNamespace), "namespace whose ServiceEntries may declare any host ($POD_NAMESPACE)")
+	cmd.Flags().StringVar(&estate.ClusterDomain, "domain", cmp.Or(os.Getenv("DOMAIN_SUFFIX"), "cluster.local"), "DNS domain of Kubernetes services ($DOMAIN_SUFFIX)")
 	cmd.Flags().StringVar(&c.Forward, "forward", "", "resolver for all other questions: an address, or a file such as /etc/resolv.conf")
 	return cmd
 }

@@ -33,15 +33,17 @@ func resource() schema.GroupVersionResource {
 type Watcher struct {
 	client dynamic.Interface
 	names  *dns.Names
+	estate api.Estate
 	log    *slog.Logger
 }
 
-// New returns a watcher that keeps names; log may be nil.
-func New(client dynamic.Interface, names *dns.Names, log *slog.Logger) *Watcher {
+// New returns a watcher that keeps names; log may be nil. The estate says which
+// namespace is the mesh's root, and how names are made up.
+func New(client dynamic.Interface, names *dns.Names, estate api.Estate, log *slog.Logger) *Watcher {
 	if log == nil {
 		log = slog.Default()
 	}
-	return &Watcher{client: client, names: names, log: log}
+	return &Watcher{client: client, names: names, estate: estate, log: log}
 }
 
 // entry is what is kept of an object: its decoded form, or nothing when it is
@@ -131,7 +133,7 @@ func (w *Watcher) rebuild(store cache.Store) {
 			objects = append(objects, e.object)
 		}
 	}
-	table := dns.NewTable(dns.Hosts(objects))
+	table := dns.NewTable(dns.Hosts(objects, w.estate))
 	w.names.Set(table)
 	w.log.Debug("names rebuilt", "entries", len(objects), "hosts", table.Len())
 }

@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/dynamic/fake"
 	"sigs.k8s.io/yaml"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/dns"
 )
 
@@ -61,7 +62,7 @@ func TestWatcher(t *testing.T) {
 	names := &dns.Names{}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- New(client, names, slog.New(slog.NewTextHandler(log, nil))).Run(ctx) }()
+	go func() { done <- New(client, names, api.Estate{}, slog.New(slog.NewTextHandler(log, nil))).Run(ctx) }()
 	defer func() {
 		cancel()
 		if err := <-done; err != nil {

@@ -153,7 +153,9 @@ func istiodValues(c *values.Config) map[string]any {
 }
 
 func corednsValues(c *values.Config) map[string]any {
-	return overlay(section(section(c.Tree, "values"), "istiocoredns"), map[string]any{"global": globalValues(c)})
+	return overlay(section(section(c.Tree, "values"), "istiocoredns"), map[string]any{
+		"global": globalValues(c), "meshConfig": orEmpty(section(c.Tree, "meshConfig")),
+	})
 }
 
 func gatewayValues(c *values.Config, g operator.Gateway, role string) map[string]any {

@@ -59,15 +59,16 @@ func (h *host) backing(p *hostPort) []*model.Service {
 	return out
 }
 
-// newHost merges rows of one host name as a proxy of the cluster sees them: its
-// own cluster's first, Kubernetes services before ServiceEntries, the oldest
-// first.
+// newHost merges rows of one host name as a proxy of the cluster sees them:
+// Kubernetes services before ServiceEntries, its own cluster's first, then those
+// of the namespace that the name speaks of, then the oldest.
 func newHost(name string, cluster model.ClusterID, rows []*model.Service) *host {
 	rows = slices.Clone(rows)
 	slices.SortStableFunc(rows, func(a, b *model.Service) int {
 		return cmp.Or(
 			cmp.Compare(a.Origin, b.Origin),
 			-compareBool(a.Cluster == cluster, b.Cluster == cluster),
+			-compareBool(a.NamedAfter, b.NamedAfter),
 			a.Created.Compare(b.Created),
 			cmp.Compare(a.Key(), b.Key()),
 		)
