@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	networking "istio.io/api/networking/v1alpha3"
+
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 var gatewayFields = fieldSet{
@@ -54,18 +56,18 @@ func validateServer(p *problems, path string, s *networking.Server) {
 	}
 	for i, h := range s.Hosts {
 		at := indexed(path+".hosts", i)
-		host := GatewayHost(h)
-		if host != h && !strings.HasPrefix(h, "*/") && !strings.HasPrefix(h, "./") {
-			p.addf(at, "%q: hosts of one namespace only are not honoured yet; write %q", h, host)
+		namespace, host, ok := strings.Cut(h, "/")
+		if !ok {
+			namespace, host = "*", h
+		}
+		if namespace != "*" && namespace != "." {
+			if problems := validation.IsDNS1123Label(namespace); len(problems) > 0 {
+				p.addf(at, "%q is none of \".\", \"*\" and no namespace: %s", namespace, problems[0])
+			}
 		}
 		p.checkHost(at, host, true)
+		if strings.HasPrefix(host, "*") && host != "*" && !strings.HasPrefix(host, "*.") {
+			p.addf(at, "%q: in a server name \"*\" stands for whole labels; give *.suffix", host)
+		}
 	}
-}
-
-// GatewayHost strips the namespace from a host of a Gateway's server.
-func GatewayHost(h string) string {
-	if _, host, ok := strings.Cut(h, "/"); ok {
-		return host
-	}
-	return h
 }

@@ -126,9 +126,24 @@ func Gateway(c model.ClusterID, obj *api.Object) *model.Gateway {
 	for _, s := range gw.Servers {
 		server := model.GatewayServer{Port: uint16(s.GetPort().GetNumber())}
 		for _, h := range s.Hosts {
-			server.Hosts = append(server.Hosts, api.PlainHost(api.GatewayHost(h)))
+			server.Hosts = append(server.Hosts, gatewayHost(h, obj.Namespace))
 		}
 		row.Servers = append(row.Servers, server)
 	}
 	return row
+}
+
+// gatewayHost resolves the namespace before a host of a Gateway's server: "./"
+// is the Gateway's own, "*/" any, as none is.
+func gatewayHost(h, own string) string {
+	namespace, host, ok := strings.Cut(h, "/")
+	switch {
+	case !ok:
+		return api.PlainHost(h)
+	case namespace == "*":
+		return api.PlainHost(host)
+	case namespace == ".":
+		namespace = own
+	}
+	return namespace + "/" + api.PlainHost(host)
 }

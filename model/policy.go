@@ -114,8 +114,8 @@ type Gateway struct {
 // (AUTO_PASSTHROUGH).
 type GatewayServer struct {
 	Port uint16
-	// Hosts are the names accepted: exact, *.suffix or *. They carry no
-	// namespace.
+	// Hosts are the names accepted: exact, *.suffix or *. With NAMESPACE/
+	// before it, a name is accepted only for services of that namespace.
 	Hosts []string
 }
 

@@ -27,16 +27,24 @@ type gatewayPort struct {
 	hosts  []string
 }
 
-// newGateway gathers the servers of all Gateways that select the workload. The
+// newGateway gathers the servers of the Gateways that select the workload. The
 // port of a server is a port of the gateway's service, where it has one.
-func newGateway(w *model.Workload, services []*model.Service, gateways []*model.Gateway) *gateway {
+//
+// Every server passes through by server name (AUTO_PASSTHROUGH), and so opens
+// Services of every namespace to whoever reaches the gateway: it counts only in
+// a Gateway of the workload's own namespace or of the mesh's root.
+func newGateway(w *model.Workload, services []*model.Service, gateways []*model.Gateway, root string) *gateway {
 	hosts := map[uint16][]string{}
 	for _, gw := range gateways {
-		if !matchLabels(gw.Selector, w.Labels) {
+		if gw.Namespace != w.Namespace && gw.Namespace != root || !matchLabels(gw.Selector, w.Labels) {
 			continue
 		}
 		for _, server := range gw.Servers {
 			port := targetPort(w, services, server.Port)
+			if reservedPort(port) {
+				// A socket there would collide with the proxy's own.
+				continue
+			}
 			hosts[port] = append(hosts[port], server.Hosts...)
 		}
 	}
@@ -67,18 +75,51 @@ func targetPort(w *model.Workload, services []*model.Service, port uint16) uint1
 	return port
 }
 
+// reservedPort tells whether the proxy listens at the port for itself; package
+// api refuses it in a Gateway, but a Service may lead there.
+func reservedPort(port uint16) bool {
+	switch port {
+	case 15000, 15001, 15004, 15006, 15008, 15009, 15020, 15021, 15053, 15090:
+		return true
+	}
+	return false
+}
+
 func (g *gateway) text() string { return fmt.Sprint(g.ports) }
 
-// accepts tells whether a server name may pass on some port.
-func (g *gateway) accepts(name string) bool {
+// accepts tells whether a server name, which leads to a service of the namespace,
+// may pass on some port.
+func (g *gateway) accepts(name, namespace string) bool {
 	for _, p := range g.ports {
-		for _, pattern := range p.hosts {
-			if pattern == "*" || matchHost(pattern, name) {
+		for _, host := range p.hosts {
+			only, pattern := splitGatewayHost(host)
+			if (only == "" || only == namespace) && (pattern == "*" || matchHost(pattern, name)) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// splitGatewayHost splits NAMESPACE/HOST; a host without a namespace is one of
+// any.
+func splitGatewayHost(host string) (namespace, pattern string) {
+	if namespace, pattern, ok := strings.Cut(host, "/"); ok {
+		return namespace, pattern
+	}
+	return "", host
+}
+
+// serverNames are the names that a listener may take at all. Which namespaces
+// they lead into is decided by the clusters that there are for them.
+func (p *gatewayPort) serverNames() []string {
+	var names []string
+	for _, host := range p.hosts {
+		_, pattern := splitGatewayHost(host)
+		names = append(names, pattern)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // listeners pass TLS through to the cluster that the server name names. What
@@ -89,12 +130,13 @@ func (g *gateway) accepts(name string) bool {
 func (g *gateway) listeners(mesh *model.Mesh) []*listenerv3.Listener {
 	var out []*listenerv3.Listener
 	for _, p := range g.ports {
+		names := p.serverNames()
 		match := &listenerv3.FilterChainMatch{
 			TransportProtocol:    "tls",
 			ApplicationProtocols: slices.Concat(alpnMeshTCP(), alpnMeshHTTP()),
 		}
-		if !slices.Contains(p.hosts, "*") {
-			match.ServerNames = p.hosts
+		if !slices.Contains(names, "*") {
+			match.ServerNames = names
 		}
 		out = append(out, &listenerv3.Listener{
 			Name:            anyAddress + "_" + utoa(p.number),
@@ -119,8 +161,7 @@ func (s *Source) gatewayClusters(txn model.ReadTxn, sc *scope, g *gateway) map[s
 		return out
 	}
 	add := func(h *host, port uint16, alias string, rule *model.DestinationRule) {
-		accepted := g.accepts(cmpOr(alias, h.name))
-		if !accepted {
+		if !g.accepts(cmpOr(alias, h.name), h.primary().Namespace) {
 			return
 		}
 		keys := []clusterKey{{port: port, sni: true, alias: alias}}

@@ -155,7 +155,7 @@ func (s *Source) viewOf(txn model.ReadTxn, p *proxy, w *model.Workload) *view {
 		for gw := range s.store.Gateways.All(txn) {
 			gateways = append(gateways, gw)
 		}
-		v.gateway = newGateway(w, services, gateways)
+		v.gateway = newGateway(w, services, gateways, s.store.Mesh(txn, s.cfg.Cluster).RootNamespace)
 		v.from.passthrough = true
 		text = v.gateway.text()
 	default:
