@@ -14,6 +14,7 @@ import (
 func Mesh(c model.ClusterID, mc *meshconfig.MeshConfig) *model.Mesh {
 	m := model.DefaultMesh(c)
 	m.TrustDomain = cmp.Or(mc.TrustDomain, m.TrustDomain)
+	m.TrustDomainAliases = mc.TrustDomainAliases
 	m.RootNamespace = cmp.Or(mc.RootNamespace, m.RootNamespace)
 	m.AccessLog = model.AccessLog{
 		File:   mc.AccessLogFile,

@@ -7,9 +7,12 @@ import (
 // Mesh is the configuration that holds for the whole mesh, as one cluster
 // keeps it.
 type Mesh struct {
-	Cluster       ClusterID
-	TrustDomain   string
-	RootNamespace string
+	Cluster     ClusterID
+	TrustDomain string
+	// TrustDomainAliases are further trust domains whose identities count as
+	// the mesh's own; the mesh's root signs for all of them.
+	TrustDomainAliases []string
+	RootNamespace      string
 	// ClusterDomain is the DNS suffix of Kubernetes services.
 	ClusterDomain  string
 	AccessLog      AccessLog

@@ -2,6 +2,7 @@ package build
 
 import (
 	"cmp"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -127,7 +128,7 @@ func (s *Source) catalogFor(txn model.ReadTxn, cluster model.ClusterID) *catalog
 		return old
 	}
 	c := &catalog{revision: revision, mesh: s.store.Mesh(txn, s.cfg.Cluster)}
-	if old != nil && *old.mesh == *c.mesh {
+	if old != nil && reflect.DeepEqual(old.mesh, c.mesh) {
 		c.mesh = old.mesh
 	}
 	if old != nil && old.revision[0] == revision[0] {

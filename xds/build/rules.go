@@ -49,7 +49,7 @@ func newRules(store *model.Store, txn model.ReadTxn) *rules {
 // host: one of their own namespace, else of the service's, else of the root
 // namespace; nil when there is none.
 func (r *rules) find(client, root string, h *host) *model.DestinationRule {
-	for _, ns := range [...]string{client, h.primary().Namespace, root} {
+	for _, ns := range [...]string{client, ruleNamespace(h), root} {
 		if dr := r.exact[ns][h.name]; dr != nil && dr.VisibleIn(client) {
 			return dr
 		}

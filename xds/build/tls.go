@@ -53,6 +53,11 @@ func (b *clusterBuilder) transport(c *clusterv3.Cluster, pol policy) {
 	if pol.tls != nil {
 		mode = pol.tls.Mode
 	}
+	if mode == model.ClientTLSAuto && remoteNamespace(b.host) != "" {
+		// Another cluster's gateway takes nothing but mutual TLS, whatever
+		// the entry says of where its endpoints are.
+		mode = model.ClientTLSMutualMesh
+	}
 	if mode == model.ClientTLSAuto && (svc.External || !b.mesh.AutoMTLS) {
 		mode = model.ClientTLSDisable
 	}
@@ -113,38 +118,48 @@ func (b *clusterBuilder) upstreamTLS(tls *model.ClientTLS) *tlsv3.UpstreamTlsCon
 		alpn = alpnHTTP1()
 	}
 	sni := sniName(b.key.port, b.key.subset, b.host.name)
-	sans := b.identities()
+	names := b.identities()
 	if tls != nil {
 		sni = cmpOr(tls.SNI, sni)
 		if len(tls.SubjectAltNames) > 0 {
-			sans = tls.SubjectAltNames
+			names = peerNames{exact: tls.SubjectAltNames}
 		}
 	}
-	return &tlsv3.UpstreamTlsContext{CommonTlsContext: meshTLS(alpn, b.mesh.TrustDomain, sans), Sni: sni}
+	if remote := remoteNamespace(b.host); remote != "" && len(names.exact) > 0 {
+		names = names.within(remote)
+	}
+	return &tlsv3.UpstreamTlsContext{CommonTlsContext: meshTLS(alpn, names), Sni: sni}
 }
 
-// identities are the names that a server of the host may have; none means any
-// of the mesh.
-func (b *clusterBuilder) identities() []string {
+// identities are the names that a server of the host may have: those that it
+// declares, else those of its endpoints' accounts, else any of the mesh, or of
+// the namespace that the host's name speaks of.
+func (b *clusterBuilder) identities() peerNames {
 	if len(b.port.svc.SubjectAltNames) > 0 {
-		return b.port.svc.SubjectAltNames
+		return peerNames{exact: b.port.svc.SubjectAltNames}
 	}
+	remote := remoteNamespace(b.host)
 	var out []string
 	for _, t := range b.traits {
 		for _, account := range t.Accounts {
 			ns, sa, _ := strings.Cut(account, "/")
-			out = append(out, "spiffe://"+b.mesh.TrustDomain+"/ns/"+ns+"/sa/"+sa)
+			for _, domain := range trustDomains(b.mesh) {
+				out = append(out, "spiffe://"+domain+"/ns/"+cmpOr(remote, ns)+"/sa/"+sa)
+			}
 		}
 	}
+	if len(out) == 0 {
+		return anyPeer(b.mesh, remote)
+	}
 	slices.Sort(out)
-	return slices.Compact(out)
+	return peerNames{exact: slices.Compact(out)}
 }
 
-// meshTLS is the part that both sides of mutual TLS in the mesh share. sans are
-// the names accepted of the peer; none means any identity of the trust domain.
-func meshTLS(alpn []string, trustDomain string, sans []string) *tlsv3.CommonTlsContext {
+// meshTLS is the part that both sides of mutual TLS in the mesh share. names are
+// those accepted of the peer.
+func meshTLS(alpn []string, names peerNames) *tlsv3.CommonTlsContext {
 	var matchers []*tlsv3.SubjectAltNameMatcher
-	for _, san := range sans {
+	for _, san := range names.exact {
 		m := &tlsv3.SubjectAltNameMatcher{
 			SanType: tlsv3.SubjectAltNameMatcher_DNS,
 			Matcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: san}},
@@ -154,13 +169,11 @@ func meshTLS(alpn []string, trustDomain string, sans []string) *tlsv3.CommonTlsC
 		}
 		matchers = append(matchers, m)
 	}
-	if len(matchers) == 0 {
-		matchers = []*tlsv3.SubjectAltNameMatcher{{
+	for _, prefix := range names.prefixes {
+		matchers = append(matchers, &tlsv3.SubjectAltNameMatcher{
 			SanType: tlsv3.SubjectAltNameMatcher_URI,
-			Matcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{
-				Prefix: "spiffe://" + trustDomain + "/",
-			}},
-		}}
+			Matcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: prefix}},
+		})
 	}
 	return &tlsv3.CommonTlsContext{
 		TlsParams: &tlsv3.TlsParameters{
@@ -202,7 +215,7 @@ func tlsSocket(ctx proto.Message) *corev3.TransportSocket {
 // what the server answers; a client that offers none of it is served without.
 func downstreamTLS(mesh *model.Mesh, alpn []string) *corev3.TransportSocket {
 	return tlsSocket(&tlsv3.DownstreamTlsContext{
-		CommonTlsContext:         meshTLS(alpn, mesh.TrustDomain, nil),
+		CommonTlsContext:         meshTLS(alpn, anyPeer(mesh, "")),
 		RequireClientCertificate: wrapperspb.Bool(true),
 	})
 }
