@@ -19,9 +19,16 @@ import (
 	"github.com/isthmus-mesh/isthmus/lab/internal/spec"
 )
 
+// commandPatience bounds a command to the agent. The longest, switching a
+// machine off, waits for the end of its processes and for its cgroups; an agent
+// that takes longer hangs.
+const commandPatience = killPatience + cgroupPatience + 10*time.Second
+
 // Client gives commands to a lab's agent.
 type Client struct {
 	http *http.Client
+	// patience bounds a command.
+	patience time.Duration
 }
 
 // NewClient makes a client; it does not connect yet.
@@ -29,7 +36,7 @@ func NewClient(p spec.Paths) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", p.Socket())
 	}
-	return &Client{http: &http.Client{Transport: &http.Transport{DialContext: dial}}}
+	return &Client{http: &http.Client{Transport: &http.Transport{DialContext: dial}}, patience: commandPatience}
 }
 
 // State asks what runs.
@@ -82,11 +89,16 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 			return fmt.Errorf("encode a command: %w", err)
 		}
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, c.patience, fmt.Errorf("no answer within %s", c.patience))
+	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, &body)
 	if err != nil {
 		return fmt.Errorf("ask the lab's agent: %w", err)
 	}
 	resp, err := c.http.Do(req)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
 	if err != nil {
 		return fmt.Errorf("the lab's agent does not answer (%w): repair the lab with `lab up`", err)
 	}
@@ -199,13 +211,13 @@ func Kill(p spec.Paths) error {
 		return fmt.Errorf("end the lab's agent, process %d: %w", pid, err)
 	}
 	for {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 30_000)
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(killPatience.Milliseconds()))
 		switch {
 		case errors.Is(err, unix.EINTR):
 		case err != nil:
 			return fmt.Errorf("wait for the lab's agent to end: %w", err)
 		case n == 0:
-			return fmt.Errorf("process %d, the lab's agent, does not end", pid)
+			return fmt.Errorf("process %d, the lab's agent, was killed and has not ended for %s: the kernel waits for something in it, such as a disk; when that is over, run the command again", pid, killPatience)
 		default:
 			return nil
 		}

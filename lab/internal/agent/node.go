@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -21,8 +22,13 @@ import (
 	"github.com/isthmus-mesh/isthmus/lab/internal/spec"
 )
 
-// cgroupPatience is how long the cgroups of a killed node may take to empty.
-const cgroupPatience = 20 * time.Second
+const (
+	// killPatience is how long the kernel may take to end what was killed.
+	killPatience = 30 * time.Second
+	// cgroupPatience is how long the cgroups of a killed node may take to
+	// empty.
+	cgroupPatience = 20 * time.Second
+)
 
 // node is one cluster's machine: running, or switched off.
 type node struct {
@@ -88,8 +94,7 @@ func (n *node) switchOn(ctx context.Context) error {
 	go n.watch(cmd, ended)
 	defer plug.Close() // the machine waits for this
 	if err := n.agent.fabric.Plug(n.cluster, cmd.Process.Pid); err != nil {
-		n.kill()
-		return err
+		return errors.Join(err, n.kill())
 	}
 	return nil
 }
@@ -167,21 +172,28 @@ func (n *node) giveAddresses(ctx context.Context, pid int) {
 func (n *node) stop(ctx context.Context) error {
 	n.change.Lock()
 	defer n.change.Unlock()
-	n.kill()
+	if err := n.kill(); err != nil {
+		return err
+	}
 	return n.clean(ctx)
 }
 
 // kill ends the machine and waits until the kernel has ended all in it.
-func (n *node) kill() {
+func (n *node) kill() error {
 	n.mu.Lock()
 	machine, ended := n.machine, n.ended
 	n.mu.Unlock()
 	if machine == nil {
-		return
+		return nil
 	}
 	// An error means that it has just ended by itself.
 	_ = machine.Kill()
-	<-ended
+	select {
+	case <-ended:
+		return nil
+	case <-time.After(killPatience):
+		return fmt.Errorf("%s was killed and has not ended for %s: the kernel waits for something in it, such as a disk; try again when that is over", n.cluster.Name(), killPatience)
+	}
 }
 
 // clean removes what a machine that is off may have left: its cable and its

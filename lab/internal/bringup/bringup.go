@@ -240,10 +240,9 @@ func (l *Lab) Down(ctx context.Context, name string) error {
 	if err := cgroup.RemoveIfEmpty(filepath.Dir(nodeconf.CgroupOf(name))); err != nil {
 		return err
 	}
-	_, err = os.Stat(l.Paths.Root)
-	there := err == nil
-	if err := os.RemoveAll(l.Paths.Root); err != nil {
-		return fmt.Errorf("remove the lab's files: %w", err)
+	found, left, err := l.Paths.Remove()
+	if err != nil {
+		return err
 	}
 	if err := os.Remove(l.Paths.CommandLock()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove the lab's lock: %w", err)
@@ -251,10 +250,13 @@ func (l *Lab) Down(ctx context.Context, name string) error {
 	if filepath.Dir(l.Paths.Root) == spec.DefaultStateDir {
 		_ = os.Remove(spec.DefaultStateDir) // stays while another lab is in it
 	}
-	if there {
-		fmt.Fprintf(l.Out, "lab %s is gone\n", name)
-	} else {
+	if !found {
 		fmt.Fprintf(l.Out, "there is no lab %s\n", name)
+		return nil
+	}
+	fmt.Fprintf(l.Out, "lab %s is gone\n", name)
+	if len(left) > 0 {
+		fmt.Fprintf(l.Out, "%s stays, with what the lab did not make: %s\n", l.Paths.Root, strings.Join(left, ", "))
 	}
 	return nil
 }

@@ -24,6 +24,8 @@ const (
 	// name server answers.
 	raisePatience = 3 * time.Minute
 	pollEvery     = 100 * time.Millisecond
+	// remindEvery is how often a wait says that it goes on.
+	remindEvery = 15 * time.Second
 )
 
 // Raise switches one cluster of a standing lab on and waits until it serves.
@@ -128,12 +130,18 @@ func (l *Lab) addons(ctx context.Context, c spec.Cluster, api *kubeapi.Client) e
 	return nil
 }
 
-// await polls until done, and says what it waited for when time runs out or
-// the machine ends.
+// await polls until done, says from time to time what it waits for, and what it
+// waited for when time runs out or the machine ends.
 func (l *Lab) await(ctx context.Context, c spec.Cluster, what string, done func() bool) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
+	began := time.Now()
+	told := began
 	for !done() {
+		if time.Since(told) >= remindEvery {
+			told = time.Now()
+			fmt.Fprintf(l.Out, "%s: waiting for its %s (%s; logs are under %s)\n", c.Name(), what, time.Since(began).Round(time.Second), l.Paths.Cluster(c).VarLog())
+		}
 		if state, err := l.client.State(ctx); err == nil && !slices.Contains(state.Running, c.Name()) {
 			return fmt.Errorf("the machine ended while its %s was awaited: see %s", what, l.Paths.Cluster(c).MachineLog())
 		}

@@ -99,11 +99,28 @@ func Remove(ctx context.Context, path string) error {
 			select {
 			case <-tick.C:
 			case <-ctx.Done():
-				return fmt.Errorf("remove cgroup %s: %w", path, err)
+				return fmt.Errorf("remove cgroup %s: %w%s", path, err, holders(filepath.Join(point, path)))
 			}
 		}
 	}
 	return nil
+}
+
+// holders names the processes that keep a cgroup, for an error.
+func holders(root string) string {
+	var pids []string
+	// What cannot be read is left out: the error stands without it.
+	_ = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			raw, _ := os.ReadFile(filepath.Join(path, "cgroup.procs"))
+			pids = append(pids, strings.Fields(string(raw))...)
+		}
+		return nil
+	})
+	if len(pids) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(": processes %s are still in it: they were killed and do not end; run the command again when they have", strings.Join(pids, ", "))
 }
 
 // RemoveIfEmpty removes the cgroup of that path where nothing is left in it.

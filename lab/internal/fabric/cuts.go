@@ -66,16 +66,27 @@ func (f *Fabric) Cut(ctx context.Context, p Pair, mode Mode) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.cuts[p] = mode
-	return f.apply(ctx)
+	return f.change(ctx, func(cuts Cuts) { cuts[p] = mode })
 }
 
 // Heal joins what was parted, all of it.
 func (f *Fabric) Heal(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	clear(f.cuts)
-	return f.apply(ctx)
+	return f.change(ctx, func(cuts Cuts) { clear(cuts) })
+}
+
+// change carries changed cuts out; when that fails, those before stay, in force
+// and in what is told of them.
+func (f *Fabric) change(ctx context.Context, how func(Cuts)) error {
+	before := f.cuts
+	f.cuts = maps.Clone(before)
+	how(f.cuts)
+	if err := f.apply(ctx); err != nil {
+		f.cuts = before
+		return err
+	}
+	return nil
 }
 
 // Cuts returns the present cuts.

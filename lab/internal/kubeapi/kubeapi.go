@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/lab/internal/nodeconf"
 )
@@ -24,7 +25,13 @@ import (
 type Client struct {
 	base string
 	http *http.Client
+	// patience bounds a call, watches excepted.
+	patience time.Duration
 }
+
+// callPatience is far more than an API server that lives takes for an answer.
+// One that hangs, or is behind a network that loses packets, never says so.
+const callPatience = 10 * time.Second
 
 // ReadAdmin reads the administrator's credentials among a node's files.
 func ReadAdmin(configDir string) (nodeconf.Admin, error) {
@@ -52,7 +59,8 @@ func New(addr string, admin nodeconf.Admin) (*Client, error) {
 		return nil, errors.New("use the cluster's authority: no certificate in it")
 	}
 	return &Client{
-		base: "https://" + addr,
+		base:     "https://" + addr,
+		patience: callPatience,
 		http: &http.Client{Transport: &http.Transport{
 			TLSClientConfig:   &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{cert}},
 			ForceAttemptHTTP2: true,
@@ -92,6 +100,8 @@ func (c *Client) MergePatch(ctx context.Context, path string, patch any) error {
 }
 
 func (c *Client) do(ctx context.Context, method, path, contentType string, body []byte, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, c.patience)
+	defer cancel()
 	resp, err := c.send(ctx, method, path, contentType, body)
 	if err != nil {
 		return err

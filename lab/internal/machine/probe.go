@@ -16,10 +16,12 @@ import (
 const (
 	probeEvery   = 50 * time.Millisecond
 	probeTimeout = time.Second
+	remindEvery  = 10 * time.Second
 )
 
-// await blocks until the probe succeeds.
-func await(ctx context.Context, p nodeconf.Probe) error {
+// await blocks until the probe succeeds. Every ten seconds until then it calls
+// waiting with the time waited.
+func await(ctx context.Context, p nodeconf.Probe, waiting func(time.Duration)) error {
 	check := func(ctx context.Context) bool { return dialUnix(ctx, p.Socket) }
 	if p.URL != "" {
 		client, err := probeClient(p.CA)
@@ -29,14 +31,17 @@ func await(ctx context.Context, p nodeconf.Probe) error {
 		defer client.CloseIdleConnections()
 		check = func(ctx context.Context) bool { return answers(ctx, client, p.URL) }
 	}
-	tick := time.NewTicker(probeEvery)
+	tick, remind := time.NewTicker(probeEvery), time.NewTicker(remindEvery)
 	defer tick.Stop()
-	for {
+	defer remind.Stop()
+	for began := time.Now(); ; {
 		if check(ctx) {
 			return nil
 		}
 		select {
 		case <-tick.C:
+		case <-remind.C:
+			waiting(time.Since(began))
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -122,7 +122,10 @@ func (s *supervisor) once(ctx context.Context, args []string) error {
 // keep runs a component for ever, beginning when its probe succeeds.
 func (s *supervisor) keep(ctx context.Context, p nodeconf.Process) {
 	if p.After != nil {
-		if err := await(ctx, *p.After); err != nil {
+		waiting := func(d time.Duration) {
+			s.log.Info("component waits", "component", p.Name, "for", p.After.URL+p.After.Socket, "since", d.Round(time.Second))
+		}
+		if err := await(ctx, *p.After, waiting); err != nil {
 			s.log.Error("component not started", "component", p.Name, "error", err)
 			return
 		}

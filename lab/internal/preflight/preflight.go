@@ -125,7 +125,8 @@ func Install(ctx context.Context, environ, pkgs []string, out io.Writer) error {
 }
 
 func apt(ctx context.Context, environ []string, out io.Writer, args ...string) error {
-	cmd := exec.CommandContext(ctx, "apt-get", args...)
+	// A fresh machine installs its own updates first and holds the lock.
+	cmd := exec.CommandContext(ctx, "apt-get", append([]string{"-o", "DPkg::Lock::Timeout=120"}, args...)...)
 	cmd.Env = append(slices.Clone(environ), "DEBIAN_FRONTEND=noninteractive")
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Run(); err != nil {

@@ -49,13 +49,17 @@ func (n *Node) Command(ctx context.Context, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, "nsenter", append(enter, args...)...)
 }
 
+// dialTimeout bounds a try to connect to a containerd that hangs: its queue of
+// connections is full then.
+const dialTimeout = time.Second
+
 // AwaitContainerd blocks until the node's containerd accepts connections.
 func (n *Node) AwaitContainerd(ctx context.Context) error {
 	path := fmt.Sprintf("/proc/%d/root%s", n.pid, nodeconf.ContainerdSocket)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		conn, err := net.Dial("unix", path)
+		conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "unix", path)
 		if err == nil {
 			return conn.Close()
 		}

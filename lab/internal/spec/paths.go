@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 )
 
 // DefaultStateDir is where a lab keeps its files unless told otherwise; the
@@ -56,6 +58,53 @@ func (p Paths) AgentLog() string { return filepath.Join(p.Root, "agent.log") }
 // CommandLock is held by a command that changes the lab. It lies beside the
 // lab's directory, so that removing the directory keeps it valid.
 func (p Paths) CommandLock() string { return p.Root + ".lock" }
+
+// clusterDir is the name of a cluster's directory.
+var clusterDir = regexp.MustCompile(`^cluster-[0-9]+$`)
+
+// Remove removes a lab's files, its description last: until that is gone, what
+// is left of an interrupted removal is known for a lab. It reports whether
+// there was a lab, and which files it left because no lab makes them: a state
+// directory may be any directory that a user names.
+func (p Paths) Remove() (found bool, left []string, err error) {
+	entries, err := os.ReadDir(p.Root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil, nil
+	}
+	if err != nil {
+		return false, nil, fmt.Errorf("look at the lab's files: %w", err)
+	}
+	marks := []string{p.AgentLock(), p.Spec() + newSuffix, p.Spec()}
+	own := append([]string{
+		p.Kubeconfig(), p.Kubeconfig() + newSuffix, p.Bin(), p.Socket(), p.AgentLog(),
+	}, marks...)
+	for _, e := range entries {
+		file := filepath.Join(p.Root, e.Name())
+		switch {
+		case slices.Contains(marks, file):
+			found = true
+		case clusterDir.MatchString(e.Name()) && e.IsDir():
+			own = append([]string{file}, own...)
+		case !slices.Contains(own, file):
+			left = append(left, e.Name())
+		}
+	}
+	if !found {
+		return false, left, nil
+	}
+	for _, file := range own {
+		if err := os.RemoveAll(file); err != nil {
+			return true, left, fmt.Errorf("remove the lab's files: %w", err)
+		}
+	}
+	if len(left) > 0 {
+		return true, left, nil
+	}
+	if err := os.Remove(p.Root); err != nil {
+		return true, nil, fmt.Errorf("remove the lab's directory: %w", err)
+	}
+	return true, nil, nil
+}
 
 // Cluster names the files of one cluster.
 func (p Paths) Cluster(c Cluster) ClusterPaths {
@@ -115,12 +164,15 @@ func Save(p Paths, l *Lab) error {
 	return WriteFile(p.Spec(), append(raw, '\n'), 0o644)
 }
 
+// newSuffix ends the name of a file that is not whole yet.
+const newSuffix = ".new"
+
 // WriteFile replaces a file by renaming a complete new one over it.
 func WriteFile(path string, data []byte, mode os.FileMode) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	tmp := path + ".new"
+	tmp := path + newSuffix
 	if err := os.WriteFile(tmp, data, mode); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
