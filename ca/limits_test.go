@@ -19,7 +19,10 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	securityapi "istio.io/api/security/v1alpha1"
 	"k8s.io/client-go/kubernetes/fake"
@@ -179,44 +182,60 @@ func TestLifetimeIsBounded(t *testing.T) {
 // Each made-up token cost the API server a TokenReview.
 func TestBogusTokensAreNotAllReviewed(t *testing.T) {
 	m := newMesh(t, "")
-	m.check("good", codes.InvalidArgument)
+	asker := m.asker()
+	asker.check("good", codes.InvalidArgument)
 	before := m.reviews.Load()
 	start := time.Now()
 	for i := range 500 {
-		m.check(fmt.Sprint("bogus", i), codes.Unauthenticated, codes.ResourceExhausted)
+		asker.check(fmt.Sprint("bogus", i), codes.Unauthenticated, codes.ResourceExhausted)
 	}
 	// A burst of 50, and one each second.
 	if n := m.reviews.Load() - before; n < 10 || n > 50+1+int64(time.Since(start)/time.Second) {
 		t.Errorf("500 made-up tokens were reviewed %d times", n)
 	}
 	// Whoever is known already is not held up.
-	m.check("good", codes.InvalidArgument)
+	asker.check("good", codes.InvalidArgument)
 }
 
 func TestRefusedTokenIsRemembered(t *testing.T) {
 	m := newMesh(t, "")
+	asker := m.asker()
 	for range 20 {
-		m.check("bogus", codes.Unauthenticated)
+		asker.check("bogus", codes.Unauthenticated)
 	}
 	if n := m.reviews.Load(); n != 1 {
 		t.Errorf("one token was reviewed %d times at once", n)
 	}
-	m.check(strings.Repeat("x", 17<<10), codes.Unauthenticated)
+	asker.check(strings.Repeat("x", 17<<10), codes.Unauthenticated)
 	if n := m.reviews.Load(); n != 1 {
 		t.Error("a token of 17 KiB was reviewed")
 	}
 }
 
-// check asks for a certificate with a request that is no good, and wants one of
-// the codes: InvalidArgument is the word of a CA that knows the caller.
-func (m *mesh) check(token string, want ...codes.Code) {
+// asker asks for certificates over one connection, with requests that are no good.
+type asker struct {
+	t      *testing.T
+	client securityapi.IstioCertificateServiceClient
+}
+
+func (m *mesh) asker() *asker {
 	m.t.Helper()
-	cfg := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}
-	_, err := m.call(cfg, token, &securityapi.IstioCertificateRequest{Csr: "x"})
+	conn, err := grpc.NewClient(m.addr, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})))
+	check(m.t, err)
+	m.t.Cleanup(func() { conn.Close() })
+	return &asker{m.t, securityapi.NewIstioCertificateServiceClient(conn)}
+}
+
+// check wants one of the codes as the answer to a token: InvalidArgument is the
+// word of a CA that knows the caller.
+func (a *asker) check(token string, want ...codes.Code) {
+	a.t.Helper()
+	ctx := metadata.AppendToOutgoingContext(a.t.Context(), "authorization", "Bearer "+token)
+	_, err := a.client.CreateCertificate(ctx, &securityapi.IstioCertificateRequest{Csr: "x"})
 	for _, c := range want {
 		if status.Code(err) == c {
 			return
 		}
 	}
-	m.t.Errorf("token %.10q: got %v, want %v", token, err, want)
+	a.t.Errorf("token %.10q: got %v, want %v", token, err, want)
 }

@@ -151,6 +151,9 @@ func (s *Source) catalogFor(txn model.ReadTxn, cluster model.ClusterID) *catalog
 		c.peers = newPeers(s.store, txn, c.mesh.RootNamespace, before)
 	}
 	s.catalogs[cluster] = c
+	if old != nil && old.rules != c.rules {
+		s.forgetRules(c)
+	}
 	return c
 }
 

@@ -127,3 +127,35 @@ func TestRemapsLeaveNothing(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 }
+
+// Each edit of a DestinationRule left behind what the one before it had come to,
+// for every host that it covers.
+func TestNothingIsKeptOfRulesThatWereEdited(t *testing.T) {
+	m := newMesh(t)
+	bookinfo(m)
+	const name = "outbound|80|v2|web.shop.svc.cluster.local"
+	v := m.view(node("sidecar", "shop", "web-1", nil))
+	kept := func() (clusters, endpoints int) {
+		h := m.source.catalogs[testCluster].byName["web.shop.svc.cluster.local"]
+		return len(h.clusters), len(h.endpoints)
+	}
+	show := func() {
+		m.resources(v, serve.TypeCluster)
+		if m.resources(v, serve.TypeEndpoint, name)[name] == nil {
+			t.Fatal("the subset has no endpoints")
+		}
+	}
+	show()
+	clusters, endpoints := kept()
+
+	for range 10 {
+		insert(m, m.store.Destinations, &model.DestinationRule{
+			Cluster: testCluster, Namespace: "shop", Name: "web", Host: "web.shop.svc.cluster.local",
+			Subsets: []model.Subset{{Name: "v2", Labels: map[string]string{"version": "v2"}}},
+		})
+		show()
+	}
+	if c, e := kept(); c != clusters || e != endpoints {
+		t.Errorf("%d clusters and %d load assignments are kept, before the edits %d and %d", c, e, clusters, endpoints)
+	}
+}

@@ -12,6 +12,7 @@ import (
 type rules struct {
 	exact    map[string]map[string]*model.DestinationRule // namespace, host
 	wildcard map[string][]*model.DestinationRule          // namespace; longest suffix first
+	inForce  map[*model.DestinationRule]bool
 }
 
 // newRules reads all DestinationRules. Of two for the same host in the same
@@ -24,8 +25,12 @@ func newRules(store *model.Store, txn model.ReadTxn) *rules {
 	slices.SortStableFunc(all, func(a, b *model.DestinationRule) int {
 		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Key(), b.Key()))
 	})
-	r := &rules{exact: map[string]map[string]*model.DestinationRule{}, wildcard: map[string][]*model.DestinationRule{}}
+	r := &rules{
+		exact: map[string]map[string]*model.DestinationRule{}, wildcard: map[string][]*model.DestinationRule{},
+		inForce: make(map[*model.DestinationRule]bool, len(all)),
+	}
 	for _, dr := range all {
+		r.inForce[dr] = true
 		if strings.HasPrefix(dr.Host, "*") {
 			r.wildcard[dr.Namespace] = append(r.wildcard[dr.Namespace], dr)
 			continue

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -175,61 +174,6 @@ func (s *Source) viewOf(txn model.ReadTxn, p *proxy, w *model.Workload) *view {
 	s.places[v.from] = true
 	runtime.AddCleanup(v, s.dropDead, v.key)
 	return v
-}
-
-// dropDead is called after a View has gone. Views that went together go in one
-// pass: the passes for the others find their keys gone.
-func (s *Source) dropDead(key string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if p, kept := s.views[key]; kept && p.Value() == nil {
-		s.forgetDead()
-	}
-}
-
-// forgetDead forgets Views that no stream uses any longer, the scopes and
-// catalogs that no View needs, and what was built for places where no View
-// stands. The lock is held.
-func (s *Source) forgetDead() {
-	scopes, clusters, places := map[scopeKey]bool{}, map[model.ClusterID]bool{}, map[vantage]bool{}
-	for k, p := range s.views {
-		v := p.Value()
-		if v == nil {
-			delete(s.views, k)
-			continue
-		}
-		scopes[v.scope], clusters[v.scope.cluster], places[v.from] = true, true, true
-	}
-
-	maps.DeleteFunc(s.scopes, func(k scopeKey, _ *scope) bool { return !scopes[k] })
-	maps.DeleteFunc(s.catalogs, func(id model.ClusterID, _ *catalog) bool { return !clusters[id] })
-	s.forgetPlaces(places)
-}
-
-// forgetPlaces drops the load assignments for places where nobody stands any
-// longer. A proxy says itself where it stands, so there is no end of places.
-func (s *Source) forgetPlaces(used map[vantage]bool) {
-	gone := false
-	for p := range s.places {
-		if !used[p] {
-			gone = true
-		}
-	}
-	s.places = used
-	if !gone {
-		return
-	}
-	forget := func(hosts []*host) {
-		for _, h := range hosts {
-			maps.DeleteFunc(h.endpoints, func(k endpointsKey, _ *entry) bool { return !used[k.from] })
-		}
-	}
-	for _, c := range s.catalogs {
-		forget(c.hosts)
-	}
-	for _, sc := range s.scopes {
-		forget(sc.hosts)
-	}
 }
 
 // Views lists the keys of the Views in use, sorted.
