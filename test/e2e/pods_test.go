@@ -66,19 +66,22 @@ kubectl rollout status -n pods deploy/web --timeout=60s
 sleep 3`
 
 // TestPodsComeAndGo: a rolling restart and a scaling down and up under 200
-// requests a second, in every protocol: none of them fails.
+// requests a second, in every protocol: none of them fails, although the
+// application hangs up at once when it is told to end. A request that it may
+// have worked on is sent again only if it is idempotent (RFC 9110 section
+// 9.2.2): HTTP is called with GET.
 func TestPodsComeAndGo(t *testing.T) {
 	root := repo(t)
 	s := bareLab(t, root, "e2epods", "--clusters 1")
 	s.must(t, "lab --name e2epods sample-images")
 	s.must(t, "istioctl install --set profile=default --set hub=isthmus.local")
 	s.must(t, served)
+	t.Run("what the kubelet asks", func(t *testing.T) { kubeletUnderStrict(t, s) })
 
 	for _, tt := range []struct {
 		name, flags, url, good string
 	}{
 		{"HTTP 1.1", "", "http://web:8080/", "200"},
-		{"HTTP 1.1, POST", "-payload-size 100", "http://web:8080/", "200"},
 		{"HTTP 2", "-h2 -stdclient", "http://web:8081/", "200"},
 		{"gRPC", "-grpc", "web:8079", "SERVING"},
 	} {
@@ -136,4 +139,65 @@ func assertAllGood(t *testing.T, out, good string) {
 	if measured.RetCodes[good] == 0 {
 		t.Error("no call was answered")
 	}
+}
+
+// asked is a pod in a namespace with strict mutual TLS, whose probes of each
+// kind, hooks and metrics are asked for by who has no certificate.
+const asked = `kubectl apply -f - <<EOF
+apiVersion: v1
+kind: Namespace
+metadata: {name: asked, labels: {istio-injection: enabled}}
+---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: default, namespace: asked}
+spec: {mtls: {mode: STRICT}}
+---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: app
+  namespace: asked
+  annotations: {prometheus.io/scrape: "true", prometheus.io/port: "8080", prometheus.io/path: /debug/metrics}
+spec:
+  initContainers:
+  - name: side
+    restartPolicy: Always
+    image: isthmus-samples/fortio:v1
+    imagePullPolicy: IfNotPresent
+    args: [server, -http-port, "9080", -grpc-port, disabled, -redirect-port, disabled, -tcp-port, disabled, -udp-port, disabled]
+    startupProbe: {httpGet: {path: /debug, port: 9080}, periodSeconds: 1}
+  containers:
+  - name: app
+    image: isthmus-samples/fortio:v1
+    imagePullPolicy: IfNotPresent
+    args: [server]
+    ports: [{name: web, containerPort: 8080, hostPort: 18080}]
+    startupProbe: {httpGet: {path: /debug, port: web, httpHeaders: [{name: Host, value: app.test}]}, periodSeconds: 1}
+    livenessProbe: {grpc: {port: 8079}, periodSeconds: 2}
+    readinessProbe: {tcpSocket: {port: web}, periodSeconds: 1}
+    lifecycle:
+      preStop: {httpGet: {path: "/echo?delay=4s", port: web}}
+EOF
+kubectl wait -n asked pod/app --for=condition=Ready --timeout=1m
+kubectl wait -n pods pod/load --for=condition=Ready --timeout=1m`
+
+// kubeletUnderStrict: probes, hooks and a scrape reach the application although
+// it takes mutual TLS only.
+func kubeletUnderStrict(t *testing.T, s shell) {
+	s.must(t, asked)
+	metrics := s.must(t, `kubectl exec -n pods load -c load -- /fortio curl http://$(kubectl get pod -n asked app -o jsonpath={.status.podIP}):15020/stats/prometheus`)
+	for _, want := range []string{"fortio_runs_total", "isthmus_proxy_ready 1"} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("%s is not among the pod's metrics", want)
+		}
+	}
+
+	// The hook holds the end up for as long as it takes.
+	started := time.Now()
+	s.must(t, "kubectl delete pod -n asked app --grace-period=25")
+	if took := time.Since(started); took < 4*time.Second || took > 20*time.Second {
+		t.Errorf("the pod ended after %s; its hook takes 4", took.Round(time.Millisecond))
+	}
+	s.refused(t, "kubectl get events -n asked | grep -i FailedPreStopHook")
 }
