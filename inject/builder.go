@@ -144,6 +144,7 @@ func (b *builder) env() []corev1.EnvVar {
 		field("HOST_IP", "status.hostIP"),
 		field("NODE_NAME", "spec.nodeName"),
 		{Name: "TRUST_DOMAIN", Value: b.settings.trustDomain()},
+		{Name: "DNS_DOMAIN", Value: g.Proxy.ClusterDomain},
 		{Name: "PROXY_CONFIG", Value: b.configJSON},
 		{Name: "CA_ADDR", Value: caAddr},
 		{Name: "PILOT_CERT_PROVIDER", Value: "istiod"},
@@ -170,6 +171,9 @@ func (b *builder) env() []corev1.EnvVar {
 	}
 	if b.logLevel != "" {
 		env = append(env, corev1.EnvVar{Name: "LOG_LEVEL", Value: b.logLevel})
+	}
+	if g.LogAsJSON {
+		env = append(env, corev1.EnvVar{Name: "LOG_FORMAT", Value: "json"})
 	}
 	if limit, ok := b.resources.Limits[corev1.ResourceMemory]; ok && !limit.IsZero() {
 		// The Go runtime collects before the kernel kills: nine tenths of

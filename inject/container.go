@@ -1,6 +1,7 @@
 package inject
 
 import (
+	"cmp"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -159,15 +160,10 @@ func (b *builder) plainProxy() corev1.Container {
 }
 
 func (b *builder) readinessProbe() *corev1.Probe {
-	r := b.options.readiness
-	period, failures := int32(10), int32(3)
-	if r.period > 0 {
-		period = r.period
-	}
-	if r.failures > 0 {
-		failures = r.failures
-	}
-	return b.probe(period, failures, r.initialDelay)
+	r, mesh := b.options.readiness, &b.settings.Values.Global.Proxy
+	period := cmp.Or(r.period, mesh.ReadinessPeriodSeconds, 10)
+	failures := cmp.Or(r.failures, mesh.ReadinessFailureThreshold, 3)
+	return b.probe(period, failures, cmp.Or(r.initialDelay, mesh.ReadinessInitialDelaySeconds))
 }
 
 // probe asks the proxy whether it can carry traffic; seconds and counts.

@@ -14,10 +14,10 @@ import (
 var namespacePlaceholder = regexp.MustCompile(`(\{\{|\[\[)\s*(valueOrDefault\s+)?\.DeploymentMeta\.Namespace(\s+\\?"[^"\\]*\\?")?\s*(\}\}|\]\])`)
 
 // searchDomains turns one entry of podDNSSearchNamespaces into DNS search
-// domains for a pod of a namespace. The entry "global" stands for global and
-// NAMESPACE.global, so that "httpbin.bar" and, inside bar, "httpbin" reach
+// domains for a pod of a namespace. The domain of other clusters' services,
+// "global", stands for global and NAMESPACE.global, so that "httpbin.bar" and, inside bar, "httpbin" reach
 // httpbin.bar.global when the cluster itself has no such service.
-func searchDomains(entry, namespace string) ([]string, error) {
+func searchDomains(entry, namespace, global string) ([]string, error) {
 	domain := namespacePlaceholder.ReplaceAllString(entry, namespace)
 	if strings.ContainsAny(domain, "{}[]") {
 		return nil, fmt.Errorf(`%q: the only template expression known here is {{ .DeploymentMeta.Namespace }}`, entry)
@@ -25,8 +25,8 @@ func searchDomains(entry, namespace string) ([]string, error) {
 	if errs := validation.IsDNS1123Subdomain(strings.TrimSuffix(domain, ".")); len(errs) > 0 {
 		return nil, fmt.Errorf("%q is not a domain name: %s", entry, errs[0])
 	}
-	if domain == "global" {
-		return []string{"global", namespace + ".global"}, nil
+	if domain == global {
+		return []string{global, namespace + "." + global}, nil
 	}
 	return []string{domain}, nil
 }
@@ -41,7 +41,7 @@ func dnsConfigOps(pod *corev1.Pod, v *Values, namespace string) ([]operation, er
 		}
 	}
 	for _, entry := range v.Global.PodDNSSearchNamespaces {
-		domains, err := searchDomains(entry, namespace)
+		domains, err := searchDomains(entry, namespace, v.Global.MultiCluster.GlobalDomainSuffix)
 		if err != nil {
 			return nil, fmt.Errorf("global.podDNSSearchNamespaces: %w", err)
 		}

@@ -160,7 +160,7 @@ func TestNativeSidecar(t *testing.T) {
 	want := map[string]string{
 		"POD_NAME": "metadata.name", "POD_NAMESPACE": "metadata.namespace", "INSTANCE_IP": "status.podIP",
 		"SERVICE_ACCOUNT": "spec.serviceAccountName", "HOST_IP": "status.hostIP", "NODE_NAME": "spec.nodeName",
-		"TRUST_DOMAIN": "td.example", "CA_ADDR": "istiod.istio-system.svc:15012",
+		"TRUST_DOMAIN": "td.example", "DNS_DOMAIN": "cluster.local", "CA_ADDR": "istiod.istio-system.svc:15012",
 		"PROXY_CONFIG":        `{"discoveryAddress":"istiod.istio-system.svc:15012","terminationDrainDuration":"7s"}`,
 		"PILOT_CERT_PROVIDER": "istiod", "JWT_POLICY": "third-party-jwt",
 		"ISTIO_META_CLUSTER_ID": "cluster-1", "ISTIO_META_NETWORK": "network1", "ISTIO_META_MESH_ID": "td.example",
@@ -340,6 +340,32 @@ spec:
 	}
 	if b.LivenessProbe.Exec == nil || b.ReadinessProbe.HTTPGet.Port.StrVal != "nowhere" || b.StartupProbe.HTTPGet.Host != "10.1.1.1" {
 		t.Errorf("probes that are not for the proxy were changed: %v", b)
+	}
+}
+
+// TestDomains: the cluster's DNS domain, and that of other clusters' services.
+func TestDomains(t *testing.T) {
+	v, err := ParseValues([]byte("global: {hub: h, tag: t, logAsJson: true, podDNSSearchNamespaces: [mesh], multiCluster: {globalDomainSuffix: mesh}, " +
+		"proxy: {clusterDomain: k8s.example, readinessPeriodSeconds: 2, readinessFailureThreshold: 30, readinessInitialDelaySeconds: 1}}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod := podOf(t, httpbin)
+	got, _ := inject(t, pod, &Settings{Values: v})
+	if d := cmp.Diff([]string{"mesh", "bar.mesh"}, got.Spec.DNSConfig.Searches); d != "" {
+		t.Error(d)
+	}
+	proxy := container(t, got, ProxyContainer)
+	if env := envOf(proxy); env["DNS_DOMAIN"] != "k8s.example" || env["LOG_FORMAT"] != "json" {
+		t.Errorf("environment %v", env)
+	}
+	if p := proxy.ReadinessProbe; p.PeriodSeconds != 2 || p.FailureThreshold != 30 || p.InitialDelaySeconds != 1 {
+		t.Errorf("readiness %v", p)
+	}
+	pod.Annotations = map[string]string{"readiness.status.sidecar.istio.io/periodSeconds": "4"}
+	got, _ = inject(t, pod, &Settings{Values: v})
+	if p := container(t, got, ProxyContainer).ReadinessProbe; p.PeriodSeconds != 4 {
+		t.Errorf("the pod's own word counts for more: %v", p)
 	}
 }
 

@@ -35,6 +35,7 @@ type GlobalValues struct {
 	CAAddress        string     `json:"caAddress"`
 	MultiCluster     Cluster    `json:"multiCluster"`
 	Logging          Logging    `json:"logging"`
+	LogAsJSON        bool       `json:"logAsJson"`
 	Proxy            ProxyParts `json:"proxy"`
 	ProxyInit        ProxyInit  `json:"proxy_init"`
 	// PodDNSSearchNamespaces are added to a pod's DNS search list. An entry
@@ -57,6 +58,8 @@ func (g *GlobalValues) image(part string) string {
 // Cluster is values.global.multiCluster.
 type Cluster struct {
 	ClusterName string `json:"clusterName"`
+	// GlobalDomainSuffix is the domain of services in other clusters.
+	GlobalDomainSuffix string `json:"globalDomainSuffix"`
 }
 
 // Logging is values.global.logging.
@@ -68,6 +71,7 @@ type Logging struct {
 type ProxyParts struct {
 	Image                           string                      `json:"image"`
 	LogLevel                        string                      `json:"logLevel"`
+	ClusterDomain                   string                      `json:"clusterDomain"`
 	Resources                       corev1.ResourceRequirements `json:"resources"`
 	HoldApplicationUntilProxyStarts bool                        `json:"holdApplicationUntilProxyStarts"`
 	IncludeIPRanges                 string                      `json:"includeIPRanges"`
@@ -75,6 +79,11 @@ type ProxyParts struct {
 	IncludeInboundPorts             string                      `json:"includeInboundPorts"`
 	ExcludeInboundPorts             string                      `json:"excludeInboundPorts"`
 	ExcludeOutboundPorts            string                      `json:"excludeOutboundPorts"`
+	// The readiness probe where the pod's annotations do not set it; seconds
+	// and a count, zero is the default of each.
+	ReadinessInitialDelaySeconds int32 `json:"readinessInitialDelaySeconds"`
+	ReadinessPeriodSeconds       int32 `json:"readinessPeriodSeconds"`
+	ReadinessFailureThreshold    int32 `json:"readinessFailureThreshold"`
 }
 
 // ProxyInit is values.global.proxy_init.
@@ -121,6 +130,8 @@ func ParseValues(text []byte) (*Values, error) {
 	setDefault(&g.ImagePullPolicy, string(corev1.PullIfNotPresent))
 	setDefault(&g.Proxy.Image, "proxyv2")
 	setDefault(&g.MultiCluster.ClusterName, "Kubernetes")
+	setDefault(&g.MultiCluster.GlobalDomainSuffix, "global")
+	setDefault(&g.Proxy.ClusterDomain, "cluster.local")
 	if g.Hub == "" || g.Tag == "" {
 		return nil, errors.New("injection values: global.hub and global.tag are needed to name the proxy's image; set both in the ConfigMap istio-sidecar-injector, key values")
 	}
@@ -138,7 +149,7 @@ func ParseValues(text []byte) (*Values, error) {
 		return nil, err
 	}
 	for i, d := range g.PodDNSSearchNamespaces {
-		if _, err := searchDomains(d, "default"); err != nil {
+		if _, err := searchDomains(d, "default", g.MultiCluster.GlobalDomainSuffix); err != nil {
 			return nil, fmt.Errorf("injection values: global.podDNSSearchNamespaces[%d]: %w", i, err)
 		}
 	}

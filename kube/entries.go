@@ -83,6 +83,7 @@ func (r *Reader) estate(txn model.ReadTxn) api.Estate {
 	in := api.Estate{
 		RootNamespace: r.store.Mesh(txn, r.cfg.Cluster).RootNamespace,
 		ClusterDomain: r.cfg.ClusterDomain,
+		GlobalSuffix:  r.cfg.GlobalDomain,
 		Services:      make(map[netip.Addr]string, len(r.addresses)),
 	}
 	for s, addresses := range r.addresses {

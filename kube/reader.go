@@ -50,6 +50,9 @@ type Config struct {
 	Network string
 	// ClusterDomain is the suffix of service names; cluster.local when empty.
 	ClusterDomain string
+	// GlobalDomain is the suffix of names of services in other clusters; global
+	// when empty.
+	GlobalDomain string
 	// Namespace is that of the control plane; istio-system when empty.
 	Namespace string
 	// MeshConfigMap names the ConfigMap with the mesh configuration; empty

@@ -35,8 +35,10 @@ type discoveryConfig struct {
 	cluster       string
 	network       string
 	clusterDomain string
+	globalDomain  string
 	jwtPolicy     string
 	logLevel      string
+	logFormat     string
 	names         []string
 
 	// defaultCertTTL and maxCertTTL are the lifetimes of workload
@@ -92,8 +94,10 @@ func (c *discoveryConfig) flags(getenv func(string) string, host string) *pflag.
 	p.StringVar(&c.cluster, "cluster-id", env("CLUSTER_ID", "Kubernetes"), "name of this cluster in the mesh ($CLUSTER_ID)")
 	p.StringVar(&c.network, "network", env("NETWORK", ""), "name of the network that this cluster's pods are in ($NETWORK)")
 	p.StringVar(&c.clusterDomain, "domain", env("DOMAIN_SUFFIX", "cluster.local"), "DNS domain of Kubernetes services ($DOMAIN_SUFFIX)")
+	p.StringVar(&c.globalDomain, "global-domain", env("GLOBAL_DOMAIN_SUFFIX", "global"), "DNS domain of services in other clusters, NAME.NAMESPACE.global ($GLOBAL_DOMAIN_SUFFIX)")
 	p.StringVar(&c.jwtPolicy, "jwt-policy", env("JWT_POLICY", ca.JWTThirdParty), "tokens that proxies may prove themselves with: third-party-jwt or first-party-jwt ($JWT_POLICY)")
 	p.StringVar(&c.logLevel, "log-level", env("LOG_LEVEL", "info"), "debug, info, warn or error ($LOG_LEVEL)")
+	p.StringVar(&c.logFormat, "log-format", env("LOG_FORMAT", "text"), "text or json ($LOG_FORMAT)")
 	p.StringSliceVar(&c.names, "server-name", nil, "further DNS names that proxies reach this control plane by")
 	p.DurationVar(&c.defaultCertTTL, "default-workload-cert-ttl", 24*time.Hour, "lifetime of a workload certificate when none is asked for ($DEFAULT_WORKLOAD_CERT_TTL)")
 	p.DurationVar(&c.maxCertTTL, "max-workload-cert-ttl", 24*time.Hour, "longest lifetime of a workload certificate; who asks for more gets this ($MAX_WORKLOAD_CERT_TTL)")
@@ -151,7 +155,14 @@ func (c *discoveryConfig) logger() (*slog.Logger, error) {
 	if err := level.UnmarshalText([]byte(c.logLevel)); err != nil {
 		return nil, fmt.Errorf("--log-level: %q is none of debug, info, warn and error", c.logLevel)
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})), nil
+	options := &slog.HandlerOptions{Level: level}
+	switch c.logFormat {
+	case "text":
+		return slog.New(slog.NewTextHandler(os.Stderr, options)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(os.Stderr, options)), nil
+	}
+	return nil, fmt.Errorf("--log-format: %q is neither text nor json", c.logFormat)
 }
 
 // discovery is the running control plane: its parts, wired.
@@ -223,6 +234,7 @@ func (d *discovery) makeModel() (err error) {
 		Cluster:       model.ClusterID(d.cfg.cluster),
 		Network:       d.cfg.network,
 		ClusterDomain: d.cfg.clusterDomain,
+		GlobalDomain:  d.cfg.globalDomain,
 		Namespace:     d.cfg.namespace,
 		MeshConfigMap: "istio" + d.cfg.suffix(),
 		Status:        d.status,
@@ -231,7 +243,7 @@ func (d *discovery) makeModel() (err error) {
 	if err != nil {
 		return err
 	}
-	d.source, err = build.New(d.store, build.Config{Cluster: model.ClusterID(d.cfg.cluster), Logger: d.log})
+	d.source, err = build.New(d.store, build.Config{Cluster: model.ClusterID(d.cfg.cluster), GlobalDomain: d.cfg.globalDomain, Logger: d.log})
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,9 @@ import (
 // guarded by the Source's lock.
 type host struct {
 	name string
-	rows []*model.Service
+	// globalDomain is the Source's, for hosts NAME.NAMESPACE.GLOBALDOMAIN.
+	globalDomain string
+	rows         []*model.Service
 	// ports are the union of the rows' ports, each with the row that
 	// declares it first.
 	ports []hostPort
@@ -166,6 +168,7 @@ func (s *Source) mergeHosts(txn model.ReadTxn, cluster model.ClusterID, old *cat
 			return
 		}
 		h := newHost(rows[0].Host, cluster, rows)
+		h.globalDomain = s.cfg.GlobalDomain
 		if old != nil {
 			if o := old.byName[h.name]; o != nil && slices.Equal(o.rows, h.rows) {
 				h = o
@@ -267,6 +270,7 @@ func visibleHosts(c *catalog, key scopeKey, previous map[string]*host) ([]*host,
 			continue
 		case len(rows) < len(h.rows):
 			part := newHost(h.name, key.cluster, rows)
+			part.globalDomain = h.globalDomain
 			if p := previous[h.name]; p != nil && slices.Equal(p.rows, part.rows) {
 				part = p
 			}

@@ -12,10 +12,6 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
 
-// globalDomain is the suffix under which clusters with control planes of their
-// own know each other's services: NAME.NAMESPACE.global.
-const globalDomain = "global"
-
 // gateway is what a gateway's pod does: the ports on which it passes TLS
 // through, each with the server names that may pass. It is immutable.
 type gateway struct {
@@ -154,7 +150,7 @@ func (g *gateway) listeners(mesh *model.Mesh) []*listenerv3.Listener {
 
 // gatewayClusters are the clusters that server names can name: one per port
 // and subset of each service of the mesh that the gateway accepts, under its
-// own host name and under NAME.NAMESPACE.global.
+// own host name and under NAME.NAMESPACE.GLOBALDOMAIN.
 func (s *Source) gatewayClusters(txn model.ReadTxn, sc *scope, g *gateway) map[string]*serve.Resource {
 	out := map[string]*serve.Resource{}
 	if len(g.ports) == 0 {
@@ -183,7 +179,7 @@ func (s *Source) gatewayClusters(txn model.ReadTxn, sc *scope, g *gateway) map[s
 		svc := h.primary()
 		for i := range h.ports {
 			add(h, h.ports[i].Number, "", rule)
-			add(h, h.ports[i].Number, svc.Name+"."+svc.Namespace+"."+globalDomain, rule)
+			add(h, h.ports[i].Number, svc.Name+"."+svc.Namespace+"."+s.cfg.GlobalDomain, rule)
 		}
 	}
 	return out

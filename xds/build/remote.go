@@ -6,7 +6,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/model"
 )
 
-// remoteNamespace is NAMESPACE of a ServiceEntry's host NAME.NAMESPACE.global:
+// remoteNamespace is NAMESPACE of a ServiceEntry's host NAME.NAMESPACE.GLOBALDOMAIN:
 // the one that the service lies in, in the cluster that answers. It is empty for
 // all other hosts.
 //
@@ -16,7 +16,7 @@ func remoteNamespace(h *host) string {
 	if h.primary().Origin != model.FromServiceEntry {
 		return ""
 	}
-	inner, ok := strings.CutSuffix(h.name, "."+globalDomain)
+	inner, ok := strings.CutSuffix(h.name, "."+h.globalDomain)
 	if !ok {
 		return ""
 	}

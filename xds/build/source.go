@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -23,7 +24,11 @@ type Config struct {
 	// Cluster is the one that the control plane runs in: its mesh
 	// configuration holds, and its first synchronisation is waited for.
 	Cluster model.ClusterID
-	Logger  *slog.Logger
+	// GlobalDomain is the suffix under which clusters with control planes of
+	// their own know each other's services: NAME.NAMESPACE.GLOBALDOMAIN. It is
+	// "global" by default.
+	GlobalDomain string
+	Logger       *slog.Logger
 }
 
 // Source maps proxies to Views over the tables of a Store. It implements
@@ -54,6 +59,7 @@ func New(store *model.Store, cfg Config) (*Source, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
+	cfg.GlobalDomain = cmp.Or(cfg.GlobalDomain, "global")
 	return &Source{
 		store:    store,
 		cfg:      cfg,
