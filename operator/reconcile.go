@@ -71,6 +71,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err != nil {
 		st = status{Status: statusError, Message: err.Error(), Components: st.Components}
 	}
+	st.Warnings = config.Warnings
 	if reportErr := r.report(ctx, u, st); reportErr != nil {
 		return ctrl.Result{}, errors.Join(err, reportErr)
 	}

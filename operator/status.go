@@ -18,6 +18,8 @@ const (
 type status struct {
 	Status  string
 	Message string
+	// Warnings tell of settings that are taken and change nothing.
+	Warnings []string
 	// Components is the state of each component, and what it waits for.
 	Components map[string]componentStatus
 }
@@ -49,6 +51,13 @@ func (s status) object(generation int64) map[string]any {
 	out := map[string]any{"status": s.Status, "observedGeneration": generation}
 	if s.Message != "" {
 		out["message"] = s.Message
+	}
+	if len(s.Warnings) > 0 {
+		list := make([]any, len(s.Warnings))
+		for i, w := range s.Warnings {
+			list[i] = w
+		}
+		out["warnings"] = list
 	}
 	components := map[string]any{}
 	for name, c := range s.Components {

@@ -57,11 +57,11 @@ func TestMalformed(t *testing.T) {
 		{"env without a name", doc("components:\n  pilot:\n    k8s:\n      env:\n      - value: x\n"), "spec.components.pilot.k8s.env[0]: name is missing"},
 		{"Mixer policy", doc("components:\n  policy: {enabled: true}\n"), "spec.components.policy: refused: Mixer's policy service does not exist here"},
 		{"Mixer telemetry values", doc("values:\n  mixer: {policy: {enabled: false}}\n"), "spec.values.mixer: refused"},
-		{"settings of an absent component", doc("components:\n  cni: {enabled: false, k8s: {replicaCount: 2}}\n"), "spec.components.cni: refused"},
+		{"settings of an absent component", doc("components:\n  cni: {k8s: {replicaCount: 2}}\n"), "spec.components.cni: refused"},
 		{"add-on", doc("addonComponents:\n  grafana: {enabled: true}\n"), "spec.addonComponents.grafana: refused: observability tools are not bundled"},
 		{"insecure control plane", doc("values:\n  global: {controlPlaneSecurityEnabled: false}\n"), "refused: only true is possible"},
 		{"other charts", doc("installPackagePath: /tmp\n"), "spec.installPackagePath: refused"},
-		{"merge key", doc("values:\n  global:\n    <<: {hub: x}\n"), "merge keys (<<) are not supported"},
+		{"merge key", doc("values:\n  global:\n    <<: x\n"), "a merge key (<<) takes a mapping or a list of mappings, found \"x\""},
 		{"key that is a list", doc("? [a]\n: b\n"), "a key must be a plain word"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -56,16 +56,19 @@ type pair struct {
 	value *yaml.Node
 }
 
-// pairs lists a mapping's entries, refusing doubled keys and keys that are not
-// plain words.
+// pairs lists a mapping's entries, merge keys (<<) resolved, refusing doubled
+// keys and keys that are not plain words. What stands in the mapping itself
+// counts for more than what is merged into it, and the first merged for more
+// than the next.
 func (p *parser) pairs(n *yaml.Node, path string) []pair {
 	out := make([]pair, 0, len(n.Content)/2)
 	seen := map[string]int{}
+	var merged []*yaml.Node
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := n.Content[i], n.Content[i+1]
 		switch {
 		case k.Tag == "!!merge":
-			p.fail(k, path, "merge keys (<<) are not supported; write the keys out")
+			merged = append(merged, p.mergedMappings(v, path)...)
 			continue
 		case k.Kind != yaml.ScalarNode:
 			p.fail(k, path, "a key must be a plain word")
@@ -77,7 +80,38 @@ func (p *parser) pairs(n *yaml.Node, path string) []pair {
 		seen[k.Value] = k.Line
 		out = append(out, pair{key: k.Value, node: k, value: v})
 	}
+	for _, m := range merged {
+		if p.nodes++; p.nodes > maxNodes {
+			return out // value reports it
+		}
+		for _, kv := range p.pairs(m, path) {
+			if seen[kv.key] == 0 {
+				seen[kv.key] = kv.node.Line
+				out = append(out, kv)
+			}
+		}
+	}
 	return out
+}
+
+// mergedMappings are the mappings that a merge key names: one, or a list.
+func (p *parser) mergedMappings(n *yaml.Node, path string) []*yaml.Node {
+	target := n
+	for target.Kind == yaml.AliasNode {
+		target = target.Alias
+	}
+	switch target.Kind {
+	case yaml.MappingNode:
+		return []*yaml.Node{target}
+	case yaml.SequenceNode:
+		var out []*yaml.Node
+		for _, c := range target.Content {
+			out = append(out, p.mergedMappings(c, path)...)
+		}
+		return out
+	}
+	p.fail(n, path, "a merge key (<<) takes a mapping or a list of mappings, found %s", describe(target))
+	return nil
 }
 
 // value parses a node of the shape s. It returns nil for a null and for what is
@@ -118,25 +152,14 @@ func (p *parser) section(n *yaml.Node, s shape, path string) any {
 	}
 	out := map[string]any{}
 	for _, kv := range p.pairs(n, path) {
+		at := join(path, kv.key)
 		f, ok := s.lookup(kv.key)
 		if !ok {
-			p.unknown(kv.node, kv.key, path, s.names())
+			p.otherwise(kv, s, path, out)
 			continue
 		}
-		at := join(path, kv.key)
-		if f.refuse != "" {
-			p.fail(kv.node, at, "refused: %s", f.refuse)
-			continue
-		}
-		before := len(p.errs)
-		v := p.value(kv.value, f.shape, at)
-		if len(p.errs) == before {
-			p.restricted(kv, f, v, at)
-		}
-		if v == nil && (f.shape.kind == structKind || len(p.errs) > before) {
-			continue // an empty section, or one that is wrong as a whole
-		}
-		if len(p.errs) > before && (f.off != "" || f.only != "") {
+		v, keep := p.field(kv, f, at)
+		if !keep {
 			continue
 		}
 		if _, dup := out[f.name]; dup {
@@ -148,16 +171,62 @@ func (p *parser) section(n *yaml.Node, s shape, path string) any {
 	return out
 }
 
-// restricted enforces a field's off and only rules.
+// otherwise parses a key that the shape does not have: the spelling of an
+// earlier version, or a mistake.
+func (p *parser) otherwise(kv pair, s shape, path string, into map[string]any) {
+	if s.older != nil {
+		for _, o := range s.older() {
+			if o.key == camel(kv.key) {
+				o.put(into, p.value(kv.value, o.shape, join(path, kv.key)))
+				return
+			}
+		}
+	}
+	p.unknown(kv.node, kv.key, path, s.names())
+}
+
+// field parses the value of a known key; keep is false for what is wrong, or
+// says nothing.
+func (p *parser) field(kv pair, f field, at string) (v any, keep bool) {
+	null := kv.value.Kind == yaml.ScalarNode && kv.value.Tag == "!!null"
+	if f.refuse != "" {
+		if !null { // a null asks for nothing
+			p.fail(kv.node, at, "refused: %s", f.refuse)
+		}
+		return nil, false
+	}
+	before := len(p.errs)
+	v = p.value(kv.value, f.shape, at)
+	if len(p.errs) == before {
+		p.restricted(kv, f, v, at)
+	}
+	wrong := len(p.errs) > before
+	if v == nil && (f.shape.kind == structKind || wrong) {
+		return nil, false // an empty section, or one that is wrong as a whole
+	}
+	return v, !wrong || f.off == "" && !f.restricted
+}
+
+// restricted enforces a field's off and only rules. What stands beside enabled:
+// false is about something that is not installed.
 func (p *parser) restricted(kv pair, f field, v any, at string) {
 	if f.off != "" {
-		m, _ := v.(map[string]any)
-		if on, set := m["enabled"]; len(m) > 1 || len(m) == 1 && !set || on == true {
+		m, isMap := v.(map[string]any)
+		if on := m["enabled"]; v != nil && (!isMap || len(m) > 0) && on != false {
 			p.fail(kv.node, at, "refused: %s", f.off)
 		}
 	}
-	if f.only != "" && v != nil && fmt.Sprint(v) != f.only {
-		p.fail(kv.node, at, "refused: only %s is possible: %s", f.only, f.because)
+	if m, _ := v.(map[string]any); f.moot != "" && m["enabled"] == true {
+		p.fail(kv.node, at, "refused: %s", f.moot)
+	}
+	if f.restricted && v != nil && !slices.Contains(f.only, fmt.Sprint(v)) {
+		quoted := make([]string, len(f.only))
+		for i, o := range f.only {
+			if quoted[i] = o; o == "" {
+				quoted[i] = `""`
+			}
+		}
+		p.fail(kv.node, at, "refused: only %s is possible: %s", strings.Join(quoted, " or "), f.because)
 	}
 }
 
@@ -289,9 +358,12 @@ func (p *parser) scalar(n *yaml.Node, s shape, path string) any {
 
 // text parses a string.
 func (p *parser) text(n *yaml.Node, s shape, path string) any {
-	if n.Tag == "!!bool" {
+	if n.Tag == "!!bool" && !s.lax {
 		p.fail(n, path, "a string was expected, found the boolean %s; write it in quotes", n.Value)
 		return nil
+	}
+	if len(s.oneof) > 0 && n.Value == "" {
+		return nil // none chosen
 	}
 	if len(s.oneof) > 0 && !slices.Contains(s.oneof, n.Value) {
 		p.fail(n, path, "%q is not one of %s", n.Value, strings.Join(s.oneof, ", "))

@@ -40,6 +40,8 @@ type shape struct {
 	elem   func() shape   // of a mapKind or listKind
 	oneof  []string       // the values that a string may have; empty: any
 	merge  string         // the key that tells a list's elements apart
+	older  func() []older // of a structKind: spellings of earlier API versions
+	lax    bool           // a stringKind that takes true and false as text
 }
 
 // field is one key of a structKind.
@@ -47,8 +49,14 @@ type field struct {
 	name  string
 	shape shape
 	// refuse says why the key is not accepted at all; off, why it is only as
-	// {enabled: false}; only names the one accepted value, because says why.
-	refuse, off, only, because string
+	// {enabled: false}; moot, why {enabled: true} is not accepted, whatever
+	// else stands there being about something that is not installed.
+	refuse, off, moot string
+	// only names the accepted values, because says why; restricted tells that
+	// there are such, for "" may be one.
+	only       []string
+	because    string
+	restricted bool
 }
 
 // specShape is the shape of an IstioOperator's spec.
@@ -67,7 +75,7 @@ func goShape(t reflect.Type, tag reflect.StructTag) shape {
 	}
 	switch t.Kind() {
 	case reflect.Struct:
-		return shape{kind: structKind, fields: func() []field { return goFields(t) }}
+		return shape{kind: structKind, fields: func() []field { return goFields(t) }, older: func() []older { return olderSpellings(t) }}
 	case reflect.Map:
 		return shape{kind: mapKind, elem: func() shape { return goShape(t.Elem(), "") }}
 	case reflect.Slice:
@@ -100,6 +108,8 @@ func specialShape(t reflect.Type) (shape, bool) {
 	case reflect.TypeFor[meshNetworks]():
 		network := (&meshv1.Network{}).ProtoReflect().Descriptor()
 		return shape{kind: mapKind, elem: func() shape { return messageShape(network) }}, true
+	case reflect.TypeFor[Environment]():
+		return shape{kind: mapKind, elem: func() shape { return shape{kind: stringKind, lax: true} }}, true
 	case reflect.TypeFor[resource.Quantity]():
 		return shape{kind: quantityKind}, true
 	case reflect.TypeFor[intstr.IntOrString]():
@@ -134,10 +144,11 @@ func goFields(t reflect.Type) []field {
 		if name == "" {
 			name = f.Name
 		}
+		only, restricted := f.Tag.Lookup("only")
 		out = append(out, field{
 			name: name, shape: goShape(f.Type, f.Tag),
-			refuse: f.Tag.Get("refuse"), off: f.Tag.Get("off"),
-			only: f.Tag.Get("only"), because: f.Tag.Get("because"),
+			refuse: f.Tag.Get("refuse"), off: f.Tag.Get("off"), moot: f.Tag.Get("moot"),
+			only: strings.Split(only, "|"), because: f.Tag.Get("because"), restricted: restricted,
 		})
 	}
 	return out

@@ -27,9 +27,11 @@ type IstioOperator struct {
 
 // Spec is the part of an IstioOperator that users write. The struct tag
 // "refuse" gives the reason why a key is not accepted although Istio knows it,
-// "off" the reason why it is accepted only as {enabled: false}, "merge" the key
-// by which the elements of a list are matched when one document overlays
-// another, "oneof" the values allowed.
+// "off" the reason why it is accepted only as {enabled: false}, "moot" the reason
+// why it is not accepted as {enabled: true}, "only" the
+// values that are accepted (separated by |, for they ask for what is so anyway)
+// and "because" why, "merge" the key by which the elements of a list are matched
+// when one document overlays another, "oneof" the values allowed.
 type Spec struct {
 	// Profile names the built-in settings that this document is laid over.
 	Profile string `json:"profile,omitempty"`
@@ -53,12 +55,13 @@ type Spec struct {
 
 // Components are the parts of an installation.
 type Components struct {
-	Base            Component `json:"base,omitempty"`
-	Pilot           Component `json:"pilot,omitempty"`
-	IstiodRemote    Component `json:"istiodRemote,omitempty" off:"a remote cluster runs the component pilot for injection and certificates; set values.global.remotePilotAddress"`
-	CNI             Component `json:"cni,omitempty" off:"pods are redirected by their own init container; there is no node agent to install"`
-	IngressGateways []Gateway `json:"ingressGateways,omitempty" merge:"name"`
-	EgressGateways  []Gateway `json:"egressGateways,omitempty" merge:"name"`
+	Base            PlacedComponent `json:"base,omitempty"`
+	Pilot           PlacedComponent `json:"pilot,omitempty"`
+	IstiodRemote    PlacedComponent `json:"istiodRemote,omitempty" off:"a remote cluster runs the component pilot for injection and certificates; set values.global.remotePilotAddress"`
+	CNI             PlacedComponent `json:"cni,omitempty" off:"pods are redirected by their own init container; there is no node agent to install"`
+	Ztunnel         PlacedComponent `json:"ztunnel,omitempty" off:"there is no ambient mode: every pod of the mesh has its sidecar; leave the profile ambient out"`
+	IngressGateways []Gateway       `json:"ingressGateways,omitempty" merge:"name"`
+	EgressGateways  []Gateway       `json:"egressGateways,omitempty" merge:"name"`
 
 	Policy          Component `json:"policy,omitempty" off:"Mixer's policy service does not exist here; policies are enforced in the proxies"`
 	Telemetry       Component `json:"telemetry,omitempty" off:"Mixer's telemetry service does not exist here; every proxy serves its own metrics"`
@@ -87,6 +90,13 @@ type Component struct {
 
 // On reports whether the component is to be installed.
 func (c Component) On() bool { return c.Enabled != nil && *c.Enabled }
+
+// PlacedComponent is a component whose namespace later versions of Istio let
+// users write. It must be the control plane's.
+type PlacedComponent struct {
+	Component `json:",inline"`
+	Namespace string `json:"namespace,omitempty"`
+}
 
 // Gateway is one gateway Deployment with its Service.
 type Gateway struct {

@@ -77,6 +77,7 @@ func (i *installFlags) run(cmd *cobra.Command, f *kubeFlags) error {
 	if err != nil {
 		return err
 	}
+	warn(cmd.ErrOrStderr(), config)
 	if err := config.Unserved(); err != nil {
 		return err
 	}

@@ -108,9 +108,13 @@ func newManifestGenerateCommand() *cobra.Command {
   isthmus manifest generate -f my.yaml --set meshConfig.accessLogFile=/dev/stdout -o out/`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, objs, err := c.objects(cmd.InOrStdin())
+			config, objs, err := c.objects(cmd.InOrStdin())
 			if err != nil {
 				return err
+			}
+			warn(cmd.ErrOrStderr(), config)
+			if err := config.Unserved(); err != nil {
+				fmt.Fprintf(cmd.ErrOrStderr(), "warning: install refuses this configuration: %v\n", err)
 			}
 			if out != "" {
 				return writeComponents(out, objs)
@@ -128,6 +132,13 @@ func newManifestGenerateCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&force, "force", false, "accepted for compatibility: there is nothing to force")
 	_ = cmd.Flags().MarkHidden("force")
 	return cmd
+}
+
+// warn tells of settings that are taken and change nothing.
+func warn(out io.Writer, c *values.Config) {
+	for _, w := range c.Warnings {
+		fmt.Fprintln(out, "warning:", w)
+	}
 }
 
 // writeComponents writes one file per component into a directory.

@@ -80,8 +80,8 @@ func parts(c *values.Config) []part {
 			out = append(out, part{release: r, k8s: component.K8s, workload: workload})
 		}
 	}
-	add(s.Components.Base, "istio-base", release{component: Base, chart: "base"})
-	add(s.Components.Pilot, "istiod"+suffix(c.Revision), release{component: Pilot, chart: "istiod", values: istiodValues(c)})
+	add(s.Components.Base.Component, "istio-base", release{component: Base, chart: "base"})
+	add(s.Components.Pilot.Component, "istiod"+suffix(c.Revision), release{component: Pilot, chart: "istiod", values: istiodValues(c)})
 	add(s.AddonComponents.IstioCoreDNS, "istiocoredns", release{component: CoreDNS, chart: "istiocoredns", values: corednsValues(c)})
 	if on := s.Values.Global.MultiCluster.Enabled; on != nil && *on {
 		add(operator.Component{Enabled: on}, "istio-multicluster", release{component: MultiCluster, chart: "multicluster",

@@ -3,7 +3,6 @@ package values
 import (
 	"fmt"
 	"maps"
-	"regexp"
 
 	"github.com/isthmus-mesh/isthmus/api/operator"
 )
@@ -43,6 +42,8 @@ type Config struct {
 	Namespace string
 	// Revision is the control plane's; "default" when none was given.
 	Revision string
+	// Warnings tell of settings that are taken and change nothing.
+	Warnings []string
 }
 
 // DefaultRevision is the name of the control plane that has no other.
@@ -107,47 +108,8 @@ func (in Input) complete(tree operator.Tree, profile string) (*Config, error) {
 	tree["hub"], tree["tag"] = spec.Hub, spec.Tag
 	tree["namespace"], tree["revision"] = c.Namespace, c.Revision
 	spec.Namespace, spec.Revision = c.Namespace, c.Revision
+	c.Warnings = c.idle()
 	return c, c.check()
-}
-
-// check refuses what no single key shows to be wrong.
-func (c *Config) check() error {
-	label := regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
-	if !label.MatchString(c.Namespace) {
-		return fmt.Errorf("namespace: %q is not a namespace's name", c.Namespace)
-	}
-	if !label.MatchString(c.Revision) {
-		return fmt.Errorf("revision: %q is not a DNS label (lower-case letters, digits and dashes)", c.Revision)
-	}
-	seen := map[string]bool{}
-	for _, list := range [][]operator.Gateway{c.Spec.Components.IngressGateways, c.Spec.Components.EgressGateways} {
-		for _, g := range list {
-			if !label.MatchString(g.Name) {
-				return fmt.Errorf("gateway name: %q is not a DNS label", g.Name)
-			}
-			if seen[g.Namespace+"/"+g.Name] {
-				return fmt.Errorf("gateway %s: there is another one of this name", g.Name)
-			}
-			seen[g.Namespace+"/"+g.Name] = true
-		}
-	}
-	for name := range c.Spec.Values.Gateways {
-		if !c.hasGateway(name) {
-			return fmt.Errorf("values.gateways.%s: no gateway of this name is in components.ingressGateways or components.egressGateways", name)
-		}
-	}
-	return nil
-}
-
-func (c *Config) hasGateway(name string) bool {
-	for _, list := range [][]operator.Gateway{c.Spec.Components.IngressGateways, c.Spec.Components.EgressGateways} {
-		for _, g := range list {
-			if g.Name == name {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 func first(vs ...string) string {

@@ -1,0 +1,88 @@
+package values
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/isthmus-mesh/isthmus/api/operator"
+)
+
+// check refuses what no single key shows to be wrong.
+func (c *Config) check() error {
+	label := regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+	if !label.MatchString(c.Namespace) {
+		return fmt.Errorf("namespace: %q is not a namespace's name", c.Namespace)
+	}
+	if !label.MatchString(c.Revision) {
+		return fmt.Errorf("revision: %q is not a DNS label (lower-case letters, digits and dashes)", c.Revision)
+	}
+	if err := c.checkNamespaces(); err != nil {
+		return err
+	}
+	if err := c.checkDomains(); err != nil {
+		return err
+	}
+
+	seen := map[string]bool{}
+	for _, g := range c.gateways() {
+		if !label.MatchString(g.Name) {
+			return fmt.Errorf("gateway name: %q is not a DNS label", g.Name)
+		}
+		if seen[g.Namespace+"/"+g.Name] {
+			return fmt.Errorf("gateway %s: there is another one of this name", g.Name)
+		}
+		seen[g.Namespace+"/"+g.Name] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Spec.Values.Gateways)) {
+		if !c.hasGateway(name) {
+			return fmt.Errorf("values.gateways.%s: no gateway of this name is in components.ingressGateways or components.egressGateways", name)
+		}
+		if own := c.Spec.Values.Gateways[name].Name; own != "" && own != name {
+			return fmt.Errorf("values.gateways.%s.name: %q: a gateway has the name by which components.ingressGateways or components.egressGateways lists it; list one of this name there", name, own)
+		}
+	}
+	return nil
+}
+
+// checkNamespaces refuses two namespaces for one control plane.
+func (c *Config) checkNamespaces() error {
+	if ns := c.Spec.Values.Global.IstioNamespace; ns != "" && ns != c.Namespace {
+		return fmt.Errorf("values.global.istioNamespace: %q, and namespace is %q: a control plane has one namespace; set one of the two, or both alike", ns, c.Namespace)
+	}
+	for name, p := range map[string]operator.PlacedComponent{"base": c.Spec.Components.Base, "pilot": c.Spec.Components.Pilot} {
+		if p.Namespace != "" && p.Namespace != c.Namespace {
+			return fmt.Errorf("components.%s.namespace: %q, and the control plane's is %q: its parts are in one namespace, spec.namespace; gateways may have others", name, p.Namespace, c.Namespace)
+		}
+	}
+	return nil
+}
+
+// checkDomains refuses what is no DNS domain: it would become part of names.
+func (c *Config) checkDomains() error {
+	global := c.Spec.Values.Global
+	for key, domain := range map[string]string{
+		"values.global.proxy.clusterDomain":             global.Proxy.ClusterDomain,
+		"values.global.multiCluster.globalDomainSuffix": global.MultiCluster.GlobalDomainSuffix,
+	} {
+		if errs := validation.IsDNS1123Subdomain(domain); domain != "" && len(errs) > 0 {
+			return fmt.Errorf("%s: %q is not a DNS domain: %s", key, domain, errs[0])
+		}
+	}
+	if g := global.MultiCluster.GlobalDomainSuffix; g != "" && g == cmp.Or(global.Proxy.ClusterDomain, "cluster.local") {
+		return fmt.Errorf("values.global.multiCluster.globalDomainSuffix: %q is the cluster's own domain; name another for the services of other clusters", g)
+	}
+	return nil
+}
+
+func (c *Config) gateways() []operator.Gateway {
+	return slices.Concat(c.Spec.Components.IngressGateways, c.Spec.Components.EgressGateways)
+}
+
+func (c *Config) hasGateway(name string) bool {
+	return slices.ContainsFunc(c.gateways(), func(g operator.Gateway) bool { return g.Name == name })
+}

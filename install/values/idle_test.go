@@ -1,0 +1,25 @@
+package values
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestIdle: what is taken and changes nothing is told.
+func TestIdle(t *testing.T) {
+	for _, c := range []struct {
+		sets []string
+		want string
+	}{
+		{nil, ""},
+		{[]string{"values.pilot.env.LOG_LEVEL=debug", "components.pilot.k8s.env[name:GOGC].value=90"}, ""},
+		{[]string{"values.pilot.env.PILOT_ENABLE_EVERYTHING=true"}, "values.pilot.env.PILOT_ENABLE_EVERYTHING: discovery does not read it"},
+		{[]string{"components.pilot.k8s.env[name:PILOT_TRACE_SAMPLING].value=1"}, "components.pilot.k8s.env[name:PILOT_TRACE_SAMPLING]: discovery does not read it"},
+		{[]string{"values.global.network=network1"}, `values.global.network: "network1" is told to everybody`},
+	} {
+		got := resolve(t, Input{Sets: c.sets}).Warnings
+		if all := strings.Join(got, "\n"); !strings.Contains(all, c.want) || (c.want == "") != (all == "") {
+			t.Errorf("%q: warnings %q, want %q", c.sets, got, c.want)
+		}
+	}
+}
