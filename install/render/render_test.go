@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -73,13 +74,23 @@ func find(t *testing.T, objs []Object, kind, name string) *unstructured.Unstruct
 	return nil
 }
 
-// value digs a value out of an object by keys and indexes.
+// named selects the element of a list by its name.
+type named string
+
+// value digs a value out of an object by keys, indexes and names.
 func value(v any, path ...any) any {
 	for _, p := range path {
 		switch p := p.(type) {
 		case string:
 			m, _ := v.(map[string]any)
 			v = m[p]
+		case named:
+			l, _ := v.([]any)
+			at := slices.IndexFunc(l, func(e any) bool { return value(e, "name") == string(p) })
+			if at < 0 {
+				return nil
+			}
+			v = l[at]
 		case int:
 			l, _ := v.([]any)
 			if p >= len(l) {
@@ -187,8 +198,8 @@ func TestEffects(t *testing.T) {
 		{"plaintext xDS at the Service", "Service", "istiod", []string{"values.pilot.plaintextXDS=true"}, []any{"spec", "ports", 0, "port"}, int64(15010)},
 		{"age of connections", "Deployment", "istiod", []string{"values.pilot.keepaliveMaxServerConnectionAge=10m"}, at(container, "args", 1), "--keepaliveMaxServerConnectionAge=10m"},
 		{"service annotation", "Service", "istiod", []string{`components.pilot.k8s.service_annotations.cloud\.google\.com/load-balancer-type=Internal`}, []any{"metadata", "annotations", "cloud.google.com/load-balancer-type"}, "Internal"},
-		{"env is added", "Deployment", "istiod", []string{"components.pilot.k8s.env[name:A].value=b"}, at(container, "env", 11, "value"), "b"},
-		{"env is replaced", "Deployment", "istiod", []string{"components.pilot.k8s.env[name:LOG_LEVEL].value=debug"}, at(container, "env", 7, "value"), "debug"},
+		{"env is added", "Deployment", "istiod", []string{"components.pilot.k8s.env[name:A].value=b"}, at(container, "env", named("A"), "value"), "b"},
+		{"env is replaced", "Deployment", "istiod", []string{"components.pilot.k8s.env[name:LOG_LEVEL].value=debug"}, at(container, "env", named("LOG_LEVEL"), "value"), "debug"},
 		{"resources", "Deployment", "istiod", []string{"components.pilot.k8s.resources.requests.cpu=2"}, at(container, "resources", "requests", "cpu"), "2"},
 		{"resources merge", "Deployment", "istiod", []string{"components.pilot.k8s.resources.requests.cpu=2"}, at(container, "resources", "requests", "memory"), "128Mi"},
 		{"replicas raise the autoscaler", "HorizontalPodAutoscaler", "istiod", []string{"components.pilot.k8s.replicaCount=7"}, []any{"spec", "minReplicas"}, int64(7)},
@@ -210,26 +221,26 @@ func TestEffects(t *testing.T) {
 		{"gateway's own label", "Deployment", "inner", []string{"components.ingressGateways[name:inner].enabled=true", "components.ingressGateways[name:inner].label.team=a"}, []any{"spec", "template", "metadata", "labels", "team"}, "a"},
 		{"gateway elsewhere", "Deployment", "inner", []string{"components.ingressGateways[name:inner].enabled=true", "components.ingressGateways[name:inner].namespace=edge"}, []any{"metadata", "namespace"}, "edge"},
 		{"egress gateway is inside", "Service", "istio-egressgateway", []string{"components.egressGateways[0].enabled=true"}, []any{"spec", "type"}, "ClusterIP"},
-		{"cluster name", "Deployment", "istiod", []string{"values.global.multiCluster.clusterName=main0"}, at(container, "env", 4, "value"), "main0"},
+		{"cluster name", "Deployment", "istiod", []string{"values.global.multiCluster.clusterName=main0"}, at(container, "env", named("CLUSTER_ID"), "value"), "main0"},
 		{"no token of its own", "Deployment", "istio-ingressgateway", []string{"values.global.jwtPolicy=first-party-jwt"}, at(pod, "volumes", 3), nil},
 		{"unvalidated values", "Deployment", "istiod", []string{"unvalidatedValues.pilot.image=mine"}, at(container, "image"), "hub.example/mine:v1"},
 		{"revision in names", "Deployment", "istiod-canary", []string{"revision=canary"}, at(pod, "serviceAccountName"), "istiod-service-account-canary"},
 		{"namespace", "Deployment", "istiod", []string{"namespace=mesh"}, []any{"metadata", "namespace"}, "mesh"},
 		{"control plane's namespace", "Deployment", "istiod", []string{"values.global.istioNamespace=mesh"}, []any{"metadata", "namespace"}, "mesh"},
-		{"and its proxies know it", "Deployment", "istio-ingressgateway", []string{"values.global.istioNamespace=mesh"}, at(container, "env", 8, "value"), "istiod.mesh.svc:15012"},
-		{"cluster's domain", "Deployment", "istiod", []string{"values.global.proxy.clusterDomain=k8s.example"}, at(container, "env", 9, "value"), "k8s.example"},
-		{"cluster's domain at gateways", "Deployment", "istio-ingressgateway", []string{"values.global.proxy.clusterDomain=k8s.example"}, at(container, "env", 13, "value"), "k8s.example"},
-		{"other clusters' domain", "Deployment", "istiod", []string{"values.global.multiCluster.globalDomainSuffix=mesh"}, at(container, "env", 10, "value"), "mesh"},
+		{"and its proxies know it", "Deployment", "istio-ingressgateway", []string{"values.global.istioNamespace=mesh"}, at(container, "env", named("CA_ADDR"), "value"), "istiod.mesh.svc:15012"},
+		{"cluster's domain", "Deployment", "istiod", []string{"values.global.proxy.clusterDomain=k8s.example"}, at(container, "env", named("DOMAIN_SUFFIX"), "value"), "k8s.example"},
+		{"cluster's domain at gateways", "Deployment", "istio-ingressgateway", []string{"values.global.proxy.clusterDomain=k8s.example"}, at(container, "env", named("DNS_DOMAIN"), "value"), "k8s.example"},
+		{"other clusters' domain", "Deployment", "istiod", []string{"values.global.multiCluster.globalDomainSuffix=mesh"}, at(container, "env", named("GLOBAL_DOMAIN_SUFFIX"), "value"), "mesh"},
 		{"other clusters' domain in DNS", "Deployment", "istiocoredns", []string{"addonComponents.istiocoredns.enabled=true", "values.global.multiCluster.globalDomainSuffix=mesh"}, at(container, "args", 1), "--zone=mesh"},
 		{"other clusters' domain at the gateway", "Gateway", "istio-multicluster-ingressgateway", []string{"values.global.multiCluster.enabled=true", "values.global.multiCluster.globalDomainSuffix=mesh"}, []any{"spec", "servers", 0, "hosts", 0}, "*.mesh"},
 		{"other clusters' domain for clients", "DestinationRule", "istio-multicluster-ingressgateway", []string{"values.global.multiCluster.enabled=true", "values.global.multiCluster.globalDomainSuffix=mesh"}, []any{"spec", "host"}, "*.mesh"},
-		{"logs as JSON", "Deployment", "istiod", []string{"values.global.logAsJson=true"}, at(container, "env", 8, "value"), "json"},
+		{"logs as JSON", "Deployment", "istiod", []string{"values.global.logAsJson=true"}, at(container, "env", named("LOG_FORMAT"), "value"), "json"},
 		{"older autoscaler", "HorizontalPodAutoscaler", "istiod", []string{"components.pilot.k8s.hpaSpec.metrics[0].type=Resource", "components.pilot.k8s.hpaSpec.metrics[0].resource.name=cpu", "components.pilot.k8s.hpaSpec.metrics[0].resource.targetAverageUtilization=70"},
 			[]any{"spec", "metrics", 0, "resource", "target"}, map[string]any{"type": "Utilization", "averageUtilization": int64(70)}},
 		{"autoscaler by memory", "HorizontalPodAutoscaler", "istiod", []string{"values.pilot.memory.targetAverageUtilization=60"}, []any{"spec", "metrics", 1, "resource", "target", "averageUtilization"}, int64(60)},
 		{"secret volume", "Deployment", "istio-ingressgateway", []string{"values.gateways.istio-ingressgateway.secretVolumes[0].name=c", "values.gateways.istio-ingressgateway.secretVolumes[0].secretName=s", "values.gateways.istio-ingressgateway.secretVolumes[0].mountPath=/etc/certs"},
 			at(container, "volumeMounts", 3), map[string]any{"name": "c", "mountPath": "/etc/certs", "readOnly": true}},
-		{"environment as it comes", "Deployment", "istiod", []string{"values.pilot.env.GODEBUG=true"}, at(container, "env", 11, "value"), "true"},
+		{"environment as it comes", "Deployment", "istiod", []string{"values.pilot.env.GODEBUG=true"}, at(container, "env", named("GODEBUG"), "value"), "true"},
 		{"remote by name", "Service", "istiod-remote", []string{"values.global.remotePilotAddress=pilot.example"}, []any{"spec", "externalName"}, "pilot.example"},
 		{"remote by address", "EndpointSlice", "istiod-remote", []string{"values.global.remotePilotAddress=192.0.2.7"}, []any{"endpoints", 0, "addresses", 0}, "192.0.2.7"},
 	} {
@@ -239,6 +250,32 @@ func TestEffects(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// TestEnvironmentHasNoDoubles: the API server takes no two variables of one name;
+// what the user sets is the one that counts.
+func TestEnvironmentHasNoDoubles(t *testing.T) {
+	objs := rendered(t, "values.pilot.env.LOG_LEVEL=debug", "values.pilot.env.CLUSTER_ID=c9",
+		"values.gateways.istio-ingressgateway.env.LOG_LEVEL=debug", "values.gateways.istio-ingressgateway.env.CA_ADDR=ca.example:1")
+	for object, want := range map[string]map[string]string{
+		"istiod":               {"LOG_LEVEL": "debug", "CLUSTER_ID": "c9"},
+		"istio-ingressgateway": {"LOG_LEVEL": "debug", "CA_ADDR": "ca.example:1"},
+	} {
+		env, _ := value(find(t, objs, "Deployment", object).Object, "spec", "template", "spec", "containers", 0, "env").([]any)
+		seen := map[any]any{}
+		for _, e := range env {
+			name := value(e, "name")
+			if _, dup := seen[name]; dup {
+				t.Errorf("%s: %s is set twice", object, name)
+			}
+			seen[name] = value(e, "value")
+		}
+		for name, v := range want {
+			if seen[name] != v {
+				t.Errorf("%s: %s=%v, want %s", object, name, seen[name], v)
+			}
+		}
 	}
 }
 
