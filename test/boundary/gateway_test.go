@@ -101,6 +101,7 @@ func (w *world) checkCallers(t *testing.T, memberGetsIn bool) {
 // whoever sends a ClientHello chooses the service. Whatever a workload takes
 // within its own network, from there it takes members of the mesh alone.
 func TestStrangersDoNotGetThroughTheGateway(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, true)
 	t.Run("PERMISSIVE by default", func(t *testing.T) { w.checkCallers(t, true) })
 	w.set(model.MTLSStrict)
@@ -117,6 +118,7 @@ func TestStrangersDoNotGetThroughTheGateway(t *testing.T) {
 // made it connect to itself, and that connection to itself again, without end:
 // one ClientHello took every descriptor of the process.
 func TestGatewayDoesNotLeadToItself(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		router bool
