@@ -289,8 +289,8 @@ func h2Backend(t testing.TB) string {
 	return rawBackend(t, func(conn net.Conn) {
 		c := newH2conn(conn, false, &bulkPool{}, &heldBytes{limit: heldLimit})
 		c.newSink = func(st *h2stream) h2sink { return &echoSink{st} }
-		c.accept = func(s h2sink, f *http2.MetaHeadersFrame) {
-			if f.StreamEnded() {
+		c.accept = func(s h2sink, h *h2head) {
+			if h.end {
 				s.(*echoSink).answer()
 			}
 		}

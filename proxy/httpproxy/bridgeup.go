@@ -2,6 +2,7 @@ package httpproxy
 
 import (
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"strconv"
@@ -17,7 +18,23 @@ func bridgeUp(c *h2conn) net.Conn {
 	near, far := net.Pipe()
 	b := &upBridge{c: c, far: far, pipe: newH2pipe(false)}
 	go b.request()
-	return near
+	return &bridgedConn{near, b}
+}
+
+// bridgedConn is the end of a bridge that the HTTP/1 side has. It says why the endpoint's answer ended early.
+type bridgedConn struct {
+	net.Conn
+	b *upBridge
+}
+
+func (c *bridgedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if errors.Is(err, io.EOF) && c.b.st != nil { // the other end is closed, after which st does not change
+		if cause := c.b.st.cause(http2.ErrCodeNo); isBreach(cause) {
+			err = cause
+		}
+	}
+	return n, err
 }
 
 type upBridge struct {

@@ -16,7 +16,9 @@
 //	h2server.go   a downstream HTTP/2          h2pair.go        a request, h2answer.go its response
 //	              connection                   h2conn.go        either end of a connection, h2frames.go what comes,
 //	pool.go       connections to endpoints,                     h2write.go what goes, h2stream.go streams,
-//	                                            h2window.go what peers may send
+//	                                            h2window.go what peers may send, h2calm.go what they may
+//	                                            ask for nothing, h2block.go header blocks, h2closed.go late
+//	                                            frames, h2error.go, h2watch.go deadlines
 //	              h2pool.go                    bridgeup.go      HTTP/1 to HTTP/2, bridgedown.go the reverse
 //	silence.go    is a pooled one still good?  head.go          the HTTP/1 syntax: parse.go, framing.go, chunk.go,
 //	policy.go     XFCC, ids, paths                              authority.go

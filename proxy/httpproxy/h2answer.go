@@ -143,6 +143,12 @@ func (p *pair) ended() {
 	p.finish()
 }
 
+// isBreach reports whether err says what an endpoint did against the protocol.
+func isBreach(err error) bool {
+	var syntax *parseError
+	return errors.As(err, &syntax)
+}
+
 func (a *answers) reset(code http2.ErrCode, refused bool) {
 	p := a.p
 	p.mu.Lock()
@@ -150,10 +156,14 @@ func (a *answers) reset(code http2.ErrCode, refused bool) {
 		p.mu.Unlock()
 		return
 	}
+	cause := p.up.cause(code)
 	if p.responded {
 		flag := telemetry.FlagUpstreamReset
-		if code == http2.ErrCodeConnect {
+		switch {
+		case code == http2.ErrCodeConnect:
 			flag, code = telemetry.FlagUpstreamTerminated, http2.ErrCodeInternal
+		case isBreach(cause): // the caller did nothing wrong
+			flag, code = telemetry.FlagUpstreamProtocol, http2.ErrCodeInternal
 		}
 		p.broken(code, flag)
 		p.mu.Unlock()
@@ -162,7 +172,9 @@ func (a *answers) reset(code http2.ErrCode, refused bool) {
 	policy := p.call.route.retries
 	again := !p.lostBody && p.tries < policy.limit() &&
 		(refused || isIdempotent(p.req.method) && code == http2.ErrCodeConnect || policy.hungUp())
-	cause := p.up.c.cause(code)
+	if isBreach(cause) { // another try would bring the same
+		again = false
+	}
 	p.call.ep.End()
 	p.cause = cause
 	if !refused {

@@ -23,9 +23,19 @@ const (
 	h2MaxStreams = 1000
 	// h2Gather bounds what waits to be written; data beyond it stays with its stream.
 	h2Gather = 128 << 10
-	// h2ControlLimit ends a connection whose peer makes us answer faster than it reads.
+	// h2Backlog is how much may wait to be written before nothing more is read, so that a caller that does not
+	// take its answers gets no more of them. An endpoint is read from all the same, for two ends that both wait
+	// for the other would wait for ever; it gets no new streams then.
+	h2Backlog = 512 << 10
+	// h2ControlLimit ends a connection to an endpoint that makes us answer faster than it reads.
 	h2ControlLimit = 4 << 20
 	h2ReadBuffer   = 16 << 10
+	// h2Patience is how long a peer may take for what stands at the beginning of a connection, for a frame or a
+	// header block that it has begun, and for taking what it made us write.
+	h2Patience = headTimeout
+	// lingerTime is how long what a peer still sends is read and dropped after an error was sent to it: closing
+	// at once would make its machine drop the GOAWAY with all that was not read.
+	lingerTime = time.Second
 	// starvedLimit is how long an endpoint may keep all uploads of a connection waiting before new streams go to
 	// another one. An endpoint does so when it does not read some of them and bounds them all together.
 	starvedLimit = time.Second
@@ -50,16 +60,24 @@ type h2conn struct {
 	conn   net.Conn
 	br     *bufio.Reader
 	fr     *http2.Framer
+	blocks *blockReader
 	client bool
 	bulk   *bulkPool
 	// newSink makes the sink of a stream that a client opens; it is called with the lock held. accept then begins
 	// the request.
 	newSink func(*h2stream) h2sink
-	accept  func(h2sink, *http2.MetaHeadersFrame)
+	accept  func(h2sink, *h2head)
 	wake    chan struct{}
 	done    chan struct{} // closed when the connection is over
 	limit   int           // streams that the peer may open
-	frames  atomic.Uint64 // read so far
+	frames  atomic.Uint64 // read so far; a header block counts as one
+	partial atomic.Bool   // a frame or a header block has begun and not come to its end
+	clogged atomic.Bool   // more than h2Backlog waits to be written
+	roomy   chan struct{} // wakes the reader when it does no longer
+	settled bool          // the first frame has come; of the reader only
+	// patience is h2Patience, or less.
+	patience time.Duration
+	begun    time.Time
 
 	mu        sync.Mutex
 	wbuf      []byte
@@ -78,29 +96,35 @@ type h2conn struct {
 	lastID    uint32 // highest stream opened, by either side
 	onWire    uint32 // highest stream whose request went to the peer, as a client
 	away      bool   // no new streams: GOAWAY came or went
-	awaySent  bool
-	hangUp    bool // close once everything is written
+	hangUp    bool   // close once everything is written
+	awayLast  uint32 // the last stream that a GOAWAY of ours named
 	err       error
+	linger    chan struct{} // closed when nothing more is read after an error; nil: nothing was
+	cloggedAt time.Time
+	acked     bool // the peer acknowledged our settings
+	chatter   allowance
+	resets    allowance
+	closed    closedStreams
 	intake    intake
-	premature int // streams that the peer took back early
-	opened    int
 	idleSince time.Time
 }
 
 func newH2conn(conn net.Conn, isClient bool, bulk *bulkPool, held *heldBytes) *h2conn {
+	now := time.Now()
 	c := &h2conn{
 		conn: conn, client: isClient, bulk: bulk,
-		wake: make(chan struct{}, 1), done: make(chan struct{}), limit: h2MaxStreams,
+		wake: make(chan struct{}, 1), done: make(chan struct{}), roomy: make(chan struct{}, 1), limit: h2MaxStreams,
 		streams: map[uint32]*h2stream{}, window: 65535, initial: 65535, maxFrame: 16384,
-		peerLimit: math.MaxInt32, idleSince: time.Now(),
+		peerLimit: math.MaxInt32, idleSince: now,
+		chatter: newAllowance(chatterMost, chatterRate, now), resets: newAllowance(resetMost, resetRate, now),
+		awayLast: math.MaxInt32, begun: now, patience: h2Patience,
 	}
 	c.intake = intake{all: held, unread: h2ConnWindow}
 	c.br = bufio.NewReaderSize(conn, h2ReadBuffer)
 	c.fr = http2.NewFramer(nil, c.br)
 	c.fr.SetReuseFrames()
 	c.fr.SetMaxReadFrameSize(h2MaxFrame)
-	c.fr.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
-	c.fr.MaxHeaderListSize = maxHead
+	c.blocks = newBlockReader(maxHead)
 	c.enc = hpack.NewEncoder(&c.block)
 	return c
 }
@@ -114,7 +138,7 @@ func (c *h2conn) start() {
 	settings := []http2.Setting{
 		{ID: http2.SettingInitialWindowSize, Val: h2BaseWindow},
 		{ID: http2.SettingMaxFrameSize, Val: h2MaxFrame},
-		{ID: http2.SettingMaxHeaderListSize, Val: maxHead},
+		{ID: http2.SettingMaxHeaderListSize, Val: c.blocks.limit},
 	}
 	if c.client {
 		settings = append(settings, http2.Setting{ID: http2.SettingEnablePush, Val: 0})
@@ -134,7 +158,21 @@ func (c *h2conn) start() {
 // serve reads until the connection is over; the caller starts write in another goroutine.
 func (c *h2conn) serve() error {
 	err := c.read()
+	var linger chan struct{}
+	if asConnectionError(err) != nil {
+		c.mu.Lock()
+		if c.err == nil {
+			linger = make(chan struct{})
+			c.linger = linger
+		}
+		c.mu.Unlock()
+	}
 	c.fail(err)
+	if linger != nil {
+		_ = c.conn.SetReadDeadline(time.Now().Add(lingerTime))
+		_, _ = io.Copy(io.Discard, c.conn)
+		close(linger)
+	}
 	return err
 }
 
@@ -145,11 +183,16 @@ func (c *h2conn) read() error {
 		}
 	}
 	for {
-		f, err := c.fr.ReadFrame()
-		c.frames.Add(1)
-		if err == nil {
-			err = c.dispatch(f)
+		if c.clogged.Load() && !c.client {
+			c.awaitRoom()
 		}
+		if _, err := c.br.Peek(1); err != nil {
+			return err
+		}
+		c.partial.Store(true)
+		err := c.next()
+		c.partial.Store(false)
+		c.frames.Add(1)
 		if err == nil {
 			continue
 		}
@@ -163,25 +206,95 @@ func (c *h2conn) read() error {
 	}
 }
 
+// awaitRoom waits until the peer has taken what waits to be written to it.
+func (c *h2conn) awaitRoom() {
+	for c.clogged.Load() {
+		select {
+		case <-c.roomy:
+		case <-c.done:
+			return
+		}
+	}
+}
+
 func (c *h2conn) readPreface() error {
 	buf := make([]byte, len(preface))
-	_ = c.conn.SetReadDeadline(time.Now().Add(headTimeout))
+	_ = c.conn.SetReadDeadline(time.Now().Add(c.patience))
 	defer func() { _ = c.conn.SetReadDeadline(time.Time{}) }()
 	if _, err := io.ReadFull(c.br, buf); err != nil {
 		return err
 	}
 	if string(buf) != preface {
-		return http2.ConnectionError(http2.ErrCodeProtocol)
+		return h2Error(http2.ErrCodeProtocol, "the connection does not begin with the HTTP/2 preface")
 	}
 	return nil
+}
+
+// next takes one frame, or a header block with all of its frames.
+func (c *h2conn) next() error {
+	f, err := c.readFrame()
+	if err != nil {
+		return err
+	}
+	if h, is := f.(*http2.HeadersFrame); is {
+		return c.readBlock(h)
+	}
+	return c.dispatch(f)
+}
+
+// readFrame reads one frame. It is valid until the next one.
+func (c *h2conn) readFrame() (http2.Frame, error) {
+	h, err := c.fr.ReadFrameHeader()
+	if !c.settled && (err == nil || errors.Is(err, http2.ErrFrameTooLarge)) {
+		// RFC 9113 section 3.4: SETTINGS are the first thing that either side sends.
+		if h.Type != http2.FrameSettings || h.Flags.Has(http2.FlagSettingsAck) {
+			return nil, h2Error(http2.ErrCodeProtocol, "the first frame is not SETTINGS: this is no HTTP/2")
+		}
+		c.settled = true
+	}
+	if err != nil {
+		return nil, frameError(h, err)
+	}
+	f, err := c.fr.ReadFrameForHeader(h)
+	if err != nil {
+		return nil, frameError(h, err)
+	}
+	return f, nil
+}
+
+// readBlock reads a header block to its end. The framer sees to it that nothing else comes between.
+func (c *h2conn) readBlock(f *http2.HeadersFrame) error {
+	err := c.blocks.begin(f, !c.client)
+	for ended := f.HeadersEnded(); err == nil && !ended; {
+		var next http2.Frame
+		if next, err = c.readFrame(); err != nil {
+			break
+		}
+		part := next.(*http2.ContinuationFrame)
+		ended = part.HeadersEnded()
+		if len(part.HeaderBlockFragment()) < smallFragment && !ended {
+			c.mu.Lock()
+			err = c.charge(costFragment)
+			c.mu.Unlock()
+		}
+		if err == nil {
+			err = c.blocks.add(part.HeaderBlockFragment())
+		}
+	}
+	if err != nil {
+		return err
+	}
+	h, err := c.blocks.finish(c.client)
+	if err != nil {
+		return err
+	}
+	return c.onHead(h)
 }
 
 func (c *h2conn) dispatch(f http2.Frame) error {
 	switch f := f.(type) {
 	case *http2.DataFrame:
 		return c.onData(f)
-	case *http2.MetaHeadersFrame:
-		return c.onHeaders(f)
 	case *http2.WindowUpdateFrame:
 		return c.onWindowUpdate(f)
 	case *http2.RSTStreamFrame:
@@ -191,11 +304,11 @@ func (c *h2conn) dispatch(f http2.Frame) error {
 	case *http2.PingFrame:
 		return c.onPing(f)
 	case *http2.GoAwayFrame:
-		c.onGoAway(f)
+		return c.onGoAway(f)
 	case *http2.PushPromiseFrame:
-		return http2.ConnectionError(http2.ErrCodeProtocol)
+		return h2Error(http2.ErrCodeProtocol, "PUSH_PROMISE was not allowed")
 	}
-	return nil // PRIORITY and unknown frames carry nothing for us
+	return c.idleFrame() // PRIORITY and unknown frames carry nothing for us
 }
 
 // hangUpIfEmpty closes a connection that takes no more streams and has none.
@@ -219,9 +332,8 @@ func (c *h2conn) fail(err error) {
 	c.err = err
 	c.intake.end()
 	c.away = true
-	var code http2.ConnectionError
-	if errors.As(err, &code) && !c.awaySent {
-		c.appendGoAway(c.lastID, http2.ErrCode(code))
+	if e := asConnectionError(err); e != nil {
+		c.appendGoAway(c.lastPeerStream(), e.code, e.reason)
 	}
 	c.hangUp = true
 	_ = c.conn.SetWriteDeadline(time.Now().Add(lastWrite))
@@ -242,10 +354,14 @@ func (c *h2conn) fail(err error) {
 	}
 }
 
-// cause says why a stream of the connection was reset.
-func (c *h2conn) cause(code http2.ErrCode) error {
+// cause says why a stream was reset.
+func (s *h2stream) cause(code http2.ErrCode) error {
+	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if s.fault != nil {
+		return s.fault
+	}
 	if c.err == nil {
 		return fmt.Errorf("the stream was reset: %s", code)
 	}

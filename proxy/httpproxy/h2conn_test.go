@@ -56,7 +56,13 @@ func (r *rawH2) headers(id uint32, end bool, kv ...string) {
 	for i := 0; i < len(kv); i += 2 {
 		_ = r.enc.WriteField(hpack.HeaderField{Name: kv[i], Value: kv[i+1]})
 	}
-	_ = r.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: r.buf.Bytes(), EndHeaders: true, EndStream: end})
+	b := r.buf.Bytes()
+	n := min(len(b), 16<<10)
+	_ = r.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: b[:n], EndHeaders: n == len(b), EndStream: end})
+	for b = b[n:]; len(b) > 0; b = b[n:] {
+		n = min(len(b), 16<<10)
+		_ = r.fr.WriteContinuation(id, n == len(b), b[:n])
+	}
 }
 
 // await reads frames until one satisfies ok; it returns nil at the end of the connection.

@@ -9,138 +9,196 @@ import (
 
 // The on methods take frames as they come, in the goroutine that reads the connection.
 
-func (c *h2conn) onHeaders(f *http2.MetaHeadersFrame) error {
-	id := f.StreamID
+// onHead takes a decoded header block.
+func (c *h2conn) onHead(h *h2head) error {
 	c.mu.Lock()
-	s := c.streams[id]
-	if c.client && id > c.onWire { // it answers what was not asked yet
+	s := c.streams[h.id]
+	if c.client && h.id > c.onWire { // it answers what was not asked yet
 		c.mu.Unlock()
-		return http2.ConnectionError(http2.ErrCodeProtocol)
+		return h2Error(http2.ErrCodeProtocol, "HEADERS on stream %d, on which nothing was asked yet", h.id)
 	}
 	if s == nil {
-		if c.client || id <= c.lastID { // late frames of a stream that is over
-			c.mu.Unlock()
-			if c.client && id > c.lastID || id%2 == 0 {
-				return http2.ConnectionError(http2.ErrCodeProtocol)
-			}
-			return nil
+		if !c.client && h.id%2 == 1 && h.id > c.lastID {
+			return c.openedByPeer(h) // unlocks
 		}
-		return c.openedByPeer(f) // unlocks
-	}
-	if s.remoteEnded || s.headersSeen && !f.StreamEnded() && !c.client {
+		err := c.headOfNoStream(h)
 		c.mu.Unlock()
-		return http2.StreamError{StreamID: id, Code: http2.ErrCodeProtocol}
+		return err
 	}
-	if f.Truncated {
-		c.mu.Unlock()
-		return http2.StreamError{StreamID: id, Code: http2.ErrCodeProtocol}
-	}
-	s.headersSeen = true
-	err := s.checkLength(f.StreamEnded())
-	if err == nil && f.StreamEnded() {
+	err := s.takeHead(h)
+	if err == nil && h.end {
 		s.endRemote()
 	}
 	c.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	s.sink.headers(f.Fields, f.StreamEnded())
+	s.sink.headers(h.fields, h.end)
 	return nil
 }
 
-// openedByPeer makes the stream for a request. It is called with the lock held and gives it up.
-func (c *h2conn) openedByPeer(f *http2.MetaHeadersFrame) error {
-	id := f.StreamID
-	if id%2 == 0 {
-		c.mu.Unlock()
-		return http2.ConnectionError(http2.ErrCodeProtocol)
+// headOfNoStream judges a header block on a stream that is not there (RFC 9113 sections 5.1 and 5.1.1). It is called
+// with the lock held.
+func (c *h2conn) headOfNoStream(h *h2head) error {
+	was, maybe := c.closed.wasReset(h.id)
+	switch {
+	case h.id%2 == 0 || h.id > c.lastID || c.closed.inGap(h.id):
+		return h2Error(http2.ErrCodeProtocol, "HEADERS on stream %d, which cannot be opened", h.id)
+	case was: // the peer did not know yet
+		return c.charge(1)
+	case maybe:
+		return http2.StreamError{StreamID: h.id, Code: http2.ErrCodeStreamClosed}
 	}
-	c.lastID = id
-	c.opened++
-	if c.hangUp || c.awaySent && c.away { // beyond the last stream that GOAWAY named
-		c.mu.Unlock()
+	return h2Error(http2.ErrCodeStreamClosed, "HEADERS on stream %d, which the sender has ended", h.id)
+}
+
+// takeHead checks a header block on a stream that is open. It is called with the lock held.
+func (s *h2stream) takeHead(h *h2head) error {
+	c := s.c
+	switch {
+	case s.remoteEnded:
+		return streamFault(s.id, http2.ErrCodeStreamClosed, "a header block came behind the end")
+	case h.invalid != nil:
+		return streamFault(s.id, http2.ErrCodeProtocol, "%v", h.invalid)
+	case h.tooLarge:
+		return streamFault(s.id, http2.ErrCodeEnhanceYourCalm, "a header block is larger than %d bytes", c.blocks.limit)
+	case s.headersSeen && (!h.end || h.pseudo()): // RFC 9113 section 8.1
+		return streamFault(s.id, http2.ErrCodeProtocol, "trailers have pseudo fields, or something follows them")
+	case !s.headersSeen && h.interim() && !h.end:
+		if s.interim++; s.interim > maxInterim {
+			return streamFault(s.id, http2.ErrCodeEnhanceYourCalm, "more than %d interim responses came", maxInterim)
+		}
 		return nil
 	}
-	if len(c.streams) >= c.limit {
-		c.mu.Unlock()
-		return http2.StreamError{StreamID: id, Code: http2.ErrCodeRefusedStream}
-	}
-	s := c.newStream(id)
 	s.headersSeen = true
-	s.remoteEnded = f.StreamEnded()
+	return s.checkLength(h.end)
+}
+
+// openedByPeer makes the stream for a request. It is called with the lock held and gives it up.
+func (c *h2conn) openedByPeer(h *h2head) error {
+	next := uint32(1)
+	if c.lastID > 0 {
+		next = c.lastID + 2
+	}
+	if h.id > next { // those between are closed by that (RFC 9113 section 5.1.1)
+		c.closed.addGap(next, h.id-2)
+	}
+	c.lastID = h.id
+	var err error
+	switch {
+	case c.hangUp || h.id > c.awayLast: // RFC 9113 section 6.8
+		c.closed.addReset(h.id)
+		c.mu.Unlock()
+		return nil
+	case h.invalid != nil:
+		err = streamFault(h.id, http2.ErrCodeProtocol, "%v", h.invalid)
+	case len(c.streams) >= c.limit:
+		err = http2.StreamError{StreamID: h.id, Code: http2.ErrCodeRefusedStream}
+	case h.tooLarge:
+		err = c.charge(costLargeHead)
+	}
+	if err != nil {
+		c.mu.Unlock()
+		return err
+	}
+	c.chatter.earn(earnStream)
+	s := c.newStream(h.id)
+	s.headersSeen = true
+	s.remoteEnded = h.end
 	s.sink = c.newSink(s)
 	c.mu.Unlock()
-	c.accept(s.sink, f)
+	c.accept(s.sink, h)
 	return nil
 }
 
 func (c *h2conn) onData(f *http2.DataFrame) error {
 	n := int64(f.Length)
-	ended := f.StreamEnded()
+	data, ended := f.Data(), f.StreamEnded()
 	c.mu.Lock()
 	if c.intake.unread -= n; c.intake.unread < 0 {
 		c.mu.Unlock()
-		return http2.ConnectionError(http2.ErrCodeFlowControl)
-	}
-	s := c.streams[f.StreamID]
-	if s == nil {
-		if f.StreamID > c.lastID {
-			c.mu.Unlock()
-			return http2.ConnectionError(http2.ErrCodeProtocol)
-		}
-		c.creditConn(n)
-		c.mu.Unlock()
-		c.kick()
-		return nil
-	}
-	data := f.Data()
-	s.unread -= n
-	s.received += int64(len(data))
-	var err error
-	switch {
-	case s.remoteEnded || !s.headersSeen:
-		err = http2.StreamError{StreamID: s.id, Code: http2.ErrCodeStreamClosed}
-	case s.unread < 0:
-		err = http2.StreamError{StreamID: s.id, Code: http2.ErrCodeFlowControl}
-	default:
-		err = s.checkLength(ended)
-	}
-	if err != nil {
-		c.creditConn(n)
-		c.mu.Unlock()
-		return err
+		return h2Error(http2.ErrCodeFlowControl, "more data came than the connection's window lets through")
 	}
 	before := len(c.wbuf)
-	c.hold(n)
-	wrote := len(c.wbuf) > before
-	if ended {
-		s.endRemote()
+	s := c.streams[f.StreamID]
+	var err error
+	if s == nil {
+		err = c.dataOfNoStream(f.StreamID, len(data))
+	} else {
+		err = s.takeData(n, len(data), ended)
 	}
+	if s == nil || err != nil {
+		c.creditConn(n)
+	} else {
+		c.hold(n)
+		if ended {
+			s.endRemote()
+		}
+	}
+	wrote := len(c.wbuf) > before
 	c.mu.Unlock()
 	if wrote {
 		c.kick()
+	}
+	if s == nil || err != nil {
+		return err
 	}
 	s.credit(int(n) - len(data)) // padding
 	s.sink.data(data, ended)
 	return nil
 }
 
+// dataOfNoStream judges data on a stream that is not there (RFC 9113 section 5.1). It is called with the lock held.
+func (c *h2conn) dataOfNoStream(id uint32, n int) error {
+	was, _ := c.closed.wasReset(id)
+	switch {
+	case id%2 == 0 || id > c.lastID:
+		return h2Error(http2.ErrCodeProtocol, "DATA on stream %d, which was not opened", id)
+	case was && n > 0: // was under way; no more than the window of the stream can be
+		return nil
+	case was:
+		return c.charge(1)
+	}
+	return http2.StreamError{StreamID: id, Code: http2.ErrCodeStreamClosed}
+}
+
+// takeData checks data on a stream that is open: length bytes of flow control, of which n are no padding. It is
+// called with the lock held.
+func (s *h2stream) takeData(length int64, n int, end bool) error {
+	s.unread -= length
+	s.received += int64(n)
+	switch {
+	case s.remoteEnded:
+		return streamFault(s.id, http2.ErrCodeStreamClosed, "data came behind the end")
+	case !s.headersSeen:
+		return streamFault(s.id, http2.ErrCodeProtocol, "data came before the head")
+	case s.unread < 0:
+		return streamFault(s.id, http2.ErrCodeFlowControl, "more data came than the window of the stream lets through")
+	case n > 0:
+		s.c.chatter.earn(earnReceived)
+	case !end:
+		if err := s.c.charge(1); err != nil {
+			return err
+		}
+	}
+	return s.checkLength(end)
+}
+
 func (c *h2conn) onReset(f *http2.RSTStreamFrame) error {
 	c.mu.Lock()
 	s := c.streams[f.StreamID]
 	if s == nil {
-		idle := f.StreamID > c.lastID
-		c.mu.Unlock()
-		if idle {
-			return http2.ConnectionError(http2.ErrCodeProtocol)
+		defer c.mu.Unlock()
+		if c.idle(f.StreamID) {
+			return h2Error(http2.ErrCodeProtocol, "RST_STREAM of stream %d, which was not opened", f.StreamID)
 		}
-		return nil
+		return c.charge(1)
 	}
-	if p, is := s.sink.(*pair); is && !s.localHead && time.Since(p.call.start) < time.Second {
+	if p, is := s.sink.(*pair); is && !s.localHead && time.Since(p.call.start) < prematureReset {
 		// Streams opened and taken back at once are cheap to the peer and dear to us.
-		if c.premature++; c.premature > 500 && c.premature > c.opened/2 {
+		if err := c.chargeReset(); err != nil {
 			c.mu.Unlock()
-			return http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
+			return err
 		}
 	}
 	lost := c.remove(s)
@@ -150,20 +208,30 @@ func (c *h2conn) onReset(f *http2.RSTStreamFrame) error {
 	return nil
 }
 
+// idle reports whether a stream was never opened. It is called with the lock held.
+func (c *h2conn) idle(id uint32) bool { return id > c.lastID || id%2 == 0 }
+
 // streamError resets one stream for what the peer did on it.
 func (c *h2conn) streamError(e http2.StreamError) error {
 	c.mu.Lock()
 	s := c.streams[e.StreamID]
 	if s == nil {
-		if !c.client && e.StreamID > c.lastID {
-			c.lastID = e.StreamID
+		defer c.kick()
+		defer c.mu.Unlock()
+		if c.idle(e.StreamID) {
+			return h2Error(http2.ErrCodeProtocol, "a frame on stream %d, which was not opened", e.StreamID)
 		}
 		c.appendReset(e.StreamID, e.Code)
-		err := c.checkFlood()
+		if err := c.charge(costNoStream); err != nil {
+			return err
+		}
+		return c.checkFlood()
+	}
+	if err := c.chargeReset(); err != nil {
 		c.mu.Unlock()
-		c.kick()
 		return err
 	}
+	s.fault = e.Cause
 	lost := c.remove(s)
 	c.appendReset(e.StreamID, e.Code)
 	c.mu.Unlock()
@@ -177,35 +245,54 @@ func (c *h2conn) onWindowUpdate(f *http2.WindowUpdateFrame) error {
 	c.mu.Lock()
 	defer c.kick()
 	defer c.mu.Unlock()
+	if err := c.charge(1); err != nil {
+		return err
+	}
 	if f.StreamID == 0 {
 		if c.window += int64(f.Increment); c.window > math.MaxInt32 {
-			return http2.ConnectionError(http2.ErrCodeFlowControl)
+			return h2Error(http2.ErrCodeFlowControl, "the window of the connection grew beyond 2^31-1")
 		}
 		c.starved = time.Time{}
 		return nil
 	}
 	s := c.streams[f.StreamID]
 	if s == nil {
-		if f.StreamID > c.lastID {
-			return http2.ConnectionError(http2.ErrCodeProtocol)
+		if c.idle(f.StreamID) {
+			return h2Error(http2.ErrCodeProtocol, "WINDOW_UPDATE of stream %d, which was not opened", f.StreamID)
 		}
 		return nil
 	}
 	if s.window += int64(f.Increment); s.window > math.MaxInt32 {
-		return http2.StreamError{StreamID: s.id, Code: http2.ErrCodeFlowControl}
+		return streamFault(s.id, http2.ErrCodeFlowControl, "the window of the stream grew beyond 2^31-1")
 	}
 	c.enqueue(s)
 	return nil
 }
 
 func (c *h2conn) onSettings(f *http2.SettingsFrame) error {
-	if f.IsAck() {
-		return nil
-	}
 	c.mu.Lock()
 	defer c.kick()
 	defer c.mu.Unlock()
-	err := f.ForeachSetting(c.applySetting)
+	if f.IsAck() {
+		c.acked = true
+		return c.charge(1)
+	}
+	if f.NumSettings() > maxSettings {
+		return h2Error(http2.ErrCodeEnhanceYourCalm, "a SETTINGS frame has more than %d entries", maxSettings)
+	}
+	if err := c.charge(costSettings); err != nil {
+		return err
+	}
+	initial := c.initial
+	err := f.ForeachSetting(func(s http2.Setting) error {
+		if s.ID == http2.SettingInitialWindowSize {
+			initial = int64(s.Val) // walks all streams: only the last one counts
+		}
+		return c.applySetting(s)
+	})
+	if err == nil {
+		err = c.applyInitialWindow(initial)
+	}
 	if err != nil {
 		return err
 	}
@@ -213,53 +300,70 @@ func (c *h2conn) onSettings(f *http2.SettingsFrame) error {
 	return c.checkFlood()
 }
 
+// applySetting applies one setting but for the initial window.
 func (c *h2conn) applySetting(s http2.Setting) error {
 	if err := s.Valid(); err != nil {
 		return err
 	}
 	switch s.ID {
-	case http2.SettingInitialWindowSize:
-		delta := int64(s.Val) - c.initial
-		c.initial = int64(s.Val)
-		for _, st := range c.streams {
-			if st.window += delta; st.window > math.MaxInt32 {
-				return http2.ConnectionError(http2.ErrCodeFlowControl)
-			}
-			c.enqueue(st)
-		}
 	case http2.SettingMaxFrameSize:
 		c.maxFrame = int(min(s.Val, h2MaxFrame))
 	case http2.SettingMaxConcurrentStreams:
 		c.peerLimit = s.Val
 	case http2.SettingHeaderTableSize:
 		c.enc.SetMaxDynamicTableSizeLimit(min(s.Val, 4096))
+	case http2.SettingEnablePush:
+		if c.client && s.Val != 0 { // RFC 9113 section 6.5.2
+			return h2Error(http2.ErrCodeProtocol, "an endpoint enables push")
+		}
+	}
+	return nil
+}
+
+// applyInitialWindow changes the windows of the streams that are open, too (RFC 9113 section 6.9.2).
+func (c *h2conn) applyInitialWindow(n int64) error {
+	delta := n - c.initial
+	if delta == 0 {
+		return nil
+	}
+	c.initial = n
+	for _, s := range c.streams {
+		if s.window += delta; s.window > math.MaxInt32 {
+			return h2Error(http2.ErrCodeFlowControl, "the window of a stream grew beyond 2^31-1")
+		}
+		c.enqueue(s)
 	}
 	return nil
 }
 
 func (c *h2conn) onPing(f *http2.PingFrame) error {
-	if f.IsAck() {
-		return nil
-	}
 	c.mu.Lock()
 	defer c.kick()
 	defer c.mu.Unlock()
+	if err := c.charge(1); err != nil || f.IsAck() {
+		return err
+	}
 	c.wbuf = appendFrame(c.wbuf, 8, http2.FramePing, http2.FlagPingAck, 0)
 	c.wbuf = append(c.wbuf, f.Data[:]...)
 	return c.checkFlood()
 }
 
-// checkFlood ends a connection on which answers pile up.
+// checkFlood looks at what piles up because the peer does not take it. It is called with the lock held.
 func (c *h2conn) checkFlood() error {
-	if len(c.wbuf) > h2ControlLimit {
-		return http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
+	c.checkBacklog()
+	if c.client && len(c.wbuf) > h2ControlLimit {
+		return h2Error(http2.ErrCodeEnhanceYourCalm, "more is asked for than is taken")
 	}
 	return nil
 }
 
 // onGoAway takes no more streams; those that the peer did not look at are handed back as refused.
-func (c *h2conn) onGoAway(f *http2.GoAwayFrame) {
+func (c *h2conn) onGoAway(f *http2.GoAwayFrame) error {
 	c.mu.Lock()
+	if err := c.charge(1); err != nil {
+		c.mu.Unlock()
+		return err
+	}
 	c.away = true
 	var refused []*h2stream
 	if c.client {
@@ -272,6 +376,7 @@ func (c *h2conn) onGoAway(f *http2.GoAwayFrame) {
 	lost := make([]int, len(refused))
 	for i, s := range refused {
 		lost[i] = c.remove(s)
+		c.closed.addReset(s.id)
 	}
 	c.hangUpIfEmpty()
 	c.mu.Unlock()
@@ -280,4 +385,5 @@ func (c *h2conn) onGoAway(f *http2.GoAwayFrame) {
 		s.settle(lost[i])
 		s.sink.reset(http2.ErrCodeRefusedStream, true)
 	}
+	return nil
 }

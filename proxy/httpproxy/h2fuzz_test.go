@@ -48,8 +48,8 @@ func FuzzHTTP2(f *testing.F) {
 		}
 		c := newH2conn(&memConn{in: bytes.NewReader(in)}, client, &bulkPool{}, &heldBytes{limit: heldLimit})
 		c.newSink = func(st *h2stream) h2sink { return &echoSink{st} }
-		c.accept = func(s h2sink, f *http2.MetaHeadersFrame) {
-			if f.StreamEnded() {
+		c.accept = func(s h2sink, h *h2head) {
+			if h.end {
 				s.(*echoSink).answer()
 			}
 		}

@@ -107,10 +107,11 @@ func (p *h2pool) serve(c *h2conn) {
 	if limit <= 0 {
 		limit = h2IdleTime
 	}
-	stopIdle, stopPeer := c.watchIdle(limit, c.closing), c.watchPeer()
+	stopIdle, stopPeer, stopClock := c.watchIdle(limit, c.closing), c.watchPeer(), c.watchClock()
 	_ = c.serve() // streams were told why
 	stopIdle()
 	stopPeer()
+	stopClock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, have := range p.conns {

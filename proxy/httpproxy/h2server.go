@@ -34,7 +34,10 @@ func (h *Handler) serveH2(conn net.Conn, info *downstream.Info) {
 		c.limit = int(min(n, 1<<20))
 	}
 	if n := h.hcm.MaxHeaderBytes; n > 0 {
-		c.fr.MaxHeaderListSize = min(n, maxHead)
+		c.blocks.limit = min(n, maxHead)
+	}
+	if limit := h.hcm.HeadersTimeout; limit > 0 {
+		c.patience = limit
 	}
 	s := &h2server{h: h, info: info, cert: newClientCert(h.hcm, info), c: c}
 	c.newSink, c.accept = s.newSink, s.accept
@@ -45,10 +48,11 @@ func (h *Handler) serveH2(conn net.Conn, info *downstream.Info) {
 	}()
 	c.start()
 	h.server.drains.join(info.Drain, s)
-	stopIdle, stopStreams := c.watchIdle(h.hcm.IdleTimeout, s.drain), s.watchStreams()
+	stopIdle, stopStreams, stopClock := c.watchIdle(h.hcm.IdleTimeout, s.drain), s.watchStreams(), c.watchClock()
 	_ = c.serve() // why a caller hung up is of no interest
 	stopIdle()
 	stopStreams()
+	stopClock()
 	h.server.drains.leave(info.Drain, s)
 	s.mu.Lock()
 	if s.ending != nil {
@@ -72,7 +76,7 @@ func (s *h2server) drain() {
 // goAway asks the peer to open no more streams; those up to last are still served.
 func (c *h2conn) goAway(last uint32) {
 	c.mu.Lock()
-	c.appendGoAway(last, http2.ErrCodeNo)
+	c.appendGoAway(last, http2.ErrCodeNo, "")
 	c.mu.Unlock()
 	c.kick()
 }
@@ -81,7 +85,7 @@ func (c *h2conn) goAway(last uint32) {
 func (c *h2conn) closing() {
 	c.mu.Lock()
 	if c.err == nil {
-		c.appendGoAway(c.lastID, http2.ErrCodeNo)
+		c.appendGoAway(c.lastPeerStream(), http2.ErrCodeNo, "")
 		c.away = true
 		c.hangUpIfEmpty()
 	}
@@ -96,19 +100,22 @@ func (s *h2server) newSink(st *h2stream) h2sink {
 }
 
 // accept begins a request; it must not block.
-func (s *h2server) accept(sink h2sink, f *http2.MetaHeadersFrame) {
+func (s *h2server) accept(sink h2sink, h *h2head) {
 	p := sink.(*pair)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.done { // the connection failed meanwhile
 		return
 	}
-	p.end = f.StreamEnded()
-	if f.Truncated {
+	p.end = h.end
+	if h.tooLarge {
 		p.refuse(&parseError{431, "the request head is too large"})
 		return
 	}
-	if err := p.req.parse(f.Fields, p.down, p.end); err != nil {
+	if err := p.req.parse(h.fields, p.down, p.end); err != nil {
+		if statusOf(err) == 400 {
+			p.down.malform()
+		}
 		p.refuse(err)
 		return
 	}

@@ -22,11 +22,14 @@ type h2stream struct {
 	debt        int64 // room that was not given back yet
 	received    int64 // body bytes
 	declared    int64 // Content-Length of what the peer sends, -1 when not given
-	headersSeen bool
+	headersSeen bool  // the head came: of a response, the final one
 	remoteEnded bool
+	interim     int  // responses before the final one
 	localHead   bool // a head was sent
 	localEnded  bool
 	gone        bool
+	malformed   bool  // the request is: the stream ends in an error once it is answered (RFC 9113 section 8.1.1)
+	fault       error // what the peer did wrong on it
 
 	out      []byte // data that waits for room
 	free     int    // how much of it, from the front, source gets no room for
@@ -58,6 +61,7 @@ func (c *h2conn) open(fields []hpack.HeaderField, end bool, sink h2sink, source 
 	} else {
 		c.lastID += 2
 	}
+	c.chatter.earn(earnStream)
 	s := c.newStream(c.lastID)
 	s.sink, s.source, s.free = sink, source, free
 	s.localHead = true
@@ -70,7 +74,7 @@ func (c *h2conn) open(fields []hpack.HeaderField, end bool, sink h2sink, source 
 
 // openable is called with the lock held.
 func (c *h2conn) openable() bool {
-	limit := c.peerLimit
+	limit := min(c.peerLimit, h2MaxStreams)
 	if c.ownLimit > 0 {
 		limit = min(limit, c.ownLimit)
 	}
@@ -82,7 +86,7 @@ func (c *h2conn) openable() bool {
 	if !c.starved.IsZero() && time.Since(c.starved) > starvedLimit {
 		return false
 	}
-	return !c.away && c.err == nil && len(c.streams) < int(limit) && c.lastID <= 1<<30
+	return !c.away && c.err == nil && !c.clogged.Load() && len(c.streams) < int(limit) && c.lastID <= 1<<30
 }
 
 // load returns how many streams are open, and whether there can be more.
@@ -169,6 +173,7 @@ func (s *h2stream) emit(p []byte, end bool) {
 		c.wbuf = append(appendFrame(c.wbuf, len(p), http2.FrameData, flags, s.id), p...)
 		s.window -= int64(len(p))
 		c.window -= int64(len(p))
+		c.chatter.earn(earnSent)
 	}
 	if !end {
 		return
@@ -184,9 +189,14 @@ func (s *h2stream) emit(p []byte, end bool) {
 func (s *h2stream) endLocal() {
 	s.localEnded = true
 	switch {
+	case s.malformed:
+		s.c.appendReset(s.id, http2.ErrCodeProtocol)
+		s.c.remove(s)
 	case s.remoteEnded:
+		s.c.resets.earn(earnFinished)
 		s.c.remove(s)
 	case !s.c.client:
+		s.c.resets.earn(earnFinished)
 		s.c.appendReset(s.id, http2.ErrCodeNo)
 		s.c.remove(s)
 	}
@@ -262,7 +272,14 @@ func (s *h2stream) checkLength(end bool) error {
 	if s.declared < 0 || s.received < s.declared && !end || s.received == s.declared {
 		return nil
 	}
-	return http2.StreamError{StreamID: s.id, Code: http2.ErrCodeProtocol}
+	return streamFault(s.id, http2.ErrCodeProtocol, "a body is not as long as its Content-Length says")
+}
+
+// malform notes that the request is malformed: the answer is the last thing that is sent.
+func (s *h2stream) malform() {
+	s.c.mu.Lock()
+	s.malformed = true
+	s.c.mu.Unlock()
 }
 
 // declare notes the Content-Length of what the peer sends.

@@ -14,6 +14,9 @@ const (
 	h2PingAfter = 10 * time.Second
 	// streamCheck is how often streams are looked at where nothing else says how often.
 	streamCheck = 15 * time.Second
+	// silentBody is how long a caller may leave a request body unfinished and silent that nobody has answered yet,
+	// where the configuration does not say. Streams of gRPC are open as long as their callers like.
+	silentBody = 5 * time.Minute
 )
 
 // every calls f each d in a goroutine of its own, until stop is called or f returns false.
@@ -65,7 +68,6 @@ func (c *h2conn) watchPeer() (stop func()) {
 	var last uint64
 	asked := false
 	return every(h2PingAfter, func() bool {
-		c.relieve()
 		frames := c.frames.Load()
 		c.mu.Lock()
 		silent := frames == last && len(c.streams) > 0 && c.err == nil
@@ -84,6 +86,49 @@ func (c *h2conn) watchPeer() (stop func()) {
 	})
 }
 
+// clock notices what takes too long.
+type clock struct {
+	frames uint64    // how many had come when it was last looked at
+	since  time.Time // and since when one has begun and not come to its end; zero: none has
+}
+
+// overdue returns the error for what the peer should have done by now, or nil. One goroutine at a time calls it.
+func (c *h2conn) overdue(k *clock, now time.Time) error {
+	frames, partial := c.frames.Load(), c.partial.Load()
+	switch {
+	case !partial || frames != k.frames:
+		k.frames, k.since = frames, time.Time{}
+	case k.since.IsZero():
+		k.since = now
+	case now.Sub(k.since) >= c.patience:
+		return h2Error(http2.ErrCodeEnhanceYourCalm, "a frame or a header block that was begun does not come to its end")
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.err != nil:
+		return nil
+	case !c.acked && now.Sub(c.begun) >= c.patience: // RFC 9113 section 6.5.3
+		return h2Error(http2.ErrCodeSettingsTimeout, "the settings were not acknowledged within %v", c.patience)
+	case c.clogged.Load() && now.Sub(c.cloggedAt) >= c.patience:
+		return h2Error(http2.ErrCodeEnhanceYourCalm, "more is asked for than is taken")
+	}
+	return nil
+}
+
+// watchClock ends the connection when the peer takes too long for something.
+func (c *h2conn) watchClock() (stop func()) {
+	var k clock
+	return every(min(c.patience/4, streamCheck), func() bool {
+		c.relieve()
+		err := c.overdue(&k, time.Now())
+		if err != nil {
+			c.fail(err)
+		}
+		return err == nil
+	})
+}
+
 // watchStreams ends streams on which nothing moves for too long.
 func (s *h2server) watchStreams() (stop func()) {
 	period := streamCheck
@@ -91,7 +136,6 @@ func (s *h2server) watchStreams() (stop func()) {
 		period = max(limit/4, 10*time.Millisecond)
 	}
 	return every(period, func() bool {
-		s.c.relieve()
 		s.c.mu.Lock()
 		pairs := make([]*pair, 0, len(s.c.streams))
 		for _, st := range s.c.streams {
@@ -114,6 +158,9 @@ func (p *pair) checkIdle(now time.Time) {
 		return
 	}
 	limit := p.srv.h.hcm.StreamIdleTimeout
+	if limit <= 0 && !p.end && !p.responded && !p.call.grpc {
+		limit = silentBody
+	}
 	if a := p.call.route.Action; a != nil && a.IdleSet {
 		limit = a.IdleTimeout
 	}

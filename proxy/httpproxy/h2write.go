@@ -23,13 +23,26 @@ func appendWindowUpdate(b []byte, id uint32, n int64) []byte {
 
 // appendReset is called with the lock held, as all the append methods.
 func (c *h2conn) appendReset(id uint32, code http2.ErrCode) {
+	c.closed.addReset(id)
 	c.wbuf = appendUint32(appendFrame(c.wbuf, 4, http2.FrameRSTStream, 0, id), uint32(code))
+	c.checkBacklog()
 }
 
-func (c *h2conn) appendGoAway(last uint32, code http2.ErrCode) {
-	c.wbuf = appendFrame(c.wbuf, 8, http2.FrameGoAway, 0, 0)
-	c.wbuf = appendUint32(appendUint32(c.wbuf, last), uint32(code))
-	c.awaySent = true
+// appendGoAway says that streams after last are not looked at. A later GOAWAY cannot name more than an earlier one.
+func (c *h2conn) appendGoAway(last uint32, code http2.ErrCode, reason string) {
+	reason = reason[:min(len(reason), 200)]
+	c.awayLast = min(last, c.awayLast)
+	c.wbuf = appendFrame(c.wbuf, 8+len(reason), http2.FrameGoAway, 0, 0)
+	c.wbuf = appendUint32(appendUint32(c.wbuf, c.awayLast), uint32(code))
+	c.wbuf = append(c.wbuf, reason...)
+}
+
+// lastPeerStream is the highest stream that the peer opened. Endpoints open none.
+func (c *h2conn) lastPeerStream() uint32 {
+	if c.client {
+		return 0
+	}
+	return c.lastID
 }
 
 // appendHeaders encodes a header block into HEADERS and CONTINUATION frames.
@@ -51,6 +64,7 @@ func (c *h2conn) appendHeaders(id uint32, fields []hpack.HeaderField, end bool) 
 		}
 		c.wbuf = append(appendFrame(c.wbuf, n, kind, flags, id), block[:n]...)
 		if block = block[n:]; len(block) == 0 {
+			c.checkBacklog()
 			return
 		}
 		kind, flags = http2.FrameContinuation, 0
@@ -71,9 +85,40 @@ type grant struct {
 	n  int
 }
 
+// checkBacklog notes that a lot waits to be written. It is called with the lock held after something was added.
+func (c *h2conn) checkBacklog() {
+	if len(c.wbuf) > h2Backlog && !c.clogged.Load() {
+		c.cloggedAt = time.Now()
+		c.clogged.Store(true)
+	}
+}
+
+// unclog lets the reader go on, now that what waited is being written. It is called with the lock held.
+func (c *h2conn) unclog() {
+	if !c.clogged.Load() {
+		return
+	}
+	c.clogged.Store(false)
+	select {
+	case c.roomy <- struct{}{}:
+	default:
+	}
+}
+
+// close closes the connection, once what the peer sent after an error was read.
+func (c *h2conn) close() {
+	c.mu.Lock()
+	linger := c.linger
+	c.mu.Unlock()
+	if linger != nil {
+		<-linger // has a deadline
+	}
+	_ = c.conn.Close()
+}
+
 // write writes what gathers until the connection is over, and closes it.
 func (c *h2conn) write() {
-	defer c.conn.Close()
+	defer c.close()
 	var grants []grant
 	for {
 		c.mu.Lock()
@@ -82,6 +127,7 @@ func (c *h2conn) write() {
 		over := c.hangUp
 		if len(buf) > 0 {
 			c.wbuf, c.onWire = c.spare[:0], c.lastID
+			c.unclog()
 		} else if len(c.streams) == 0 && cap(c.spare)+cap(c.wbuf) > h2ReadBuffer {
 			c.spare, c.wbuf = nil, nil
 		}
