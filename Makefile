@@ -24,7 +24,7 @@ PROXYBUILD = $(GOBUILD) -tags grpcnotrace
 IMAGE_ARCH ?= $(shell go env GOARCH)
 LINUX_BIN   = bin/linux-$(IMAGE_ARCH)
 
-.PHONY: help build built-with vuln generate images lab deps demo demo-down test lint cc unit e2e fuzz bench bench-quick clean
+.PHONY: help h2spec build built-with vuln generate images lab deps demo demo-down test lint cc unit e2e fuzz bench bench-quick clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -62,7 +62,7 @@ demo: ## Two clusters, one mesh, a call across (CONTEXTS="a b" HUB=… for your 
 demo-down: ## Remove what the demo left running
 	bin/lab down
 
-test: lint unit e2e built-with ## Everything that CI runs
+test: lint unit h2spec e2e built-with ## Everything that CI runs
 
 built-with: build lab # A binary made by an older Go than toolchain.env names must not pass
 	@for b in bin/isthmus bin/isthmus-proxy bin/lab; do \
@@ -85,6 +85,11 @@ cc: # The race detector is the one thing here that wants a C compiler
 unit: generate cc ## Tests in process, with the race detector
 	CGO_ENABLED=1 go test -race -timeout 10m ./...
 	cd lab && go test ./...
+
+h2spec: ## The HTTP/2 conformance suite against the proxy, a minute
+	@mkdir -p bin
+	cd test/h2spec && go build -o ../../bin/h2spec github.com/summerwind/h2spec/cmd/h2spec
+	H2SPEC=$(CURDIR)/bin/h2spec go test -count=1 -run TestH2Spec ./proxy/httpproxy
 
 e2e: deps lab images ## The lab: real clusters, the commands as people type them
 	go test -tags e2e -count=1 -timeout 40m -v ./test/e2e
