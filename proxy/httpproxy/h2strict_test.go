@@ -279,3 +279,26 @@ func TestStalledCallers(t *testing.T) {
 		}
 	})
 }
+
+// TestIdleLimit checks how long a request may stand, above all one whose body does not come.
+func TestIdleLimit(t *testing.T) {
+	for name, tt := range map[string]struct {
+		set     func(p *pair)
+		general time.Duration // of the configuration
+		want    time.Duration
+	}{
+		"a body that does not come":    {func(*pair) {}, 0, silentBody},
+		"where the configuration says": {func(*pair) {}, time.Hour, time.Hour},
+		"a stream of gRPC":             {func(p *pair) { p.call.grpc = true }, 0, 0},
+		"a request that is complete":   {func(p *pair) { p.end = true }, 0, 0},
+		"a request that is answered":   {func(p *pair) { p.responded = true }, 0, 0},
+		"a route that says for ever":   {func(p *pair) { p.call.route.Action.IdleSet = true }, time.Hour, 0},
+	} {
+		p := &pair{srv: &h2server{h: &Handler{hcm: &config.HCM{StreamIdleTimeout: tt.general}}}}
+		p.call.route = &route{Route: &config.Route{Action: &config.RouteAction{}}}
+		tt.set(p)
+		if got := p.idleLimit(); got != tt.want {
+			t.Errorf("%s: %v, want %v", name, got, tt.want)
+		}
+	}
+}

@@ -150,6 +150,20 @@ func (s *h2server) watchStreams() (stop func()) {
 	})
 }
 
+// idleLimit is how long nothing may move; 0: for ever. It is called with the lock held.
+func (p *pair) idleLimit() time.Duration {
+	if a := p.call.route.Action; a != nil && a.IdleSet {
+		return a.IdleTimeout
+	}
+	if limit := p.srv.h.hcm.StreamIdleTimeout; limit > 0 {
+		return limit
+	}
+	if !p.end && !p.responded && !p.call.grpc {
+		return silentBody
+	}
+	return 0
+}
+
 // checkIdle ends the request when nothing has moved for as long as the configuration allows.
 func (p *pair) checkIdle(now time.Time) {
 	p.mu.Lock()
@@ -157,13 +171,7 @@ func (p *pair) checkIdle(now time.Time) {
 		p.mu.Unlock()
 		return
 	}
-	limit := p.srv.h.hcm.StreamIdleTimeout
-	if limit <= 0 && !p.end && !p.responded && !p.call.grpc {
-		limit = silentBody
-	}
-	if a := p.call.route.Action; a != nil && a.IdleSet {
-		limit = a.IdleTimeout
-	}
+	limit := p.idleLimit()
 	moved := p.received.Load() + p.sent.Load()
 	if p.movedAt.IsZero() || p.moved != moved {
 		p.moved, p.movedAt = moved, now
