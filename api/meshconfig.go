@@ -10,17 +10,23 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 	"sigs.k8s.io/yaml"
 )
 
-// honouredMeshFields are the fields of MeshConfig that change something.
-// Others are taken and warned of.
-var honouredMeshFields = []string{
-	"accessLogEncoding", "accessLogFile", "accessLogFormat", "connectTimeout", "defaultConfig",
-	"enableAutoMtls", "localityLbSetting", "outboundTrafficPolicy", "rootNamespace", "trustDomain",
+// honouredMesh are the fields of MeshConfig that change something. Others are
+// taken and warned of, by path.
+var honouredMesh = fieldSet{
+	"accessLogEncoding": nil, "accessLogFile": nil, "accessLogFormat": nil, "connectTimeout": nil,
+	"enableAutoMtls": nil, "rootNamespace": nil, "trustDomain": nil, "trustDomainAliases": nil,
+	"localityLbSetting":     {"enabled": nil},
+	"outboundTrafficPolicy": {"mode": nil},
+	// What injection and the agent read of it, package inject says.
+	"defaultConfig": {
+		"discoveryAddress": nil, "terminationDrainDuration": nil, "concurrency": nil, "proxyMetadata": nil,
+		"holdApplicationUntilProxyStarts": nil,
+	},
 	// Harmless because what they ask for is so anyway.
-	"enablePrometheusMerge", "ingressControllerMode",
+	"enablePrometheusMerge": nil, "ingressControllerMode": nil,
 }
 
 // LoadMeshConfig reads a MeshConfig in YAML or JSON. A field that does not
@@ -29,18 +35,63 @@ var honouredMeshFields = []string{
 // the text is no YAML mapping at all.
 func LoadMeshConfig(text string) (*meshconfig.MeshConfig, []string, error) {
 	mc := &meshconfig.MeshConfig{}
-	warnings, err := loadLenient(text, mc, "defaultConfig")
+	warnings, err := loadLenient(text, mc, "defaultConfig", "outboundTrafficPolicy", "localityLbSetting")
 	if err != nil {
 		return nil, nil, fmt.Errorf("mesh configuration: %w", err)
 	}
-	mc.ProtoReflect().Range(func(fd protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
-		if !slices.Contains(honouredMeshFields, fd.JSONName()) {
-			warnings = append(warnings, fd.JSONName()+": is not honoured yet and changes nothing")
-		}
-		return true
-	})
+	warnings = append(warnings, settleOutbound(text, mc)...)
+	var idle problems
+	idle.idle(mc.ProtoReflect(), "", honouredMesh)
+	warnings = append(warnings, idle...)
 	slices.Sort(warnings)
 	return mc, warnings, nil
+}
+
+// settleOutbound decides the mode of outboundTrafficPolicy. Without one it is
+// ALLOW_ANY, as in Istio, although the zero value says otherwise. A mode, or a
+// policy, that cannot be read closes: whoever wrote it wanted something else than
+// the default, and what was shut must not open by a slip.
+func settleOutbound(text string, mc *meshconfig.MeshConfig) []string {
+	var given struct {
+		Policy *json.RawMessage `json:"outboundTrafficPolicy"`
+		Snake  *json.RawMessage `json:"outbound_traffic_policy"`
+	}
+	// The text was read before: it is a mapping.
+	if err := yaml.Unmarshal([]byte(text), &given); err != nil {
+		return nil
+	}
+	raw := given.Policy
+	if raw == nil {
+		raw = given.Snake
+	}
+	if raw == nil || string(*raw) == "null" {
+		mc.OutboundTrafficPolicy = nil
+		return nil
+	}
+	closed := &meshconfig.MeshConfig_OutboundTrafficPolicy{Mode: meshconfig.MeshConfig_OutboundTrafficPolicy_REGISTRY_ONLY}
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(*raw, &fields) != nil {
+		mc.OutboundTrafficPolicy = closed
+		return []string{"outboundTrafficPolicy: cannot be read; REGISTRY_ONLY holds until it is corrected"}
+	}
+	if mc.OutboundTrafficPolicy == nil {
+		mc.OutboundTrafficPolicy = &meshconfig.MeshConfig_OutboundTrafficPolicy{}
+	}
+	mode, ok := fields["mode"]
+	if !ok || string(mode) == "null" {
+		mc.OutboundTrafficPolicy.Mode = meshconfig.MeshConfig_OutboundTrafficPolicy_ALLOW_ANY
+		return nil
+	}
+	one := &meshconfig.MeshConfig_OutboundTrafficPolicy{}
+	if protojson.Unmarshal([]byte(`{"mode":`+string(mode)+`}`), one) != nil {
+		mc.OutboundTrafficPolicy = closed
+		return []string{"outboundTrafficPolicy.mode: REGISTRY_ONLY holds until it is corrected"}
+	}
+	mc.OutboundTrafficPolicy.Mode = one.Mode
+	if one.Mode != meshconfig.MeshConfig_OutboundTrafficPolicy_ALLOW_ANY && one.Mode != meshconfig.MeshConfig_OutboundTrafficPolicy_REGISTRY_ONLY {
+		return []string{"outboundTrafficPolicy.mode: " + one.Mode.String() + " is not honoured yet and counts as ALLOW_ANY"}
+	}
+	return nil
 }
 
 // LoadMeshNetworks reads a MeshNetworks in YAML or JSON, as leniently as
@@ -73,7 +124,10 @@ func mergeFields(raw []byte, into proto.Message, path string, descend []string) 
 	var warnings []string
 	for _, name := range sortedMapKeys(fields) {
 		if slices.Contains(descend, name) {
-			fd := into.ProtoReflect().Descriptor().Fields().ByJSONName(name)
+			fd := fieldByName(into.ProtoReflect().Descriptor(), name)
+			if string(fields[name]) == "null" {
+				continue
+			}
 			sub := into.ProtoReflect().Mutable(fd).Message().Interface()
 			more, err := mergeFields(fields[name], sub, path+name+".", nil)
 			warnings = append(warnings, more...)

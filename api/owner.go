@@ -30,6 +30,12 @@ func (in Estate) Names(host, namespace string) bool {
 	return NamedNamespace(host, in.ClusterDomain, in.GlobalSuffix) == namespace
 }
 
+// NamesService tells whether a host is the name of a Service.
+func (in Estate) NamesService(host string) bool {
+	in.complete()
+	return serviceNamespace(host, in.ClusterDomain) != "" && !strings.HasPrefix(host, "*")
+}
+
 // checkOwnHosts says why a namespace may not declare the hosts of a
 // ServiceEntry: the names of Services belong to the namespace that they speak
 // of, and whole top-level domains to nobody but the root namespace. Nil when it

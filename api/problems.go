@@ -74,6 +74,22 @@ func (p *problems) walk(m protoreflect.Message, path string, allowed fieldSet) {
 	}
 }
 
+// idle notes every field that is set and changes nothing, down to where a
+// message has honoured fields.
+func (p *problems) idle(m protoreflect.Message, path string, honoured fieldSet) {
+	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		at := path + fd.JSONName()
+		sub, ok := honoured[fd.JSONName()]
+		switch {
+		case !ok:
+			p.addf(at, "is not honoured yet and changes nothing")
+		case sub != nil && fd.Message() != nil && !fd.IsMap() && !fd.IsList():
+			p.idle(v.Message(), at+".", sub)
+		}
+		return true
+	})
+}
+
 func sortedKeys(m fieldSet) []string {
 	keys := make([]string, 0, len(m))
 	for k := range m {

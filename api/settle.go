@@ -118,6 +118,7 @@ func (s *settling) judge(o *Object, se *networking.ServiceEntry) error {
 		return p.err()
 	}
 	s.keepGiven(o, se)
+	s.noteNames(o, se)
 	if own {
 		return nil
 	}
@@ -127,6 +128,20 @@ func (s *settling) judge(o *Object, se *networking.ServiceEntry) error {
 		}
 	}
 	return nil
+}
+
+// noteNames tells an entry that is to join a Service which of its endpoints
+// cannot: the Service's are addresses, and nobody resolves a name among them.
+func (s *settling) noteNames(o *Object, se *networking.ServiceEntry) {
+	if !slices.ContainsFunc(EntryHosts(se), s.in.NamesService) || se.Resolution != networking.ServiceEntry_DNS {
+		return
+	}
+	for i, ep := range se.Endpoints {
+		if _, err := netip.ParseAddr(ep.Address); err != nil {
+			s.out[o].Notes = append(s.out[o].Notes, fmt.Sprintf(
+				"%s.address: %q is a name, and cannot stand among a Service's endpoints; give an IP address", indexed("spec.endpoints", i), ep.Address))
+		}
+	}
 }
 
 // taken says which Service has an address of the prefix; it is empty when none
@@ -203,7 +218,7 @@ func sameHosts(a *networking.ServiceEntry, b *Object) bool {
 // keepGiven keeps the addresses that an entry's status says its hosts were
 // given, unless an older entry has them.
 func (s *settling) keepGiven(o *Object, se *networking.ServiceEntry) {
-	for _, host := range needy(o, se) {
+	for _, host := range s.needy(o, se) {
 		addr, ok := o.Status.Addresses[host]
 		if !ok || !allocatable(addr) || s.allocated[host].IsValid() || s.isTaken(addr) {
 			continue
@@ -223,12 +238,13 @@ func (s *settling) isTaken(addr netip.Addr) bool {
 		s.in.taken(netip.PrefixFrom(addr, addr.BitLen())) != ""
 }
 
-// needy are the hosts of an entry that the mesh gives addresses to.
-func needy(o *Object, se *networking.ServiceEntry) []string {
+// needy are the hosts of an entry that the mesh gives addresses to. Those of
+// Services have the Service's.
+func (s *settling) needy(o *Object, se *networking.ServiceEntry) []string {
 	if strings.EqualFold(o.Labels[LabelAllocate], "false") {
 		return nil
 	}
-	return NeedsAddress(se)
+	return slices.DeleteFunc(NeedsAddress(se), s.in.NamesService)
 }
 
 // allocate gives an address to each host that needs one, the oldest entry's
@@ -239,7 +255,7 @@ func (s *settling) allocate() {
 		if !ok || s.out[o].Refused != nil {
 			continue
 		}
-		for _, host := range needy(o, se) {
+		for _, host := range s.needy(o, se) {
 			addr := s.allocated[host]
 			if !addr.IsValid() {
 				if addr = freeAddress(host, s.isTaken); !addr.IsValid() {

@@ -138,6 +138,7 @@ func (r *Reader) writeEntries(txn model.WriteTxn) {
 		rows := compile.ServiceEntry(r.cfg.Cluster, obj, s.Allocated)
 		for _, svc := range rows.Services {
 			svc.NamedAfter = in.Names(svc.Host, svc.Namespace)
+			svc.JoinsService = in.NamesService(svc.Host)
 			keys[svc.Key()] = true
 			put(txn, r.store.Services, svc)
 		}
@@ -165,7 +166,7 @@ func (r *Reader) writeEntries(txn model.WriteTxn) {
 // has: the error refuses it, the notes say what of it would change nothing. It
 // knows what the Reader has read so far.
 func (r *Reader) Check(obj *api.Object) (notes []string, err error) {
-	if obj.Kind != api.KindServiceEntry {
+	if obj.Kind != api.KindServiceEntry || r.ofOtherRevision(obj.Labels) {
 		return nil, nil
 	}
 	r.mu.Lock()

@@ -174,3 +174,26 @@ func TestCheckKnowsTheCluster(t *testing.T) {
 		})
 	}
 }
+
+// TestObjectsOfAnotherRevision are left to it, whether right or wrong.
+func TestObjectsOfAnotherRevision(t *testing.T) {
+	c := newCluster(t)
+	for name, revision := range map[string]string{"theirs": "canary", "ours": "default", "anybodys": ""} {
+		u := entry(name, map[string]any{
+			"hosts": []any{name + ".example.net"}, "resolution": "STATIC",
+			"ports":     []any{map[string]any{"name": "http", "number": int64(80), "protocol": "HTTP"}},
+			"endpoints": []any{map[string]any{"address": "1.2.3.4"}},
+		})
+		if revision != "" {
+			u.SetLabels(map[string]string{"istio.io/rev": revision})
+		}
+		if _, err := c.dyn.Resource(entriesResource).Namespace("shop").Create(context.Background(), u, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.eventually("ours", func(txn model.ReadTxn) bool { return c.hosts(txn) == "anybodys.example.net ours.example.net" })
+	time.Sleep(20 * time.Millisecond)
+	if got := c.hosts(c.store.Read()); got != "anybodys.example.net ours.example.net" {
+		t.Errorf("hosts %q", got)
+	}
+}

@@ -58,6 +58,9 @@ type Config struct {
 	// MeshConfigMap names the ConfigMap with the mesh configuration; empty
 	// for clusters that have none to give.
 	MeshConfigMap string
+	// Revision is the control plane's own: objects with the label istio.io/rev
+	// of another are that one's. "default" when empty.
+	Revision string
 	// Status, when set, is told of objects that are skipped.
 	Status *StatusWriter
 	Logger *slog.Logger
@@ -69,6 +72,9 @@ func (c *Config) complete() error {
 	}
 	if c.ClusterDomain == "" {
 		c.ClusterDomain = "cluster.local"
+	}
+	if c.Revision == "" {
+		c.Revision = "default"
 	}
 	if c.Namespace == "" {
 		c.Namespace = "istio-system"

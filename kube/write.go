@@ -286,7 +286,7 @@ func (r *Reader) writeMesh(txn model.WriteTxn) {
 // wrong: then it is logged and gets a condition, and no other is harmed.
 func (r *Reader) decode(c ref) (obj *api.Object, exists bool) {
 	u, _ := r.kinds.get(c)
-	if u == nil {
+	if u == nil || r.ofOtherRevision(u.GetLabels()) {
 		delete(r.told, c)
 		return nil, false
 	}
@@ -299,6 +299,12 @@ func (r *Reader) decode(c ref) (obj *api.Object, exists bool) {
 		return nil, true
 	}
 	return obj, true
+}
+
+// ofOtherRevision tells whether an object is meant for another control plane.
+func (r *Reader) ofOtherRevision(labels map[string]string) bool {
+	revision := labels[api.LabelRevision]
+	return revision != "" && revision != r.cfg.Revision
 }
 
 // writePolicy writes the row of a DestinationRule, Gateway or

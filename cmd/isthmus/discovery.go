@@ -237,6 +237,7 @@ func (d *discovery) makeModel() (err error) {
 		GlobalDomain:  d.cfg.globalDomain,
 		Namespace:     d.cfg.namespace,
 		MeshConfigMap: "istio" + d.cfg.suffix(),
+		Revision:      d.cfg.revision,
 		Status:        d.status,
 		Logger:        d.log,
 	})

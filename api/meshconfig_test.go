@@ -1,0 +1,82 @@
+package api
+
+import (
+	"strings"
+	"testing"
+
+	meshconfig "istio.io/api/mesh/v1alpha1"
+)
+
+// TestOutboundTrafficPolicy: what stands beside the mode never changes it, no
+// mode is Istio's default, and a mode that cannot be read closes.
+func TestOutboundTrafficPolicy(t *testing.T) {
+	const (
+		any    = meshconfig.MeshConfig_OutboundTrafficPolicy_ALLOW_ANY
+		closed = meshconfig.MeshConfig_OutboundTrafficPolicy_REGISTRY_ONLY
+	)
+	for text, c := range map[string]struct {
+		want meshconfig.MeshConfig_OutboundTrafficPolicy_Mode
+		told string
+	}{
+		`{mode: REGISTRY_ONLY}`: {
+			closed, "",
+		},
+		`{mode: ALLOW_ANY}`: {
+			any, "",
+		},
+		`{}`: {
+			any, "",
+		},
+		`{tls: {mode: SIMPLE}}`: {
+			any, "outboundTrafficPolicy.tls",
+		},
+		`{mode: REGISTRY_ONLY, egressProxy: {host: istio-egressgateway.istio-system.svc.cluster.local, port: {number: 80}}}`: {
+			closed, "outboundTrafficPolicy.egressProxy",
+		},
+		`{mode: REGISTRY_ONLY, unheardOf: 1}`: {
+			closed, "outboundTrafficPolicy.unheardOf",
+		},
+		`{mode: REGISTRY_ONLYY}`: {
+			closed, "REGISTRY_ONLY holds until it is corrected",
+		},
+		`[]`: {
+			closed, "REGISTRY_ONLY holds until it is corrected",
+		},
+		`{mode: ALLOW_ANY, egressProxy: {host: a.b}}`: {
+			any, "outboundTrafficPolicy.egressProxy: left out",
+		},
+	} {
+		mc, warnings, err := LoadMeshConfig("outboundTrafficPolicy: " + text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := strings.Join(warnings, "\n")
+		if mc.OutboundTrafficPolicy == nil || mc.OutboundTrafficPolicy.Mode != c.want || (c.told == "") != (got == "") || !strings.Contains(got, c.told) {
+			t.Errorf("%s: %v, told %q; want %s, %q", text, mc.OutboundTrafficPolicy, got, c.want, c.told)
+		}
+	}
+}
+
+// TestIdleMeshFieldsAreToldByPath: at any depth.
+func TestIdleMeshFieldsAreToldByPath(t *testing.T) {
+	_, warnings, err := LoadMeshConfig(`
+localityLbSetting: {enabled: true, distribute: [{from: "r1/*", to: {"r1/*": 80, "r2/*": 20}}], failoverPriority: [topology.istio.io/network]}
+defaultConfig: {interceptionMode: TPROXY, tracing: {sampling: 100}, statsdUdpAddress: "s:8125", drainDuration: 5s, concurrency: 2}
+h2UpgradePolicy: UPGRADE
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Join(warnings, "\n")
+	for _, want := range []string{
+		"localityLbSetting.distribute: ", "localityLbSetting.failoverPriority: ", "defaultConfig.interceptionMode: ",
+		"defaultConfig.tracing: ", "defaultConfig.statsdUdpAddress: ", "defaultConfig.drainDuration: ", "h2UpgradePolicy: ",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no word of %s in\n%s", want, got)
+		}
+	}
+	if len(warnings) != 7 {
+		t.Errorf("%d warnings, want 7:\n%s", len(warnings), got)
+	}
+}
