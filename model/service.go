@@ -43,6 +43,9 @@ type Service struct {
 	// NAME.NAMESPACE.global does: of several that declare it, this one comes
 	// first.
 	NamedAfter bool
+	// JoinsService tells that a ServiceEntry declares the name of a Service
+	// and may: its ports and endpoints are added to the Service's.
+	JoinsService bool
 
 	Resolution Resolution
 	// Resolved are the endpoints of a service that is resolved ByDNS: they

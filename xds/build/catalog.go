@@ -2,6 +2,7 @@ package build
 
 import (
 	"cmp"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -47,19 +48,47 @@ func (h *host) port(number uint16) *hostPort {
 // namespace is where the policies about the endpoints behind a port are.
 func (p *hostPort) namespace() string { return p.svc.Namespace }
 
-// backing are the rows whose endpoints stand behind a port: the row itself,
-// and, for a Kubernetes service, its namesakes in other clusters.
+// backing are the rows whose endpoints stand behind a port: the row itself and
+// its namesakes; those of a ServiceEntry in its own namespace, those of a
+// Kubernetes service in other clusters, with the entries that join it.
 func (h *host) backing(p *hostPort) []*model.Service {
-	if p.svc.Origin == model.FromServiceEntry {
-		return []*model.Service{p.svc}
-	}
 	var out []*model.Service
 	for _, r := range h.rows {
-		if r.Origin == model.FromKubernetes {
+		namesake := r.Origin == model.FromKubernetes || r.JoinsService
+		if p.svc.Origin == model.FromServiceEntry {
+			namesake = r.Origin == p.svc.Origin && r.Namespace == p.svc.Namespace && r.Resolution == p.svc.Resolution
+		}
+		if namesake && r.Port(p.Number) != nil {
 			out = append(out, r)
 		}
 	}
 	return out
+}
+
+// endpointsFor are a row's endpoints under the name that a port has in the row
+// that declared it first: entries may call the same port differently.
+func endpointsFor(p *hostPort, r *model.Service, endpoints []model.Endpoint) []model.Endpoint {
+	own := r.Port(p.Number)
+	if own == nil || own.Name == p.Name {
+		return endpoints
+	}
+	out := slices.Clone(endpoints)
+	for i := range out {
+		if target, ok := out[i].Ports[own.Name]; ok {
+			out[i].Ports = map[string]uint16{p.Name: target}
+		} else {
+			out[i].Ports = nil
+		}
+	}
+	return out
+}
+
+// addresses keeps the endpoints that need no resolving.
+func addresses(endpoints []model.Endpoint) []model.Endpoint {
+	return slices.DeleteFunc(slices.Clone(endpoints), func(e model.Endpoint) bool {
+		_, err := netip.ParseAddr(e.Address)
+		return err != nil
+	})
 }
 
 // newHost merges rows of one host name as a proxy of the cluster sees them:
@@ -85,8 +114,15 @@ func newHost(name string, cluster model.ClusterID, rows []*model.Service) *host 
 	for _, r := range rows {
 		// An object in another namespace does not add to a host that is
 		// taken.
-		if r.Namespace != rows[0].Namespace || r.Origin != rows[0].Origin {
+		joins := r.JoinsService && rows[0].Origin == model.FromKubernetes
+		if !joins && (r.Namespace != rows[0].Namespace || r.Origin != rows[0].Origin) {
 			continue
+		}
+		if joins {
+			// Clients call the Service's addresses.
+			joined := *r
+			joined.Addresses, joined.Allocated = rows[0].Addresses, rows[0].Allocated
+			r = &joined
 		}
 		for i := range r.Ports {
 			if h.port(r.Ports[i].Number) == nil {
@@ -141,7 +177,7 @@ func (s *Source) catalogFor(txn model.ReadTxn, cluster model.ClusterID) *catalog
 	if old != nil && old.revision[1] == revision[1] {
 		c.rules = old.rules
 	} else {
-		c.rules = newRules(s.store, txn)
+		c.rules = newRules(s.store, txn, rulesOf(old))
 	}
 	if old != nil && old.revision[3] == revision[3] && old.mesh == c.mesh {
 		c.peers = old.peers
@@ -157,6 +193,14 @@ func (s *Source) catalogFor(txn model.ReadTxn, cluster model.ClusterID) *catalog
 		s.forgetRules(c)
 	}
 	return c
+}
+
+// rulesOf are a catalog's rules; nil when there is no catalog yet.
+func rulesOf(old *catalog) *rules {
+	if old == nil {
+		return nil
+	}
+	return old.rules
 }
 
 func (s *Source) mergeHosts(txn model.ReadTxn, cluster model.ClusterID, old *catalog) ([]*host, map[string]*host) {

@@ -102,11 +102,21 @@ func (b *clusterBuilder) discovery(c *clusterv3.Cluster, subset *model.Subset) {
 		c.DnsLookupFamily = clusterv3.Cluster_V4_PREFERRED
 		//lint:ignore SA1019 its successor, a typed resolver, asks more of the proxy
 		c.RespectDnsTtl = true
-		c.LoadAssignment = (&assignmentBuilder{port: b.port, subset: subset, policy: b.policy}).build(c.Name, b.port.svc.Resolved)
+		c.LoadAssignment = (&assignmentBuilder{port: b.port, subset: subset, policy: b.policy}).build(c.Name, b.resolved()...)
 	default:
 		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_ORIGINAL_DST}
 		c.LbPolicy = clusterv3.Cluster_CLUSTER_PROVIDED
 	}
+}
+
+// resolved are the endpoints that the proxy resolves, of all entries that
+// declare the host.
+func (b *clusterBuilder) resolved() [][]model.Endpoint {
+	var sets [][]model.Endpoint
+	for _, r := range b.host.backing(b.port) {
+		sets = append(sets, endpointsFor(b.port, r, r.Resolved))
+	}
+	return sets
 }
 
 func lbPolicy(lb model.LoadBalancing) clusterv3.Cluster_LbPolicy {

@@ -69,10 +69,16 @@ func (s *Source) assignment(txn model.ReadTxn, sc *scope, from vantage, name str
 	var watches []<-chan struct{}
 	var sets [][]model.Endpoint
 	for _, r := range h.backing(port) {
+		if r.Resolution == model.ByDNS {
+			// An entry that joins a Service; the host is built anew when
+			// the entry changes.
+			sets = append(sets, endpointsFor(port, r, addresses(r.Resolved)))
+			continue
+		}
 		set, _, watch, ok := s.store.Endpoints.GetWatch(txn, s.store.Endpoints.ByKey(r.Key()))
 		watches = append(watches, watch)
 		if ok {
-			sets = append(sets, set.Endpoints)
+			sets = append(sets, endpointsFor(port, r, set.Endpoints))
 			inputs = append(inputs, set)
 		}
 	}

@@ -13,11 +13,78 @@ type rules struct {
 	exact    map[string]map[string]*model.DestinationRule // namespace, host
 	wildcard map[string][]*model.DestinationRule          // namespace; longest suffix first
 	inForce  map[*model.DestinationRule]bool
+	// merged are the rules that were made of several, with what they were
+	// made of.
+	merged map[ruleKey]*mergedRule
 }
 
-// newRules reads all DestinationRules. Of two for the same host in the same
-// namespace the older counts.
-func newRules(store *model.Store, txn model.ReadTxn) *rules {
+// ruleKey is what DestinationRules must share to count as one.
+type ruleKey struct{ namespace, host string }
+
+// mergedRule keeps its identity while its parts do: clusters are remembered by
+// the rule that they were built from.
+type mergedRule struct {
+	parts []*model.DestinationRule
+	rule  *model.DestinationRule
+}
+
+// mergeRules makes one rule of several for the same host in the same namespace,
+// the oldest first, as Istio does: a later one adds its subsets, and its traffic
+// policy where there was none.
+func mergeRules(parts []*model.DestinationRule) *model.DestinationRule {
+	out := *parts[0]
+	out.Subsets = slices.Clone(out.Subsets)
+	for _, p := range parts[1:] {
+		for _, subset := range p.Subsets {
+			if subsetOf(&out, subset.Name) == nil {
+				out.Subsets = append(out.Subsets, subset)
+			}
+		}
+		if out.Policy == (model.TrafficPolicy{}) && len(out.Ports) == 0 {
+			out.Policy, out.Ports = p.Policy, p.Ports
+		}
+	}
+	return &out
+}
+
+// mergeNamesakes merges rules that share a host and a namespace and reach the
+// same clients; all are sorted by age. What was merged from the same parts
+// before is kept.
+func (r *rules) mergeNamesakes(all []*model.DestinationRule, old *rules) []*model.DestinationRule {
+	groups := map[ruleKey][]*model.DestinationRule{}
+	var order []ruleKey
+	for _, dr := range all {
+		k := ruleKey{dr.Namespace, dr.Host}
+		if first := groups[k]; len(first) > 0 && !slices.Equal(first[0].ExportTo, dr.ExportTo) {
+			continue // who sees the first would not see this
+		}
+		if groups[k] == nil {
+			order = append(order, k)
+		}
+		groups[k] = append(groups[k], dr)
+	}
+	out := make([]*model.DestinationRule, 0, len(order))
+	for _, k := range order {
+		parts := groups[k]
+		if len(parts) == 1 {
+			out = append(out, parts[0])
+			continue
+		}
+		m := &mergedRule{parts: parts}
+		if old != nil && old.merged[k] != nil && slices.Equal(old.merged[k].parts, parts) {
+			m = old.merged[k]
+		} else {
+			m.rule = mergeRules(parts)
+		}
+		r.merged[k] = m
+		out = append(out, m.rule)
+	}
+	return out
+}
+
+// newRules reads all DestinationRules. Several for the same host in the same
+// namespace count as one. old are the rules before, or nil.
+func newRules(store *model.Store, txn model.ReadTxn, old *rules) *rules {
 	var all []*model.DestinationRule
 	for dr := range store.Destinations.All(txn) {
 		all = append(all, dr)
@@ -27,9 +94,9 @@ func newRules(store *model.Store, txn model.ReadTxn) *rules {
 	})
 	r := &rules{
 		exact: map[string]map[string]*model.DestinationRule{}, wildcard: map[string][]*model.DestinationRule{},
-		inForce: make(map[*model.DestinationRule]bool, len(all)),
+		inForce: make(map[*model.DestinationRule]bool, len(all)), merged: map[ruleKey]*mergedRule{},
 	}
-	for _, dr := range all {
+	for _, dr := range r.mergeNamesakes(all, old) {
 		r.inForce[dr] = true
 		if strings.HasPrefix(dr.Host, "*") {
 			r.wildcard[dr.Namespace] = append(r.wildcard[dr.Namespace], dr)

@@ -249,3 +249,76 @@ func TestPassthroughIsOpenedByOwners(t *testing.T) {
 		})
 	}
 }
+
+// TestRulesOfOneHostCountAsOne: the later of two DestinationRules adds its
+// subsets, and its traffic policy where the first has none.
+func TestRulesOfOneHostCountAsOne(t *testing.T) {
+	m := newMesh(t)
+	web := service("shop", "web", "10.96.0.10", port("http", 80, model.HTTP, 8080))
+	insert(m, m.store.Services, web)
+	m.endpoints(web, "10.0.0.1", "10.0.0.2")
+	now := time.Now()
+	insert(m, m.store.Destinations, &model.DestinationRule{
+		Cluster: testCluster, Namespace: "shop", Name: "web", Host: web.Host, Created: now,
+		Subsets: []model.Subset{{Name: "v1", Labels: map[string]string{"version": "v1"}}},
+	}, &model.DestinationRule{
+		Cluster: testCluster, Namespace: "shop", Name: "web-2", Host: web.Host, Created: now.Add(time.Second),
+		Policy:  model.TrafficPolicy{LoadBalancing: model.LBRoundRobin},
+		Subsets: []model.Subset{{Name: "v2", Labels: map[string]string{"version": "v2"}}},
+	})
+	for _, subset := range []string{"", "v1", "v2"} {
+		c := m.clusterOf(t, "shop", "outbound|80|"+subset+"|"+web.Host)
+		if c.LbPolicy != clusterv3.Cluster_ROUND_ROBIN {
+			t.Errorf("subset %q: %s", subset, c.LbPolicy)
+		}
+	}
+}
+
+// TestEntriesOfOneHostJoin: two entries of a namespace give one host all their
+// endpoints, also when they call the port differently.
+func TestEntriesOfOneHostJoin(t *testing.T) {
+	m := newMesh(t)
+	for i, name := range []string{"http", "web"} {
+		e := &model.Service{
+			Host: "api.example.com", Cluster: testCluster, Namespace: "client", Name: name,
+			Origin: model.FromServiceEntry, Created: time.Now().Add(time.Duration(i) * time.Second),
+			Ports: []model.Port{port(name, 80, model.HTTP, 80)},
+		}
+		insert(m, m.store.Services, e)
+		insert(m, m.store.Endpoints, &model.EndpointSet{Host: e.Host, Cluster: testCluster, Namespace: "client", Name: name,
+			Endpoints: []model.Endpoint{{Address: "10.9.0." + utoa(uint16(i+1)), Ports: map[string]uint16{name: 80}}}})
+	}
+	v := m.view(node("sidecar", "client", "a-1", nil))
+	const eds = "outbound|80||api.example.com"
+	got := string(m.resources(v, serve.TypeEndpoint, eds)[eds].Body.Value)
+	if !strings.Contains(got, "10.9.0.1") || !strings.Contains(got, "10.9.0.2") {
+		t.Errorf("endpoints: %q", got)
+	}
+}
+
+// TestEntryJoinsItsService: an entry for a Service's own name, where it may
+// declare it, adds endpoints and ports.
+func TestEntryJoinsItsService(t *testing.T) {
+	m := newMesh(t)
+	web := service("shop", "web", "10.96.0.10", port("http", 80, model.HTTP, 8080))
+	insert(m, m.store.Services, web)
+	m.endpoints(web, "10.0.0.1")
+	insert(m, m.store.Services, &model.Service{
+		Host: web.Host, Cluster: testCluster, Namespace: "shop", Name: "elsewhere",
+		Origin: model.FromServiceEntry, JoinsService: true, Resolution: model.ByDNS,
+		Ports: []model.Port{port("http1", 80, model.HTTP, 80), port("tcp-extra", 8443, model.TCP, 8443)},
+		Resolved: []model.Endpoint{
+			{Address: "10.9.0.1", Ports: map[string]uint16{"http1": 15443, "tcp-extra": 15443}},
+			{Address: "gw.example", Ports: map[string]uint16{"http1": 15443, "tcp-extra": 15443}},
+		},
+	})
+	v := m.view(node("sidecar", "client", "a-1", nil))
+	eds := "outbound|80||" + web.Host
+	got := string(m.resources(v, serve.TypeEndpoint, eds)[eds].Body.Value)
+	if !strings.Contains(got, "10.0.0.1") || !strings.Contains(got, "10.9.0.1") || strings.Contains(got, "gw.example") {
+		t.Errorf("endpoints: %q", got)
+	}
+	if l := m.resources(v, serve.TypeListener)["10.96.0.10_8443"]; l == nil {
+		t.Error("the added port has no listener at the Service's address")
+	}
+}
