@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -24,13 +25,13 @@ func bridgeUp(c *h2conn) net.Conn {
 // bridgedConn is the end of a bridge that the HTTP/1 side has. It says why the endpoint's answer ended early.
 type bridgedConn struct {
 	net.Conn
-	b *upBridge
+	bridge *upBridge
 }
 
 func (c *bridgedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	if errors.Is(err, io.EOF) && c.b.st != nil { // the other end is closed, after which st does not change
-		if cause := c.b.st.cause(http2.ErrCodeNo); isBreach(cause) {
+	if errors.Is(err, io.EOF) && c.bridge.st != nil { // the other end is closed, after which st does not change
+		if cause := c.bridge.st.cause(http2.ErrCodeNo); isBreach(cause) {
 			err = cause
 		}
 	}
@@ -43,6 +44,8 @@ type upBridge struct {
 	pipe *h2pipe
 	st   *h2stream
 	get  bool // not a HEAD request
+	// refused says, once the bridge has ended, that the endpoint has not worked on the request (RFC 9113 section 8.7).
+	refused atomic.Bool
 }
 
 // request reads the request and sends it; it ends with the near side.
@@ -60,6 +63,7 @@ func (b *upBridge) request() {
 	in.discard(len(raw))
 	b.get = string(h.method) != "HEAD"
 	if b.st, err = b.c.open(requestFields(&h), h.framing.kind == bodyNone, b.pipe, nil, 0); err != nil {
+		b.refused.Store(true)
 		_ = b.far.Close()
 		return
 	}
@@ -145,6 +149,7 @@ func (b *upBridge) response() {
 	for {
 		fields, last, err := b.pipe.head()
 		if err != nil {
+			b.refused.Store(errors.Is(err, errRefused))
 			return
 		}
 		status, rest, err := responseStatus(fields)

@@ -64,7 +64,7 @@ func (s *session) forwardTo(q *target) {
 			s.fail(err)
 			return
 		}
-		if !conn.reused {
+		if !conn.reused && !conn.refused() {
 			tried = append(tried, c.ep)
 		}
 		fresh, cause = true, err
@@ -248,6 +248,9 @@ func (s *session) attempt(conn *h1conn, tried []*upstream.Endpoint) error {
 	}
 	for {
 		raw, err := conn.in.readHead(nil)
+		if err != nil && conn.refused() {
+			return errNotSent
+		}
 		if err != nil {
 			if !conn.reused {
 				s.call.ep.Report(upstream.OutcomeReset)

@@ -290,17 +290,28 @@ func TestDrainHTTP2(t *testing.T) {
 
 // TestRefusedStreamIsSentAgain lets endpoints refuse requests in all the ways that are safe to repeat.
 func TestRefusedStreamIsSentAgain(t *testing.T) {
+	t.Run("HTTP/1", func(t *testing.T) { refusedStream(t, false) })
+	t.Run("HTTP/2", func(t *testing.T) { refusedStream(t, true) })
+}
+
+func refusedStream(t *testing.T, h2 bool) {
 	var n atomic.Int32
 	addr := rawBackend(t, func(conn net.Conn) {
 		_, _ = io.ReadFull(conn, make([]byte, len(preface)))
 		c := newRawH2(t, conn)
 		_ = c.fr.WriteSettings()
-		f, ok := c.await(func(f http2.Frame) bool { return f.Header().Flags.Has(1) && f.Header().StreamID > 0 }).(*http2.DataFrame)
+		body := ""
+		f, ok := c.await(func(f http2.Frame) bool {
+			if d, is := f.(*http2.DataFrame); is {
+				body += string(d.Data())
+			}
+			return f.Header().Flags.Has(1) && f.Header().StreamID > 0
+		}).(*http2.DataFrame)
 		if !ok {
 			return
 		}
-		if string(f.Data()) != "hello" {
-			t.Errorf("body %q", f.Data())
+		if body != "hello" {
+			t.Errorf("body %q", body)
 		}
 		id := f.StreamID
 		switch n.Add(1) {
@@ -314,7 +325,7 @@ func TestRefusedStreamIsSentAgain(t *testing.T) {
 		}
 	})
 	h := simpleHop(t, config.HTTP2, addr)
-	resp, err := client(t, h.addr, true).Post("http://a/", "", strings.NewReader("hello"))
+	resp, err := client(t, h.addr, h2).Post("http://a/", "", strings.NewReader("hello"))
 	if err != nil {
 		t.Fatal(err)
 	}

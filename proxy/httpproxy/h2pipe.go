@@ -56,7 +56,14 @@ func (p *h2pipe) data(b []byte, end bool) {
 	p.came.Broadcast()
 }
 
-func (p *h2pipe) reset(code http2.ErrCode, _ bool) {
+// errRefused is the end of a stream on which the peer has not worked.
+var errRefused = errors.New("the stream was refused")
+
+func (p *h2pipe) reset(code http2.ErrCode, refused bool) {
+	if refused {
+		p.abort(errRefused)
+		return
+	}
 	p.abort(errors.New("the stream was reset: " + code.String()))
 }
 

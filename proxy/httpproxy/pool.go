@@ -61,6 +61,12 @@ type h1conn struct {
 	socket silence
 }
 
+// refused reports of a bridge that failed whether the endpoint has refused its stream: another may take the request.
+func (c *h1conn) refused() bool {
+	b, bridged := c.Conn.(*bridgedConn)
+	return bridged && b.bridge.refused.Load()
+}
+
 // take returns an idle connection, or nil. Who takes it must see that it is quiet before writing to it.
 func (p *endpointPool) take() *h1conn {
 	p.mu.Lock()
