@@ -43,6 +43,7 @@ func caller(t *testing.T, ca *mtlstest.CA, proto config.HTTPProtocol, pods ...st
 	up, _ := meshTLS(ca, proto)
 	cluster := staticCluster("c", proto, pods...)
 	cluster.Transport = config.Transport{Name: "tls", TLS: up}
+	cluster.ConnectTimeout = 20 * time.Second // a busy machine must not look like a dead endpoint, which is left out
 	routes := toCluster("c")
 	routes.VirtualHosts[0].Routes[0].Action.Retry = &config.RetryPolicy{
 		On: []string{"connect-failure", "refused-stream", "unavailable", "cancelled"}, Attempts: 2,
