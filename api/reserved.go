@@ -73,15 +73,29 @@ func local(addr netip.Addr) string {
 	return ""
 }
 
-// checkNameElsewhere notes a name that stands for the loopback interface
-// (RFC 6761, section 6.3, and what /etc/hosts of Linux distributions adds).
+// checkNameElsewhere notes a name that stands for the loopback interface.
 func (p *problems) checkNameElsewhere(path, name string) {
-	name = PlainHost(name)
-	switch {
-	case name == "localhost", strings.HasSuffix(name, ".localhost"),
-		name == "localhost.localdomain", name == "localhost4", name == "localhost6",
-		name == "localhost4.localdomain4", name == "localhost6.localdomain6",
-		name == "ip6-localhost", name == "ip6-loopback":
-		p.addf(path, "%q leads every client to its own machine; give a name that is the same from everywhere", name)
+	if localName(PlainHost(name)) {
+		p.addf(path, "%q leads every client to its own machine; give a name that is the same from everywhere", PlainHost(name))
 	}
+}
+
+// localName tells whether a name stands for the loopback interface
+// (RFC 6761, section 6.3, and what /etc/hosts of Linux distributions adds).
+func localName(name string) bool {
+	switch name {
+	case "localhost", "localhost.localdomain", "localhost4", "localhost6",
+		"localhost4.localdomain4", "localhost6.localdomain6", "ip6-localhost", "ip6-loopback":
+		return true
+	}
+	return strings.HasSuffix(name, ".localhost")
+}
+
+// OwnMachine tells whether a name or an address leads every client to its own
+// machine.
+func OwnMachine(host string) bool {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return local(addr) != ""
+	}
+	return localName(PlainHost(host))
 }

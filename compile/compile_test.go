@@ -83,9 +83,35 @@ func TestService(t *testing.T) {
 	if got, _ := Service("c1", svc, "cluster.local"); !got.Headless || got.Resolution != model.ByDestination || len(got.Addresses) != 0 {
 		t.Errorf("headless: %+v", got)
 	}
-	svc.Spec.Type = corev1.ServiceTypeExternalName
-	if got, reason := Service("c1", svc, "cluster.local"); got != nil || reason == "" {
-		t.Errorf("ExternalName: %+v, %q", got, reason)
+}
+
+// TestExternalName: a name for something elsewhere, or for another service; its
+// ports are those of what it names.
+func TestExternalName(t *testing.T) {
+	svc := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "ext"},
+		Spec: corev1.ServiceSpec{
+			Type: corev1.ServiceTypeExternalName, ExternalName: "HTTPbin.org.",
+			Ports: []corev1.ServicePort{{Name: "http", Port: 80, TargetPort: intstr.FromInt32(8080)}},
+		},
+	}
+	got, reason := Service("c1", svc, "cluster.local")
+	if got == nil || got.Alias != "httpbin.org" || !got.External || got.Resolution != model.ByDNS || len(got.Addresses) != 0 {
+		t.Fatalf("%+v, %q", got, reason)
+	}
+	want := []model.Endpoint{{Address: "httpbin.org", Ports: map[string]uint16{"http": 80}}}
+	if d := cmp.Diff(want, got.Resolved); d != "" {
+		t.Error(d)
+	}
+	svc.Spec.Ports = nil
+	if got, reason := Service("c1", svc, "cluster.local"); got == nil {
+		t.Errorf("without ports: %s", reason)
+	}
+	for _, name := range []string{"localhost", "a.localhost.", "127.0.0.1", "169.254.169.254"} {
+		svc.Spec.ExternalName = name
+		if got, reason := Service("c1", svc, "cluster.local"); got != nil || reason == "" {
+			t.Errorf("%s: %+v, %q", name, got, reason)
+		}
 	}
 }
 

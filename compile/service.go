@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/model"
 )
 
@@ -23,9 +24,6 @@ func Host(namespace, name, clusterDomain string) string {
 // Service makes the row of a Kubernetes service. When the mesh has no use for
 // the service, the row is nil and reason says why.
 func Service(c model.ClusterID, svc *corev1.Service, clusterDomain string) (row *model.Service, reason string) {
-	if svc.Spec.Type == corev1.ServiceTypeExternalName {
-		return nil, "a service of type ExternalName has no endpoints: use a ServiceEntry with resolution DNS"
-	}
 	row = &model.Service{
 		Host:      Host(svc.Namespace, svc.Name, clusterDomain),
 		Cluster:   c,
@@ -37,9 +35,17 @@ func Service(c model.ClusterID, svc *corev1.Service, clusterDomain string) (row 
 		Selector:  svc.Spec.Selector,
 		ExportTo:  exportTo(splitList(svc.Annotations[exportToAnnotation]), svc.Namespace),
 	}
-	if row.Headless {
+	switch {
+	case svc.Spec.Type == corev1.ServiceTypeExternalName:
+		row.Alias = strings.ToLower(strings.TrimSuffix(svc.Spec.ExternalName, "."))
+		if api.OwnMachine(row.Alias) {
+			return nil, "externalName " + row.Alias + " is every client's own machine"
+		}
+		row.Headless, row.Selector = false, nil
+		row.External, row.Resolution = true, model.ByDNS
+	case row.Headless:
 		row.Resolution = model.ByDestination
-	} else {
+	default:
 		row.Addresses = serviceAddresses(svc)
 	}
 	for _, p := range svc.Spec.Ports {
@@ -62,10 +68,24 @@ func Service(c model.ClusterID, svc *corev1.Service, clusterDomain string) (row 
 		row.Ports = append(row.Ports, port)
 	}
 	row.Ports = sortPorts(row.Ports)
-	if len(row.Ports) == 0 {
+	if len(row.Ports) == 0 && row.Alias == "" {
+		// An alias needs none: it has those of the service that it names.
 		return nil, "the service has no TCP port"
 	}
+	if row.Alias != "" {
+		row.Resolved = []model.Endpoint{{Address: row.Alias, Ports: aliasPorts(row.Ports)}}
+	}
 	return row, ""
+}
+
+// aliasPorts are the ports at the host that an ExternalName service names.
+// Kubernetes translates none of them: there is only a CNAME record.
+func aliasPorts(ports []model.Port) map[string]uint16 {
+	out := make(map[string]uint16, len(ports))
+	for _, p := range ports {
+		out[p.Name] = p.Number
+	}
+	return out
 }
 
 // serviceAddresses are the cluster IPs, of one or both families.

@@ -55,6 +55,10 @@ type Service struct {
 	// Headless services have no address of their own: clients reach the
 	// endpoints directly. Resolution is ByDestination.
 	Headless bool
+	// Alias is the host that the service is another name for (a Kubernetes
+	// service of type ExternalName). A client that sees a service of that
+	// host is led to it; to any other, the name is resolved by DNS.
+	Alias string
 	// External services are not part of the mesh: no mutual TLS is assumed.
 	External bool
 	// Addresses are what clients connect to: single addresses, or, for a

@@ -357,7 +357,11 @@ func TestRoutesRefused(t *testing.T) {
 		"retry condition": {`connect-failure,`, `envoy-ratelimited,`, "virtual_hosts[0].routes[1].route.retry_policy.retry_on"},
 		"substitution":    {`"name":"block_all"`, `"name":"block_all","request_headers_to_add":[{"header":{"key":"x","value":"%REQ(y)%"}}]`, "virtual_hosts[1].request_headers_to_add[0].header.value"},
 		"edit of host":    {`"name":"block_all"`, `"name":"block_all","request_headers_to_add":[{"header":{"key":":authority","value":"y"}}]`, "virtual_hosts[1].request_headers_to_add[0].header.key"},
-		"vhds":            {`"virtual_hosts":[`, `"vhds":{},"virtual_hosts":[`, "vhds"},
+		"unknown host": {`"virtual_hosts":[`, `"metadata":{"filter_metadata":{"isthmus":{"unknown_host":"elsewhere"}}},"virtual_hosts":[`,
+			"metadata.filter_metadata.isthmus.unknown_host"},
+		"unknown metadata": {`"virtual_hosts":[`, `"metadata":{"filter_metadata":{"isthmus":{"new":true}}},"virtual_hosts":[`,
+			"metadata.filter_metadata.isthmus.new"},
+		"vhds": {`"virtual_hosts":[`, `"vhds":{},"virtual_hosts":[`, "vhds"},
 	})
 }
 

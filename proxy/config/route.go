@@ -11,8 +11,12 @@ type RouteConfig struct {
 	VirtualHosts []*VirtualHost
 	// IgnorePortInHost drops the port of the Host header before matching.
 	IgnorePortInHost bool
-	Headers          HeaderEdits
-	Version          string
+	// ByDestination sends a request whose Host only the domain "*" covers to
+	// the virtual host that lists the address that the client connected to,
+	// if there is one (metadata isthmus: {unknown_host: original_destination}).
+	ByDestination bool
+	Headers       HeaderEdits
+	Version       string
 }
 
 // VirtualHost is envoy.config.route.v3.VirtualHost. Domains are lower case

@@ -39,6 +39,9 @@ func decodeRouteConfig(a at, p *routev3.RouteConfiguration) (*RouteConfig, error
 	}
 	r := &RouteConfig{Name: p.GetName(), IgnorePortInHost: p.GetIgnorePortInHostMatching()}
 	var err error
+	if r.ByDestination, err = decodeUnknownHost(a.in("metadata"), p.GetMetadata()); err != nil {
+		return nil, err
+	}
 	if r.Headers, err = decodeEdits(a, p); err != nil {
 		return nil, err
 	}
@@ -58,6 +61,24 @@ func decodeRouteConfig(a at, p *routev3.RouteConfiguration) (*RouteConfig, error
 		r.VirtualHosts = append(r.VirtualHosts, vh)
 	}
 	return r, nil
+}
+
+// ownMetadata is the name under which resources carry what only this proxy reads.
+// Envoy ignores metadata that no filter of its asks for.
+const ownMetadata = "isthmus"
+
+// decodeUnknownHost reads what becomes of requests to hosts that no virtual host
+// names: true when the address decides that the client connected to.
+func decodeUnknownHost(a at, p *corev3.Metadata) (bool, error) {
+	a = a.in("filter_metadata." + ownMetadata)
+	byDestination := false
+	for field, v := range p.GetFilterMetadata()[ownMetadata].GetFields() {
+		if field != "unknown_host" || v.GetStringValue() != "original_destination" {
+			return false, a.in(field).errorf("%v is not supported by this proxy", v.AsInterface())
+		}
+		byDestination = true
+	}
+	return byDestination, nil
 }
 
 func decodeVirtualHost(a at, p *routev3.VirtualHost) (*VirtualHost, error) {

@@ -55,7 +55,7 @@ func (p *pair) resolve() (*target, *failure) {
 	h, c := p.srv.h, &p.call
 	q := &target{
 		method: p.req.method, authority: p.req.authority, path: normalizePath(h.hcm, p.req.path),
-		grpc: p.req.grpc, header: p.req.lookup,
+		grpc: p.req.grpc, header: p.req.lookup, destination: p.srv.info.Local.Addr(),
 	}
 	if h.hcm.StripAnyHostPort {
 		q.authority = withoutPort(q.authority)

@@ -2,6 +2,7 @@ package httpproxy
 
 import (
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"sort"
 	"strings"
@@ -53,6 +54,9 @@ type routeTable struct {
 	suffixes []wildcard // longest first
 	prefixes []wildcard // longest first
 	any      *virtualHost
+	// byAddress finds a virtual host by an address among its domains; nil
+	// unless the configuration says that the destination decides.
+	byAddress map[netip.Addr]*virtualHost
 }
 
 type wildcard struct {
@@ -92,6 +96,9 @@ func compileRoutes(rc *config.RouteConfig, clusters *upstream.Set) *routeTable {
 			t.addDomain(d, host)
 		}
 	}
+	if rc.ByDestination {
+		t.indexAddresses()
+	}
 	longestFirst := func(w []wildcard) {
 		sort.SliceStable(w, func(i, j int) bool { return len(w[i].part) > len(w[j].part) })
 	}
@@ -110,6 +117,16 @@ func (t *routeTable) addDomain(d string, host *virtualHost) {
 		t.prefixes = append(t.prefixes, wildcard{d[:len(d)-1], host})
 	default:
 		t.exact[d] = host
+	}
+}
+
+// indexAddresses finds the domains that are addresses.
+func (t *routeTable) indexAddresses() {
+	t.byAddress = map[netip.Addr]*virtualHost{}
+	for d, host := range t.exact {
+		if a, err := netip.ParseAddr(strings.Trim(d, "[]")); err == nil {
+			t.byAddress[a.Unmap()] = host
+		}
 	}
 }
 
@@ -186,11 +203,21 @@ type target struct {
 	method, authority, path string // path with its query
 	grpc                    bool
 	header                  func(lower string) (string, bool)
+	// destination is where the client wanted to connect to.
+	destination netip.Addr
 }
 
 // find returns the route of a request, or nil.
 func (t *routeTable) find(q *target) *route {
 	host := t.host(q.authority)
+	if host == t.any && t.byAddress != nil {
+		// Nobody is known by this name, but the address may be somebody's:
+		// an ingress controller in the mesh connects to a Service and keeps
+		// the Host that its own client sent.
+		if at := t.byAddress[q.destination]; at != nil {
+			host = at
+		}
+	}
 	if host == nil {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package httpproxy
 
 import (
+	"net/netip"
 	"regexp"
 	"testing"
 
@@ -65,6 +66,48 @@ func TestFind(t *testing.T) {
 		if got != tt.want {
 			t.Errorf("%+v: route %q, want %q", q, got, tt.want)
 		}
+	}
+}
+
+// TestUnknownHostGoesByDestination: where the configuration says so, an address
+// decides for hosts that only "*" covers, and for no others.
+func TestUnknownHostGoesByDestination(t *testing.T) {
+	set := upstream.NewSet(upstream.Options{})
+	defer set.Close()
+	to := func(name string, domains ...string) *config.VirtualHost {
+		return &config.VirtualHost{Name: name, Domains: domains, Routes: []*config.Route{{
+			Name: name, Match: config.RouteMatch{Prefix: "/"}, Action: &config.RouteAction{Cluster: name},
+		}}}
+	}
+	rc := &config.RouteConfig{IgnorePortInHost: true, ByDestination: true, VirtualHosts: []*config.VirtualHost{
+		to("web", "web", "10.96.0.10"), to("api", "api", "*.api", "10.96.0.11", "[fd00::1]"), to("any", "*"),
+	}}
+	for _, tt := range []struct {
+		host, destination string
+		want              string
+	}{
+		{host: "shop.example.com", destination: "10.96.0.10", want: "web"},
+		{host: "shop.example.com:8080", destination: "10.96.0.11", want: "api"},
+		{host: "shop.example.com", destination: "fd00::1", want: "api"},
+		{host: "", destination: "10.96.0.10", want: "web"},
+		{host: "web", destination: "10.96.0.11", want: "web"},
+		{host: "x.api", destination: "10.96.0.10", want: "api"},
+		{host: "10.96.0.11", destination: "10.96.0.10", want: "api"},
+		{host: "shop.example.com", destination: "192.0.2.1", want: "any"},
+		{host: "shop.example.com", want: "any"},
+	} {
+		q := &target{authority: tt.host, path: "/"}
+		if tt.destination != "" {
+			q.destination = netip.MustParseAddr(tt.destination)
+		}
+		if got := compileRoutes(rc, set).find(q); got == nil || got.Name != tt.want {
+			t.Errorf("Host %q to %s: %+v, want %s", tt.host, tt.destination, got, tt.want)
+		}
+	}
+	rc.ByDestination = false
+	q := &target{authority: "shop.example.com", path: "/", destination: netip.MustParseAddr("10.96.0.10")}
+	if got := compileRoutes(rc, set).find(q); got.Name != "any" {
+		t.Errorf("the destination decides unasked: %s", got.Name)
 	}
 }
 

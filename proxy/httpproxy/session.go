@@ -324,6 +324,7 @@ func (s *session) target() (target, error) {
 	q := target{
 		method: view(s.req.method), authority: view(s.req.get(fieldHost)),
 		path: view(s.req.target), grpc: s.call.grpc, header: s.lookup,
+		destination: s.info.Local.Addr(),
 	}
 	switch {
 	case q.method == "CONNECT":

@@ -192,7 +192,11 @@ func (m *mesh) drawService(i int) {
 			Protocol: model.Protocol(r.IntN(int(lastProtocol(r)) + 1)),
 		})
 	}
-	switch r.IntN(5) {
+	switch r.IntN(6) {
+	case 2:
+		svc.Alias, svc.External, svc.Selector, svc.Addresses = pick(r, "svc-0.foo.svc.cluster.local", "example.com"), true, nil, nil
+		svc.Resolution = model.ByDNS
+		svc.Resolved = []model.Endpoint{{Address: svc.Alias, Ports: map[string]uint16{"p0": 80}}}
 	case 0:
 		svc.Headless, svc.Resolution, svc.Addresses = true, model.ByDestination, nil
 	case 1:
@@ -247,6 +251,7 @@ func (m *mesh) drawEndpoints(svc *model.Service) *model.EndpointSet {
 		set.Endpoints = append(set.Endpoints, model.Endpoint{
 			Address: fmt.Sprintf("10.1.0.%d", i+1), Ports: ports, Network: "network1",
 			Locality: model.MakeLocality(pick(m.r, "region-1", "region-2"), "zone", ""), TLS: m.r.IntN(2) == 0,
+			Router: m.r.IntN(4) == 0, Capture: pick(m.r, nil, &model.Capture{Except: []uint16{8081}}),
 			Account: svc.Namespace + "/default", Workload: "w;" + svc.Namespace + ";w;v1;Kubernetes",
 			Labels: map[string]string{"version": pick(m.r, "v1", "v2")}, Weight: uint32(m.r.IntN(3)),
 		})

@@ -244,6 +244,8 @@ type scope struct {
 	catalog *catalog
 	hosts   []*host
 	byName  map[string]*host
+	// aliases are other names of hosts, by the host.
+	aliases map[string][]*host
 	// byPort are the hosts that are reached by their name on a port that
 	// many share: those that speak HTTP.
 	byPort map[uint16][]*host
@@ -279,6 +281,7 @@ func (s *Source) scopeFor(txn model.ReadTxn, key scopeKey) *scope {
 	previous := sc.byName
 	sc.catalog = c
 	sc.hosts, sc.byName = visibleHosts(c, key, previous)
+	sc.hosts, sc.byName, sc.aliases = followAliases(sc.hosts, sc.byName)
 	sc.byPort = map[uint16][]*host{}
 	for _, h := range sc.hosts {
 		for i := range h.ports {

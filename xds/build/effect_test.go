@@ -13,6 +13,7 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/proto"
 	corev1 "k8s.io/api/core/v1"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
@@ -143,6 +144,100 @@ func (s *scene) reached(v serve.View, name string) string {
 }
 
 func bufioReader(s string) *bufio.Reader { return bufio.NewReader(strings.NewReader(s)) }
+
+// TestExternalNameHasAnEffect: a service of type ExternalName is a way out by
+// DNS, to which rules apply.
+func TestExternalNameHasAnEffect(t *testing.T) {
+	const service = `
+apiVersion: v1
+kind: Service
+metadata: {name: ext, namespace: client}
+spec: {type: ExternalName, externalName: httpbin.org, ports: [{name: http, port: 80}]}
+`
+	const name = "outbound|80||ext.client.svc.cluster.local"
+	plain := newScene(t, service)
+	c := plain.cluster(plain.client, name)
+	if c.GetType() != clusterv3.Cluster_STRICT_DNS || c.GetTransportSocket() != nil || len(c.GetTransportSocketMatches()) != 0 {
+		t.Errorf("without a rule: %v", c)
+	}
+	if got := c.GetLoadAssignment().GetEndpoints()[0].GetLbEndpoints()[0].GetEndpoint().GetAddress().GetSocketAddress().GetAddress(); got != "httpbin.org" {
+		t.Errorf("it leads to %s", got)
+	}
+	for _, host := range []string{"ext", "ext.client", "ext.client.svc.cluster.local"} {
+		if got := plain.routed("80", host); got != name {
+			t.Errorf("%s is routed to %s", host, got)
+		}
+	}
+	ruled := newScene(t, service+`---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: ext, namespace: client}
+spec: {host: ext, trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}
+`)
+	if ruled.cluster(ruled.client, name).GetTransportSocket() == nil {
+		t.Error("a rule changes nothing")
+	}
+}
+
+// TestExternalNameFollowsInTheMesh: a name for a service of the mesh leads to
+// that service's endpoints, by its rules, at all of its ports.
+func TestExternalNameFollowsInTheMesh(t *testing.T) {
+	alias := func(name, target string) string {
+		return "---\napiVersion: v1\nkind: Service\nmetadata: {name: " + name + ", namespace: client}\n" +
+			"spec: {type: ExternalName, externalName: " + target + "}\n"
+	}
+	s := newScene(t, alias("ext", webHost)+alias("twice", "ext.client.svc.cluster.local.")+
+		alias("round", "circle.client.svc.cluster.local")+alias("circle", "round.client.svc.cluster.local"))
+	for host, want := range map[string]string{
+		"ext":                              "outbound|80||" + webHost,
+		"ext.client.svc":                   "outbound|80||" + webHost,
+		"twice.client.svc.cluster.local":   "outbound|80||" + webHost,
+		"circle.client.svc.cluster.local":  passthroughCluster,
+		"unknown.client.svc.cluster.local": passthroughCluster,
+	} {
+		if got := s.routed("80", host); got != want {
+			t.Errorf("%s is routed to %s, want %s", host, got, want)
+		}
+	}
+	for _, r := range s.resources(s.gateway, serve.TypeCluster) {
+		if strings.Contains(r.Name, "ext") {
+			t.Errorf("the gateway has %s", r.Name)
+		}
+	}
+}
+
+// TestAliasOfWhatIsNotVisible: a name for a service that is not exported to the
+// client's namespace gives it no way there that it would not have without.
+func TestAliasOfWhatIsNotVisible(t *testing.T) {
+	s := newScene(t, `
+apiVersion: v1
+kind: Service
+metadata: {name: ext, namespace: client}
+spec: {type: ExternalName, externalName: hidden.prod.svc.cluster.local, ports: [{name: http, port: 80}]}
+`)
+	hidden := service("prod", "hidden", "10.96.0.50", port("http", 80, model.HTTP, 8080))
+	hidden.ExportTo = []string{"prod"}
+	insert(s.mesh, s.store.Services, hidden)
+	if got, want := s.routed("80", "ext"), "outbound|80||ext.client.svc.cluster.local"; got != want {
+		t.Errorf("routed to %s, want %s", got, want)
+	}
+}
+
+// routed finds the cluster of requests with a Host, in the client's route
+// configuration.
+func (s *scene) routed(config, host string) string {
+	fallback := ""
+	for _, v := range message[*routev3.RouteConfiguration](s, s.client, serve.TypeRoute, config).GetVirtualHosts() {
+		to := v.GetRoutes()[0].GetRoute().GetCluster()
+		if slices.Contains(v.GetDomains(), host) {
+			return to
+		}
+		if slices.Contains(v.GetDomains(), "*") {
+			fallback = to
+		}
+	}
+	return fallback
+}
 
 const bothMutual = "10.0.0.1 mutual, 10.0.0.2 mutual"
 

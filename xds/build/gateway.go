@@ -172,7 +172,7 @@ func (s *Source) gatewayClusters(txn model.ReadTxn, sc *scope, g *gateway) map[s
 		}
 	}
 	for _, h := range sc.hosts {
-		if h.primary().Origin != model.FromKubernetes || strings.HasPrefix(h.name, "*") {
+		if !inMesh(h.primary()) || strings.HasPrefix(h.name, "*") {
 			continue
 		}
 		rule := sc.catalog.rules.find(sc.key.namespace, sc.catalog.mesh.RootNamespace, h)

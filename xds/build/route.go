@@ -5,6 +5,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/isthmus-mesh/isthmus/model"
@@ -39,6 +40,9 @@ func (s *Source) routeConfig(sc *scope, name string) *serve.Resource {
 	inputs = append(inputs, sc.catalog.mesh)
 	for _, h := range hosts {
 		inputs = append(inputs, h)
+		for _, alias := range sc.aliases[h.name] {
+			inputs = append(inputs, alias)
+		}
 	}
 	if e := sc.routes[name]; e.same(inputs) {
 		return e.res
@@ -55,10 +59,20 @@ func (s *Source) routeConfig(sc *scope, name string) *serve.Resource {
 		}}
 	} else {
 		rc.VirtualHosts = virtualHosts(sc, hosts, port)
+		rc.Metadata = byDestination()
 	}
 	res := s.encode(name, rc)
 	sc.routes[name] = &entry{res: res, inputs: inputs}
 	return res
+}
+
+// byDestination asks the proxy to send a request whose Host it does not know to
+// the virtual host with the address that the client connected to. Only the
+// built-in proxy reads it; with Envoy such a request goes the way of catchAll.
+func byDestination() *corev3.Metadata {
+	return &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
+		"isthmus": {Fields: map[string]*structpb.Value{"unknown_host": structpb.NewStringValue("original_destination")}},
+	}}
 }
 
 // virtualHosts tells hosts apart by the request's host header. A name that two
@@ -73,7 +87,11 @@ func virtualHosts(sc *scope, hosts []*host, port uint16) []*routev3.VirtualHost 
 				continue
 			}
 			var domains []string
-			for _, d := range domainsOf(h, p.svc, sc.key.namespace, sc.catalog.mesh.ClusterDomain) {
+			names := domainsOf(h, p.svc, sc.key.namespace, sc.catalog.mesh.ClusterDomain)
+			for _, alias := range sc.aliases[h.name] {
+				names = append(names, domainsOf(alias, alias.primary(), sc.key.namespace, sc.catalog.mesh.ClusterDomain)...)
+			}
+			for _, d := range names {
 				if !taken[d] {
 					taken[d] = true
 					domains = append(domains, d)
