@@ -85,6 +85,41 @@ func TestService(t *testing.T) {
 	}
 }
 
+// TestServiceSaysWhereTrafficGoes: what of a Service decides which endpoints are
+// used.
+func TestServiceSaysWhereTrafficGoes(t *testing.T) {
+	local, zone, node := corev1.ServiceInternalTrafficPolicyLocal, "PreferClose", "PreferSameNode"
+	svc := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", Annotations: map[string]string{distributionAnnotation: zone}},
+		Spec:       corev1.ServiceSpec{ClusterIP: "10.0.0.1", Ports: []corev1.ServicePort{{Name: "http", Port: 80}}},
+	}
+	if got, _ := Service("c1", svc, "cluster.local"); got.NodeLocal || got.NotReadyToo || got.Distribution != model.PreferZone {
+		t.Errorf("by annotation: %+v", got)
+	}
+	svc.Spec.InternalTrafficPolicy, svc.Spec.TrafficDistribution, svc.Spec.PublishNotReadyAddresses = &local, &node, true
+	got, _ := Service("c1", svc, "cluster.local")
+	if !got.NodeLocal || !got.NotReadyToo || got.Distribution != model.PreferNode {
+		t.Errorf("by its fields: %+v", got)
+	}
+	no, nodeName, name, number := false, "n7", "http", int32(8080)
+	slice := &discoveryv1.EndpointSlice{
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Ports:       []discoveryv1.EndpointPort{{Name: &name, Port: &number}},
+		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{"10.1.0.1"}, NodeName: &nodeName, Conditions: discoveryv1.EndpointConditions{Ready: &no}}},
+	}
+	in := Surroundings{
+		Workload: func(string, string) *model.Workload { return nil },
+		Node:     func(string) model.Locality { return "" },
+	}
+	if set, _ := Endpoints(got, []*discoveryv1.EndpointSlice{slice}, in); len(set.Endpoints) != 1 || set.Endpoints[0].Node != nodeName {
+		t.Errorf("endpoints that are not ready: %+v", set.Endpoints)
+	}
+	got.NotReadyToo = false
+	if set, _ := Endpoints(got, []*discoveryv1.EndpointSlice{slice}, in); len(set.Endpoints) != 0 {
+		t.Errorf("endpoints: %+v, though none is ready", set.Endpoints)
+	}
+}
+
 // TestExternalName: a name for something elsewhere, or for another service; its
 // ports are those of what it names.
 func TestExternalName(t *testing.T) {
@@ -159,9 +194,9 @@ func TestEndpointsJoinPods(t *testing.T) {
 	set, traits := Endpoints(svc, []*discoveryv1.EndpointSlice{slice(&yes, nil, &no), v6}, in)
 	ports := map[string]uint16{"http": 8080}
 	want := []model.Endpoint{
-		{Address: "10.1.0.1", Ports: ports, Network: "net", Locality: "r/z", TLS: true, Account: "shop/web",
+		{Address: "10.1.0.1", Ports: ports, Network: "net", Locality: "r/z", Node: "n1", TLS: true, Account: "shop/web",
 			Workload: "web;shop;web;latest;c1", Labels: p1.Labels},
-		{Address: "10.1.0.2", Ports: ports, Network: "other", Locality: "r/z", Account: "shop/web",
+		{Address: "10.1.0.2", Ports: ports, Network: "other", Locality: "r/z", Node: "n1", Account: "shop/web",
 			Workload: "web-2;shop;web-2;latest;c1", Labels: map[string]string{labelNetwork: "other"}},
 	}
 	if d := cmp.Diff(want, set.Endpoints); d != "" {

@@ -27,7 +27,10 @@ type Surroundings struct {
 // serving and terminating).
 func Endpoints(svc *model.Service, slicesOf []*discoveryv1.EndpointSlice, in Surroundings) (*model.EndpointSet, *model.Traits) {
 	use := ready
-	if !anyEndpoint(slicesOf, ready) {
+	switch {
+	case svc.NotReadyToo:
+		use = always
+	case !anyEndpoint(slicesOf, ready):
 		use = lastResort
 	}
 	set := &model.EndpointSet{Host: svc.Host, Cluster: svc.Cluster, Namespace: svc.Namespace, Name: svc.Name}
@@ -59,6 +62,10 @@ func Endpoints(svc *model.Service, slicesOf []*discoveryv1.EndpointSlice, in Sur
 // counts as true.
 func ready(c *discoveryv1.EndpointConditions) bool { return c.Ready == nil || *c.Ready }
 
+// always is for services that publish what is not ready. EndpointSlices of
+// Kubernetes' own call all of it ready; those of others need not.
+func always(*discoveryv1.EndpointConditions) bool { return true }
+
 // lastResort tells whether an endpoint that is ending still answers.
 func lastResort(c *discoveryv1.EndpointConditions) bool {
 	return c.Terminating != nil && *c.Terminating && c.Serving != nil && *c.Serving
@@ -78,6 +85,7 @@ func describeEndpoint(svc *model.Service, ep *discoveryv1.Endpoint, ports map[st
 		if w := in.Workload(svc.Namespace, ep.TargetRef.Name); w != nil {
 			e.Network = w.Network
 			e.Locality = w.Locality
+			e.Node = w.Node
 			e.TLS, e.Capture, e.Router = w.TLS, w.Capture, w.Router
 			e.Account = w.Namespace + "/" + w.Account
 			e.Workload = describe(w)
@@ -86,6 +94,7 @@ func describeEndpoint(svc *model.Service, ep *discoveryv1.Endpoint, ports map[st
 		}
 	}
 	if ep.NodeName != nil {
+		e.Node = *ep.NodeName
 		e.Locality = in.Node(*ep.NodeName)
 	}
 	return e

@@ -16,6 +16,15 @@ import (
 // exportToAnnotation limits which namespaces see a Kubernetes service.
 const exportToAnnotation = "networking.istio.io/exportTo"
 
+// distributionAnnotation is spec.trafficDistribution by another name.
+const distributionAnnotation = "networking.istio.io/traffic-distribution"
+
+// ReadsAnnotation tells whether an annotation is read; of all others package kube
+// keeps none.
+func ReadsAnnotation(name string) bool {
+	return name == exportToAnnotation || name == distributionAnnotation
+}
+
 // Host is the host name of a Kubernetes service.
 func Host(namespace, name, clusterDomain string) string {
 	return name + "." + namespace + ".svc." + clusterDomain
@@ -35,6 +44,9 @@ func Service(c model.ClusterID, svc *corev1.Service, clusterDomain string) (row 
 		Selector:  svc.Spec.Selector,
 		ExportTo:  exportTo(splitList(svc.Annotations[exportToAnnotation]), svc.Namespace),
 	}
+	row.NodeLocal = svc.Spec.InternalTrafficPolicy != nil && *svc.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal
+	row.Distribution = distribution(svc)
+	row.NotReadyToo = svc.Spec.PublishNotReadyAddresses
 	switch {
 	case svc.Spec.Type == corev1.ServiceTypeExternalName:
 		row.Alias = strings.ToLower(strings.TrimSuffix(svc.Spec.ExternalName, "."))
@@ -76,6 +88,22 @@ func Service(c model.ClusterID, svc *corev1.Service, clusterDomain string) (row 
 		row.Resolved = []model.Endpoint{{Address: row.Alias, Ports: aliasPorts(row.Ports)}}
 	}
 	return row, ""
+}
+
+// distribution reads spec.trafficDistribution, or the annotation that does the
+// same on Kubernetes versions without the field.
+func distribution(svc *corev1.Service) model.Distribution {
+	value := svc.Annotations[distributionAnnotation]
+	if svc.Spec.TrafficDistribution != nil {
+		value = *svc.Spec.TrafficDistribution
+	}
+	switch value {
+	case corev1.ServiceTrafficDistributionPreferClose, "PreferSameZone":
+		return model.PreferZone
+	case "PreferSameNode":
+		return model.PreferNode
+	}
+	return model.DistributeAny
 }
 
 // aliasPorts are the ports at the host that an ExternalName service names.

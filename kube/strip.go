@@ -1,6 +1,8 @@
 package kube
 
 import (
+	"maps"
+
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -13,16 +15,12 @@ import (
 // kept: a control plane's memory is mostly other people's objects. They are
 // cache.TransformFuncs; the object is the caller's own, so it may be changed.
 
-// exportToAnnotation is the one annotation that is read.
-const exportToAnnotation = "networking.istio.io/exportTo"
-
 func stripMeta(m *metav1.ObjectMeta) {
 	m.ManagedFields = nil
 	m.Finalizers = nil
-	v, ok := m.Annotations[exportToAnnotation]
-	m.Annotations = nil
-	if ok {
-		m.Annotations = map[string]string{exportToAnnotation: v}
+	maps.DeleteFunc(m.Annotations, func(name, _ string) bool { return !compile.ReadsAnnotation(name) })
+	if len(m.Annotations) == 0 {
+		m.Annotations = nil
 	}
 }
 

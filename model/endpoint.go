@@ -11,6 +11,8 @@ type Endpoint struct {
 	Ports    map[string]uint16
 	Network  string
 	Locality Locality
+	// Node is the name of the node it runs on, in its own cluster.
+	Node string
 	// TLS tells that a proxy at the endpoint takes mutual TLS; TakesMutual
 	// says on which ports.
 	TLS bool

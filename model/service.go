@@ -29,6 +29,19 @@ const (
 	ByDestination
 )
 
+// Distribution tells which endpoints of a service are preferred, as long as they
+// are healthy (trafficDistribution).
+type Distribution uint8
+
+// The distributions. Any leaves it to the mesh's configuration.
+const (
+	DistributeAny Distribution = iota
+	// PreferZone: those in the client's zone, then in its region.
+	PreferZone
+	// PreferNode: those on the client's node, then as PreferZone.
+	PreferNode
+)
+
 // Service is one host as one object in one cluster declares it. Several
 // clusters, or several objects, may declare the same host: readers merge them.
 type Service struct {
@@ -69,6 +82,14 @@ type Service struct {
 	Allocated netip.Addr
 	// Ports are sorted by number.
 	Ports []Port
+	// NodeLocal services have no endpoints but those on the client's own node
+	// (internalTrafficPolicy: Local).
+	NodeLocal bool
+	// Distribution is which endpoints are preferred to others.
+	Distribution Distribution
+	// NotReadyToo tells that endpoints count whether they are ready or not
+	// (publishNotReadyAddresses).
+	NotReadyToo bool
 	// Selector selects the service's pods in its own namespace and cluster;
 	// it is empty for services without one.
 	Selector map[string]string
@@ -94,6 +115,10 @@ type Port struct {
 func (s *Service) VisibleIn(namespace string) bool {
 	return len(s.ExportTo) == 0 || slices.Contains(s.ExportTo, namespace)
 }
+
+// NodeMatters tells whether it depends on a client's node which endpoints it is
+// given.
+func (s *Service) NodeMatters() bool { return s.NodeLocal || s.Distribution == PreferNode }
 
 // Port returns the port with the number, or nil.
 func (s *Service) Port(number uint16) *Port {

@@ -61,6 +61,10 @@ type Cluster struct {
 	Transport Transport
 	Matches   []TransportMatch
 
+	// DestinationPort is dialled in place of the original destination's
+	// (original_dst_lb_config.upstream_port_override); 0: that one.
+	DestinationPort uint16
+
 	// BindSource are source addresses of outgoing connections
 	// (upstream_bind_config), at most one of each family.
 	BindSource []netip.Addr

@@ -115,8 +115,15 @@ func (c *Cluster) decodeLB(a at, p *clusterv3.Cluster) error {
 		return a.in("lb_policy").errorf("CLUSTER_PROVIDED and type ORIGINAL_DST go together")
 	}
 	if o := p.GetOriginalDstLbConfig(); o != nil {
-		if err := a.in("original_dst_lb_config").only(o); err != nil {
+		oa := a.in("original_dst_lb_config")
+		if err := oa.only(o, "upstream_port_override"); err != nil {
 			return err
+		}
+		if p := o.GetUpstreamPortOverride(); p != nil {
+			if p.Value == 0 || p.Value > math.MaxUint16 {
+				return oa.in("upstream_port_override").errorf("%d is not a port", p.Value)
+			}
+			c.DestinationPort = uint16(p.Value)
 		}
 	}
 	if s := p.GetLbSubsetConfig(); s != nil {

@@ -34,7 +34,11 @@ func (o *originalDst) pick(h Hint) (*Endpoint, error) {
 	if len(h.Tried) > 0 {
 		return nil, &PickError{Cluster: o.cluster.cfg.Name, Msg: "the original destination was tried"}
 	}
-	e := o.find(h.OriginalDst)
+	dst := h.OriginalDst
+	if p := o.cluster.cfg.DestinationPort; p != 0 {
+		dst = netip.AddrPortFrom(dst.Addr(), p)
+	}
+	e := o.find(dst)
 	if now := o.cluster.set.sweeper.now(); e.used.Load() != now {
 		e.used.Store(now)
 	}

@@ -424,3 +424,17 @@ func TestDNSChanges(t *testing.T) {
 		t.Error("the old address is still in use")
 	}
 }
+
+// TestDestinationPort: an ORIGINAL_DST cluster goes to the address that the
+// client chose, and to a port of its own where it has one.
+func TestDestinationPort(t *testing.T) {
+	s := newTestSet(t, Options{})
+	dst := netip.MustParseAddrPort("10.20.0.1:80")
+	for port, want := range map[uint16]string{0: "10.20.0.1:80", 8080: "10.20.0.1:8080"} {
+		c := apply(t, s, &config.Cluster{Name: fmt.Sprint("c", port), Type: config.ClusterOriginalDst, LB: config.LBClusterProvided, DestinationPort: port})
+		e, err := c.Pick(Hint{OriginalDst: dst})
+		if err != nil || e.Addr().String() != want {
+			t.Errorf("port %d: %v, %v, want %s", port, e, err, want)
+		}
+	}
+}

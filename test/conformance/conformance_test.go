@@ -184,11 +184,12 @@ func (m *mesh) drawService(i int) {
 		Created:   time.Unix(int64(i), 0),
 		Addresses: []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 96, 0, byte(i + 1)}), 32)},
 		Selector:  map[string]string{"app": pick(r, "a", "b")},
-		ExportTo:  pick(r, nil, []string{ns}),
+		NodeLocal: r.IntN(6) == 0, Distribution: model.Distribution(r.IntN(3)),
+		ExportTo: pick(r, nil, []string{ns}),
 	}
 	for n := range 1 + r.IntN(3) {
 		svc.Ports = append(svc.Ports, model.Port{
-			Name: fmt.Sprint("p", n), Number: uint16(80 + n), Target: uint16(8080 + n),
+			Name: fmt.Sprint("p", n), Number: uint16(80 + n), Target: pick(r, uint16(8080+n), uint16(80+n)),
 			Protocol: model.Protocol(r.IntN(int(lastProtocol(r)) + 1)),
 		})
 	}

@@ -152,6 +152,8 @@ type catalog struct {
 	peers    *peers
 	hosts    []*host // sorted by name
 	byName   map[string]*host
+	// nodes tells that some service's endpoints depend on the client's node.
+	nodes bool
 }
 
 // catalogFor returns the cluster's catalog at the snapshot. Hosts that did not
@@ -188,6 +190,9 @@ func (s *Source) catalogFor(txn model.ReadTxn, cluster model.ClusterID) *catalog
 		}
 		c.peers = newPeers(s.store, txn, c.mesh.RootNamespace, before)
 	}
+	c.nodes = slices.ContainsFunc(c.hosts, func(h *host) bool {
+		return slices.ContainsFunc(h.rows, (*model.Service).NodeMatters)
+	})
 	s.catalogs[cluster] = c
 	if old != nil && old.rules != c.rules {
 		s.forgetRules(c)
@@ -252,6 +257,7 @@ type scope struct {
 
 	routes   map[string]*entry
 	wildcard map[uint16]*wildcardEntry
+	shared   map[string]*wildcardEntry // listeners of addresses that several hosts have
 	// sets keep the complete answers per type.
 	sets map[string]*resourceSet
 }
@@ -271,7 +277,8 @@ func (s *Source) scopeFor(txn model.ReadTxn, key scopeKey) *scope {
 	if sc == nil {
 		sc = &scope{
 			key: key, routes: map[string]*entry{}, wildcard: map[uint16]*wildcardEntry{},
-			sets: map[string]*resourceSet{},
+			shared: map[string]*wildcardEntry{},
+			sets:   map[string]*resourceSet{},
 		}
 		s.scopes[key] = sc
 	}

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/isthmus-mesh/isthmus/model"
 	"github.com/isthmus-mesh/isthmus/xds/serve"
@@ -106,15 +107,20 @@ func (b *clusterBuilder) discovery(c *clusterv3.Cluster, subset *model.Subset) {
 	default:
 		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_ORIGINAL_DST}
 		c.LbPolicy = clusterv3.Cluster_CLUSTER_PROVIDED
+		if p := b.port; p.svc.Origin == model.FromServiceEntry && p.Target != 0 && p.Target != p.Number {
+			c.LbConfig = &clusterv3.Cluster_OriginalDstLbConfig_{OriginalDstLbConfig: &clusterv3.Cluster_OriginalDstLbConfig{
+				UpstreamPortOverride: wrapperspb.UInt32(uint32(p.Target)),
+			}}
+		}
 	}
 }
 
 // resolved are the endpoints that the proxy resolves, of all entries that
 // declare the host.
-func (b *clusterBuilder) resolved() [][]model.Endpoint {
-	var sets [][]model.Endpoint
+func (b *clusterBuilder) resolved() []backed {
+	var sets []backed
 	for _, r := range b.host.backing(b.port) {
-		sets = append(sets, endpointsFor(b.port, r, r.Resolved))
+		sets = append(sets, backed{r.Cluster, endpointsFor(b.port, r, r.Resolved)})
 	}
 	return sets
 }

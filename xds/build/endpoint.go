@@ -19,6 +19,9 @@ type vantage struct {
 	cluster  model.ClusterID
 	network  string
 	locality model.Locality
+	// node is empty where it makes no difference, so that proxies of many
+	// nodes share what they see.
+	node string
 	// passthrough is for gateways that pass TLS through to what a stranger's
 	// server name asks for. Only endpoints that make the caller prove itself
 	// are shown to them, so that nothing else becomes reachable from outside;
@@ -50,6 +53,9 @@ func (s *Source) assignment(txn model.ReadTxn, sc *scope, from vantage, name str
 	if port == nil {
 		return nil
 	}
+	if !port.svc.NodeMatters() {
+		from.node = ""
+	}
 	key := endpointsKey{port: portNumber, subset: subsetName, from: from}
 	var subset *model.Subset
 	if subsetName != "" {
@@ -67,18 +73,18 @@ func (s *Source) assignment(txn model.ReadTxn, sc *scope, from vantage, name str
 	}
 	inputs := []any{sc.catalog.mesh, policy}
 	var watches []<-chan struct{}
-	var sets [][]model.Endpoint
+	var sets []backed
 	for _, r := range h.backing(port) {
 		if r.Resolution == model.ByDNS {
 			// An entry that joins a Service; the host is built anew when
 			// the entry changes.
-			sets = append(sets, endpointsFor(port, r, addresses(r.Resolved)))
+			sets = append(sets, backed{r.Cluster, endpointsFor(port, r, addresses(r.Resolved))})
 			continue
 		}
 		set, _, watch, ok := s.store.Endpoints.GetWatch(txn, s.store.Endpoints.ByKey(r.Key()))
 		watches = append(watches, watch)
 		if ok {
-			sets = append(sets, endpointsFor(port, r, set.Endpoints))
+			sets = append(sets, backed{r.Cluster, endpointsFor(port, r, set.Endpoints)})
 			inputs = append(inputs, set)
 		}
 	}
@@ -86,10 +92,7 @@ func (s *Source) assignment(txn model.ReadTxn, sc *scope, from vantage, name str
 		e.watches = watches
 		return e.res
 	}
-	if !sc.catalog.mesh.LocalityPriority {
-		from.locality = ""
-	}
-	b := assignmentBuilder{port: port, subset: subset, from: from, policy: policy}
+	b := assignmentBuilder{port: port, subset: subset, from: from, policy: policy, regions: sc.catalog.mesh.LocalityPriority}
 	res := s.encode(name, b.build(name, sets...))
 	h.endpoints[key] = &entry{res: res, inputs: inputs, watches: watches}
 	return res
@@ -107,14 +110,30 @@ type assignmentBuilder struct {
 	subset *model.Subset // filters by labels; nil: no filter
 	from   vantage
 	policy *namespacePolicy
+	// regions tells that endpoints of the client's own region come first.
+	regions bool
+}
+
+// backed is endpoints of one cluster.
+type backed struct {
+	cluster   model.ClusterID
+	endpoints []model.Endpoint
+}
+
+// onNode tells whether an endpoint is on the client's own node. Names of nodes
+// mean something within one cluster only.
+func (b *assignmentBuilder) onNode(c model.ClusterID, ep *model.Endpoint) bool {
+	return b.from.node != "" && c == b.from.cluster && ep.Node == b.from.node
 }
 
 // shows tells whether the endpoint is one for the client, and at which port.
-func (b *assignmentBuilder) shows(ep *model.Endpoint) (target uint16, ok bool) {
+func (b *assignmentBuilder) shows(c model.ClusterID, ep *model.Endpoint) (target uint16, ok bool) {
 	target, ok = ep.Ports[b.port.Name]
 	switch {
 	case !ok:
 	case b.subset != nil && !matchLabels(b.subset.Labels, ep.Labels):
+		ok = false
+	case b.port.svc.NodeLocal && !b.onNode(c, ep):
 		ok = false
 	case b.from.passthrough && (ep.Router || !b.policy.mutual(ep, target)):
 		ok = false
@@ -122,17 +141,17 @@ func (b *assignmentBuilder) shows(ep *model.Endpoint) (target uint16, ok bool) {
 	return target, ok
 }
 
-// build groups the endpoints by place: those in the region of the client first.
-func (b *assignmentBuilder) build(name string, sets ...[]model.Endpoint) *endpointv3.ClusterLoadAssignment {
+// build groups the endpoints by place, those near the client first.
+func (b *assignmentBuilder) build(name string, sets ...backed) *endpointv3.ClusterLoadAssignment {
 	groups := map[placement][]*endpointv3.LbEndpoint{}
 	for _, set := range sets {
-		for i := range set {
-			ep := &set[i]
-			target, ok := b.shows(ep)
+		for i := range set.endpoints {
+			ep := &set.endpoints[i]
+			target, ok := b.shows(set.cluster, ep)
 			if !ok {
 				continue
 			}
-			at := placement{priority: distance(b.from.locality, ep.Locality), locality: ep.Locality}
+			at := placement{priority: b.distance(set.cluster, ep), locality: ep.Locality}
 			groups[at] = append(groups[at], lbEndpoint(ep, target, b.policy.mutual(ep, target)))
 		}
 	}
@@ -144,11 +163,12 @@ func (b *assignmentBuilder) build(name string, sets ...[]model.Endpoint) *endpoi
 		return cmp.Or(cmp.Compare(a.priority, b.priority), cmp.Compare(a.locality, b.locality))
 	})
 	cla := &endpointv3.ClusterLoadAssignment{ClusterName: name}
-	for _, p := range places {
-		priority := p.priority
-		// Priorities are counted from 0 without gaps.
-		if places[0].priority > 0 {
-			priority -= places[0].priority
+	priority := uint32(0)
+	for i, p := range places {
+		// Priorities are counted from 0 without gaps (Envoy,
+		// LocalityLbEndpoints.priority).
+		if i > 0 && p.priority > places[i-1].priority {
+			priority++
 		}
 		cla.Endpoints = append(cla.Endpoints, &endpointv3.LocalityLbEndpoints{
 			Locality:    protoLocality(p.locality),
@@ -159,13 +179,23 @@ func (b *assignmentBuilder) build(name string, sets ...[]model.Endpoint) *endpoi
 	return cla
 }
 
-// distance is 0 within the region of from and 1 elsewhere. Nothing is far from
-// an unknown place.
-func distance(from, to model.Locality) uint32 {
-	here, _, _ := from.Parts()
-	there, _, _ := to.Parts()
-	if here == "" || here == there {
+// distance tells how far an endpoint is from the client, in steps that only
+// order: the client's node, zone and region, where the service prefers what is
+// near; else its region, where the mesh does. Nothing is far from a place that is
+// not known.
+func (b *assignmentBuilder) distance(c model.ClusterID, ep *model.Endpoint) uint32 {
+	region, zone, _ := b.from.locality.Parts()
+	thereRegion, thereZone, _ := ep.Locality.Parts()
+	prefers := b.port.svc.Distribution
+	switch {
+	case prefers == model.PreferNode && b.onNode(c, ep):
 		return 0
+	case prefers == model.DistributeAny && !b.regions, region == "":
+		return 1
+	case region != thereRegion:
+		return 3
+	case prefers != model.DistributeAny && zone != "" && zone != thereZone:
+		return 2
 	}
 	return 1
 }

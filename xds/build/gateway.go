@@ -112,7 +112,9 @@ func (p *gatewayPort) serverNames() []string {
 	var names []string
 	for _, host := range p.hosts {
 		_, pattern := splitGatewayHost(host)
-		names = append(names, pattern)
+		if pattern == "*" || isServerName(pattern) {
+			names = append(names, pattern)
+		}
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
@@ -127,6 +129,9 @@ func (g *gateway) listeners(mesh *model.Mesh) []*listenerv3.Listener {
 	var out []*listenerv3.Listener
 	for _, p := range g.ports {
 		names := p.serverNames()
+		if len(names) == 0 {
+			continue
+		}
 		match := &listenerv3.FilterChainMatch{
 			TransportProtocol:    "tls",
 			ApplicationProtocols: slices.Concat(alpnMeshTCP(), alpnMeshHTTP()),

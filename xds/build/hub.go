@@ -23,6 +23,9 @@ type hub struct {
 	// proxies are waiting streams by pod, and by namespace.
 	pods       map[string]map[*waiter]struct{}
 	namespaces map[scopeKey]map[*waiter]struct{}
+	// nodeServices are those for which a client's node matters: while there
+	// is one, proxies of different nodes have different Views.
+	nodeServices map[string]bool
 }
 
 // waiter is one stream's channel. It is closed at most once, with hub.mu held.
@@ -42,6 +45,8 @@ func newHub(store *model.Store) *hub {
 		topics:     map[string]chan struct{}{},
 		pods:       map[string]map[*waiter]struct{}{},
 		namespaces: map[scopeKey]map[*waiter]struct{}{},
+
+		nodeServices: map[string]bool{},
 	}
 	for _, t := range []string{serve.TypeCluster, serve.TypeEndpoint, serve.TypeListener, serve.TypeRoute} {
 		h.topics[t] = make(chan struct{})
@@ -222,6 +227,16 @@ func (h *hub) run(ctx context.Context) error {
 	}
 }
 
+// noteNodes keeps nodeServices up to date for a service that changed or is gone.
+func (h *hub) noteNodes(txn model.ReadTxn, key string) {
+	svc, _, ok := h.store.Services.Get(txn, h.store.Services.ByKey(key))
+	if ok && svc.NodeMatters() {
+		h.nodeServices[key] = true
+	} else {
+		delete(h.nodeServices, key)
+	}
+}
+
 // pass announces all that changed since the last pass.
 func (h *hub) pass(f *feeds) {
 	txn := h.store.Read()
@@ -234,8 +249,10 @@ func (h *hub) pass(f *feeds) {
 		}
 	}
 	const cds, eds, lds, rds = serve.TypeCluster, serve.TypeEndpoint, serve.TypeListener, serve.TypeRoute
+	nodesMattered := len(h.nodeServices) > 0
 	mark(f.services.next(txn, func(svc *model.Service) {
 		h.fire(h.namespaces[scopeKey{svc.Cluster, svc.Namespace}])
+		h.noteNodes(txn, svc.Key())
 	}), cds, eds, lds, rds)
 	var hosts []string
 	mark(f.endpoints.next(txn, func(e *model.EndpointSet) { hosts = append(hosts, e.Host) }), eds)
@@ -248,6 +265,7 @@ func (h *hub) pass(f *feeds) {
 	// Clients follow what servers accept, so policies reach them as well.
 	everyone := f.peers.next(txn, nil)
 	mark(everyone, cds, eds)
+	everyone = everyone || nodesMattered != (len(h.nodeServices) > 0)
 	everyone = f.gateways.next(txn, nil) || everyone
 	if f.meshes.next(txn, nil) {
 		everyone = true

@@ -86,6 +86,7 @@ func virtualOutbound(mesh *model.Mesh) *listenerv3.Listener {
 // listeners returns all outbound listeners of the scope, by name.
 func (s *Source) listeners(txn model.ReadTxn, sc *scope) map[string]*serve.Resource {
 	out := map[string]*serve.Resource{}
+	claims := map[string][]claim{}
 	shared := map[uint16]*wildcard{}
 	for _, origin := range []model.Origin{model.FromKubernetes, model.FromServiceEntry} {
 		for _, h := range sc.hosts {
@@ -96,12 +97,17 @@ func (s *Source) listeners(txn model.ReadTxn, sc *scope) map[string]*serve.Resou
 				}
 				for _, addr := range s.ownAddresses(txn, p) {
 					name := addr + "_" + utoa(p.Number)
-					if out[name] == nil {
-						out[name] = s.addressListener(sc, h, p, addr)
-					}
+					claims[name] = append(claims[name], claim{h, p, addr})
 				}
 				joinWildcard(shared, h, p)
 			}
+		}
+	}
+	for name, list := range claims {
+		if told := tellApart(list); told != nil {
+			out[name] = s.sharedListener(sc, told)
+		} else {
+			out[name] = s.addressListener(sc, list[0].host, list[0].port, list[0].address)
 		}
 	}
 	for port, w := range shared {
@@ -179,6 +185,7 @@ type nameChain struct {
 
 type prefixChain struct {
 	prefix  netip.Prefix
+	name    string // TLS server name; empty: any connection to the prefix
 	cluster string
 }
 
@@ -209,10 +216,11 @@ func joinWildcard(shared map[uint16]*wildcard, h *host, p *hostPort) {
 	}
 	for _, a := range p.svc.Addresses {
 		if !a.IsSingleIP() {
-			w := at()
-			if !slices.ContainsFunc(w.prefixes, func(c prefixChain) bool { return c.prefix == a }) {
-				w.prefixes = append(w.prefixes, prefixChain{a, cluster})
+			chain := prefixChain{prefix: a, cluster: cluster}
+			if p.Protocol == model.TLS && isServerName(h.name) {
+				chain.name = h.name
 			}
+			at().addPrefix(chain)
 		}
 	}
 	if len(p.svc.Addresses) > 0 {
@@ -220,6 +228,9 @@ func joinWildcard(shared map[uint16]*wildcard, h *host, p *hostPort) {
 	}
 	switch p.Protocol {
 	case model.TLS:
+		if !isServerName(h.name) {
+			return
+		}
 		w := at()
 		if !slices.ContainsFunc(w.names, func(c nameChain) bool { return c.name == h.name }) {
 			w.names = append(w.names, nameChain{h.name, cluster})
@@ -243,16 +254,14 @@ func (s *Source) wildcardListener(sc *scope, port uint16, w *wildcard) *serve.Re
 	}
 	l := outboundListener(anyAddress, port)
 	slices.SortFunc(w.names, func(a, b nameChain) int { return cmp.Compare(a.name, b.name) })
-	slices.SortFunc(w.prefixes, func(a, b prefixChain) int { return a.prefix.Compare(b.prefix) })
+	slices.SortFunc(w.prefixes, func(a, b prefixChain) int {
+		return cmp.Or(a.prefix.Compare(b.prefix), cmp.Compare(a.name, b.name))
+	})
 	for _, c := range w.prefixes {
-		l.FilterChains = append(l.FilterChains, &listenerv3.FilterChain{
-			FilterChainMatch: &listenerv3.FilterChainMatch{PrefixRanges: []*corev3.CidrRange{{
-				AddressPrefix: c.prefix.Addr().String(), PrefixLen: wrapperspb.UInt32(uint32(c.prefix.Bits())),
-			}}},
-			Filters: []*listenerv3.Filter{tcpProxy(mesh, c.cluster)},
-		})
+		l.FilterChains = append(l.FilterChains, w.prefixChain(mesh, c))
 	}
-	if len(w.names) > 0 {
+	looksAtNames := len(w.names) > 0 || slices.ContainsFunc(w.prefixes, w.needsName)
+	if looksAtNames {
 		l.ListenerFilters = append(l.ListenerFilters, tlsInspector())
 	}
 	for _, c := range w.names {
@@ -270,7 +279,7 @@ func (s *Source) wildcardListener(sc *scope, port uint16, w *wildcard) *serve.Re
 		// On a port declared as HTTP the client speaks first, however long
 		// it takes.
 		l.ListenerFiltersTimeout = durationpb.New(0)
-	} else if len(w.names) > 0 {
+	} else if looksAtNames {
 		l.ListenerFiltersTimeout = durationpb.New(sniffTimeout)
 		l.ContinueOnListenerFiltersTimeout = true
 	}

@@ -150,27 +150,34 @@ type policy struct {
 	tls *model.ClientTLS
 }
 
-// policyFor takes the most specific setting of each field: the subset's port,
-// the subset, the rule's port, the rule.
+// policyFor puts the levels of a rule together for a port. The settings of a port
+// take the place of those of their level as a whole: what they leave out has its
+// default (TrafficPolicy.portLevelSettings). A subset's settings stand above the
+// rule's, one by one.
 func policyFor(dr *model.DestinationRule, subset *model.Subset, port uint16) policy {
 	if dr == nil {
 		return policy{}
 	}
-	levels := []model.TrafficPolicy{dr.Ports[port], dr.Policy}
-	if subset != nil {
-		levels = append([]model.TrafficPolicy{subset.Ports[port], subset.Policy}, levels...)
+	p := policyOf(dr.Policy)
+	if own, ok := dr.Ports[port]; ok {
+		p = policyOf(own)
 	}
-	var p policy
-	for _, l := range levels {
-		if p.lb == model.LBUnset {
-			p.lb = l.LoadBalancing
-		}
-		if p.tls == nil {
-			p.tls = l.TLS
-		}
+	if subset == nil {
+		return p
+	}
+	if own, ok := subset.Ports[port]; ok {
+		return policyOf(own)
+	}
+	if subset.Policy.LoadBalancing != model.LBUnset {
+		p.lb = subset.Policy.LoadBalancing
+	}
+	if subset.Policy.TLS != nil {
+		p.tls = subset.Policy.TLS
 	}
 	return p
 }
+
+func policyOf(t model.TrafficPolicy) policy { return policy{lb: t.LoadBalancing, tls: t.TLS} }
 
 // subsetOf returns the rule's subset of that name, or nil.
 func subsetOf(dr *model.DestinationRule, name string) *model.Subset {

@@ -148,6 +148,10 @@ func (s *Source) viewOf(txn model.ReadTxn, p *proxy, w *model.Workload) *view {
 	if from.locality == "" {
 		from.locality = p.locality
 	}
+	known := s.catalogFor(txn, p.cluster)
+	if known.nodes {
+		from.node = w.Node
+	}
 	v := &view{source: s, scope: scopeKey{p.cluster, p.namespace}, from: from}
 	var services []*model.Service
 	for svc := range s.store.Services.List(txn, s.store.InNamespace(p.cluster, p.namespace)) {
@@ -164,11 +168,11 @@ func (s *Source) viewOf(txn model.ReadTxn, p *proxy, w *model.Workload) *view {
 		v.from.passthrough = true
 		text = v.gateway.text()
 	default:
-		policy := s.catalogFor(txn, p.cluster).peers.in(w.Namespace).of(w.Labels)
+		policy := known.peers.in(w.Namespace).of(w.Labels)
 		v.inbound = newInbound(w, services, &policy)
 		text = v.inbound.text()
 	}
-	v.key = fmt.Sprintf("%s~%s/%s~%s~%s~%s", p.kind, p.cluster, p.namespace, from.network, from.locality, text)
+	v.key = fmt.Sprintf("%s~%s/%s~%s~%s~%s~%s", p.kind, p.cluster, p.namespace, from.network, from.locality, from.node, text)
 	if old, ok := s.views[v.key]; ok {
 		if shared := old.Value(); shared != nil {
 			return shared
