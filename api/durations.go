@@ -8,11 +8,11 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// plainDurations rewrites the durations in a message's JSON from the way people
+// PlainDurations rewrites the durations in a message's JSON from the way people
 // write them ("500ms", "1h30m", Go's time.ParseDuration) to the one that proto
 // JSON takes ("0.5s"). Istio takes both. What it cannot read it leaves alone,
 // for the decoder to refuse.
-func plainDurations(raw []byte, message protoreflect.MessageDescriptor) []byte {
+func PlainDurations(raw []byte, message protoreflect.MessageDescriptor) []byte {
 	var value any
 	if err := json.Unmarshal(raw, &value); err != nil {
 		return raw

@@ -44,7 +44,7 @@ func TestDurationsAreFoundAnywhere(t *testing.T) {
 		}
 	}`
 	dr := &networking.DestinationRule{}
-	if err := protojson.Unmarshal(plainDurations([]byte(raw), dr.ProtoReflect().Descriptor()), dr); err != nil {
+	if err := protojson.Unmarshal(PlainDurations([]byte(raw), dr.ProtoReflect().Descriptor()), dr); err != nil {
 		t.Fatal(err)
 	}
 	pool := dr.TrafficPolicy.ConnectionPool
@@ -54,7 +54,7 @@ func TestDurationsAreFoundAnywhere(t *testing.T) {
 		t.Errorf("decoded as %v", dr)
 	}
 	bad := &meshconfig.MeshConfig{}
-	if err := protojson.Unmarshal(plainDurations([]byte(`{"connectTimeout": "soon"}`), bad.ProtoReflect().Descriptor()), bad); err == nil {
+	if err := protojson.Unmarshal(PlainDurations([]byte(`{"connectTimeout": "soon"}`), bad.ProtoReflect().Descriptor()), bad); err == nil {
 		t.Error("\"soon\" was taken for a duration")
 	}
 }

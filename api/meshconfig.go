@@ -141,7 +141,7 @@ func mergeFields(raw []byte, into proto.Message, path string, descend []string) 
 			return nil, err
 		}
 		part := into.ProtoReflect().New().Interface()
-		if err := protojson.Unmarshal(plainDurations(one, part.ProtoReflect().Descriptor()), part); err != nil {
+		if err := protojson.Unmarshal(PlainDurations(one, part.ProtoReflect().Descriptor()), part); err != nil {
 			warnings = append(warnings, path+name+": left out: "+shortError(err))
 			continue
 		}

@@ -91,7 +91,7 @@ func Decode(raw []byte) (*Object, error) {
 		return obj, &NotHonouredError{Kind: envelope.Kind}
 	}
 	if len(envelope.Spec) > 0 {
-		if err := protojson.Unmarshal(plainDurations(envelope.Spec, spec.ProtoReflect().Descriptor()), spec); err != nil {
+		if err := protojson.Unmarshal(PlainDurations(envelope.Spec, spec.ProtoReflect().Descriptor()), spec); err != nil {
 			return obj, fmt.Errorf("spec: %s", plainProtoError(err))
 		}
 	}

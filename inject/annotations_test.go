@@ -3,7 +3,9 @@ package inject
 import (
 	"strings"
 	"testing"
+	"time"
 
+	"google.golang.org/protobuf/types/known/wrapperspb"
 	istio "istio.io/api/annotation"
 )
 
@@ -157,6 +159,42 @@ func TestProxyConfigFields(t *testing.T) {
 				t.Errorf("%s, want %s: %v %q", got, want, err, warnings)
 			}
 		})
+	}
+}
+
+// TestProxyConfigDurations: durations as people write them, and as Istio takes
+// them.
+func TestProxyConfigDurations(t *testing.T) {
+	for text, want := range map[string]string{"1m": "60s", "1m30s": "90s", "500ms": "0.5s", "5s": "5s"} {
+		config, _, err := podProxyConfig(settings(t, plain), &options{proxyConfig: "terminationDrainDuration: " + text})
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		got, err := proxyConfigJSON(config)
+		if err != nil || !strings.Contains(got, `"terminationDrainDuration":"`+want+`"`) {
+			t.Errorf("%s: %s, want %s (%v)", text, got, want, err)
+		}
+	}
+	if _, _, err := podProxyConfig(settings(t, plain), &options{proxyConfig: "terminationDrainDuration: soon"}); err == nil {
+		t.Error("\"soon\" counts as a duration")
+	}
+}
+
+// TestProxyConfigReplacesWholeValues: a pod's number or duration stands instead
+// of the mesh's, of which nothing is left.
+func TestProxyConfigReplacesWholeValues(t *testing.T) {
+	s := settings(t, plain)
+	s.Mesh.DefaultConfig.Concurrency = wrapperspb.Int32(2)
+	config, _, err := podProxyConfig(s, &options{proxyConfig: "{concurrency: 0, terminationDrainDuration: 0.25s}"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := config.TerminationDrainDuration.AsDuration(); config.Concurrency.GetValue() != 0 || got != 250*time.Millisecond {
+		t.Errorf("concurrency %d, drain %s; want 0, 250ms", config.Concurrency.GetValue(), got)
+	}
+	if s.Mesh.DefaultConfig.Concurrency.GetValue() != 2 {
+		t.Error("a pod changed the mesh's own settings")
 	}
 }
 

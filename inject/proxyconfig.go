@@ -12,6 +12,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	meshv1alpha1 "istio.io/api/mesh/v1alpha1"
 	"sigs.k8s.io/yaml"
+
+	"github.com/isthmus-mesh/isthmus/api"
 )
 
 // proxyConfigAnnotation overlays one pod's settings on meshConfig.defaultConfig.
@@ -36,7 +38,7 @@ func podProxyConfig(s *Settings, o *options) (*meshv1alpha1.ProxyConfig, []strin
 		own := &meshv1alpha1.ProxyConfig{}
 		js, err := yaml.YAMLToJSONStrict([]byte(o.proxyConfig))
 		if err == nil {
-			err = protojson.Unmarshal(js, own)
+			err = protojson.Unmarshal(api.PlainDurations(js, own.ProtoReflect().Descriptor()), own)
 		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("annotation %s: %w", proxyConfigAnnotation, err)
@@ -47,7 +49,7 @@ func podProxyConfig(s *Settings, o *options) (*meshv1alpha1.ProxyConfig, []strin
 		if warnings, err = checkProxyConfig(own); err != nil {
 			return nil, nil, fmt.Errorf("annotation %s: %w", proxyConfigAnnotation, err)
 		}
-		proto.Merge(merged, own)
+		overlayConfig(merged, own)
 	}
 	if o.discovery != "" {
 		merged.DiscoveryAddress = o.discovery
@@ -63,6 +65,19 @@ func podProxyConfig(s *Settings, o *options) (*meshv1alpha1.ProxyConfig, []strin
 		return nil, nil, fmt.Errorf("discoveryAddress: %w", err)
 	}
 	return merged, warnings, nil
+}
+
+// overlayConfig merges a pod's own settings over the mesh's. proto.Merge alone would
+// merge inside a Duration or a wrapper too: "500ms" over 7s would be 7.5s, and
+// "concurrency: 0" over 2 would be 2.
+func overlayConfig(mesh, own *meshv1alpha1.ProxyConfig) {
+	own.ProtoReflect().Range(func(fd protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
+		if m := fd.Message(); m != nil && m.ParentFile().Package() == "google.protobuf" {
+			mesh.ProtoReflect().Clear(fd)
+		}
+		return true
+	})
+	proto.Merge(mesh, own)
 }
 
 // refusedProxyConfig gives the reason why a field of a pod's ProxyConfig is

@@ -7,13 +7,12 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/encoding/protojson"
-	meshv1alpha1 "istio.io/api/mesh/v1alpha1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/version"
 	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/yaml"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/inject"
 )
 
@@ -135,13 +134,10 @@ func (k *kubeInject) liveSettings(ctx context.Context, client kubernetes.Interfa
 	if err != nil {
 		return nil, err
 	}
-	js, err := yaml.YAMLToJSON([]byte(text))
+	// Read as the webhook reads it, which says in its log what it leaves out.
+	mesh, _, err := api.LoadMeshConfig(text)
 	if err != nil {
-		return nil, fmt.Errorf("mesh configuration: %w", err)
-	}
-	mesh := &meshv1alpha1.MeshConfig{}
-	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(js, mesh); err != nil {
-		return nil, fmt.Errorf("mesh configuration: %w", err)
+		return nil, err
 	}
 	server, err := client.Discovery().ServerVersion()
 	if err != nil {

@@ -111,7 +111,7 @@ func (m *Metrics) HTTP(s Stream) *HTTP {
 
 // Record counts one finished request.
 func (h *HTTP) Record(o *Outcome) {
-	key := outcomeKey{o.Code, o.Flag, o.GRPC}
+	key := outcomeKey{o.Code, o.Flag, h.grpcStatus(o.GRPC)}
 	s := h.recent.Load()
 	if s == nil || s.key != key {
 		s = h.series(key)
@@ -123,12 +123,31 @@ func (h *HTTP) Record(o *Outcome) {
 	s.sent.Observe(float64(o.Sent))
 }
 
+// lastGRPCStatus is the highest status that gRPC knows
+// (https://github.com/grpc/grpc/blob/master/doc/statuscodes.md).
+const lastGRPCStatus = 16
+
+// grpcStatus bounds what a server may say: it chooses the number, and each one
+// counted by itself is a set of time series for as long as the proxy lives.
+func (h *HTTP) grpcStatus(status int) int {
+	switch {
+	case h.stream.Protocol != "grpc" || status < 0:
+		return NoGRPCStatus
+	case status > lastGRPCStatus:
+		return lastGRPCStatus + 1
+	}
+	return status
+}
+
 func (h *HTTP) series(key outcomeKey) *httpSeries {
 	if s, ok := h.all.Load(key); ok {
 		return s.(*httpSeries)
 	}
 	grpc := ""
-	if h.stream.Protocol == "grpc" && key.grpc != NoGRPCStatus {
+	switch {
+	case key.grpc > lastGRPCStatus:
+		grpc = "other"
+	case key.grpc != NoGRPCStatus:
 		grpc = strconv.Itoa(key.grpc)
 	}
 	// As in Istio, the label is empty, not unknown, for what is not gRPC.

@@ -58,6 +58,37 @@ func TestRecordCountsUnderIstioNames(t *testing.T) {
 	}
 }
 
+// TestServersCannotMakeSeriesWithoutEnd: the numbers that gRPC does not know
+// count together.
+func TestServersCannotMakeSeriesWithoutEnd(t *testing.T) {
+	tel, reg := newTelemetry(t, io.Discard)
+	info := &downstream.Info{Direction: config.DirectionOutbound}
+	grpc, plain := tel.HTTPFor(info, nil, nil, "", true), tel.HTTPFor(info, nil, nil, "", false)
+	for status := NoGRPCStatus; status < 1000; status++ {
+		grpc.Record(&Outcome{Code: 200, GRPC: status})
+		plain.Record(&Outcome{Code: 200, GRPC: status})
+	}
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		// gRPC without a status, 0 to 16, all others; and plain HTTP.
+		if f.GetName() == "istio_requests_total" && len(f.Metric) != 1+17+1+1 {
+			t.Errorf("%d series, want 20", len(f.Metric))
+		}
+	}
+	labels := map[string]string{"request_protocol": "grpc", "grpc_response_status": "other"}
+	if got := value(t, reg, "istio_requests_total", labels); got != 983 {
+		t.Errorf("%v requests with another status, want 983", got)
+	}
+	kept := 0
+	plain.all.Range(func(any, any) bool { kept++; return true })
+	if kept != 1 {
+		t.Errorf("%d outcomes of plain HTTP are kept, want 1", kept)
+	}
+}
+
 func TestRecordDoesNotAllocate(t *testing.T) {
 	tel, _ := newTelemetry(t, io.Discard)
 	h := tel.HTTPFor(&downstream.Info{}, nil, nil, "", false)
