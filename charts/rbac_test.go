@@ -54,6 +54,40 @@ func TestOperatorHoldsWhatItHandsOn(t *testing.T) {
 	}
 }
 
+// TestDiscoveryMayTrustItsWebhooks: discovery's role names every webhook
+// configuration that is rendered, for it writes its root into each.
+func TestDiscoveryMayTrustItsWebhooks(t *testing.T) {
+	for revision, want := range map[string][]string{
+		"default": {"istio-sidecar-injector", "istiod-default-validator", "istiod-istio-system"},
+		"canary":  {"istio-sidecar-injector-canary", "istio-validator-canary-istio-system", "istiod-default-validator"},
+	} {
+		c, err := values.Resolve(values.Input{Revision: revision, Hub: "h", Tag: "t"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		objs, err := render.Render(c, withCRDs(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got, allowed []string
+		for _, o := range objs {
+			if strings.HasSuffix(o.GetKind(), "WebhookConfiguration") {
+				got = append(got, o.GetName())
+			}
+		}
+		for _, r := range rules(t, objs) {
+			if slices.Contains(r.APIGroups, "admissionregistration.k8s.io") && slices.Contains(r.Verbs, "patch") {
+				allowed = append(allowed, r.ResourceNames...)
+			}
+		}
+		slices.Sort(got)
+		slices.Sort(allowed)
+		if !slices.Equal(got, want) || !slices.Equal(allowed, want) {
+			t.Errorf("%s: webhooks %v, discovery may change %v; want %v", revision, got, allowed, want)
+		}
+	}
+}
+
 // withCRDs is the charts with something in the place of the generated CRDs,
 // which a plain checkout does not have.
 func withCRDs(t *testing.T) fs.FS {

@@ -324,22 +324,29 @@ func TestWebhookPatch(t *testing.T) {
 }
 
 // TestWebhooksTrustAndRelax: the roots are applied, validation counts once the
-// service is reachable, and is let go when the last replica stops.
+// service is reachable, and is let go when the last replica stops. The validator
+// of all revisions is another control plane's until it calls this one.
 func TestWebhooksTrustAndRelax(t *testing.T) {
+	calls := func(service string) admissionv1.WebhookClientConfig {
+		return admissionv1.WebhookClientConfig{Service: &admissionv1.ServiceReference{Namespace: "istio-system", Name: service}}
+	}
 	ignore := admissionv1.Ignore
 	client := fake.NewClientset(
 		&admissionv1.MutatingWebhookConfiguration{
 			ObjectMeta: metav1.ObjectMeta{Name: "inject"}, Webhooks: []admissionv1.MutatingWebhook{{Name: "a.b.c"}},
 		},
 		&admissionv1.ValidatingWebhookConfiguration{
-			ObjectMeta: metav1.ObjectMeta{Name: "validate"}, Webhooks: []admissionv1.ValidatingWebhook{{Name: "a.b.c", FailurePolicy: &ignore}},
+			ObjectMeta: metav1.ObjectMeta{Name: "validate"}, Webhooks: []admissionv1.ValidatingWebhook{{Name: "a.b.c", FailurePolicy: &ignore, ClientConfig: calls("istiod")}},
+		},
+		&admissionv1.ValidatingWebhookConfiguration{
+			ObjectMeta: metav1.ObjectMeta{Name: "shared"}, Webhooks: []admissionv1.ValidatingWebhook{{Name: "a.b.c", FailurePolicy: &ignore, ClientConfig: calls("istiod-canary")}},
 		})
 	ctx, cancel := context.WithCancel(context.Background())
 	enforce, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
 		err := Webhooks(ctx, client, WebhookConfig{
-			Mutating: "inject", Validating: "validate", Namespace: "istio-system", Service: "istiod",
+			Mutating: "inject", Validating: []string{"validate", "shared", "missing"}, Namespace: "istio-system", Service: "istiod",
 			Roots:   func() ([]byte, <-chan struct{}) { return []byte("roots"), nil },
 			Enforce: enforce, Logger: slog.New(slog.DiscardHandler),
 		})
@@ -347,13 +354,15 @@ func TestWebhooksTrustAndRelax(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	validating := func() admissionv1.ValidatingWebhook {
-		v, err := client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(context.Background(), "validate", metav1.GetOptions{})
+	named := func(name string) *admissionv1.ValidatingWebhookConfiguration {
+		v, err := client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(context.Background(), name, metav1.GetOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return v.Webhooks[0]
+		return v
 	}
+	validating := func() admissionv1.ValidatingWebhook { return named("validate").Webhooks[0] }
+	shared := func() admissionv1.ValidatingWebhook { return named("shared").Webhooks[0] }
 	eventually := func(what string, holds func() bool) {
 		t.Helper()
 		for deadline := time.Now().Add(10 * time.Second); !holds(); time.Sleep(2 * time.Millisecond) {
@@ -371,9 +380,20 @@ func TestWebhooksTrustAndRelax(t *testing.T) {
 	}
 	close(enforce)
 	eventually("enforcement", func() bool { return *validating().FailurePolicy == admissionv1.Fail })
+	if w := shared(); *w.FailurePolicy != admissionv1.Ignore || len(w.ClientConfig.CABundle) > 0 {
+		t.Errorf("another control plane's webhook was changed: %v", w)
+	}
+	taken := named("shared")
+	taken.Webhooks[0].ClientConfig = calls("istiod")
+	if _, err := client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Update(ctx, taken, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually("the shared webhook's trust", func() bool {
+		return *shared().FailurePolicy == admissionv1.Fail && string(shared().ClientConfig.CABundle) == "roots"
+	})
 	cancel()
 	<-done
-	if *validating().FailurePolicy != admissionv1.Ignore {
+	if *validating().FailurePolicy != admissionv1.Ignore || *shared().FailurePolicy != admissionv1.Ignore {
 		t.Error("the last replica left validation in force")
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,8 +26,10 @@ const fieldManager = "isthmus-discovery"
 // WebhookConfig names the webhook configurations that call this control plane,
 // and what their calls are to trust.
 type WebhookConfig struct {
-	Mutating   string
-	Validating string
+	Mutating string
+	// Validating are looked after while they call Service: one that all
+	// revisions share calls one of them at a time.
+	Validating []string
 	// Roots returns the PEM of the roots, and a channel that closes when
 	// they change.
 	Roots func() (pem []byte, changed <-chan struct{})
@@ -55,10 +59,13 @@ func Webhooks(ctx context.Context, client kubernetes.Interface, cfg WebhookConfi
 		return informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTweakListOptions(only(name)))
 	}
 	mutating := factory(cfg.Mutating).Admissionregistration().V1().MutatingWebhookConfigurations().Informer()
-	validating := factory(cfg.Validating).Admissionregistration().V1().ValidatingWebhookConfigurations().Informer()
+	validating := map[string]cache.SharedIndexInformer{}
+	for _, name := range cfg.Validating {
+		validating[name] = factory(name).Admissionregistration().V1().ValidatingWebhookConfigurations().Informer()
+	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	for _, inf := range []cache.SharedIndexInformer{mutating, validating} {
+	for _, inf := range append(slices.Collect(maps.Values(validating)), mutating) {
 		if _, err := inf.AddEventHandler(cache.ResourceEventHandlerFuncs{
 			AddFunc: wake, UpdateFunc: func(_, obj any) { wake(obj) },
 		}); err != nil {
@@ -85,9 +92,9 @@ func Webhooks(ctx context.Context, client kubernetes.Interface, cfg WebhookConfi
 	}
 }
 
-// webhookPass corrects both configurations. The channel fires when it is to be
+// webhookPass corrects all configurations. The channel fires when it is to be
 // tried again.
-func webhookPass(ctx context.Context, client kubernetes.Interface, cfg WebhookConfig, mutating, validating cache.SharedIndexInformer, roots []byte, enforcing bool) <-chan time.Time {
+func webhookPass(ctx context.Context, client kubernetes.Interface, cfg WebhookConfig, mutating cache.SharedIndexInformer, validating map[string]cache.SharedIndexInformer, roots []byte, enforcing bool) <-chan time.Time {
 	hooks := client.AdmissionregistrationV1()
 	var failed error
 	if m, ok := lookup[*admissionv1.MutatingWebhookConfiguration](mutating, "", cfg.Mutating); ok {
@@ -100,16 +107,16 @@ func webhookPass(ctx context.Context, client kubernetes.Interface, cfg WebhookCo
 			failed = logWebhook(cfg.Logger, m.Name, err)
 		}
 	}
-	if v, ok := lookup[*admissionv1.ValidatingWebhookConfiguration](validating, "", cfg.Validating); ok {
-		var entries []webhookEntry
-		for _, w := range v.Webhooks {
-			entries = append(entries, validatingEntry(&w))
+	policy := admissionv1.FailurePolicyType("")
+	if enforcing {
+		policy = admissionv1.Fail
+	}
+	for name, inf := range validating {
+		v, ok := lookup[*admissionv1.ValidatingWebhookConfiguration](inf, "", name)
+		if !ok || !cfg.answers(v) {
+			continue
 		}
-		policy := admissionv1.FailurePolicyType("")
-		if enforcing {
-			policy = admissionv1.Fail
-		}
-		if patch := webhookPatch("ValidatingWebhookConfiguration", v.Name, entries, roots, policy); patch != nil {
+		if patch := webhookPatch("ValidatingWebhookConfiguration", v.Name, validatingEntries(v), roots, policy); patch != nil {
 			_, err := hooks.ValidatingWebhookConfigurations().Patch(ctx, v.Name, types.ApplyPatchType, patch, forced())
 			if err := logWebhook(cfg.Logger, v.Name, err); err != nil {
 				failed = err
@@ -122,8 +129,21 @@ func webhookPass(ctx context.Context, client kubernetes.Interface, cfg WebhookCo
 	return nil
 }
 
-func validatingEntry(w *admissionv1.ValidatingWebhook) webhookEntry {
-	return webhookEntry{name: w.Name, bundle: w.ClientConfig.CABundle, policy: w.FailurePolicy}
+// answers tells whether a configuration calls this control plane. The trust
+// bundle of another, and whether it must answer, are not for this one to set.
+func (cfg WebhookConfig) answers(v *admissionv1.ValidatingWebhookConfiguration) bool {
+	return !slices.ContainsFunc(v.Webhooks, func(w admissionv1.ValidatingWebhook) bool {
+		s := w.ClientConfig.Service
+		return s == nil || s.Name != cfg.Service || s.Namespace != cfg.Namespace
+	})
+}
+
+func validatingEntries(v *admissionv1.ValidatingWebhookConfiguration) []webhookEntry {
+	var entries []webhookEntry
+	for _, w := range v.Webhooks {
+		entries = append(entries, webhookEntry{name: w.Name, bundle: w.ClientConfig.CABundle, policy: w.FailurePolicy})
+	}
+	return entries
 }
 
 // relax lets validation be skipped if this was the last replica.
@@ -133,18 +153,23 @@ func relax(ctx context.Context, client kubernetes.Interface, cfg WebhookConfig) 
 	if !lastReplica(ctx, client, cfg.Namespace, cfg.Service) {
 		return
 	}
+	for _, name := range cfg.Validating {
+		relaxOne(ctx, client, cfg, name)
+	}
+}
+
+func relaxOne(ctx context.Context, client kubernetes.Interface, cfg WebhookConfig, name string) {
 	hooks := client.AdmissionregistrationV1().ValidatingWebhookConfigurations()
-	v, err := hooks.Get(ctx, cfg.Validating, metav1.GetOptions{})
+	v, err := hooks.Get(ctx, name, metav1.GetOptions{})
 	if err != nil {
-		cfg.Logger.Debug("cannot read the validating webhook", "webhook", cfg.Validating, "error", err)
+		cfg.Logger.Debug("cannot read the validating webhook", "webhook", name, "error", err)
+		return
+	}
+	if !cfg.answers(v) {
 		return
 	}
 	roots, _ := cfg.Roots()
-	var entries []webhookEntry
-	for i := range v.Webhooks {
-		entries = append(entries, validatingEntry(&v.Webhooks[i]))
-	}
-	patch := webhookPatch("ValidatingWebhookConfiguration", v.Name, entries, roots, admissionv1.Ignore)
+	patch := webhookPatch("ValidatingWebhookConfiguration", v.Name, validatingEntries(v), roots, admissionv1.Ignore)
 	if patch == nil {
 		return
 	}
@@ -152,7 +177,7 @@ func relax(ctx context.Context, client kubernetes.Interface, cfg WebhookConfig) 
 		cfg.Logger.Warn("configuration cannot be changed until a control plane runs again", "webhook", v.Name, "error", err)
 		return
 	}
-	cfg.Logger.Info("last replica stops: configuration is taken without validation until a control plane runs again")
+	cfg.Logger.Info("last replica stops: configuration is taken without validation until a control plane runs again", "webhook", v.Name)
 }
 
 // lastReplica tells whether the service has no ready endpoint left. A pod that

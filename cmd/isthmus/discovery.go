@@ -140,6 +140,17 @@ func (c *discoveryConfig) suffix() string {
 	return "-" + c.revision
 }
 
+// validators are the validation webhooks that may call this control plane: the
+// one for objects of its revision, which has Istio 1.6's name for the default's,
+// and the one for all objects.
+func (c *discoveryConfig) validators() []string {
+	own := "istiod-" + c.namespace
+	if c.suffix() != "" {
+		own = "istio-validator" + c.suffix() + "-" + c.namespace
+	}
+	return []string{own, "istiod-default-validator"}
+}
+
 // serverNames are the DNS names that the server's certificate proves.
 func (c *discoveryConfig) serverNames() []string {
 	names := append([]string{}, c.names...)

@@ -22,3 +22,17 @@ func TestPilotEnv(t *testing.T) {
 		}
 	}
 }
+
+// TestDiscoveryKnowsItsValidators: by the names that the chart gives them.
+func TestDiscoveryKnowsItsValidators(t *testing.T) {
+	for revision, own := range map[string]string{
+		"":        "istiod-istio-system",
+		"default": "istiod-istio-system",
+		"canary":  "istio-validator-canary-istio-system",
+	} {
+		cfg := &discoveryConfig{revision: revision, namespace: "istio-system"}
+		if got := cfg.validators(); !slices.Equal(got, []string{own, "istiod-default-validator"}) {
+			t.Errorf("revision %q: %v", revision, got)
+		}
+	}
+}

@@ -239,7 +239,7 @@ func (d *discovery) trustWebhooks(ctx context.Context) error {
 	}()
 	return kube.Webhooks(ctx, d.clients.Kube, kube.WebhookConfig{
 		Mutating:   "istio-sidecar-injector" + d.cfg.suffix(),
-		Validating: "istiod" + d.cfg.suffix() + "-" + d.cfg.namespace,
+		Validating: d.cfg.validators(),
 		Roots: func() ([]byte, <-chan struct{}) {
 			changed := d.authority.Changed()
 			return d.authority.RootPEM(), changed

@@ -53,6 +53,7 @@ type Plan struct {
 
 	old    *Inventory // of the same revision; nil on a first install
 	others map[string]bool
+	heir   *unstructured.Unstructured // see Client.heir; nil when nothing is handed over
 }
 
 // Changes counts the steps that do something.
@@ -84,6 +85,7 @@ func (c *Client) Plan(ctx context.Context, d Desired) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	var staying []Inventory
 	for i, inv := range invs {
 		if inv.Revision == d.Revision {
 			if inv.Namespace != d.Namespace {
@@ -95,6 +97,7 @@ func (c *Client) Plan(ctx context.Context, d Desired) (*Plan, error) {
 			p.old = &invs[i]
 			continue
 		}
+		staying = append(staying, inv)
 		for _, e := range inv.Entries {
 			p.others[e.key()] = true
 		}
@@ -113,7 +116,16 @@ func (c *Client) Plan(ctx context.Context, d Desired) (*Plan, error) {
 		return nil, err
 	}
 	p.Steps = append(steps, p.leftovers()...)
-	return p, nil
+	if p.old != nil && !p.wantsDefaultValidator() {
+		p.heir, err = c.heir(ctx, []Inventory{*p.old}, staying)
+	}
+	return p, err
+}
+
+func (p *Plan) wantsDefaultValidator() bool {
+	return slices.ContainsFunc(p.Desired.Objects, func(o render.Object) bool {
+		return isDefaultValidator(o.GetKind(), o.GetName())
+	})
 }
 
 // planOne decides what to do about one object.
@@ -139,6 +151,14 @@ func (c *Client) planOne(ctx context.Context, o render.Object, old *Inventory) (
 		s.Entry.Found = o.GetKind() == "Namespace" && live.GetAnnotations()[madeAnnotation] == ""
 	} else {
 		s.Entry.Found = was.Found
+	}
+	others, err := c.answeredByInstalled(ctx, o.Unstructured, live)
+	if err != nil {
+		return s, err
+	}
+	if others {
+		s.Action, s.intent = Keep, live
+		return s, nil
 	}
 	s.intent = Yield(o.Unstructured, live)
 	diff := Compare(s.intent.Object, live.Object)
@@ -247,9 +267,10 @@ func newObject(e Entry) *unstructured.Unstructured {
 }
 
 // Yield returns the intent with those fields as they are that the running
-// control plane owns: whether a webhook that does not answer blocks.
+// control plane owns: whether a webhook that does not answer blocks. One that
+// called another control plane until now blocks when the new one says so.
 func Yield(intent, live *unstructured.Unstructured) *unstructured.Unstructured {
-	if intent.GetKind() != "ValidatingWebhookConfiguration" {
+	if intent.GetKind() != "ValidatingWebhookConfiguration" || called(intent) != called(live) {
 		return intent
 	}
 	out := intent.DeepCopy()

@@ -97,7 +97,9 @@ func (r *run) inventory() Inventory {
 	}
 	if r.plan.old != nil {
 		for _, e := range r.plan.old.Entries {
-			if inv.entry(e) == nil {
+			// The default validator stays for another revision, which has it in
+			// its own inventory; here it would be missed.
+			if inv.entry(e) == nil && !isDefaultValidator(e.Kind, e.Name) {
 				inv.Entries = append(inv.Entries, e)
 			}
 		}
@@ -263,6 +265,9 @@ func (r *run) waiting(what string) {
 func (r *run) prune(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, r.options.Timeout)
 	defer cancel()
+	if err := r.client.handOver(ctx, r.plan.heir); err != nil {
+		return err
+	}
 	var errs []error
 	var removed []Entry
 	for _, s := range r.plan.Steps {

@@ -28,7 +28,8 @@ type Removal struct {
 
 	inventories []Inventory
 	purge       bool
-	narrow      bool // of one inventory: what control planes made stays
+	narrow      bool                       // of one inventory: what control planes made stays
+	heir        *unstructured.Unstructured // see Client.heir
 }
 
 // PlanRemoval lists what removing one revision takes out; with purge, what
@@ -40,11 +41,13 @@ func (c *Client) PlanRemoval(ctx context.Context, revision string, purge bool) (
 	}
 	r := &Removal{purge: purge}
 	others := map[string]string{}
+	var staying []Inventory
 	for _, inv := range invs {
 		if purge || inv.Revision == revision {
 			r.inventories = append(r.inventories, inv)
 			continue
 		}
+		staying = append(staying, inv)
 		for _, e := range inv.Entries {
 			others[e.key()] = inv.Revision
 		}
@@ -54,7 +57,10 @@ func (c *Client) PlanRemoval(ctx context.Context, revision string, purge bool) (
 	}
 	r.collect(others)
 	if purge {
-		err = c.userResources(ctx, r)
+		return r, c.userResources(ctx, r)
+	}
+	if r.heir, err = c.heir(ctx, r.inventories, staying); r.heir != nil {
+		r.Kept = append(r.Kept, fmt.Sprintf("ValidatingWebhookConfiguration/%s: calls revision %s from now on", r.heir.GetName(), r.heir.GetLabels()[revisionLabel]))
 	}
 	return r, err
 }
@@ -258,6 +264,9 @@ func (c *Client) Remove(ctx context.Context, r *Removal, o Options) error {
 		}
 		st := stageOfEntry(e)
 		byStage[st] = append(byStage[st], e)
+	}
+	if err := c.handOver(ctx, r.heir); err != nil {
+		return err
 	}
 	if err := c.removeStages(ctx, byStage, render.StageWebhooks, render.StageResources); err != nil {
 		return err

@@ -123,6 +123,30 @@ func TestObjects(t *testing.T) {
 	}
 }
 
+// TestEveryObjectIsValidated: whichever revision is installed, one webhook sees
+// objects of every revision and of none, and the revision's own its own.
+func TestEveryObjectIsValidated(t *testing.T) {
+	for revision, own := range map[string]string{
+		"default": "istiod-istio-system",
+		"canary":  "istio-validator-canary-istio-system",
+	} {
+		objs := rendered(t, "revision="+revision)
+		all, labelled := find(t, objs, "ValidatingWebhookConfiguration", "istiod-default-validator"), find(t, objs, "ValidatingWebhookConfiguration", own)
+		if selector := value(all.Object, "webhooks", 0, "objectSelector"); selector != nil {
+			t.Errorf("%s: the default validator sees only %v", revision, selector)
+		}
+		if got := value(labelled.Object, "webhooks", 0, "objectSelector", "matchExpressions", 0, "values", 0); got != revision {
+			t.Errorf("%s sees objects of revision %v", own, got)
+		}
+		for _, v := range []*unstructured.Unstructured{all, labelled} {
+			service := value(v.Object, "webhooks", 0, "clientConfig", "service", "name")
+			if revision == "default" && service != "istiod" || revision != "default" && service != "istiod-"+revision {
+				t.Errorf("%s of revision %s calls %v", v.GetName(), revision, service)
+			}
+		}
+	}
+}
+
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	file := filepath.Join("testdata", name)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -42,7 +43,15 @@ func Objects(ctx context.Context, r Reader, objs []render.Object) ([]Result, err
 				return fmt.Errorf("%s: %w", o.ID(), err)
 			}
 			out[i] = Result{ID: o.ID(), Problems: check(o.Unstructured, live)}
-			return nil
+			other, ok := apply.AnsweredByOther(o.Unstructured, live)
+			if !ok {
+				return nil
+			}
+			service, err := r.Get(ctx, corev1.SchemeGroupVersion.WithKind("Service"), other.Namespace, other.Name)
+			if err == nil && service == nil {
+				out[i].Problems = append(out[i].Problems, fmt.Sprintf("calls Service/%s/%s, which is not there; install this revision once more, and it will be called", other.Namespace, other.Name))
+			}
+			return err
 		})
 	}
 	return out, g.Wait()
@@ -57,6 +66,9 @@ func check(want, live *unstructured.Unstructured) []string {
 		return []string{"being deleted"}
 	}
 	var out []string
+	if _, ok := apply.AnsweredByOther(want, live); ok {
+		return works(live) // how it is to be is that revision's to say
+	}
 	for _, d := range apply.Compare(apply.Yield(want, live).Object, live.Object) {
 		out = append(out, d.String())
 	}

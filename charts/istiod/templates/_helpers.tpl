@@ -6,6 +6,12 @@
 {{- .Values.revision | default "default" -}}
 {{- end -}}
 
+{{- /* The webhook for objects of this revision: the default's has the name that
+Istio 1.6 gave it. */ -}}
+{{- define "istiod.validatorName" -}}
+{{- if include "istiod.suffix" . -}}istio-validator{{ include "istiod.suffix" . }}{{- else -}}istiod{{- end -}}-{{ .Release.Namespace }}
+{{- end -}}
+
 {{- define "istiod.labels" -}}
 app: istiod
 istio: pilot
