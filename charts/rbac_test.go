@@ -10,6 +10,7 @@ import (
 
 	rbacv1 "k8s.io/api/rbac/v1"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/charts"
 	"github.com/isthmus-mesh/isthmus/install/render"
 	"github.com/isthmus-mesh/isthmus/install/values"
@@ -147,4 +148,39 @@ func uncovered(held []rbacv1.PolicyRule, r rbacv1.PolicyRule) []string {
 		}
 	}
 	return out
+}
+
+// TestDiscoveryMayReadWhatItTells: of every kind that is not honoured, the
+// control plane may read the objects, and write the status where it is its own
+// to write.
+func TestDiscoveryMayReadWhatItTells(t *testing.T) {
+	c, err := values.Resolve(values.Input{Sets: []string{"profile=minimal"}, Hub: "h", Tag: "t"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	objs, err := render.Render(c, withCRDs(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var held []rbacv1.PolicyRule
+	for _, o := range objs {
+		if o.GetKind() == "ClusterRole" && o.GetName() == "istiod-istio-system" {
+			held = rules(t, []render.Object{o})
+		}
+	}
+
+	for _, k := range api.NotHonouredKinds() {
+		want := []rbacv1.PolicyRule{{APIGroups: []string{k.Group}, Resources: []string{k.Resource}, Verbs: []string{"list", "watch"}}}
+		status := rbacv1.PolicyRule{APIGroups: []string{k.Group}, Resources: []string{"*/status"}, Verbs: []string{"patch"}}
+		if !k.Shared() {
+			want = append(want, status)
+		} else if len(uncovered(held, status)) == 0 {
+			t.Errorf("may write the status of %s, which is another controller's", k.Kind)
+		}
+		for _, r := range want {
+			for _, missing := range uncovered(held, r) {
+				t.Errorf("%s: may not %s", k.Kind, missing)
+			}
+		}
+	}
 }

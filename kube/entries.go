@@ -166,7 +166,7 @@ func (r *Reader) writeEntries(txn model.WriteTxn) {
 // has: the error refuses it, the notes say what of it would change nothing. It
 // knows what the Reader has read so far.
 func (r *Reader) Check(obj *api.Object) (notes []string, err error) {
-	if obj.Kind != api.KindServiceEntry || r.ofOtherRevision(obj.Labels) {
+	if obj.Kind != api.KindServiceEntry || ofOtherRevision(obj.Labels, r.cfg.Revision) {
 		return nil, nil
 	}
 	r.mu.Lock()

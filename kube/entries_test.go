@@ -9,6 +9,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
 
 	"github.com/isthmus-mesh/isthmus/api"
@@ -68,7 +69,7 @@ func TestEntryYieldsToService(t *testing.T) {
 		return strings.Contains(one.message, `"10.0.0.1" is the address of Service shop/web`) && one.status == "False" &&
 			strings.Contains(two.message, "takes every address") && two.status == "False"
 	})
-	if got := c.reader.NotInForce(); got["ServiceEntry"] != 2 {
+	if got := c.reader.NotInForce(); got[schema.GroupKind{Group: api.GroupNetworking, Kind: "ServiceEntry"}] != 2 {
 		t.Errorf("counted %v", got)
 	}
 	if err := c.kube.CoreV1().Services("shop").Delete(context.Background(), "web", metav1.DeleteOptions{}); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
@@ -21,6 +22,8 @@ import (
 type Clients struct {
 	Kube    kubernetes.Interface
 	Dynamic dynamic.Interface
+	// Metadata reads objects' metadata alone; only NotHonoured asks by it.
+	Metadata metadata.Interface
 }
 
 // NewClients makes the clients for a cluster. The client's own rate limit is
@@ -39,7 +42,11 @@ func NewClients(cfg *rest.Config) (Clients, error) {
 	if err != nil {
 		return Clients{}, fmt.Errorf("client for %s: %w", cfg.Host, err)
 	}
-	return Clients{Kube: k, Dynamic: d}, nil
+	m, err := metadata.NewForConfig(metadata.ConfigFor(dyn))
+	if err != nil {
+		return Clients{}, fmt.Errorf("client for %s: %w", cfg.Host, err)
+	}
+	return Clients{Kube: k, Dynamic: d, Metadata: m}, nil
 }
 
 // Config sets up a Reader.

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/util/flowcontrol"
 
 	"github.com/isthmus-mesh/isthmus/api"
 )
@@ -29,6 +31,8 @@ import (
 type StatusWriter struct {
 	client dynamic.Interface
 	log    *slog.Logger
+	// pace bounds how often objects are asked for and written; nil for no bound.
+	pace flowcontrol.RateLimiter
 
 	mu      sync.Mutex
 	pending map[statusKey]statusReport
@@ -43,6 +47,9 @@ type statusKey struct {
 type statusReport struct {
 	generation int64
 	outcome    outcome
+	// unread tells that nobody has read the object's status: before it is
+	// written, it is to be read.
+	unread bool
 }
 
 // NewStatusWriter makes a StatusWriter for the objects of one cluster.
@@ -73,6 +80,25 @@ func (w *StatusWriter) report(resource schema.GroupVersionResource, u *unstructu
 	case w.some <- struct{}{}:
 	default:
 	}
+}
+
+// reportUnread notes what became of an object of which only the metadata is
+// known.
+func (w *StatusWriter) reportUnread(resource schema.GroupVersionResource, namespace, name string, o outcome) {
+	w.mu.Lock()
+	w.pending[statusKey{resource, namespace, name}] = statusReport{outcome: o, unread: true}
+	w.mu.Unlock()
+	select {
+	case w.some <- struct{}{}:
+	default:
+	}
+}
+
+// forget drops what was noted of an object that is gone.
+func (w *StatusWriter) forget(resource schema.GroupVersionResource, namespace, name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.pending, statusKey{resource, namespace, name})
 }
 
 // stands tells whether an object's status says all that there is to say.
@@ -151,7 +177,7 @@ func (w *StatusWriter) Run(ctx context.Context) {
 		w.pending = map[statusKey]statusReport{}
 		w.mu.Unlock()
 		for k, r := range work {
-			if err := w.write(ctx, k, r); err != nil && ctx.Err() == nil {
+			if err := w.writePaced(ctx, k, r); err != nil && ctx.Err() == nil {
 				w.log.Warn("cannot write the status of a configuration object", "resource", k.resource.Resource,
 					"namespace", k.namespace, "name", k.name, "error", err)
 			}
@@ -175,9 +201,50 @@ func (w *StatusWriter) putBack(k statusKey, r statusReport) {
 	}
 }
 
+// writePaced writes what was reported, in its turn.
+func (w *StatusWriter) writePaced(ctx context.Context, k statusKey, r statusReport) error {
+	if w.pace != nil {
+		if err := w.pace.Wait(ctx); err != nil {
+			return err
+		}
+	}
+	if r.unread {
+		return w.readAndWrite(ctx, k, r)
+	}
+	return w.write(ctx, k, r, nil)
+}
+
+// readAndWrite writes what was reported of an object that nobody has read, if it
+// does not say so already. Conditions of others, who may act on it, stay.
+func (w *StatusWriter) readAndWrite(ctx context.Context, k statusKey, r statusReport) error {
+	// A list of one, and no get: it is all that the account of the control
+	// plane may do.
+	list, err := w.client.Resource(k.resource).Namespace(k.namespace).List(ctx, listOne(k.name))
+	if err != nil {
+		return err
+	}
+	for i := range list.Items {
+		u := &list.Items[i]
+		if u.GetName() != k.name || stands(u, r.outcome) {
+			continue
+		}
+		r.generation = u.GetGeneration()
+		conditions, _, err := unstructured.NestedSlice(u.Object, "status", "conditions")
+		if err != nil {
+			return err
+		}
+		others := slices.DeleteFunc(conditions, func(c any) bool {
+			m, ok := c.(map[string]any)
+			return ok && m["type"] == api.ConditionReconciled
+		})
+		return w.write(ctx, k, r, others)
+	}
+	return nil
+}
+
 // write merges what is to be said into the object's status. It replaces the list
-// of conditions: this is the only one that the mesh keeps.
-func (w *StatusWriter) write(ctx context.Context, k statusKey, r statusReport) error {
+// of conditions by its own and those of others.
+func (w *StatusWriter) write(ctx context.Context, k statusKey, r statusReport, others []any) error {
 	condition := map[string]any{
 		"type":               api.ConditionReconciled,
 		"status":             string(metav1.ConditionTrue),
@@ -189,11 +256,11 @@ func (w *StatusWriter) write(ctx context.Context, k statusKey, r statusReport) e
 	switch {
 	case r.outcome.err != nil:
 		condition["status"] = string(metav1.ConditionFalse)
-		condition["reason"] = "Invalid"
+		condition["reason"] = cmp.Or(r.outcome.reason, "Invalid")
 	case len(r.outcome.notes) > 0:
 		condition["reason"] = "AcceptedInPart"
 	}
-	status := map[string]any{"conditions": []any{condition}}
+	status := map[string]any{"conditions": append(others, condition)}
 	if r.outcome.entry {
 		status["addresses"] = statusAddresses(r.outcome.addresses)
 	}

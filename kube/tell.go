@@ -5,12 +5,17 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // outcome is what became of a configuration object.
 type outcome struct {
 	// err says why it is not in force; nil when it is.
 	err error
+	// reason is the condition's, in one word, when err is not nil; "Invalid"
+	// when empty.
+	reason string
 	// notes say what of it changes nothing.
 	notes []string
 	// addresses are those that the hosts of a ServiceEntry were given; entry
@@ -60,14 +65,15 @@ func (r *Reader) tell(c ref, o outcome) {
 
 // NotInForce counts the objects of each kind that are not in force, wholly or
 // in part.
-func (r *Reader) NotInForce() map[string]int {
+func (r *Reader) NotInForce() map[schema.GroupKind]int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	out := map[string]int{}
+	out := map[schema.GroupKind]int{}
 	for c := range r.told {
 		i := slices.IndexFunc(configKinds(), func(k configKind) bool { return k.kind == c.kind })
 		if i >= 0 {
-			out[string(configKinds()[i].api)]++
+			k := configKinds()[i]
+			out[schema.GroupKind{Group: k.group, Kind: string(k.api)}]++
 		}
 	}
 	return out

@@ -286,7 +286,7 @@ func (r *Reader) writeMesh(txn model.WriteTxn) {
 // wrong: then it is logged and gets a condition, and no other is harmed.
 func (r *Reader) decode(c ref) (obj *api.Object, exists bool) {
 	u, _ := r.kinds.get(c)
-	if u == nil || r.ofOtherRevision(u.GetLabels()) {
+	if u == nil || ofOtherRevision(u.GetLabels(), r.cfg.Revision) {
 		delete(r.told, c)
 		return nil, false
 	}
@@ -301,10 +301,11 @@ func (r *Reader) decode(c ref) (obj *api.Object, exists bool) {
 	return obj, true
 }
 
-// ofOtherRevision tells whether an object is meant for another control plane.
-func (r *Reader) ofOtherRevision(labels map[string]string) bool {
+// ofOtherRevision tells whether an object is meant for another control plane
+// than the one of revision ours.
+func ofOtherRevision(labels map[string]string, ours string) bool {
 	revision := labels[api.LabelRevision]
-	return revision != "" && revision != r.cfg.Revision
+	return revision != "" && revision != ours
 }
 
 // writePolicy writes the row of a DestinationRule, Gateway or

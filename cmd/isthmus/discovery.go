@@ -183,14 +183,16 @@ type discovery struct {
 	clients  kube.Clients
 	registry *prometheus.Registry
 
-	store     *model.Store
-	status    *kube.StatusWriter
-	reader    *kube.Reader
-	source    *build.Source
-	authority *ca.Authority
-	auth      *ca.Authenticator
-	xds       *serve.Server
-	injection *inject.Live
+	store  *model.Store
+	status *kube.StatusWriter
+	reader *kube.Reader
+	// notHonoured follows the kinds that the reader does not read.
+	notHonoured *kube.NotHonoured
+	source      *build.Source
+	authority   *ca.Authority
+	auth        *ca.Authenticator
+	xds         *serve.Server
+	injection   *inject.Live
 	// native tells that the cluster knows restartable init containers.
 	native bool
 }
@@ -217,6 +219,7 @@ func runDiscovery(ctx context.Context, restConfig *rest.Config, cfg *discoveryCo
 	g, ctx := errgroup.WithContext(ctx)
 	// The cluster is read while the certificate authority is set up.
 	g.Go(func() error { return d.reader.Run(ctx) })
+	g.Go(func() error { return d.notHonoured.Run(ctx) })
 	g.Go(func() error { return d.source.Run(ctx) })
 	g.Go(func() error { return servers.ready(ctx) })
 	g.Go(func() error {
@@ -255,6 +258,8 @@ func (d *discovery) makeModel() (err error) {
 	if err != nil {
 		return err
 	}
+	d.notHonoured = kube.NewNotHonoured(d.clients, d.cfg.revision, d.log)
+	d.registry.MustRegister(notInForce{d.reader.NotInForce, d.notHonoured.Count})
 	d.source, err = build.New(d.store, build.Config{Cluster: model.ClusterID(d.cfg.cluster), GlobalDomain: d.cfg.globalDomain, Logger: d.log})
 	if err != nil {
 		return err

@@ -125,7 +125,7 @@ func (d *discovery) serve(ctx context.Context, g *errgroup.Group, s *discoverySe
 	g.Go(func() error { return d.followInjection(ctx) })
 	g.Go(func() error { return d.trustWebhooks(ctx) })
 	g.Go(func() error {
-		return kube.Lead(ctx, d.clients.Kube, d.cfg.namespace, d.cfg.pod, d.log, d.status.Run)
+		return kube.Lead(ctx, d.clients.Kube, d.cfg.namespace, d.cfg.pod, d.log, d.writeStatus)
 	})
 	g.Go(func() error {
 		if d.waitRow(ctx, func(txn model.ReadTxn) (bool, <-chan struct{}) {
@@ -139,6 +139,15 @@ func (d *discovery) serve(ctx context.Context, g *errgroup.Group, s *discoverySe
 		s.isReady.Store(false)
 		return nil
 	})
+}
+
+// writeStatus writes what became of configuration objects on them, until ctx
+// ends.
+func (d *discovery) writeStatus(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { d.status.Run(ctx) })
+	wg.Go(func() { d.notHonoured.WriteStatus(ctx) })
 }
 
 // waitRow waits until look says yes; it is false when ctx ended before.

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+
+	"github.com/isthmus-mesh/isthmus/api"
 )
 
 // access is one thing that may be asked of the API server.
@@ -45,18 +47,22 @@ func (a audited) asked() []access {
 // unasked is what the control plane may do and had no reason to do in this
 // test, and the reason.
 func unasked() map[string]string {
-	return map[string]string{
+	out := map[string]string{
 		"create secrets": "a root is made where there is no cacerts",
 		"create subjectaccessreviews authorization.k8s.io":                 "somebody reads the debug pages from another pod",
 		"get validatingwebhookconfigurations admissionregistration.k8s.io": "the last replica of a control plane stops",
 		"patch */status telemetry.istio.io":                                "configuration of this group is written",
 		"patch */status extensions.istio.io":                               "configuration of this group is written",
 		"patch */status security.istio.io":                                 "configuration of this group is written",
-		"list * telemetry.istio.io":                                        "kinds of this group are read",
-		"watch * telemetry.istio.io":                                       "kinds of this group are read",
-		"list * extensions.istio.io":                                       "kinds of this group are read",
-		"watch * extensions.istio.io":                                      "kinds of this group are read",
 	}
+	for _, k := range api.NotHonouredKinds() {
+		if k.Shared() {
+			for _, verb := range []string{"list", "watch"} {
+				out[access{k.Group, k.Resource, verb}.String()] = "the cluster has the Gateway API"
+			}
+		}
+	}
+	return out
 }
 
 // leastAccess holds what the control plane and the DNS server may do against
