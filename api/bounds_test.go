@@ -129,6 +129,10 @@ func TestRefusesWhatLeadsAstray(t *testing.T) {
 			"ServiceEntry", `{hosts: [x.example], ports: [{number: 80, name: p, protocol: HTTP_PROXY}]}`,
 			"spec.ports[0].protocol: HTTP_PROXY is not honoured",
 		},
+		"a prefix that a name is to resolve to": {
+			"ServiceEntry", `{hosts: [x.example], addresses: [10.1.1.1/32, 10.20.0.0/16], ports: [{number: 443, name: tls, protocol: TLS}], resolution: DNS}`,
+			`spec.addresses[1]: "10.20.0.0/16": a prefix cannot stand with resolution DNS`,
+		},
 		"network's gateways": {
 			"ServiceEntry", `{hosts: [x.example], ports: [{number: 80, name: http}], resolution: STATIC, endpoints: [{network: net2}]}`,
 			"spec.endpoints[0].address",
@@ -182,9 +186,25 @@ func TestAcceptsAndWarns(t *testing.T) {
 			"ServiceEntry", `{hosts: [foo.com], resolution: STATIC, ports: [{number: 80, name: http}], endpoints: [{address: 10.9.0.1, network: net2}]}`,
 			"spec.endpoints[0].network: changes nothing",
 		},
+		"a single address as a prefix": {
+			"ServiceEntry", `{hosts: [x.example], addresses: [10.1.1.1/32], ports: [{number: 443, name: tls, protocol: TLS}], resolution: DNS}`,
+			"",
+		},
+		"endpoints of two zones of a region": {
+			"ServiceEntry", `{hosts: [x.example], resolution: STATIC, ports: [{number: 80, name: http}], endpoints: [{address: 10.9.0.1, locality: r1/z1}, {address: 10.9.0.2, locality: r1/z2}]}`,
+			"spec.endpoints[1].locality: its zone changes nothing",
+		},
+		"endpoints of two regions": {
+			"ServiceEntry", `{hosts: [x.example], resolution: STATIC, ports: [{number: 80, name: http}], endpoints: [{address: 10.9.0.1, locality: r1/z1}, {address: 10.9.0.2, locality: r2/z9}]}`,
+			"",
+		},
 		"gateway of any pods": {
 			"Gateway", `{servers: [{port: {number: 15443, name: tls, protocol: TLS}, tls: {mode: AUTO_PASSTHROUGH}, hosts: ["*.global"]}]}`,
 			`spec.servers[0]: counts for gateway pods of namespace "tenant" only`,
+		},
+		"gateway for the host of a ServiceEntry": {
+			"Gateway", `{selector: {a: b}, servers: [{port: {number: 15443, name: tls, protocol: TLS}, tls: {mode: AUTO_PASSTHROUGH}, hosts: ["*.example.com"]}]}`,
+			"never to hosts of ServiceEntries",
 		},
 		"passthrough of HTTPS": {
 			"Gateway", `{selector: {a: b}, servers: [{port: {number: 15443, name: tls, protocol: HTTPS}, tls: {mode: AUTO_PASSTHROUGH}, hosts: ["*.global"]}]}`,

@@ -25,8 +25,10 @@ var honouredMesh = fieldSet{
 		"discoveryAddress": nil, "terminationDrainDuration": nil, "concurrency": nil, "proxyMetadata": nil,
 		"holdApplicationUntilProxyStarts": nil,
 	},
-	// Harmless because what they ask for is so anyway.
-	"enablePrometheusMerge": nil, "ingressControllerMode": nil,
+	// Package inject reads it.
+	"enablePrometheusMerge": nil,
+	// Harmless with OFF, which is so anyway; idleMesh speaks of the others.
+	"ingressControllerMode": nil,
 }
 
 // LoadMeshConfig reads a MeshConfig in YAML or JSON. A field that does not
@@ -40,11 +42,22 @@ func LoadMeshConfig(text string) (*meshconfig.MeshConfig, []string, error) {
 		return nil, nil, fmt.Errorf("mesh configuration: %w", err)
 	}
 	warnings = append(warnings, settleOutbound(text, mc)...)
+	warnings = append(warnings, idleMesh(mc)...)
 	var idle problems
 	idle.idle(mc.ProtoReflect(), "", honouredMesh)
 	warnings = append(warnings, idle...)
 	slices.Sort(warnings)
 	return mc, warnings, nil
+}
+
+// idleMesh notes values without effect of fields that are honoured otherwise.
+func idleMesh(mc *meshconfig.MeshConfig) []string {
+	var w problems
+	switch mc.IngressControllerMode {
+	case meshconfig.MeshConfig_STRICT, meshconfig.MeshConfig_DEFAULT:
+		w.addf("ingressControllerMode", "%s changes nothing: gateways read no Ingress; give Ingresses to a controller of their own", mc.IngressControllerMode)
+	}
+	return w
 }
 
 // settleOutbound decides the mode of outboundTrafficPolicy. Without one it is

@@ -80,3 +80,16 @@ h2UpgradePolicy: UPGRADE
 		t.Errorf("%d warnings, want 7:\n%s", len(warnings), got)
 	}
 }
+
+// TestIngressModeIsTold: no Ingress is read, whatever the mode.
+func TestIngressModeIsTold(t *testing.T) {
+	for mode, told := range map[string]bool{"STRICT": true, "DEFAULT": true, "OFF": false} {
+		_, warnings, err := LoadMeshConfig(`ingressControllerMode: "` + mode + `"`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(warnings, "\n"); strings.Contains(got, "ingressControllerMode: ") != told || !told && got != "" {
+			t.Errorf("%s: told %q, want it to be told: %t", mode, got, told)
+		}
+	}
+}

@@ -104,6 +104,13 @@ func validateResolution(p *problems, se *networking.ServiceEntry) {
 		if wildcard && len(se.Endpoints) == 0 {
 			p.addf("spec.hosts", "a wildcard host cannot be resolved by DNS; list spec.endpoints, or set spec.resolution to NONE")
 		}
+		for i, a := range se.Addresses {
+			// As in Istio: a name resolves to one address at a time, and
+			// all of a prefix would end up there.
+			if prefix, err := ParseAddress(a); err == nil && !prefix.IsSingleIP() {
+				p.addf(indexed("spec.addresses", i), "%q: a prefix cannot stand with resolution DNS, which would send all of it to what the name resolves to; set spec.resolution to NONE or STATIC, or give single addresses", a)
+			}
+		}
 	default:
 		p.addf("spec.resolution", "%s is not honoured yet; set NONE, STATIC or DNS", se.Resolution)
 	}

@@ -55,8 +55,27 @@ func warnServiceEntry(w *problems, se *networking.ServiceEntry) {
 			w.addf(indexed("spec.endpoints", i)+".network", "changes nothing yet: the address is called directly from every network; give the address of that network's gateway")
 		}
 	}
+	warnZones(w, se)
 	if se.Location == networking.ServiceEntry_MESH_EXTERNAL && len(se.SubjectAltNames) > 0 {
 		w.addf("spec.subjectAltNames", "changes nothing for MESH_EXTERNAL: sidecars do not open TLS to its endpoints")
+	}
+}
+
+// warnZones notes endpoints that differ from another by the zone alone: whoever
+// writes zones expects the client's own to come first.
+func warnZones(w *problems, se *networking.ServiceEntry) {
+	zones := map[string]string{}
+	for i, ep := range se.Endpoints {
+		region, rest, _ := strings.Cut(ep.Locality, "/")
+		zone, _, _ := strings.Cut(rest, "/")
+		if region == "" || zone == "" {
+			continue
+		}
+		if first, known := zones[region]; known && first != zone {
+			w.addf(indexed("spec.endpoints", i)+".locality", "its zone changes nothing: endpoints of the client's region come before others, and all of a region count alike")
+			return
+		}
+		zones[region] = zone
 	}
 }
 
@@ -89,7 +108,7 @@ func warnClientTLS(w *problems, path string, t *networking.TrafficPolicy) {
 func warnGateway(w *problems, namespace string, gw *networking.Gateway) {
 	for i, s := range gw.Servers {
 		if s.GetTls().GetMode() == networking.ServerTLSSettings_AUTO_PASSTHROUGH {
-			w.addf(indexed("spec.servers", i), "counts for gateway pods of namespace %q only, unless that is the mesh's root namespace: AUTO_PASSTHROUGH opens services of every namespace", namespace)
+			w.addf(indexed("spec.servers", i), "counts for gateway pods of namespace %q only, unless that is the mesh's root namespace: AUTO_PASSTHROUGH opens services of every namespace; it leads to Kubernetes Services alone, never to hosts of ServiceEntries, whose endpoints anybody may choose", namespace)
 		}
 	}
 }

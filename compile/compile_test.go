@@ -165,7 +165,7 @@ func TestEndpointsJoinPods(t *testing.T) {
 	p1.OwnerReferences = []metav1.OwnerReference{{Kind: "ReplicaSet", Name: "web-abc", Controller: &controller}}
 	workloads := map[string]*model.Workload{
 		"web-1": Workload("c1", "net", p1, "r/z"),
-		"web-2": Workload("c1", "net", pod("web-2", "10.1.0.2", map[string]string{labelNetwork: "other"}), "r/z"),
+		"web-2": Workload("c1", "net", pod("web-2", "10.1.0.2", map[string]string{LabelNetwork: "other"}), "r/z"),
 	}
 	name, portNumber := "http", int32(8080)
 	slice := func(conditions ...*bool) *discoveryv1.EndpointSlice {
@@ -197,7 +197,7 @@ func TestEndpointsJoinPods(t *testing.T) {
 		{Address: "10.1.0.1", Ports: ports, Network: "net", Locality: "r/z", Node: "n1", TLS: true, Account: "shop/web",
 			Workload: "web;shop;web;latest;c1", Labels: p1.Labels},
 		{Address: "10.1.0.2", Ports: ports, Network: "other", Locality: "r/z", Node: "n1", Account: "shop/web",
-			Workload: "web-2;shop;web-2;latest;c1", Labels: map[string]string{labelNetwork: "other"}},
+			Workload: "web-2;shop;web-2;latest;c1", Labels: map[string]string{LabelNetwork: "other"}},
 	}
 	if d := cmp.Diff(want, set.Endpoints); d != "" {
 		t.Error(d)

@@ -12,10 +12,12 @@ import (
 	"github.com/isthmus-mesh/isthmus/model"
 )
 
-// Labels of pods and nodes that the mesh reads.
+// Labels that the mesh reads.
 const (
+	// LabelNetwork puts a pod into a network. On a Service it has no effect.
+	LabelNetwork = "topology.istio.io/network"
+
 	labelTLSMode           = "security.istio.io/tlsMode"
-	labelNetwork           = "topology.istio.io/network"
 	labelSubzone           = "topology.istio.io/subzone"
 	labelCanonicalName     = "service.istio.io/canonical-name"
 	labelCanonicalRevision = "service.istio.io/canonical-revision"
@@ -44,7 +46,7 @@ func Workload(c model.ClusterID, network string, pod *corev1.Pod, locality model
 		Labels:    pod.Labels,
 		Node:      pod.Spec.NodeName,
 		Locality:  locality,
-		Network:   cmp.Or(pod.Labels[labelNetwork], network),
+		Network:   cmp.Or(pod.Labels[LabelNetwork], network),
 		TLS:       pod.Labels[labelTLSMode] == tlsModeMutual,
 		Capture:   capture(pod),
 		Router:    isRouter(pod),

@@ -32,7 +32,7 @@ func TestHosts(t *testing.T) {
 	alloc := entryOf(t, "foo", "none", old, "{hosts: [alloc.bar.global], resolution: DNS, location: MESH_INTERNAL, endpoints: [{address: gw.example}], "+ports+"}")
 	hosts := Hosts([]*api.Object{
 		entryOf(t, "foo", "young", young, "{hosts: [both.bar.global], addresses: [240.0.0.9, 240.0.0.1], resolution: DNS, endpoints: [{address: gw.example}], location: MESH_INTERNAL, "+ports+"}"),
-		entryOf(t, "foo", "old", old, "{hosts: [both.bar.global, HTTPBIN.bar.global.], addresses: [240.0.0.1, 'fd00::1', 10.0.0.0/8, 10.1.1.1/32], resolution: DNS, endpoints: [{address: gw.example}], location: MESH_INTERNAL, "+ports+"}"),
+		entryOf(t, "foo", "old", old, "{hosts: [both.bar.global, HTTPBIN.bar.global.], addresses: [240.0.0.1, 'fd00::1', 10.0.0.0/8, 10.1.1.1/32], resolution: STATIC, endpoints: [{address: 203.0.113.9}], location: MESH_INTERNAL, "+ports+"}"),
 		alloc,
 		entryOf(t, "foo", "wild", old, "{hosts: ['*.wild.global'], addresses: [240.0.0.2], resolution: NONE, location: MESH_INTERNAL, "+ports+"}"),
 		entryOf(t, "foo", "passed", old, "{hosts: [passed.example.com], resolution: NONE, location: MESH_EXTERNAL, "+ports+"}"),

@@ -126,19 +126,19 @@ func (r *Reader) writeEntries(txn model.WriteTxn) {
 	})
 	in := r.estate(txn)
 	settled := api.Settle(objects, in)
+	compiled, notes := r.compileEntries(settled, in)
 	keys := map[string]bool{}
 	endpoints := map[string]bool{}
 	for _, c := range refs {
 		obj := r.entries[c]
 		s := settled[obj]
-		r.tell(c, outcome{err: s.Refused, notes: slices.Concat(s.Notes, api.Warnings(obj)), addresses: s.Allocated, entry: true})
+		all := slices.Concat(s.Notes, notes[compile.EntryName{Namespace: obj.Namespace, Name: obj.Name}], api.Warnings(obj))
+		r.tell(c, outcome{err: s.Refused, notes: all, addresses: s.Allocated, entry: true})
 		if s.Refused != nil {
 			continue
 		}
-		rows := compile.ServiceEntry(r.cfg.Cluster, obj, s.Allocated)
+		rows := compiled[obj]
 		for _, svc := range rows.Services {
-			svc.NamedAfter = in.Names(svc.Host, svc.Namespace)
-			svc.JoinsService = in.NamesService(svc.Host)
 			keys[svc.Key()] = true
 			put(txn, r.store.Services, svc)
 		}
@@ -160,6 +160,26 @@ func (r *Reader) writeEntries(txn model.WriteTxn) {
 		}
 	}
 	r.entryKeys = keys
+}
+
+// compileEntries makes the rows of all ServiceEntries that are in force, and says
+// what of them has no effect beside the others.
+func (r *Reader) compileEntries(settled map[*api.Object]*api.Settlement, in api.Estate) (map[*api.Object]compile.EntryRows, map[compile.EntryName][]string) {
+	out := make(map[*api.Object]compile.EntryRows, len(settled))
+	var services []*model.Service
+	for obj, s := range settled {
+		if s.Refused != nil {
+			continue
+		}
+		rows := compile.ServiceEntry(r.cfg.Cluster, obj, s.Allocated)
+		for _, svc := range rows.Services {
+			svc.NamedAfter = in.Names(svc.Host, svc.Namespace)
+			svc.JoinsService = in.NamesService(svc.Host)
+		}
+		out[obj] = rows
+		services = append(services, rows.Services...)
+	}
+	return out, compile.EntryNotes(services)
 }
 
 // Check holds an object that is about to be applied against what the cluster
@@ -189,6 +209,12 @@ func (r *Reader) Check(obj *api.Object) (notes []string, err error) {
 	if candidate.Created.IsZero() {
 		candidate.Created = newest.Add(time.Second)
 	}
-	s := api.Settle(objects, r.estate(r.store.Read()))[&candidate]
-	return s.Notes, s.Refused
+	in := r.estate(r.store.Read())
+	settled := api.Settle(objects, in)
+	s := settled[&candidate]
+	if s.Refused != nil {
+		return nil, s.Refused
+	}
+	_, beside := r.compileEntries(settled, in)
+	return slices.Concat(s.Notes, beside[compile.EntryName{Namespace: obj.Namespace, Name: obj.Name}]), nil
 }

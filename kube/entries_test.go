@@ -2,14 +2,17 @@ package kube
 
 import (
 	"context"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/kubernetes/fake"
 	"sigs.k8s.io/yaml"
 
 	"github.com/isthmus-mesh/isthmus/api"
@@ -136,6 +139,8 @@ func TestCheckKnowsTheCluster(t *testing.T) {
 	c := newCluster(t, shop()...)
 	c.apply("one", "first", `{hosts: [api.example.net], addresses: [240.0.0.2], `+tcpPort+`}`)
 	c.eventually("the first", func(txn model.ReadTxn) bool { return c.hosts(txn) == "api.example.net" })
+	c.apply("one", "port", `{hosts: ["*.old.example.net"], resolution: NONE, ports: [{number: 9000, name: tcp}]}`)
+	c.eventually("the port", func(txn model.ReadTxn) bool { return strings.Contains(c.hosts(txn), "*.old") })
 	for name, tc := range map[string]struct {
 		spec          string
 		refused, told string
@@ -151,6 +156,14 @@ func TestCheckKnowsTheCluster(t *testing.T) {
 		"an older entry's host": {
 			spec: `{hosts: [api.example.net], ` + tcpPort + `}`,
 			told: "is declared by ServiceEntry one/first already",
+		},
+		"an older entry's port, in the mesh": {
+			spec: `{hosts: ["*.free.example.net"], resolution: NONE, ports: [{number: 9000, name: tcp}]}`,
+			told: `"*.free.example.net" gets no connection to any address at port 9000`,
+		},
+		"the second of its own hosts": {
+			spec: `{hosts: [b.example.net, a.example.net], addresses: [240.0.0.9], ` + tcpPort + `}`,
+			told: `"b.example.net" gets no connection to 240.0.0.9:80`,
 		},
 		"nobody's": {
 			spec: `{hosts: [free.example.net], ` + tcpPort + `}`,
@@ -196,5 +209,43 @@ func TestObjectsOfAnotherRevision(t *testing.T) {
 	time.Sleep(20 * time.Millisecond)
 	if got := c.hosts(c.store.Read()); got != "anybodys.example.net ours.example.net" {
 		t.Errorf("hosts %q", got)
+	}
+}
+
+// TestCrowdedHostIsTold: the status of an entry names the host that no connection
+// reaches.
+func TestCrowdedHostIsTold(t *testing.T) {
+	c := newCluster(t)
+	c.apply("shop", "crowd", `{hosts: [a.example.net, b.example.net], addresses: [240.0.0.9], `+tcpPort+`}`)
+	c.eventually("the condition", func(model.ReadTxn) bool {
+		got, _ := c.entryStatus("shop", "crowd")
+		return strings.Contains(got.message, `"b.example.net" gets no connection to 240.0.0.9:80, where nothing tells it from "a.example.net"`)
+	})
+}
+
+// TestNetworkLabelOfServiceIsTold: once, and again when it changes.
+func TestNetworkLabelOfServiceIsTold(t *testing.T) {
+	store, err := model.NewStore()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log strings.Builder
+	r, err := NewReader(store, Clients{Kube: fake.NewClientset()}, Config{
+		Cluster: "c1", Network: "net", MeshConfigMap: "istio", Logger: slog.New(slog.NewTextHandler(&log, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := ref{namespace: "istio-system", name: "eastwest"}
+	for _, network := range []string{"", "net2", "net2", "net3"} {
+		svc := &corev1.Service{}
+		if network != "" {
+			svc.Labels = map[string]string{"topology.istio.io/network": network}
+		}
+		r.tellNetwork(s, svc)
+	}
+	got := log.String()
+	if strings.Count(got, "network label changes nothing") != 2 || !strings.Contains(got, "service=eastwest") || !strings.Contains(got, "network=net3") {
+		t.Errorf("log:\n%s", got)
 	}
 }

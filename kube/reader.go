@@ -106,6 +106,7 @@ type Reader struct {
 	// Of the writing goroutine alone:
 	localities map[string]model.Locality // by node
 	entryKeys  map[string]bool           // keys of the rows made from ServiceEntries
+	networks   map[ref]string            // network labels of Services last logged
 	warned     string                    // warnings on the mesh configuration last logged
 
 	// mu guards what follows: the writing goroutine changes it, and the
@@ -127,6 +128,7 @@ func NewReader(store *model.Store, clients Clients, cfg Config) (*Reader, error)
 		log:        cfg.Logger.With("cluster", string(cfg.Cluster)),
 		localities: map[string]model.Locality{},
 		entryKeys:  map[string]bool{},
+		networks:   map[ref]string{},
 		entries:    map[ref]*api.Object{},
 		addresses:  map[ref][]netip.Addr{},
 		ranges:     map[ref][]netip.Prefix{},

@@ -192,6 +192,7 @@ func (r *Reader) serviceKey(s ref) string {
 func (r *Reader) writeService(txn model.WriteTxn, s ref) {
 	svc, ok := lookup[*corev1.Service](r.cores.services, s.namespace, s.name)
 	if !ok {
+		delete(r.networks, s)
 		drop(txn, r.store.Services, r.serviceKey(s))
 		return
 	}
@@ -201,7 +202,24 @@ func (r *Reader) writeService(txn model.WriteTxn, s ref) {
 		drop(txn, r.store.Services, r.serviceKey(s))
 		return
 	}
+	r.tellNetwork(s, svc)
 	put(txn, r.store.Services, row)
+}
+
+// tellNetwork says, once per value, that a Service's network label has no effect:
+// in Istio it makes the Service a gateway through which others reach the network.
+func (r *Reader) tellNetwork(s ref, svc *corev1.Service) {
+	network := svc.Labels[compile.LabelNetwork]
+	if network == r.networks[s] {
+		return
+	}
+	if network == "" {
+		delete(r.networks, s)
+		return
+	}
+	r.networks[s] = network
+	r.log.Warn("a Service's network label changes nothing: no proxy goes through it to endpoints of that network; call services of other clusters by NAME.NAMESPACE."+r.cfg.GlobalDomain,
+		"namespace", s.namespace, "service", s.name, "label", compile.LabelNetwork, "network", network)
 }
 
 // writeEndpoints makes the endpoints of a service anew.

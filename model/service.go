@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"time"
@@ -99,6 +100,12 @@ type Service struct {
 	// SubjectAltNames are the identities that the service is expected to
 	// have; empty means those of its endpoints' service accounts.
 	SubjectAltNames []string
+}
+
+// CompareAge orders services by their object's creation, which nobody can choose,
+// then by key: the older has what two of them want and cannot share.
+func (s *Service) CompareAge(other *Service) int {
+	return cmp.Or(s.Created.Compare(other.Created), cmp.Compare(s.Key(), other.Key()))
 }
 
 // Port is a port of a Service.

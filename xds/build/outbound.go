@@ -88,20 +88,15 @@ func (s *Source) listeners(txn model.ReadTxn, sc *scope) map[string]*serve.Resou
 	out := map[string]*serve.Resource{}
 	claims := map[string][]claim{}
 	shared := map[uint16]*wildcard{}
-	for _, origin := range []model.Origin{model.FromKubernetes, model.FromServiceEntry} {
-		for _, h := range sc.hosts {
-			for i := range h.ports {
-				p := &h.ports[i]
-				if p.svc.Origin != origin || p.Number == outboundPort || p.Number == inboundPort {
-					continue
-				}
-				for _, addr := range s.ownAddresses(txn, p) {
-					name := addr + "_" + utoa(p.Number)
-					claims[name] = append(claims[name], claim{h, p, addr})
-				}
-				joinWildcard(shared, h, p)
-			}
+	for _, hp := range portsByAge(sc.hosts) {
+		if hp.port.Number == outboundPort || hp.port.Number == inboundPort {
+			continue
 		}
+		for _, addr := range s.ownAddresses(txn, hp.port) {
+			name := addr + "_" + utoa(hp.port.Number)
+			claims[name] = append(claims[name], claim{hp.host, hp.port, addr})
+		}
+		joinWildcard(shared, hp.host, hp.port)
 	}
 	for name, list := range claims {
 		if told := tellApart(list); told != nil {
@@ -115,6 +110,31 @@ func (s *Source) listeners(txn model.ReadTxn, sc *scope) map[string]*serve.Resou
 		out[res.Name] = res
 	}
 	return out
+}
+
+// portOfHost is one port with its host.
+type portOfHost struct {
+	host *host
+	port *hostPort
+}
+
+// portsByAge lists all ports, in the order in which they take an address that
+// others want too: Kubernetes services first, then the oldest ServiceEntries, so
+// that nobody gets before them by the choice of a name.
+func portsByAge(hosts []*host) []portOfHost {
+	var services, entries []portOfHost
+	for _, h := range hosts {
+		for i := range h.ports {
+			p := portOfHost{h, &h.ports[i]}
+			if p.port.svc.Origin == model.FromKubernetes {
+				services = append(services, p)
+			} else {
+				entries = append(entries, p)
+			}
+		}
+	}
+	slices.SortStableFunc(entries, func(a, b portOfHost) int { return a.port.svc.CompareAge(b.port.svc) })
+	return slices.Concat(services, entries)
 }
 
 // ownAddresses are the addresses at which a port has a listener of its own:
@@ -209,6 +229,10 @@ func joinWildcard(shared map[uint16]*wildcard, h *host, p *hostPort) {
 	}
 	if sharesPort(p) {
 		at().http = true
+		if p.Protocol == model.Unknown && isServerName(h.name) {
+			// It may speak TLS as well, whose server name tells.
+			at().addName(nameChain{h.name, cluster})
+		}
 		return
 	}
 	if p.svc.Origin != model.FromServiceEntry {
@@ -231,16 +255,20 @@ func joinWildcard(shared map[uint16]*wildcard, h *host, p *hostPort) {
 		if !isServerName(h.name) {
 			return
 		}
-		w := at()
-		if !slices.ContainsFunc(w.names, func(c nameChain) bool { return c.name == h.name }) {
-			w.names = append(w.names, nameChain{h.name, cluster})
-		}
+		at().addName(nameChain{h.name, cluster})
 	case model.TCP:
 		if !p.svc.Allocated.IsValid() {
 			if w := at(); w.fallback == "" {
 				w.fallback = cluster
 			}
 		}
+	}
+}
+
+// addName adds a host that is known by its server name.
+func (w *wildcard) addName(c nameChain) {
+	if !slices.ContainsFunc(w.names, func(o nameChain) bool { return o.name == c.name }) {
+		w.names = append(w.names, c)
 	}
 }
 
