@@ -152,7 +152,7 @@ func (m *merged) ask(ctx context.Context, r *http.Request) (*http.Response, expf
 		return nil, "", err
 	}
 	req.Header.Set("Accept", "text/plain;version=0.0.4;q=0.9,*/*;q=0.1")
-	if expfmt.NegotiateIncludingOpenMetrics(r.Header).FormatType() == expfmt.TypeOpenMetrics {
+	if expfmt.NegotiateAccept(r.Header, expfmt.DefaultOpenMetricsAcceptedFormats()...).FormatType() == expfmt.TypeOpenMetrics {
 		req.Header.Set("Accept", "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.9,*/*;q=0.1")
 	}
 	for _, h := range []string{"User-Agent", "X-Prometheus-Scrape-Timeout-Seconds"} {
