@@ -101,6 +101,7 @@ func (i *installFlags) run(cmd *cobra.Command, f *kubeFlags) error {
 		return err
 	}
 	printPlan(out, plan, i.dryRun || i.showChanges)
+	warnUnheeded(ctx, cmd.ErrOrStderr(), client)
 	if i.dryRun {
 		return nil
 	}

@@ -39,6 +39,8 @@ IstioOperator file stands for.`,
 			if err != nil {
 				return err
 			}
+			// On the other stream: what is printed may be JSON.
+			warnUnheeded(cmd.Context(), cmd.ErrOrStderr(), client)
 			return printResults(cmd.OutOrStdout(), results, output)
 		},
 	}

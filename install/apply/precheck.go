@@ -45,7 +45,18 @@ func (c *Client) Precheck(ctx context.Context, d Desired) ([]Finding, error) {
 	}
 	out = append(out, strangers...)
 	hooks, err := c.deadWebhooks(ctx)
-	return append(out, hooks...), err
+	if err != nil {
+		return nil, err
+	}
+	out = append(out, hooks...)
+	unheeded, err := c.Unheeded(ctx)
+	if err != nil {
+		out = append(out, Finding{false, "cannot tell which objects in the cluster have no effect: " + err.Error()})
+	}
+	for _, u := range unheeded {
+		out = append(out, Finding{false, u.String()})
+	}
+	return out, nil
 }
 
 // strangers finds objects of the installation's names that no inventory knows:
