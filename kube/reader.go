@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/record"
 
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/model"
@@ -107,7 +108,6 @@ type Reader struct {
 	localities map[string]model.Locality // by node
 	entryKeys  map[string]bool           // keys of the rows made from ServiceEntries
 	networks   map[ref]string            // network labels of Services last logged
-	warned     string                    // warnings on the mesh configuration last logged
 
 	// mu guards what follows: the writing goroutine changes it, and the
 	// validating webhook asks.
@@ -116,6 +116,9 @@ type Reader struct {
 	addresses map[ref][]netip.Addr // of Services
 	ranges    map[ref][]netip.Prefix
 	told      map[ref]outcome // what was last said of objects that are not wholly in force
+	meshTold  string          // what was last said of the mesh configuration
+
+	events record.EventRecorder // made by Run
 }
 
 // NewReader makes a Reader. Run starts it.
@@ -152,6 +155,7 @@ func (r *Reader) Run(ctx context.Context) error {
 		wg.Go(func() { inf.RunWithContext(ctx) })
 	}
 	wg.Go(func() { r.heartbeat(ctx) })
+	r.startEvents(ctx)
 	if err := r.kinds.start(ctx); err != nil {
 		return nil
 	}

@@ -3,6 +3,8 @@ package kube
 import (
 	"context"
 	"log/slog"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -299,6 +301,10 @@ func TestMeshConfigIsFollowed(t *testing.T) {
 	if got := c.store.Mesh(c.store.Read(), "c1").TrustDomain; got != "cluster.local" {
 		t.Errorf("the trust domain became %s under way; certificates keep the old one", got)
 	}
+	c.eventuallyTold("connectTimeout: left out")
+	if got := c.reader.NotInForce()[meshKind]; got != 1 {
+		t.Errorf("NotInForce counts %d mesh configurations", got)
+	}
 	cm = cm.DeepCopy()
 	cm.Data = map[string]string{"mesh": "- not a mapping"}
 	if _, err := c.kube.CoreV1().ConfigMaps("istio-system").Update(ctx, cm, metav1.UpdateOptions{}); err != nil {
@@ -308,6 +314,36 @@ func TestMeshConfigIsFollowed(t *testing.T) {
 	if c.store.Mesh(c.store.Read(), "c1").AccessLog.File != "/dev/stdout" {
 		t.Error("a text that is no mapping replaced the last good one")
 	}
+	c.eventuallyTold("cannot be read")
+	cm = cm.DeepCopy()
+	cm.Data = map[string]string{"mesh": "accessLogFile: /dev/stdout\nh2UpgradePolicy: UPGRADE\nunheardOf: 1"}
+	if _, err := c.kube.CoreV1().ConfigMaps("istio-system").Update(ctx, cm, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.eventuallyTold("h2UpgradePolicy: is not honoured yet")
+	c.eventuallyTold("unheardOf: ")
+	cm = cm.DeepCopy()
+	cm.Data = map[string]string{"mesh": "accessLogFile: /dev/stderr"}
+	if _, err := c.kube.CoreV1().ConfigMaps("istio-system").Update(ctx, cm, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("the correction", func(txn model.ReadTxn) bool {
+		return c.store.Mesh(txn, "c1").AccessLog.File == "/dev/stderr"
+	})
+	if got := c.reader.NotInForce()[meshKind]; got != 0 {
+		t.Error("a mesh configuration that was corrected still counts as not in force")
+	}
+}
+
+// eventuallyTold waits for an Event on the mesh's ConfigMap.
+func (c *cluster) eventuallyTold(text string) {
+	c.t.Helper()
+	c.eventually("an Event that says "+text, func(model.ReadTxn) bool {
+		list, err := c.kube.CoreV1().Events("istio-system").List(context.Background(), metav1.ListOptions{})
+		return err == nil && slices.ContainsFunc(list.Items, func(e corev1.Event) bool {
+			return e.InvolvedObject.Kind == "ConfigMap" && e.InvolvedObject.Name == "istio" && e.Type == corev1.EventTypeWarning && strings.Contains(e.Message, text)
+		})
+	})
 }
 
 func TestWebhookPatch(t *testing.T) {

@@ -64,7 +64,7 @@ func (r *Reader) tell(c ref, o outcome) {
 }
 
 // NotInForce counts the objects of each kind that are not in force, wholly or
-// in part.
+// in part; MeshConfig is 1 when something of the mesh configuration is not.
 func (r *Reader) NotInForce() map[schema.GroupKind]int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -75,6 +75,9 @@ func (r *Reader) NotInForce() map[schema.GroupKind]int {
 			k := configKinds()[i]
 			out[schema.GroupKind{Group: k.group, Kind: string(k.api)}]++
 		}
+	}
+	if r.meshTold != "" {
+		out[meshKind] = 1
 	}
 	return out
 }

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"cmp"
+	"log/slog"
 	"reflect"
 	"slices"
 	"strings"
@@ -260,25 +261,18 @@ func (r *Reader) writeMesh(txn model.WriteTxn) {
 	data := configMapData(r.cores.mesh, r.cfg.Namespace, r.cfg.MeshConfigMap)
 	mc, warnings, err := api.LoadMeshConfig(data["mesh"])
 	if err != nil {
-		r.log.Error("the mesh configuration cannot be read; the last good one stays in force",
-			"configmap", r.cfg.Namespace+"/"+r.cfg.MeshConfigMap, "error", err)
+		r.tellMesh(slog.LevelError, "the mesh configuration cannot be read; the last good one stays in force", err.Error())
 		return
 	}
 	nets, more, err := api.LoadMeshNetworks(cmp.Or(data["meshNetworks"], "{}"))
 	if err != nil {
-		r.log.Error("the mesh networks cannot be read; the last good ones stay in force",
-			"configmap", r.cfg.Namespace+"/"+r.cfg.MeshConfigMap, "error", err)
+		r.tellMesh(slog.LevelError, "the mesh networks cannot be read; the last good ones stay in force", err.Error())
 		return
 	}
 	for _, w := range more {
 		warnings = append(warnings, "meshNetworks: "+w)
 	}
-	if text := strings.Join(warnings, "; "); text != r.warned {
-		r.warned = text
-		if text != "" {
-			r.log.Warn("parts of the mesh configuration are not in force", "fields", text)
-		}
-	}
+	r.tellMesh(slog.LevelWarn, "parts of the mesh configuration are not in force", strings.Join(warnings, "; "))
 	row := compile.Mesh(r.cfg.Cluster, mc)
 	if old, _, ok := r.store.Meshes.Get(txn, r.store.Meshes.ByKey(row.Key())); ok && old.TrustDomain != row.TrustDomain {
 		// Certificates are signed in the trust domain that the process

@@ -4,6 +4,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/isthmus-mesh/isthmus/api"
 )
 
 // PilotEnv lists the environment variables that discovery reads. Others may be
@@ -35,8 +39,25 @@ func (c *Config) idle() []string {
 			say("components.pilot.k8s.env[name:%s]: discovery does not read it, so that it changes nothing", e.Name)
 		}
 	}
+	for _, w := range c.idleMesh() {
+		say("meshConfig.%s", w)
+	}
 	if n := c.Spec.Values.Global.Network; n != "" {
 		say("values.global.network: %q is told to everybody, and nothing depends on it yet: discovery does not read the services of other clusters", n)
 	}
 	return out
+}
+
+// idleMesh lists what discovery will not take of the mesh configuration, in its
+// own words. Unknown keys and wrong values were refused before.
+func (c *Config) idleMesh() []string {
+	text, err := yaml.Marshal(c.Tree["meshConfig"])
+	if err != nil {
+		return []string{err.Error()}
+	}
+	_, warnings, err := api.LoadMeshConfig(string(text))
+	if err != nil {
+		return []string{err.Error()}
+	}
+	return warnings
 }

@@ -7,6 +7,11 @@ import (
 
 // TestIdle: what is taken and changes nothing is told.
 func TestIdle(t *testing.T) {
+	for _, profile := range []string{"demo", "minimal", "empty"} {
+		if got := resolve(t, Input{Sets: []string{"profile=" + profile}}).Warnings; len(got) > 0 {
+			t.Errorf("profile %s warns of itself: %q", profile, got)
+		}
+	}
 	for _, c := range []struct {
 		sets []string
 		want string
@@ -15,6 +20,10 @@ func TestIdle(t *testing.T) {
 		{[]string{"values.pilot.env.LOG_LEVEL=debug", "components.pilot.k8s.env[name:GOGC].value=90"}, ""},
 		{[]string{"values.pilot.env.PILOT_ENABLE_EVERYTHING=true"}, "values.pilot.env.PILOT_ENABLE_EVERYTHING: discovery does not read it"},
 		{[]string{"components.pilot.k8s.env[name:PILOT_TRACE_SAMPLING].value=1"}, "components.pilot.k8s.env[name:PILOT_TRACE_SAMPLING]: discovery does not read it"},
+		{[]string{"meshConfig.accessLogFile=/dev/stdout", "meshConfig.connectTimeout=500ms", "meshConfig.outboundTrafficPolicy.mode=REGISTRY_ONLY"}, ""},
+		{[]string{"meshConfig.h2UpgradePolicy=UPGRADE"}, "meshConfig.h2UpgradePolicy: is not honoured yet and changes nothing"},
+		{[]string{"meshConfig.defaultConfig.interceptionMode=TPROXY"}, "meshConfig.defaultConfig.interceptionMode: is not honoured yet"},
+		{[]string{"values.meshConfig.localityLbSetting.failoverPriority={topology.istio.io/network}"}, "meshConfig.localityLbSetting.failoverPriority: "},
 		{[]string{"values.global.network=network1"}, `values.global.network: "network1" is told to everybody`},
 	} {
 		got := resolve(t, Input{Sets: c.sets}).Warnings

@@ -48,6 +48,8 @@ func (a audited) asked() []access {
 // test, and the reason.
 func unasked() map[string]string {
 	out := map[string]string{
+		"create events":  "the mesh configuration holds what is not in force",
+		"patch events":   "the same is said of it again",
 		"create secrets": "a root is made where there is no cacerts",
 		"create subjectaccessreviews authorization.k8s.io":                 "somebody reads the debug pages from another pod",
 		"get validatingwebhookconfigurations admissionregistration.k8s.io": "the last replica of a control plane stops",
