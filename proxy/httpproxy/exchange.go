@@ -36,18 +36,22 @@ func (s *session) forwardTo(q *target) {
 			c.replayable = s.takeSmallBody()
 			encoded = true
 		}
+
 		c.lastTry = try >= policy.limit()
 		err = s.attempt(conn, tried)
 		c.ep.End()
 		if err == nil {
 			return
 		}
+
 		first := conn.in.w == 0 // not a byte of a response came
 		_ = conn.Close()
 		if errors.Is(err, errNotQuiet) && conn.reused {
 			try-- // that was a look at the pool, which ends when the pool is empty
 			continue
 		}
+
+		// What was uploaded so far is either called back for the next try, or the upload ends here.
 		c.note(err, first)
 		again := !c.lastTry && s.worthAnother(err, first)
 		if again && s.up1.started {
@@ -64,6 +68,8 @@ func (s *session) forwardTo(q *target) {
 			s.fail(err)
 			return
 		}
+
+		// A stale or refused connection says nothing about its endpoint.
 		if !conn.reused && !conn.refused() {
 			tried = append(tried, c.ep)
 		}

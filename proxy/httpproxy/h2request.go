@@ -23,7 +23,6 @@ type h2request struct {
 // parse checks what RFC 9113 section 8.3.1 asks of a request, and what a hop behind us could read differently.
 func (r *h2request) parse(fields []hpack.HeaderField, st *h2stream, end bool) error {
 	*r = h2request{length: -1}
-	host := ""
 	n := 0
 	for n < len(fields) && fields[n].IsPseudo() {
 		f := &fields[n]
@@ -41,41 +40,17 @@ func (r *h2request) parse(fields []hpack.HeaderField, st *h2stream, end bool) er
 		}
 		n++
 	}
-	r.fields = fields[n:n]
-	for _, f := range fields[n:] {
-		switch f.Name {
-		case "host":
-			if host != "" && host != f.Value {
-				return badRequest("the request has several Host fields")
-			}
-			host = f.Value
-			continue
-		case "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade":
-			return badRequest("the field %q has no place in HTTP/2", f.Name)
-		case "te":
-			if f.Value != "trailers" {
-				return badRequest("the field te may only say trailers in HTTP/2")
-			}
-			r.trailersOK = true
-		case "content-length":
-			if err := r.contentLength(f.Value); err != nil {
-				return err
-			}
-		case "content-type":
-			r.grpc = isGRPC(f.Value)
-		case "expect":
-			r.expects = true
-		}
-		if isAlias(f.Name) {
-			continue
-		}
-		r.fields = append(r.fields, f)
+
+	host, err := r.parseRegular(fields[n:])
+	if err != nil {
+		return err
 	}
 	if r.authority == "" {
 		r.authority = host
 	} else if host != "" && !strings.EqualFold(host, r.authority) {
 		return badRequest("the Host field differs from :authority")
 	}
+
 	if err := r.check(end); err != nil {
 		return err
 	}
@@ -83,6 +58,44 @@ func (r *h2request) parse(fields []hpack.HeaderField, st *h2stream, end bool) er
 		st.declare(r.length)
 	}
 	return nil
+}
+
+// parseRegular takes the fields behind the pseudo fields; those that are passed on stay where they lie. It returns
+// the Host field, which stands for a missing :authority.
+func (r *h2request) parseRegular(fields []hpack.HeaderField) (host string, err error) {
+	r.fields = fields[:0]
+	for _, f := range fields {
+		switch f.Name {
+		case "host":
+			if host != "" && host != f.Value {
+				return "", badRequest("the request has several Host fields")
+			}
+			host = f.Value
+			continue
+		case "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade":
+			return "", badRequest("the field %q has no place in HTTP/2", f.Name)
+		case "te":
+			if f.Value != "trailers" {
+				return "", badRequest("the field te may only say trailers in HTTP/2")
+			}
+			r.trailersOK = true
+		case "content-length":
+			if err := r.contentLength(f.Value); err != nil {
+				return "", err
+			}
+		case "content-type":
+			r.grpc = isGRPC(f.Value)
+		case "expect":
+			r.expects = true
+		}
+
+		// An application may read X_Forwarded_For as X-Forwarded-For, which is the proxy's to write.
+		if isAlias(f.Name) {
+			continue
+		}
+		r.fields = append(r.fields, f)
+	}
+	return host, nil
 }
 
 func (r *h2request) contentLength(v string) error {

@@ -53,6 +53,8 @@ func (s *Source) assignment(txn model.ReadTxn, sc *scope, from vantage, name str
 	if port == nil {
 		return nil
 	}
+
+	// Proxies of all nodes share what does not depend on the node.
 	if !port.svc.NodeMatters() {
 		from.node = ""
 	}
@@ -64,13 +66,15 @@ func (s *Source) assignment(txn model.ReadTxn, sc *scope, from vantage, name str
 			return nil
 		}
 	}
-	e := h.endpoints[key]
+
 	// Priorities depend on the mesh configuration, and how an endpoint is
 	// spoken to on its namespace's policy, so they are inputs too.
+	e := h.endpoints[key]
 	policy := sc.catalog.peers.in(port.namespace())
 	if e != nil && e.inputs[0] == any(sc.catalog.mesh) && e.inputs[1] == any(policy) && e.quiet() {
 		return e.res
 	}
+
 	inputs := []any{sc.catalog.mesh, policy}
 	var watches []<-chan struct{}
 	var sets []backed
@@ -88,6 +92,8 @@ func (s *Source) assignment(txn model.ReadTxn, sc *scope, from vantage, name str
 			inputs = append(inputs, set)
 		}
 	}
+
+	// A row that was written again may be what it was.
 	if e.same(inputs) {
 		e.watches = watches
 		return e.res
