@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"time"
 
 	"github.com/go-logr/logr"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
@@ -86,12 +89,39 @@ func Run(ctx context.Context, c Config) error {
 	if err := mgr.AddReadyzCheck("ping", healthz.Ping); err != nil {
 		return err
 	}
+	if err := untilServed(ctx, mgr.GetRESTMapper(), c.Logger); err != nil {
+		return fmt.Errorf("operator: %w", err)
+	}
 	r := &reconciler{config: c, client: mgr.GetClient(), applier: applier}
 	if err := r.register(mgr); err != nil {
 		return fmt.Errorf("operator: %w", err)
 	}
 	return mgr.Start(ctx)
 }
+
+// untilServed waits until the API server knows IstioOperators. The kind is
+// installed beside the operator, whose pod may be the faster of the two: were it to
+// end for that, Kubernetes would let it wait ever longer before each new start.
+func untilServed(ctx context.Context, mapper meta.RESTMapper, log *slog.Logger) error {
+	kind := GVK()
+	for said := false; ; said = true {
+		_, err := mapper.RESTMapping(kind.GroupKind(), kind.Version)
+		if err == nil || !meta.IsNoMatchError(err) && !apierrors.IsNotFound(err) {
+			return err
+		}
+		if !said {
+			log.Info("waiting for the CRD of IstioOperator", "group", kind.Group, "version", kind.Version)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(kindInterval):
+		}
+	}
+}
+
+// kindInterval is how often untilServed asks.
+const kindInterval = 500 * time.Millisecond
 
 // cacheOptions keeps of watched kinds only what is ours.
 func cacheOptions(c Config) cache.Options {

@@ -27,6 +27,7 @@ const Finalizer = "istio-finalizer.install.istio.io"
 
 // How soon a resource is looked at again.
 const (
+	afterConflict = 200 * time.Millisecond
 	whileUnready  = 3 * time.Second
 	whileHealthy  = 2 * time.Minute
 	removeTimeout = 2 * time.Minute
@@ -55,28 +56,26 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	u = u.DeepCopy()
 	if u.GetDeletionTimestamp() != nil {
-		return ctrl.Result{}, r.remove(ctx, u)
+		return overtaken(r.remove(ctx, u))
 	}
 	if controllerutil.AddFinalizer(u, Finalizer) {
 		if err := r.client.Update(ctx, u); err != nil {
-			return ctrl.Result{}, retryConflict(err)
+			return overtaken(err)
 		}
 	}
 	config, err := r.resolve(ctx, u)
 	if err != nil {
 		// A resource that is wrong stays wrong until it is edited.
-		return ctrl.Result{}, r.report(ctx, u, status{Status: statusError, Message: err.Error()})
+		return overtaken(r.report(ctx, u, status{Status: statusError, Message: err.Error()}))
 	}
 	st, err := r.install(ctx, u, config)
 	if err != nil {
 		st = status{Status: statusError, Message: err.Error(), Components: st.Components}
 	}
 	st.Warnings = config.Warnings
-	if reportErr := r.report(ctx, u, st); reportErr != nil {
-		return ctrl.Result{}, errors.Join(err, reportErr)
-	}
-	if err != nil {
-		return ctrl.Result{}, err
+	reported, reportErr := overtaken(r.report(ctx, u, st))
+	if err := errors.Join(err, reportErr); err != nil || reported.RequeueAfter > 0 {
+		return reported, err
 	}
 	if st.Status != statusHealthy {
 		return ctrl.Result{RequeueAfter: whileUnready}, nil
@@ -173,7 +172,7 @@ func (r *reconciler) remove(ctx context.Context, u *unstructured.Unstructured) e
 		}
 	}
 	controllerutil.RemoveFinalizer(u, Finalizer)
-	return retryConflict(client.IgnoreNotFound(r.client.Update(ctx, u)))
+	return client.IgnoreNotFound(r.client.Update(ctx, u))
 }
 
 func (r *reconciler) uninstall(ctx context.Context, revision string) error {
@@ -202,13 +201,15 @@ func (r *reconciler) report(ctx context.Context, u *unstructured.Unstructured, s
 		r.config.Logger.Error("cannot reconcile", "resource", u.GetNamespace()+"/"+u.GetName(), "error", st.Message)
 	}
 	u.Object["status"] = want
-	return retryConflict(r.client.Status().Update(ctx, u))
+	return r.client.Status().Update(ctx, u)
 }
 
-// retryConflict makes a lost race a plain retry: the next event brings it.
-func retryConflict(err error) error {
+// overtaken turns a write that another one overtook into a second look, soon. The
+// other write need not bring one by itself: one that changes only labels or the
+// status is no event here.
+func overtaken(err error) (ctrl.Result, error) {
 	if apierrors.IsConflict(err) {
-		return nil
+		return ctrl.Result{RequeueAfter: afterConflict}, nil
 	}
-	return err
+	return ctrl.Result{}, err
 }

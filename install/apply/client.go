@@ -21,6 +21,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
+
+	"github.com/isthmus-mesh/isthmus/install/render"
 )
 
 // FieldManager owns, in server-side apply, what the installer sets.
@@ -102,9 +104,13 @@ func (c *Client) apply(ctx context.Context, u *unstructured.Unstructured, dryRun
 	if dryRun {
 		opts.DryRun = []string{metav1.DryRunAll}
 	}
+	goesAway := passing
+	if render.IsBinding(u.GroupVersionKind()) {
+		goesAway = passingForBinding
+	}
 	for {
 		var out *unstructured.Unstructured
-		err = retry(ctx, func() error {
+		err = retryWhile(ctx, goesAway, func() error {
 			out, err = c.resource(u.GroupVersionKind(), u.GetNamespace()).Patch(ctx, u.GetName(), types.ApplyPatchType, body, opts)
 			return err
 		})
@@ -181,6 +187,12 @@ func (c *Client) remove(ctx context.Context, gvk schema.GroupVersionKind, namesp
 
 // retry repeats what failed for a reason that passes by itself.
 func retry(ctx context.Context, do func() error) error {
+	return retryWhile(ctx, passing, do)
+}
+
+// retryWhile repeats what failed for a reason that passing knows, five times
+// within three seconds.
+func retryWhile(ctx context.Context, passing func(error) bool, do func() error) error {
 	delay := 100 * time.Millisecond
 	for attempt := 0; ; attempt++ {
 		err := do()
@@ -202,6 +214,13 @@ func passing(err error) bool {
 	return apierrors.IsServerTimeout(err) || apierrors.IsTooManyRequests(err) || apierrors.IsServiceUnavailable(err) ||
 		apierrors.IsConflict(err) || apierrors.IsTimeout(err) ||
 		utilnet.IsConnectionReset(err) || utilnet.IsConnectionRefused(err) || utilnet.IsProbableEOF(err)
+}
+
+// passingForBinding counts a role that is not there as well: the API server looks
+// the role of a binding up in a memory of roles that is a moment behind what it has
+// itself just stored, and further behind what another API server has.
+func passingForBinding(err error) bool {
+	return passing(err) || apierrors.IsNotFound(err)
 }
 
 // forEach runs do for every item, a dozen at a time, until the first error.

@@ -160,11 +160,14 @@ func (r *run) applyAll(ctx context.Context) error {
 		}
 		r.reportCompleted(render.StageCRDs)
 		r.reportCompleted(render.StageAccess)
+		r.reportCompleted(render.StageBindings)
 		return nil
 	})
 	g.Go(func() error {
-		if err := r.stage(both, render.StageAccess); err != nil {
-			return err
+		for _, stage := range []render.Stage{render.StageAccess, render.StageBindings} {
+			if err := r.stage(both, stage); err != nil {
+				return err
+			}
 		}
 		close(access)
 		return r.stages(both, render.StageConfig, render.StageWorkloads)

@@ -280,7 +280,7 @@ func (c *Client) Remove(ctx context.Context, r *Removal, o Options) error {
 	}
 	// Access goes before configuration: a control plane that is on its way
 	// out then cannot write again what is being removed.
-	err = c.removeStages(ctx, byStage, render.StageWorkloads, render.StageAccess, render.StageConfig, render.StageCRDs)
+	err = c.removeStages(ctx, byStage, render.StageWorkloads, render.StageBindings, render.StageAccess, render.StageConfig, render.StageCRDs)
 	if err == nil && r.purge && !r.narrow {
 		err = c.removeMade(ctx, r)
 	}

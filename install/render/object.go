@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
 )
 
@@ -30,13 +31,16 @@ func (o Object) ID() string {
 // other; those of a later one need those of the earlier ones.
 type Stage int
 
-// The stages, in order. Webhooks come last, so that nothing is sent to a
+// The stages, in order. Bindings come after the roles that they name: whoever has
+// no "bind" must hold every rule of a role to bind it, so the API server looks the
+// role up, and refuses the binding when it is not there. Webhooks come last, so that nothing is sent to a
 // webhook whose server is not there yet; the mesh's own resources come after
 // the workloads, so that a webhook of an earlier installation has its server
 // back before it is asked.
 const (
 	StageCRDs Stage = iota
 	StageAccess
+	StageBindings
 	StageConfig
 	StageWorkloads
 	StageResources
@@ -49,6 +53,9 @@ func StageOf(o *unstructured.Unstructured) Stage {
 	case "apiextensions.k8s.io":
 		return StageCRDs
 	case "rbac.authorization.k8s.io":
+		if IsBinding(o.GroupVersionKind()) {
+			return StageBindings
+		}
 		return StageAccess
 	case "admissionregistration.k8s.io":
 		return StageWebhooks
@@ -64,9 +71,14 @@ func StageOf(o *unstructured.Unstructured) Stage {
 	return StageResources
 }
 
+// IsBinding reports whether a kind gives a role to somebody.
+func IsBinding(gvk schema.GroupVersionKind) bool {
+	return gvk.Group == "rbac.authorization.k8s.io" && (gvk.Kind == "ClusterRoleBinding" || gvk.Kind == "RoleBinding")
+}
+
 // rank orders kinds within a stage.
 func rank(kind string) int {
-	order := []string{"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding",
+	order := []string{"Namespace", "ServiceAccount", "ClusterRole", "Role", "ClusterRoleBinding", "RoleBinding",
 		"ConfigMap", "Secret", "Service", "EndpointSlice", "Deployment"}
 	if i := slices.Index(order, kind); i >= 0 {
 		return i

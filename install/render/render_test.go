@@ -123,6 +123,36 @@ func TestObjects(t *testing.T) {
 	}
 }
 
+// TestRolesComeBeforeTheirBindings: objects of one stage are applied side by side,
+// and a binding whose role is not there is refused to whoever may not bind any role.
+func TestRolesComeBeforeTheirBindings(t *testing.T) {
+	operator, err := RenderOperator(OperatorConfig{Namespace: "istio-operator", Hub: "isthmus.local", Tag: "dev"}, charts.FS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bindings := 0
+	for _, objs := range [][]Object{rendered(t), operator} {
+		stages := map[string]Stage{}
+		for _, o := range objs {
+			stages[o.GetKind()+"/"+o.GetName()] = StageOf(o.Unstructured)
+		}
+		for _, o := range objs {
+			if !IsBinding(o.GroupVersionKind()) {
+				continue
+			}
+			bindings++
+			kind, _, _ := unstructured.NestedString(o.Object, "roleRef", "kind")
+			name, _, _ := unstructured.NestedString(o.Object, "roleRef", "name")
+			if role, rendered := stages[kind+"/"+name]; !rendered || role >= StageOf(o.Unstructured) {
+				t.Errorf("%s is applied in stage %d, its %s %s in stage %d (rendered: %v)", o.ID(), StageOf(o.Unstructured), kind, name, role, rendered)
+			}
+		}
+	}
+	if bindings < 4 {
+		t.Errorf("%d bindings were looked at", bindings)
+	}
+}
+
 // TestEveryObjectIsValidated: whichever revision is installed, one webhook sees
 // objects of every revision and of none, and the revision's own its own.
 func TestEveryObjectIsValidated(t *testing.T) {
