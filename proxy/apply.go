@@ -10,15 +10,16 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/xds"
 	"github.com/isthmus-mesh/isthmus/xds/fetch"
 )
 
 // The resource types, by shorter names.
 const (
-	typeCluster  = fetch.TypeCluster
-	typeEndpoint = fetch.TypeEndpoint
-	typeListener = fetch.TypeListener
-	typeRoute    = fetch.TypeRoute
+	typeCluster  = xds.TypeCluster
+	typeEndpoint = xds.TypeEndpoint
+	typeListener = xds.TypeListener
+	typeRoute    = xds.TypeRoute
 )
 
 var _ fetch.Handler = (*Proxy)(nil)

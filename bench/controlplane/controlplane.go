@@ -21,6 +21,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/bench/meter"
 	"github.com/isthmus-mesh/isthmus/bench/pki"
 	"github.com/isthmus-mesh/isthmus/bench/report"
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
 // Options say how much to measure.
@@ -207,7 +208,7 @@ func Node(namespace, cluster string) func(i int) *corev3.Node {
 		addr := netip.AddrFrom4([4]byte{10, 200, byte(i >> 8), byte(i)})
 		name := fmt.Sprintf("client-%d", i)
 		return &corev3.Node{
-			Id:       fmt.Sprintf("sidecar~%s~%s.%s~%s.svc.cluster.local", addr, name, namespace, namespace),
+			Id:       xds.NodeID{Kind: xds.KindSidecar, IP: addr, Pod: name, Namespace: namespace, Domain: "cluster.local"}.String(),
 			Cluster:  "client." + namespace,
 			Locality: &corev3.Locality{Region: mesh.Region, Zone: mesh.Zone},
 			Metadata: &structpb.Struct{Fields: map[string]*structpb.Value{

@@ -8,6 +8,8 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
 // kind is a resource type, as an index.
@@ -21,12 +23,7 @@ const (
 	kinds
 )
 
-var typeURLs = [kinds]string{
-	"type.googleapis.com/envoy.config.cluster.v3.Cluster",
-	"type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
-	"type.googleapis.com/envoy.config.listener.v3.Listener",
-	"type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
-}
+var typeURLs = [kinds]string{xds.TypeCluster, xds.TypeEndpoint, xds.TypeListener, xds.TypeRoute}
 
 func kindOf(typeURL []byte) (kind, error) {
 	for k, u := range typeURLs {

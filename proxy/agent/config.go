@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/isthmus-mesh/isthmus/identity"
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
 // Kind is what the proxy stands in front of.
@@ -19,8 +20,8 @@ type Kind string
 
 // The kinds, as the first part of a node id has them.
 const (
-	Sidecar Kind = "sidecar" // one pod's application
-	Router  Kind = "router"  // a gateway: a cluster or a network
+	Sidecar Kind = xds.KindSidecar // one pod's application
+	Router  Kind = xds.KindRouter  // a gateway: a cluster or a network
 )
 
 // DefaultDiscovery is where discovery is in a default installation.

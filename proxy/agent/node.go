@@ -11,11 +11,11 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/isthmus-mesh/isthmus/version"
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
-// nodeID is KIND~IP~POD.NAMESPACE~NAMESPACE.svc.DOMAIN.
 func (c *Config) nodeID() string {
-	return fmt.Sprintf("%s~%s~%s.%s~%s.svc.%s", c.Kind, c.IP, c.Pod, c.Namespace, c.Namespace, c.DNSDomain)
+	return xds.NodeID{Kind: string(c.Kind), IP: c.IP, Pod: c.Pod, Namespace: c.Namespace, Domain: c.DNSDomain}.String()
 }
 
 // node is how the proxy introduces itself to discovery. Locality is left to

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
 // h2IdleTime is how long an HTTP/2 connection to an endpoint is kept without streams, where the cluster sets no
@@ -74,7 +75,7 @@ var errNotHTTP2 = errors.New("the endpoint does not speak HTTP/2: it agreed on n
 
 func (p *h2pool) dial(d *dialing) {
 	conn, alpn, err := p.pool.ep.Dial(context.Background(), config.ProtocolHTTP2)
-	if err == nil && alpn != "" && alpn != "h2" && alpn != "istio-h2" && alpn != "istio" {
+	if err == nil && alpn != "" && alpn != "h2" && alpn != xds.ALPNHTTP2 && alpn != xds.ALPNMesh {
 		_ = conn.Close()
 		err = errNotHTTP2
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
 	"github.com/isthmus-mesh/isthmus/proxy/telemetry"
 	"github.com/isthmus-mesh/isthmus/proxy/upstream"
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
 // Config is what a Server needs. All fields are required.
@@ -88,9 +89,9 @@ func (h *Handler) protocol(info *downstream.Info) config.Protocol {
 		return config.ProtocolHTTP1
 	case h.hcm.Codec == config.CodecHTTP2:
 		return config.ProtocolHTTP2
-	case info.TLS != nil && slices.Contains([]string{"h2", "istio-h2"}, info.TLS.ALPN):
+	case info.TLS != nil && slices.Contains([]string{"h2", xds.ALPNHTTP2}, info.TLS.ALPN):
 		return config.ProtocolHTTP2
-	case info.TLS != nil && slices.Contains([]string{"http/1.1", "http/1.0", "istio-http/1.1", "istio-http/1.0"}, info.TLS.ALPN):
+	case info.TLS != nil && slices.Contains([]string{"http/1.1", "http/1.0", xds.ALPNHTTP11, xds.ALPNHTTP10}, info.TLS.ALPN):
 		return config.ProtocolHTTP1
 	}
 	return info.Protocol

@@ -12,6 +12,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
 	"github.com/isthmus-mesh/isthmus/proxy/mtls"
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
 // listener is one listener in one version of its configuration. It is
@@ -214,9 +215,9 @@ func ownURI(id mtls.Identity) string {
 func protocolOf(agreed string, offered []string) config.Protocol {
 	for _, p := range append([]string{agreed}, offered...) {
 		switch p {
-		case "h2", "istio-h2":
+		case "h2", xds.ALPNHTTP2:
 			return config.ProtocolHTTP2
-		case "http/1.1", "http/1.0", "istio-http/1.1", "istio-http/1.0":
+		case "http/1.1", "http/1.0", xds.ALPNHTTP11, xds.ALPNHTTP10:
 			return config.ProtocolHTTP1
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
 // Server terminates TLS by one downstream context. It is safe for concurrent
@@ -141,12 +142,12 @@ func (c *Client) Config(proto config.Protocol, hostname string) *tls.Config {
 // ALPN returns the protocols to offer. Over the mesh's mTLS, HTTP goes by
 // names of its own, so that the other sidecar can tell what is inside.
 func ALPN(c *config.UpstreamTLS, proto config.Protocol) []string {
-	mesh := slices.Contains(c.ALPN, "istio")
+	mesh := slices.Contains(c.ALPN, xds.ALPNMesh)
 	switch {
 	case proto == config.ProtocolHTTP1 && mesh:
-		return []string{"istio-http/1.1", "istio", "http/1.1"}
+		return []string{xds.ALPNHTTP11, xds.ALPNMesh, "http/1.1"}
 	case proto == config.ProtocolHTTP2 && mesh:
-		return []string{"istio-h2", "istio", "h2"}
+		return []string{xds.ALPNHTTP2, xds.ALPNMesh, "h2"}
 	case proto == config.ProtocolHTTP1:
 		return []string{"http/1.1"}
 	case proto == config.ProtocolHTTP2:

@@ -1,5 +1,5 @@
 // Package boundary holds the two sides together to what a mesh promises at its
-// edges: real resources of xds/build in real proxies on loopback, strangers and
+// edges: real resources of xds/resources in real proxies on loopback, strangers and
 // members in front of them. Each test was a way in, or a way to do harm, once.
 //
 // Two things stand in for what a pod has: a relay for the packet rules that
@@ -36,8 +36,9 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/model"
 	"github.com/isthmus-mesh/isthmus/proxy"
-	"github.com/isthmus-mesh/isthmus/xds/build"
+	"github.com/isthmus-mesh/isthmus/xds"
 	"github.com/isthmus-mesh/isthmus/xds/fetch"
+	"github.com/isthmus-mesh/isthmus/xds/resources"
 	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
 
@@ -130,7 +131,7 @@ type world struct {
 	t      *testing.T
 	ctx    context.Context
 	store  *model.Store
-	source *build.Source
+	source *resources.Source
 	root   *authority
 	other  *authority
 
@@ -172,7 +173,7 @@ func newWorld(t *testing.T, router bool) *world {
 	w.store, err = model.NewStore()
 	must(t, err)
 	w.describe(router)
-	w.source, err = build.New(w.store, build.Config{Cluster: cluster})
+	w.source, err = resources.New(w.store, resources.Config{Cluster: cluster})
 	must(t, err)
 	running.Go(func() { w.source.Run(ctx) })
 
@@ -254,7 +255,7 @@ func node(kind, namespace, name string, labels map[string]string) serve.Node {
 		fields[k] = structpb.NewStringValue(v)
 	}
 	return serve.Node{
-		ID: kind + "~127.0.0.1~" + name + "." + namespace + "~" + namespace + ".svc.cluster.local",
+		ID: xds.NodeID{Kind: kind, IP: netip.MustParseAddr("127.0.0.1"), Pod: name, Namespace: namespace, Domain: "cluster.local"},
 		Core: &corev3.Node{Metadata: &structpb.Struct{Fields: map[string]*structpb.Value{
 			"CLUSTER_ID": structpb.NewStringValue(string(cluster)),
 			"LABELS":     structpb.NewStructValue(&structpb.Struct{Fields: fields}),
@@ -290,9 +291,9 @@ func (w *world) apply(p *proxy.Proxy, n serve.Node, addr string, wanted func(lis
 	w.t.Helper()
 	view, _, err := w.source.View(w.ctx, n)
 	must(w.t, err)
-	for _, typeURL := range []string{serve.TypeCluster, serve.TypeEndpoint, serve.TypeListener} {
+	for _, typeURL := range []string{xds.TypeCluster, xds.TypeEndpoint, xds.TypeListener} {
 		var names []string
-		if typeURL == serve.TypeEndpoint {
+		if typeURL == xds.TypeEndpoint {
 			names = p.Wanted(typeURL)
 		}
 		all, _, err := view.Resources(typeURL, names)
@@ -300,7 +301,7 @@ func (w *world) apply(p *proxy.Proxy, n serve.Node, addr string, wanted func(lis
 		var add []fetch.Resource
 		for _, r := range all {
 			body := r.Body
-			if typeURL == serve.TypeListener {
+			if typeURL == xds.TypeListener {
 				if !wanted(r.Name) {
 					continue
 				}

@@ -1,5 +1,5 @@
 // Package conformance holds the control plane and the data plane to the one
-// contract between them: whatever xds/build emits, for whatever the model
+// contract between them: whatever xds/resources emits, for whatever the model
 // holds, is valid Envoy configuration, and the built-in proxy accepts it.
 package conformance
 
@@ -22,17 +22,18 @@ import (
 	"github.com/isthmus-mesh/isthmus/identity"
 	"github.com/isthmus-mesh/isthmus/model"
 	"github.com/isthmus-mesh/isthmus/proxy/config"
-	"github.com/isthmus-mesh/isthmus/xds/build"
+	"github.com/isthmus-mesh/isthmus/xds"
+	"github.com/isthmus-mesh/isthmus/xds/resources"
 	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
 
 const cluster = model.ClusterID("Kubernetes")
 
 var decoders = map[string]func(*anypb.Any) error{
-	"type.googleapis.com/envoy.config.cluster.v3.Cluster":                decode(config.DecodeCluster),
-	"type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment": decode(config.DecodeLoadAssignment),
-	"type.googleapis.com/envoy.config.listener.v3.Listener":              decode(config.DecodeListener),
-	"type.googleapis.com/envoy.config.route.v3.RouteConfiguration":       decode(config.DecodeRouteConfiguration),
+	xds.TypeCluster:  decode(config.DecodeCluster),
+	xds.TypeEndpoint: decode(config.DecodeLoadAssignment),
+	xds.TypeListener: decode(config.DecodeListener),
+	xds.TypeRoute:    decode(config.DecodeRouteConfiguration),
 }
 
 func decode[T any](f func(*anypb.Any) (T, error)) func(*anypb.Any) error {
@@ -45,7 +46,7 @@ func TestProxyAcceptsWhatIsBuilt(t *testing.T) {
 	total := map[string]int{}
 	for seed := range uint64(150) {
 		m := drawMesh(t, rand.New(rand.NewPCG(seed, 1)))
-		src, err := build.New(m.store, build.Config{Cluster: cluster, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+		src, err := resources.New(m.store, resources.Config{Cluster: cluster, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -169,9 +170,9 @@ func node(kind string, pod *model.Workload) serve.Node {
 	if err != nil {
 		panic(err)
 	}
-	id := fmt.Sprintf("%s~%s~%s.%s~%s.svc.cluster.local", kind, pod.Addresses[0], pod.Name, pod.Namespace, pod.Namespace)
+	id := xds.NodeID{Kind: kind, IP: netip.MustParseAddr(pod.Addresses[0]), Pod: pod.Name, Namespace: pod.Namespace, Domain: "cluster.local"}
 	return serve.Node{
-		ID: id, Core: &corev3.Node{Id: id, Metadata: meta},
+		ID: id, Core: &corev3.Node{Id: id.String(), Metadata: meta},
 		Identity: identity.ID{TrustDomain: "cluster.local", Namespace: pod.Namespace, ServiceAccount: pod.Account},
 	}
 }

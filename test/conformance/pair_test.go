@@ -21,8 +21,9 @@ import (
 	"github.com/isthmus-mesh/isthmus/model"
 	"github.com/isthmus-mesh/isthmus/proxy"
 	"github.com/isthmus-mesh/isthmus/proxy/mtls/mtlstest"
-	"github.com/isthmus-mesh/isthmus/xds/build"
+	"github.com/isthmus-mesh/isthmus/xds"
 	"github.com/isthmus-mesh/isthmus/xds/fetch"
+	"github.com/isthmus-mesh/isthmus/xds/resources"
 	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
 
@@ -35,12 +36,12 @@ const (
 	webVIP     = "10.96.0.10"
 )
 
-// pair is a client's and a server's sidecar, configured by what xds/build makes
+// pair is a client's and a server's sidecar, configured by what xds/resources makes
 // of one mesh, with a service web of one pod between them.
 type pair struct {
 	t              *testing.T
 	store          *model.Store
-	source         *build.Source
+	source         *resources.Source
 	port           uint16 // of the application, and of the pod
 	client, server *sidecar
 }
@@ -58,7 +59,7 @@ func newPair(t *testing.T) *pair {
 	if err != nil {
 		t.Fatal(err)
 	}
-	source, err := build.New(store, build.Config{Cluster: cluster})
+	source, err := resources.New(store, resources.Config{Cluster: cluster})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +180,7 @@ func (p *pair) apply(s *sidecar, socket, address string, port uint16) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	for _, typeURL := range []string{serve.TypeCluster, serve.TypeEndpoint, serve.TypeListener, serve.TypeRoute} {
+	for _, typeURL := range []string{xds.TypeCluster, xds.TypeEndpoint, xds.TypeListener, xds.TypeRoute} {
 		res, _, err := view.Resources(typeURL, s.Wanted(typeURL))
 		if err != nil {
 			p.t.Fatal(err)
@@ -187,7 +188,7 @@ func (p *pair) apply(s *sidecar, socket, address string, port uint16) {
 		var add []fetch.Resource
 		for name, r := range res {
 			body := r.Body
-			if typeURL == serve.TypeListener {
+			if typeURL == xds.TypeListener {
 				if body = at(p.t, body, socket, address, port); body == nil {
 					continue
 				}

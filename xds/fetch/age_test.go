@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/isthmus-mesh/isthmus/xds"
 	"github.com/isthmus-mesh/isthmus/xds/fetch"
 	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
@@ -35,7 +36,7 @@ func (c *clusters) Resources(typeURL string, _ []string) (map[string]*serve.Reso
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	out := map[string]*serve.Resource{}
-	if typeURL == serve.TypeCluster {
+	if typeURL == xds.TypeCluster {
 		for n, r := range c.res {
 			out[n] = r
 		}
@@ -49,7 +50,7 @@ func (c *clusters) set(name, version string) {
 	defer c.mu.Unlock()
 	delete(c.res, name)
 	if version != "" {
-		c.res[name] = &serve.Resource{Name: name, Version: version, Body: &anypb.Any{TypeUrl: serve.TypeCluster}}
+		c.res[name] = &serve.Resource{Name: name, Version: version, Body: &anypb.Any{TypeUrl: xds.TypeCluster}}
 	}
 	close(c.changed)
 	c.changed = make(chan struct{})

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/isthmus-mesh/isthmus/xds"
 	"github.com/isthmus-mesh/isthmus/xds/fetch"
 )
 
@@ -210,20 +211,20 @@ func TestSubscribeAckNackReconnect(t *testing.T) {
 	srv, c := start(t, h)
 	p := <-srv.streams
 	p.expect(t, "node Cluster", "Listener")
-	p.send(t, fetch.TypeCluster, "n1", "a=1", "b=bad", "c=1")
+	p.send(t, xds.TypeCluster, "n1", "a=1", "b=bad", "c=1")
 	if got := h.next(t); got != "Cluster +a=1 +b=bad +c=1" {
 		t.Error(got)
 	}
 	p.expect(t, "Cluster nack n1: b: version: is bad")
 
-	h.want(fetch.TypeEndpoint, "c", "a", "a")
+	h.want(xds.TypeEndpoint, "c", "a", "a")
 	p.expect(t, "ClusterLoadAssignment +a +c")
-	p.send(t, fetch.TypeEndpoint, "n2", "a=7", "c=8", "stranger=1")
+	p.send(t, xds.TypeEndpoint, "n2", "a=7", "c=8", "stranger=1")
 	if got := h.next(t); got != "ClusterLoadAssignment +a=7 +c=8" {
 		t.Error(got)
 	}
 	p.expect(t, "ClusterLoadAssignment ack n2")
-	h.want(fetch.TypeEndpoint, "a", "d")
+	h.want(xds.TypeEndpoint, "a", "d")
 	p.expect(t, "ClusterLoadAssignment +d -c")
 	if err := c.Err(); err != nil {
 		t.Error(err)
@@ -232,12 +233,12 @@ func TestSubscribeAckNackReconnect(t *testing.T) {
 	close(p.hang) // discovery goes away and comes back
 	p = <-srv.streams
 	p.expect(t, "node Cluster a=1 c=1", "ClusterLoadAssignment +a +d a=7", "Listener")
-	p.send(t, fetch.TypeCluster, "m1", "-a")
+	p.send(t, xds.TypeCluster, "m1", "-a")
 	if got := h.next(t); got != "Cluster -a" {
 		t.Error(got)
 	}
 	p.expect(t, "Cluster ack m1")
-	p.send(t, fetch.TypeListener, "m2")
+	p.send(t, xds.TypeListener, "m2")
 	if got := h.next(t); got != "Listener" {
 		t.Error(got)
 	}
@@ -280,7 +281,7 @@ func TestMalformedUpdateIsRefusedWhole(t *testing.T) {
 	srv, _ := start(t, h)
 	p := <-srv.streams
 	p.expect(t, "node Cluster", "Listener")
-	p.send(t, fetch.TypeCluster, "n1", "a=1", "a=2")
+	p.send(t, xds.TypeCluster, "n1", "a=1", "a=2")
 	p.expect(t, "Cluster nack n1: a: twice in one update")
 	if len(h.log) != 0 {
 		t.Errorf("applied %v", h.log)

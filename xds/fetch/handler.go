@@ -8,15 +8,6 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// The resource types that a proxy fetches, in the order in which the client
-// subscribes to them.
-const (
-	TypeCluster  = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
-	TypeEndpoint = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
-	TypeListener = "type.googleapis.com/envoy.config.listener.v3.Listener"
-	TypeRoute    = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
-)
-
 // Resource is one resource as discovery sent it. Body belongs to the handler
 // from then on and is never written again.
 type Resource struct {
@@ -43,9 +34,9 @@ type Handler interface {
 	// nothing" to a first request: the handler may count the type as served.
 	Apply(typeURL string, added []Resource, removed []string) error
 
-	// Wanted is the set of names to subscribe to for TypeEndpoint and
-	// TypeRoute: those that the applied clusters and listeners refer to. It is
-	// not asked for TypeCluster and TypeListener, of which a proxy takes all.
+	// Wanted is the set of names to subscribe to for xds.TypeEndpoint and
+	// xds.TypeRoute: those that the applied clusters and listeners refer to. It is
+	// not asked for xds.TypeCluster and xds.TypeListener, of which a proxy takes all.
 	// A name that is no longer wanted is unsubscribed; the client then calls
 	// no Apply for it: the handler drops it by itself.
 	Wanted(typeURL string) []string

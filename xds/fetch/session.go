@@ -11,6 +11,8 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
+
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
 // state outlives streams: it is what the handler has in force.
@@ -20,17 +22,14 @@ type state struct {
 
 func newState() *state {
 	s := &state{versions: make(map[string]map[string]string, 4)}
-	for _, t := range types() {
+	for _, t := range xds.Types() {
 		s.versions[t] = make(map[string]string)
 	}
 	return s
 }
 
-// types are subscribed to in this order.
-func types() []string { return []string{TypeCluster, TypeEndpoint, TypeListener, TypeRoute} }
-
 // named tells the types of which names are subscribed to, not all.
-func named(typeURL string) bool { return typeURL == TypeEndpoint || typeURL == TypeRoute }
+func named(typeURL string) bool { return typeURL == xds.TypeEndpoint || typeURL == xds.TypeRoute }
 
 // session is one stream.
 type session struct {
@@ -66,7 +65,7 @@ func (s *session) receive(ctx context.Context) {
 func (s *session) follow(ctx context.Context) error {
 	s.subscribed = make(map[string]map[string]bool, 2)
 	changed := s.client.cfg.Handler.WantedChanged()
-	for _, t := range types() {
+	for _, t := range xds.Types() {
 		if err := s.subscribeFirst(t); err != nil {
 			return s.failure(err)
 		}
@@ -87,7 +86,7 @@ func (s *session) follow(ctx context.Context) error {
 			return ctx.Err()
 		}
 		changed = s.client.cfg.Handler.WantedChanged()
-		for _, t := range types() {
+		for _, t := range xds.Types() {
 			if named(t) {
 				if err := s.resubscribe(t); err != nil {
 					return s.failure(err)

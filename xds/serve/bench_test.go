@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/isthmus-mesh/isthmus/xds"
 	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
 
@@ -22,11 +23,11 @@ import (
 func bulkView(services int) (*tableView, []string) {
 	v := newTable("bench")
 	var names []string
-	for _, typ := range []string{serve.TypeCluster, serve.TypeEndpoint, serve.TypeListener} {
+	for _, typ := range []string{xds.TypeCluster, xds.TypeEndpoint, xds.TypeListener} {
 		v.res[typ] = map[string]*serve.Resource{}
 		for i := range services {
 			name := fmt.Sprintf("outbound|80||svc-%d.bench.svc.cluster.local", i)
-			if typ == serve.TypeEndpoint {
+			if typ == xds.TypeEndpoint {
 				names = append(names, name)
 			}
 			v.res[typ][name] = &serve.Resource{Name: name, Version: "1", Body: &anypb.Any{TypeUrl: typ, Value: make([]byte, 800)}}
@@ -42,9 +43,9 @@ func bulkClient(ctx context.Context, conn *grpc.ClientConn, names []string, got 
 		return err
 	}
 	for _, req := range []*discoveryv3.DeltaDiscoveryRequest{
-		{Node: &corev3.Node{Id: nodeID}, TypeUrl: serve.TypeCluster},
-		{TypeUrl: serve.TypeEndpoint, ResourceNamesSubscribe: names},
-		{TypeUrl: serve.TypeListener},
+		{Node: &corev3.Node{Id: nodeID}, TypeUrl: xds.TypeCluster},
+		{TypeUrl: xds.TypeEndpoint, ResourceNamesSubscribe: names},
+		{TypeUrl: xds.TypeListener},
 	} {
 		if err := rpc.Send(req); err != nil {
 			return err
@@ -125,9 +126,9 @@ func fleet(b *testing.B, services, proxies int) {
 	for i := range b.N {
 		change.Add(proxies)
 		v.mu.Lock()
-		v.res[serve.TypeEndpoint][names[0]] = &serve.Resource{Name: names[0], Version: fmt.Sprint("v", i), Body: &anypb.Any{TypeUrl: serve.TypeEndpoint, Value: make([]byte, 800)}}
-		close(v.channel(serve.TypeEndpoint))
-		delete(v.changed, serve.TypeEndpoint)
+		v.res[xds.TypeEndpoint][names[0]] = &serve.Resource{Name: names[0], Version: fmt.Sprint("v", i), Body: &anypb.Any{TypeUrl: xds.TypeEndpoint, Value: make([]byte, 800)}}
+		close(v.channel(xds.TypeEndpoint))
+		delete(v.changed, xds.TypeEndpoint)
 		v.mu.Unlock()
 		change.Wait()
 	}

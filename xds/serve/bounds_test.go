@@ -26,6 +26,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/isthmus-mesh/isthmus/identity"
+	"github.com/isthmus-mesh/isthmus/xds"
 	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
 
@@ -59,7 +60,7 @@ func TestStreamsPerConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Its answer says that the server's settings have come.
-	if err := first.Send(&discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: nodeID}, TypeUrl: serve.TypeEndpoint, ResourceNamesSubscribe: []string{"x"}}); err != nil {
+	if err := first.Send(&discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: nodeID}, TypeUrl: xds.TypeEndpoint, ResourceNamesSubscribe: []string{"x"}}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := first.Recv(); err != nil {
@@ -141,14 +142,14 @@ func TestLargeRequestsAreRefused(t *testing.T) {
 			code:     codes.InvalidArgument, says: "type URL has 300 bytes",
 		},
 		"name": {
-			requests: []*discoveryv3.DeltaDiscoveryRequest{{Node: &corev3.Node{Id: nodeID}, TypeUrl: serve.TypeEndpoint, ResourceNamesSubscribe: []string{strings.Repeat("n", 2000)}}},
+			requests: []*discoveryv3.DeltaDiscoveryRequest{{Node: &corev3.Node{Id: nodeID}, TypeUrl: xds.TypeEndpoint, ResourceNamesSubscribe: []string{strings.Repeat("n", 2000)}}},
 			code:     codes.InvalidArgument, says: "name of a resource has 2000 bytes",
 		},
 		"names, bit by bit": {
 			requests: []*discoveryv3.DeltaDiscoveryRequest{
-				{Node: &corev3.Node{Id: nodeID}, TypeUrl: serve.TypeEndpoint, ResourceNamesSubscribe: many("a")},
-				{TypeUrl: serve.TypeEndpoint, ResourceNamesSubscribe: many("b")},
-				{TypeUrl: serve.TypeRoute, ResourceNamesSubscribe: many("c")},
+				{Node: &corev3.Node{Id: nodeID}, TypeUrl: xds.TypeEndpoint, ResourceNamesSubscribe: many("a")},
+				{TypeUrl: xds.TypeEndpoint, ResourceNamesSubscribe: many("b")},
+				{TypeUrl: xds.TypeRoute, ResourceNamesSubscribe: many("c")},
 			},
 			code: codes.ResourceExhausted, says: "names of more than 8 MiB",
 		},
@@ -188,7 +189,7 @@ func TestNodeIsTrimmed(t *testing.T) {
 	for range 100 {
 		node.Extensions = append(node.Extensions, &corev3.Extension{Name: strings.Repeat("e", 100)})
 	}
-	if err := c.rpc.Send(&discoveryv3.DeltaDiscoveryRequest{Node: node, TypeUrl: serve.TypeCluster}); err != nil {
+	if err := c.rpc.Send(&discoveryv3.DeltaDiscoveryRequest{Node: node, TypeUrl: xds.TypeCluster}); err != nil {
 		t.Fatal(err)
 	}
 	n := <-src.nodes
@@ -202,13 +203,13 @@ func TestNodeIsTrimmed(t *testing.T) {
 
 func TestReasonOfARefusalIsBounded(t *testing.T) {
 	v := newTable("v")
-	v.edit(serve.TypeCluster, "a", "1")
+	v.edit(xds.TypeCluster, "a", "1")
 	r := newRig(t, v, nil)
 	c := r.dial()
-	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: serve.TypeCluster})
-	m := c.want(serve.TypeCluster, "+a=1")
+	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.TypeCluster})
+	m := c.want(xds.TypeCluster, "+a=1")
 	why := "bad\nlevel=ERROR msg=\"made up\"\x1b[31m\x00" + strings.Repeat("ü", 100_000)
-	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: serve.TypeCluster, ResponseNonce: m.Nonce, ErrorDetail: &rpcstatus.Status{Message: why}})
+	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.TypeCluster, ResponseNonce: m.Nonce, ErrorDetail: &rpcstatus.Status{Message: why}})
 
 	var got string
 	deadline := time.Now().Add(5 * time.Second)
@@ -237,8 +238,8 @@ func TestUnknownTypesAreOneTimeSeries(t *testing.T) {
 		m := c.want(typ, "-x")
 		c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: typ, ResponseNonce: m.Nonce, ErrorDetail: &rpcstatus.Status{Message: "no"}})
 	}
-	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: serve.TypeCluster})
-	c.want(serve.TypeCluster)
+	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.TypeCluster})
+	c.want(xds.TypeCluster)
 
 	families, err := registry.Gather()
 	if err != nil {
@@ -257,12 +258,12 @@ func TestUnknownTypesAreOneTimeSeries(t *testing.T) {
 
 func TestOldStreamEndsInGoodOrder(t *testing.T) {
 	v := newTable("v")
-	v.edit(serve.TypeCluster, "a", "1")
+	v.edit(xds.TypeCluster, "a", "1")
 	r := newRigWith(t, v, nil, serve.Config{MaxAge: 200 * time.Millisecond})
 	start := time.Now()
 	c := r.dial()
-	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: serve.TypeCluster})
-	c.want(serve.TypeCluster, "+a=1")
+	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.TypeCluster})
+	c.want(xds.TypeCluster, "+a=1")
 	if err := c.ended(); !errors.Is(err, io.EOF) {
 		t.Errorf("it ended with %v, want in good order", err)
 	}
@@ -314,8 +315,8 @@ func TestStreamEndsWithItsCertificate(t *testing.T) {
 	r.conn.Close()
 	r.conn = conn // closed with the rig
 	c := r.dial()
-	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: serve.TypeCluster})
-	c.want(serve.TypeCluster)
+	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.TypeCluster})
+	c.want(xds.TypeCluster)
 	err = c.ended()
 	if status.Code(err) != codes.Unauthenticated || !strings.Contains(err.Error(), "certificate has expired") {
 		t.Errorf("it ended with %v", err)

@@ -8,5 +8,5 @@
 // dangling reference: clusters, endpoints, listeners, routes. Streams that share
 // a View share one watcher and one computed difference.
 //
-// It builds no resources: that is for package xds/build.
+// It builds no resources: that is for package xds/resources.
 package serve

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
 // group is all streams that have one View, and what was built for them. Its
@@ -91,7 +93,7 @@ func (g *group) take(typeURL string, key nameKey, names func() *nameSet) (*feed,
 	f.names = names()
 	res, changed, err := g.view.Resources(typeURL, f.names.sorted)
 	if err != nil {
-		f.err = fmt.Errorf("build %s for view %s: %w", shortType(typeURL), g.key, err)
+		f.err = fmt.Errorf("build %s for view %s: %w", xds.Short(typeURL), g.key, err)
 		g.mu.Lock()
 		delete(g.feeds, k) // the next stream tries again
 		g.mu.Unlock()
@@ -206,7 +208,7 @@ func (g *group) renewAll() bool {
 	if len(work) == 0 {
 		return false
 	}
-	slices.SortFunc(work, func(a, b *feed) int { return pushRank(b.key.typeURL) - pushRank(a.key.typeURL) })
+	slices.SortFunc(work, func(a, b *feed) int { return xds.Rank(b.key.typeURL) - xds.Rank(a.key.typeURL) })
 
 	fresh := make(map[*feed]*snapshot, len(work))
 	for _, f := range work {
@@ -233,7 +235,7 @@ func (g *group) renew(f *feed, since time.Time) *snapshot {
 	res, changed, err := g.view.Resources(f.key.typeURL, f.names.sorted)
 	if err != nil {
 		g.srv.cfg.Logger.Error("cannot build resources; proxies keep what they have",
-			"type", shortType(f.key.typeURL), "view", g.key, "error", err)
+			"type", xds.Short(f.key.typeURL), "view", g.key, "error", err)
 		retry := make(chan struct{})
 		time.AfterFunc(time.Second, func() { close(retry) })
 		f.renewed <- retry

@@ -3,6 +3,8 @@ package serve
 import (
 	"slices"
 	"strconv"
+
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
 // push sends what is new, type by type, in order. A type that has news but may
@@ -58,7 +60,7 @@ func (st *stream) pushType(sub *subscription) error {
 // deferred tells whether removals of this subscription wait. Those of a first
 // answer are about names that never were, and do not.
 func (st *stream) deferred(sub *subscription, first bool) bool {
-	return !first && (sub.typeURL == TypeCluster || sub.typeURL == TypeEndpoint)
+	return !first && (sub.typeURL == xds.TypeCluster || sub.typeURL == xds.TypeEndpoint)
 }
 
 // postpone adds removals to those that wait, and drops those that have come
@@ -78,7 +80,9 @@ func (sub *subscription) postpone(cur *snapshot, removed []string) {
 
 // wholeState tells the types of which a state-of-the-world answer holds
 // everything, so that what is missing is gone.
-func wholeState(typeURL string) bool { return typeURL == TypeCluster || typeURL == TypeListener }
+func wholeState(typeURL string) bool {
+	return typeURL == xds.TypeCluster || typeURL == xds.TypeListener
+}
 
 // news works out the answer from what the client has to cur. The common cases
 // are shared between streams; the others are this stream's own.
@@ -135,7 +139,7 @@ func (st *stream) send(sub *subscription, cur *snapshot, p *payload, removed []s
 	}
 	st.counter++
 	nonce := strconv.FormatUint(st.counter, 36)
-	name := shortType(sub.typeURL)
+	name := xds.Short(sub.typeURL)
 	sub.nonce, sub.lastSent, sub.noticed = nonce, nonce, cur.since
 	st.status.sent(name, nonce, cur.id, len(cur.res))
 	if err := st.wire.send(sub, nonce, cur, p, removed); err != nil {

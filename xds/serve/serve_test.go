@@ -22,6 +22,7 @@ import (
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 
 	"github.com/isthmus-mesh/isthmus/identity"
+	"github.com/isthmus-mesh/isthmus/xds"
 	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
 
@@ -242,56 +243,56 @@ func (c *client) quiet() {
 
 func TestDeltaSendsOnlyWhatChanged(t *testing.T) {
 	v := newTable("v")
-	v.edit(serve.TypeCluster, "a", "1", "b", "1")
+	v.edit(xds.TypeCluster, "a", "1", "b", "1")
 	c := newRig(t, v, nil).dial()
-	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: serve.TypeCluster})
-	c.ack(c.want(serve.TypeCluster, "+a=1", "+b=1"))
-	v.edit(serve.TypeCluster, "b", "2")
-	c.ack(c.want(serve.TypeCluster, "+b=2"))
-	v.edit(serve.TypeCluster, "b", "2")
+	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.TypeCluster})
+	c.ack(c.want(xds.TypeCluster, "+a=1", "+b=1"))
+	v.edit(xds.TypeCluster, "b", "2")
+	c.ack(c.want(xds.TypeCluster, "+b=2"))
+	v.edit(xds.TypeCluster, "b", "2")
 	c.quiet()
-	v.edit(serve.TypeCluster, "a", "")
-	c.ack(c.want(serve.TypeCluster, "-a"))
+	v.edit(xds.TypeCluster, "a", "")
+	c.ack(c.want(xds.TypeCluster, "-a"))
 	c.quiet()
 }
 
 func TestDeltaNames(t *testing.T) {
 	v := newTable("v")
-	v.edit(serve.TypeEndpoint, "a", "1", "b", "1", "c", "1")
+	v.edit(xds.TypeEndpoint, "a", "1", "b", "1", "c", "1")
 	c := newRig(t, v, nil).dial()
-	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: serve.TypeEndpoint, ResourceNamesSubscribe: []string{"a", "nix"}})
-	m := c.want(serve.TypeEndpoint, "+a=1", "-nix")
+	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.TypeEndpoint, ResourceNamesSubscribe: []string{"a", "nix"}})
+	m := c.want(xds.TypeEndpoint, "+a=1", "-nix")
 	// The acknowledgement and a change of names in one request.
-	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: serve.TypeEndpoint, ResponseNonce: m.Nonce,
+	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.TypeEndpoint, ResponseNonce: m.Nonce,
 		ResourceNamesSubscribe: []string{"b", "b"}, ResourceNamesUnsubscribe: []string{"a"}})
-	c.ack(c.want(serve.TypeEndpoint, "+b=1"))
-	v.edit(serve.TypeEndpoint, "a", "2", "c", "2")
+	c.ack(c.want(xds.TypeEndpoint, "+b=1"))
+	v.edit(xds.TypeEndpoint, "a", "2", "c", "2")
 	c.quiet()
-	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: serve.TypeEndpoint, ResourceNamesSubscribe: []string{"b"}})
-	c.ack(c.want(serve.TypeEndpoint, "+b=1")) // asked for again
-	v.edit(serve.TypeEndpoint, "nix", "1")
-	c.ack(c.want(serve.TypeEndpoint, "+nix=1"))
+	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.TypeEndpoint, ResourceNamesSubscribe: []string{"b"}})
+	c.ack(c.want(xds.TypeEndpoint, "+b=1")) // asked for again
+	v.edit(xds.TypeEndpoint, "nix", "1")
+	c.ack(c.want(xds.TypeEndpoint, "+nix=1"))
 }
 
 func TestDeltaReconnect(t *testing.T) {
 	v := newTable("v")
-	v.edit(serve.TypeCluster, "a", "2", "b", "1")
+	v.edit(xds.TypeCluster, "a", "2", "b", "1")
 	c := newRig(t, v, nil).dial()
-	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: serve.TypeCluster,
+	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.TypeCluster,
 		InitialResourceVersions: map[string]string{"a": "1", "b": "1", "gone": "1"}})
-	c.ack(c.want(serve.TypeCluster, "+a=2", "-gone"))
-	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: serve.TypeListener})
-	c.ack(c.want(serve.TypeListener)) // nothing, but an answer
+	c.ack(c.want(xds.TypeCluster, "+a=2", "-gone"))
+	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.TypeListener})
+	c.ack(c.want(xds.TypeListener)) // nothing, but an answer
 }
 
 func TestNackIsShownAndNotRepeated(t *testing.T) {
 	v := newTable("v")
-	v.edit(serve.TypeCluster, "a", "1")
+	v.edit(xds.TypeCluster, "a", "1")
 	r := newRig(t, v, nil)
 	c := r.dial()
-	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: serve.TypeCluster})
-	m := c.want(serve.TypeCluster, "+a=1")
-	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: serve.TypeCluster, ResponseNonce: m.Nonce,
+	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.TypeCluster})
+	m := c.want(xds.TypeCluster, "+a=1")
+	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.TypeCluster, ResponseNonce: m.Nonce,
 		ErrorDetail: &rpcstatus.Status{Message: "a: lb_policy: not known"}})
 	c.quiet()
 	ps := r.srv.Proxies()
@@ -301,8 +302,8 @@ func TestNackIsShownAndNotRepeated(t *testing.T) {
 	if st := ps[0].Types["cds"]; st.State != serve.Rejected || st.Error != "a: lb_policy: not known" {
 		t.Fatalf("status: %+v", st)
 	}
-	v.edit(serve.TypeCluster, "a", "2")
-	c.ack(c.want(serve.TypeCluster, "+a=2"))
+	v.edit(xds.TypeCluster, "a", "2")
+	c.ack(c.want(xds.TypeCluster, "+a=2"))
 	c.quiet()
 	if st := r.srv.Proxies()[0].Types["cds"]; st.State != serve.Synced || st.Error != "" {
 		t.Fatalf("status: %+v", st)
@@ -311,58 +312,58 @@ func TestNackIsShownAndNotRepeated(t *testing.T) {
 
 func TestOrderAndLateRemoval(t *testing.T) {
 	v := newTable("v")
-	v.edit(serve.TypeCluster, "old", "1")
-	v.edit(serve.TypeListener, "l", "1")
+	v.edit(xds.TypeCluster, "old", "1")
+	v.edit(xds.TypeListener, "l", "1")
 	c := newRig(t, v, nil).dial()
-	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: serve.TypeListener})
-	c.ack(c.want(serve.TypeListener, "+l=1"))
-	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: serve.TypeCluster})
-	c.ack(c.want(serve.TypeCluster, "+old=1"))
+	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.TypeListener})
+	c.ack(c.want(xds.TypeListener, "+l=1"))
+	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.TypeCluster})
+	c.ack(c.want(xds.TypeCluster, "+old=1"))
 	c.quiet()
-	v.edit(serve.TypeListener, "l", "2")
-	v.edit(serve.TypeCluster, "old", "", "new", "1")
-	m := c.want(serve.TypeCluster, "+new=1")
-	l := c.want(serve.TypeListener, "+l=2")
+	v.edit(xds.TypeListener, "l", "2")
+	v.edit(xds.TypeCluster, "old", "", "new", "1")
+	m := c.want(xds.TypeCluster, "+new=1")
+	l := c.want(xds.TypeListener, "+l=2")
 	// A listener of the next round waits for its cluster, which waits for the
 	// acknowledgement of the last answer.
-	v.edit(serve.TypeListener, "l", "3")
-	v.edit(serve.TypeCluster, "newer", "1")
+	v.edit(xds.TypeListener, "l", "3")
+	v.edit(xds.TypeCluster, "newer", "1")
 	c.ack(l)
 	c.quiet()
 	c.ack(m)
-	c.ack(c.want(serve.TypeCluster, "+newer=1"))
-	c.ack(c.want(serve.TypeListener, "+l=3"))
-	c.ack(c.want(serve.TypeCluster, "-old"))
+	c.ack(c.want(xds.TypeCluster, "+newer=1"))
+	c.ack(c.want(xds.TypeListener, "+l=3"))
+	c.ack(c.want(xds.TypeCluster, "-old"))
 	c.quiet()
 }
 
 func TestUnackedChangesCoalesce(t *testing.T) {
 	v := newTable("v")
-	v.edit(serve.TypeCluster, "a", "1")
+	v.edit(xds.TypeCluster, "a", "1")
 	c := newRig(t, v, nil).dial()
-	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: serve.TypeCluster})
-	m := c.want(serve.TypeCluster, "+a=1")
+	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.TypeCluster})
+	m := c.want(xds.TypeCluster, "+a=1")
 	for i := 2; i < 6; i++ {
-		v.edit(serve.TypeCluster, "a", fmt.Sprint(i), fmt.Sprint("x", i), "1")
+		v.edit(xds.TypeCluster, "a", fmt.Sprint(i), fmt.Sprint("x", i), "1")
 		time.Sleep(30 * time.Millisecond)
 	}
 	c.ack(m)
-	c.ack(c.want(serve.TypeCluster, "+a=5", "+x2=1", "+x3=1", "+x4=1", "+x5=1"))
+	c.ack(c.want(xds.TypeCluster, "+a=5", "+x2=1", "+x3=1", "+x4=1", "+x5=1"))
 	c.quiet()
 }
 
 func TestMoveToAnotherView(t *testing.T) {
 	v1, v2 := newTable("v1"), newTable("v2")
-	v1.edit(serve.TypeCluster, "a", "1", "b", "1")
-	v2.edit(serve.TypeCluster, "a", "1", "b", "2", "c", "1")
+	v1.edit(xds.TypeCluster, "a", "1", "b", "1")
+	v2.edit(xds.TypeCluster, "a", "1", "b", "2", "c", "1")
 	r := newRig(t, v1, nil)
 	c := r.dial()
-	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: serve.TypeCluster})
-	c.ack(c.want(serve.TypeCluster, "+a=1", "+b=1"))
+	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.TypeCluster})
+	c.ack(c.want(xds.TypeCluster, "+a=1", "+b=1"))
 	r.src.set(v1) // the same again
 	c.quiet()
 	r.src.set(v2)
-	c.ack(c.want(serve.TypeCluster, "+b=2", "+c=1"))
+	c.ack(c.want(xds.TypeCluster, "+b=2", "+c=1"))
 	if got := r.srv.Proxies()[0].View; got != "v2" {
 		t.Errorf("view %s", got)
 	}
@@ -370,21 +371,21 @@ func TestMoveToAnotherView(t *testing.T) {
 
 func TestStreamsShareTheWork(t *testing.T) {
 	v := newTable("v")
-	v.edit(serve.TypeEndpoint, "a", "1", "b", "1")
+	v.edit(xds.TypeEndpoint, "a", "1", "b", "1")
 	r := newRig(t, v, nil)
 	var cs []*client
 	for range 20 {
 		c := r.dial()
-		c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: serve.TypeEndpoint, ResourceNamesSubscribe: []string{"b", "a"}})
-		c.ack(c.want(serve.TypeEndpoint, "+a=1", "+b=1"))
+		c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.TypeEndpoint, ResourceNamesSubscribe: []string{"b", "a"}})
+		c.ack(c.want(xds.TypeEndpoint, "+a=1", "+b=1"))
 		cs = append(cs, c)
 	}
 	if n := v.asked.Load(); n != 1 {
 		t.Errorf("the view was asked %d times for 20 streams, want once", n)
 	}
-	v.edit(serve.TypeEndpoint, "b", "2")
+	v.edit(xds.TypeEndpoint, "b", "2")
 	for _, c := range cs {
-		c.ack(c.want(serve.TypeEndpoint, "+b=2"))
+		c.ack(c.want(xds.TypeEndpoint, "+b=2"))
 	}
 	if n := v.asked.Load(); n != 2 {
 		t.Errorf("the view was asked %d times, want twice", n)
@@ -394,7 +395,7 @@ func TestStreamsShareTheWork(t *testing.T) {
 func TestRefused(t *testing.T) {
 	r := newRig(t, newTable("v"), fixedAuth{identity.ID{TrustDomain: "cluster.local", Namespace: "other", ServiceAccount: "s"}})
 	c := r.dial()
-	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: serve.TypeCluster})
+	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.TypeCluster})
 	select {
 	case err := <-c.err:
 		if status.Code(err) != codes.PermissionDenied {
@@ -409,8 +410,8 @@ func TestStopEndsStreams(t *testing.T) {
 	v := newTable("v")
 	r := newRig(t, v, nil)
 	c := r.dial()
-	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: serve.TypeCluster})
-	c.ack(c.want(serve.TypeCluster))
+	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.TypeCluster})
+	c.ack(c.want(xds.TypeCluster))
 	r.stop()
 	if err := <-c.err; status.Code(err) != codes.Unavailable {
 		t.Errorf("got %v, want Unavailable", err)
@@ -419,8 +420,8 @@ func TestStopEndsStreams(t *testing.T) {
 
 func TestStateOfTheWorld(t *testing.T) {
 	v := newTable("v")
-	v.edit(serve.TypeCluster, "a", "1", "b", "1")
-	v.edit(serve.TypeEndpoint, "a", "1", "b", "1")
+	v.edit(xds.TypeCluster, "a", "1", "b", "1")
+	v.edit(xds.TypeEndpoint, "a", "1", "b", "1")
 	r := newRig(t, v, nil)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -450,18 +451,18 @@ func TestStateOfTheWorld(t *testing.T) {
 		t.Helper()
 		send(&discoveryv3.DiscoveryRequest{TypeUrl: m.TypeUrl, VersionInfo: m.VersionInfo, ResponseNonce: m.Nonce, ResourceNames: names})
 	}
-	send(&discoveryv3.DiscoveryRequest{TypeUrl: serve.TypeCluster})
-	ack(recv(serve.TypeCluster, 2))
-	send(&discoveryv3.DiscoveryRequest{TypeUrl: serve.TypeEndpoint, ResourceNames: []string{"a", "b"}})
-	ack(recv(serve.TypeEndpoint, 2), "a", "b")
-	v.edit(serve.TypeCluster, "b", "")
-	ack(recv(serve.TypeCluster, 1)) // all that is left
-	v.edit(serve.TypeEndpoint, "a", "2")
-	m := recv(serve.TypeEndpoint, 1)
-	send(&discoveryv3.DiscoveryRequest{TypeUrl: serve.TypeEndpoint, ResponseNonce: "stale", ResourceNames: []string{"c"}})
+	send(&discoveryv3.DiscoveryRequest{TypeUrl: xds.TypeCluster})
+	ack(recv(xds.TypeCluster, 2))
+	send(&discoveryv3.DiscoveryRequest{TypeUrl: xds.TypeEndpoint, ResourceNames: []string{"a", "b"}})
+	ack(recv(xds.TypeEndpoint, 2), "a", "b")
+	v.edit(xds.TypeCluster, "b", "")
+	ack(recv(xds.TypeCluster, 1)) // all that is left
+	v.edit(xds.TypeEndpoint, "a", "2")
+	m := recv(xds.TypeEndpoint, 1)
+	send(&discoveryv3.DiscoveryRequest{TypeUrl: xds.TypeEndpoint, ResponseNonce: "stale", ResourceNames: []string{"c"}})
 	ack(m, "a", "b")
-	v.edit(serve.TypeCluster, "a", "")
-	ack(recv(serve.TypeCluster, 0))
+	v.edit(xds.TypeCluster, "a", "")
+	ack(recv(xds.TypeCluster, 0))
 }
 
 // has searches names, which the server passes in order.

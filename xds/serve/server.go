@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/isthmus-mesh/isthmus/identity"
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
 // Config tunes a [Server]. The zero Config is good.
@@ -231,14 +231,14 @@ func (n *Node) name(core *corev3.Node) error {
 	if err != nil {
 		return err
 	}
-	id, err := ParseNodeID(core.GetId())
+	id, err := xds.ParseNodeID(core.GetId())
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
 	if n.Identity != (identity.ID{}) && id.Namespace != n.Identity.Namespace {
 		return status.Errorf(codes.PermissionDenied, "node id %q is of namespace %s, but the caller is %s", core.GetId(), id.Namespace, n.Identity)
 	}
-	n.ID, n.Core = core.GetId(), core
+	n.ID, n.Core = id, core
 	return nil
 }
 
@@ -254,41 +254,11 @@ func viewError(err error) error {
 	return status.Error(codes.Unavailable, err.Error())
 }
 
-// pushRank is a type's place in the order of pushes.
-func pushRank(typeURL string) int {
-	switch typeURL {
-	case TypeCluster:
-		return 0
-	case TypeEndpoint:
-		return 1
-	case TypeListener:
-		return 2
-	case TypeRoute:
-		return 3
-	}
-	return 4
-}
-
-// shortType is the name of a type in logs, metrics and debug output.
-func shortType(typeURL string) string {
-	switch typeURL {
-	case TypeCluster:
-		return "cds"
-	case TypeEndpoint:
-		return "eds"
-	case TypeListener:
-		return "lds"
-	case TypeRoute:
-		return "rds"
-	}
-	return typeURL[strings.LastIndexByte(typeURL, '.')+1:]
-}
-
 // labelType is the name of a type in metrics. Proxies may ask for any type, and
 // each would be a time series for ever: those that we have none of are one.
 func labelType(typeURL string) string {
-	if pushRank(typeURL) < pushRank("") {
-		return shortType(typeURL)
+	if xds.Known(typeURL) {
+		return xds.Short(typeURL)
 	}
 	return "other"
 }

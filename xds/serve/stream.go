@@ -8,6 +8,8 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
 // stream is one proxy's connection. All fields but status are its handler
@@ -161,7 +163,7 @@ func (st *stream) open(core *corev3.Node) error {
 	}
 	st.remap, st.group = changed, st.srv.join(v)
 	st.srv.add(st)
-	st.srv.cfg.Logger.Info("proxy connected", "node", st.node.ID, "identity", st.node.Identity.String(), "view", v.Key())
+	st.srv.cfg.Logger.Info("proxy connected", "node", st.node.ID.String(), "identity", st.node.Identity.String(), "view", v.Key())
 	return nil
 }
 
@@ -171,7 +173,7 @@ func (st *stream) close() {
 		st.group.release(sub.feed)
 	}
 	st.srv.leave(st.group)
-	st.srv.cfg.Logger.Info("proxy disconnected", "node", st.node.ID)
+	st.srv.cfg.Logger.Info("proxy disconnected", "node", st.node.ID.String())
 }
 
 func (st *stream) loop(requests <-chan *request, ended <-chan error) error {
@@ -233,7 +235,7 @@ func (st *stream) moveView() error {
 	st.group = moved
 	st.srv.leave(old)
 	st.status.setView(v.Key())
-	st.srv.cfg.Logger.Info("proxy changed its view", "node", st.node.ID, "view", v.Key())
+	st.srv.cfg.Logger.Info("proxy changed its view", "node", st.node.ID.String(), "view", v.Key())
 	return nil
 }
 
@@ -260,7 +262,7 @@ func (st *stream) subscribeFirst(typeURL string, names *nameSet, have map[string
 	}
 	sub := &subscription{typeURL: typeURL, feed: f, have: have, owed: names.key.all || names.key.n > 0}
 	st.subs = append(st.subs, sub)
-	slices.SortStableFunc(st.subs, func(a, b *subscription) int { return pushRank(a.typeURL) - pushRank(b.typeURL) })
+	slices.SortStableFunc(st.subs, func(a, b *subscription) int { return xds.Rank(a.typeURL) - xds.Rank(b.typeURL) })
 	return nil
 }
 
@@ -287,11 +289,11 @@ func (st *stream) settle(sub *subscription, r *request) {
 		return
 	}
 	sub.nonce = ""
-	name := shortType(sub.typeURL)
+	name := xds.Short(sub.typeURL)
 	if r.rejected {
 		why := reason(r.nack)
 		st.srv.metrics.rejects.WithLabelValues(labelType(sub.typeURL)).Inc()
-		st.srv.cfg.Logger.Warn("proxy refused an update", "type", name, "node", st.node.ID, "reason", why)
+		st.srv.cfg.Logger.Warn("proxy refused an update", "type", name, "node", st.node.ID.String(), "reason", why)
 		st.status.refused(name, why)
 		return
 	}

@@ -113,9 +113,10 @@ func (s *Server) Proxies() []ProxyStatus {
 }
 
 func (st *stream) report() ProxyStatus {
-	p := ProxyStatus{Node: st.node.ID, Peer: st.node.Peer.String(), Connected: st.connected}
-	if id, err := ParseNodeID(st.node.ID); err == nil {
-		p.Proxy, p.Kind = id.Pod+"."+id.Namespace, id.Kind
+	id := st.node.ID
+	p := ProxyStatus{
+		Proxy: id.Pod + "." + id.Namespace, Node: id.String(), Kind: id.Kind,
+		Peer: st.node.Peer.String(), Connected: st.connected,
 	}
 	if !st.node.Identity.IsZero() {
 		p.Identity = st.node.Identity.String()

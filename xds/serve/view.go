@@ -8,15 +8,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/isthmus-mesh/isthmus/identity"
-)
-
-// The resource types that are pushed, and the order in which they are: a
-// listener never refers to a cluster that the proxy has not been told of.
-const (
-	TypeCluster  = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
-	TypeEndpoint = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
-	TypeListener = "type.googleapis.com/envoy.config.listener.v3.Listener"
-	TypeRoute    = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
 // Resource is built and encoded once, and sent to many. It is never written
@@ -32,7 +24,8 @@ type Resource struct {
 
 // Node is what a stream says of itself, together with what was proven.
 type Node struct {
-	ID       string
+	// ID is what the id in Core says.
+	ID       xds.NodeID
 	Core     *corev3.Node
 	Identity identity.ID
 	Peer     netip.AddrPort

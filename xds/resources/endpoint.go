@@ -1,0 +1,264 @@
+package resources
+
+import (
+	"cmp"
+	"slices"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/isthmus-mesh/isthmus/model"
+	"github.com/isthmus-mesh/isthmus/xds/serve"
+)
+
+// vantage is where a proxy stands: endpoints are ordered, and later replaced by
+// gateways, as seen from there.
+type vantage struct {
+	cluster  model.ClusterID
+	network  string
+	locality model.Locality
+	// node is empty where it makes no difference, so that proxies of many
+	// nodes share what they see.
+	node string
+	// passthrough is for gateways that pass TLS through to what a stranger's
+	// server name asks for. Only endpoints that make the caller prove itself
+	// are shown to them, so that nothing else becomes reachable from outside;
+	// and no gateway, itself least of all: one ClientHello would go round for
+	// ever, a connection at every turn.
+	passthrough bool
+}
+
+// endpointsKey names a load assignment built for a host.
+type endpointsKey struct {
+	port   uint16
+	subset string
+	rule   *model.DestinationRule // only when there is a subset
+	from   vantage
+}
+
+// assignment returns the load assignment of a cluster, built if it has to be;
+// nil when there is no such cluster for the scope.
+func (s *Source) assignment(txn model.ReadTxn, sc *scope, from vantage, name string) *serve.Resource {
+	portNumber, subsetName, hostName, ok := parseClusterName(name)
+	if !ok {
+		return nil
+	}
+	h := sc.byName[hostName]
+	if h == nil {
+		return nil
+	}
+	port := h.port(portNumber)
+	if port == nil {
+		return nil
+	}
+
+	// Proxies of all nodes share what does not depend on the node.
+	if !port.svc.NodeMatters() {
+		from.node = ""
+	}
+	key := endpointsKey{port: portNumber, subset: subsetName, from: from}
+	var subset *model.Subset
+	if subsetName != "" {
+		key.rule = sc.catalog.rules.find(sc.key.namespace, sc.catalog.mesh.RootNamespace, h)
+		if subset = subsetOf(key.rule, subsetName); subset == nil {
+			return nil
+		}
+	}
+
+	// Priorities depend on the mesh configuration, and how an endpoint is
+	// spoken to on its namespace's policy, so they are inputs too.
+	e := h.endpoints[key]
+	policy := sc.catalog.peers.in(port.namespace())
+	if e != nil && e.inputs[0] == any(sc.catalog.mesh) && e.inputs[1] == any(policy) && e.quiet() {
+		return e.res
+	}
+
+	inputs := []any{sc.catalog.mesh, policy}
+	var watches []<-chan struct{}
+	var sets []backed
+	for _, r := range h.backing(port) {
+		if r.Resolution == model.ByDNS {
+			// An entry that joins a Service; the host is built anew when
+			// the entry changes.
+			sets = append(sets, backed{r.Cluster, endpointsFor(port, r, addresses(r.Resolved))})
+			continue
+		}
+		set, _, watch, ok := s.store.Endpoints.GetWatch(txn, s.store.Endpoints.ByKey(r.Key()))
+		watches = append(watches, watch)
+		if ok {
+			sets = append(sets, backed{r.Cluster, endpointsFor(port, r, set.Endpoints)})
+			inputs = append(inputs, set)
+		}
+	}
+
+	// A row that was written again may be what it was.
+	if e.same(inputs) {
+		e.watches = watches
+		return e.res
+	}
+	b := assignmentBuilder{port: port, subset: subset, from: from, policy: policy, regions: sc.catalog.mesh.LocalityPriority}
+	res := s.encode(name, b.build(name, sets...))
+	h.endpoints[key] = &entry{res: res, inputs: inputs, watches: watches}
+	return res
+}
+
+// placement is where endpoints stand, and how far away that is.
+type placement struct {
+	priority uint32
+	locality model.Locality
+}
+
+// assignmentBuilder lists the endpoints of a port.
+type assignmentBuilder struct {
+	port   *hostPort
+	subset *model.Subset // filters by labels; nil: no filter
+	from   vantage
+	policy *namespacePolicy
+	// regions tells that endpoints of the client's own region come first.
+	regions bool
+}
+
+// backed is endpoints of one cluster.
+type backed struct {
+	cluster   model.ClusterID
+	endpoints []model.Endpoint
+}
+
+// onNode tells whether an endpoint is on the client's own node. Names of nodes
+// mean something within one cluster only.
+func (b *assignmentBuilder) onNode(c model.ClusterID, ep *model.Endpoint) bool {
+	return b.from.node != "" && c == b.from.cluster && ep.Node == b.from.node
+}
+
+// shows tells whether the endpoint is one for the client, and at which port.
+func (b *assignmentBuilder) shows(c model.ClusterID, ep *model.Endpoint) (target uint16, ok bool) {
+	target, ok = ep.Ports[b.port.Name]
+	switch {
+	case !ok:
+	case b.subset != nil && !matchLabels(b.subset.Labels, ep.Labels):
+		ok = false
+	case b.port.svc.NodeLocal && !b.onNode(c, ep):
+		ok = false
+	case b.from.passthrough && (ep.Router || !b.policy.mutual(ep, target)):
+		ok = false
+	}
+	return target, ok
+}
+
+// build groups the endpoints by place, those near the client first.
+func (b *assignmentBuilder) build(name string, sets ...backed) *endpointv3.ClusterLoadAssignment {
+	groups := map[placement][]*endpointv3.LbEndpoint{}
+	for _, set := range sets {
+		for i := range set.endpoints {
+			ep := &set.endpoints[i]
+			target, ok := b.shows(set.cluster, ep)
+			if !ok {
+				continue
+			}
+			at := placement{priority: b.distance(set.cluster, ep), locality: ep.Locality}
+			groups[at] = append(groups[at], lbEndpoint(ep, target, b.policy.mutual(ep, target)))
+		}
+	}
+	places := make([]placement, 0, len(groups))
+	for p := range groups {
+		places = append(places, p)
+	}
+	slices.SortFunc(places, func(a, b placement) int {
+		return cmp.Or(cmp.Compare(a.priority, b.priority), cmp.Compare(a.locality, b.locality))
+	})
+	cla := &endpointv3.ClusterLoadAssignment{ClusterName: name}
+	priority := uint32(0)
+	for i, p := range places {
+		// Priorities are counted from 0 without gaps (Envoy,
+		// LocalityLbEndpoints.priority).
+		if i > 0 && p.priority > places[i-1].priority {
+			priority++
+		}
+		cla.Endpoints = append(cla.Endpoints, &endpointv3.LocalityLbEndpoints{
+			Locality:    protoLocality(p.locality),
+			LbEndpoints: groups[p],
+			Priority:    priority,
+		})
+	}
+	return cla
+}
+
+// distance tells how far an endpoint is from the client, in steps that only
+// order: the client's node, zone and region, where the service prefers what is
+// near; else its region, where the mesh does. Nothing is far from a place that is
+// not known.
+func (b *assignmentBuilder) distance(c model.ClusterID, ep *model.Endpoint) uint32 {
+	region, zone, _ := b.from.locality.Parts()
+	thereRegion, thereZone, _ := ep.Locality.Parts()
+	prefers := b.port.svc.Distribution
+	switch {
+	case prefers == model.PreferNode && b.onNode(c, ep):
+		return 0
+	case prefers == model.DistributeAny && !b.regions, region == "":
+		return 1
+	case region != thereRegion:
+		return 3
+	case prefers != model.DistributeAny && zone != "" && zone != thereZone:
+		return 2
+	}
+	return 1
+}
+
+func protoLocality(l model.Locality) *corev3.Locality {
+	if l == "" {
+		return &corev3.Locality{}
+	}
+	region, zone, subzone := l.Parts()
+	return &corev3.Locality{Region: region, Zone: zone, SubZone: subzone}
+}
+
+func lbEndpoint(ep *model.Endpoint, port uint16, mutual bool) *endpointv3.LbEndpoint {
+	out := &endpointv3.LbEndpoint{
+		HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{
+			Address: socketAddress(ep.Address, port),
+		}},
+		Metadata: endpointMetadata(ep, mutual),
+	}
+	if ep.Weight > 0 {
+		out.LoadBalancingWeight = wrapperspb.UInt32(ep.Weight)
+	}
+	return out
+}
+
+// endpointMetadata says whether the endpoint takes mutual TLS, and who it is.
+func endpointMetadata(ep *model.Endpoint, mutual bool) *corev3.Metadata {
+	fields := map[string]*structpb.Struct{}
+	if mutual {
+		fields[transportMatchKey] = &structpb.Struct{Fields: map[string]*structpb.Value{
+			tlsModeLabel: structpb.NewStringValue(tlsModeMutual),
+		}}
+	}
+	if ep.Workload != "" {
+		fields["istio"] = &structpb.Struct{Fields: map[string]*structpb.Value{
+			"workload": structpb.NewStringValue(ep.Workload),
+		}}
+	}
+	if len(fields) == 0 {
+		return nil
+	}
+	return &corev3.Metadata{FilterMetadata: fields}
+}
+
+func socketAddress(address string, port uint16) *corev3.Address {
+	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+		Address:       address,
+		PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(port)},
+	}}}
+}
+
+// matchLabels tells whether labels hold everything that is selected.
+func matchLabels(selector, labels map[string]string) bool {
+	for k, v := range selector {
+		if got, ok := labels[k]; !ok || got != v {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,161 @@
+package resources
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/isthmus-mesh/isthmus/model"
+	"github.com/isthmus-mesh/isthmus/xds"
+)
+
+// A made-up cluster id cost a catalog of the whole mesh, 4 MiB in a mesh of 2000
+// services, which nothing ever dropped.
+func TestUnknownClusterIsRefused(t *testing.T) {
+	m := newMesh(t)
+	n := node("sidecar", "shop", "web-1", nil)
+	n.Core.Metadata.Fields["CLUSTER_ID"] = structpb.NewStringValue(strings.Repeat("made-up", 1000))
+	_, _, err := m.source.View(t.Context(), n)
+	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), `its own is "c1"`) {
+		t.Errorf("got %v, want a refusal that names the known cluster", err)
+	}
+	if len(err.Error()) > 1000 {
+		t.Errorf("the refusal has %d bytes", len(err.Error()))
+	}
+	if len(m.source.catalogs)+len(m.source.scopes)+len(m.source.views) > 0 {
+		t.Error("something is kept for it")
+	}
+}
+
+// Nothing that was built for streams stays once they have ended.
+func TestNothingIsKeptOfStreamsThatEnded(t *testing.T) {
+	m := newMesh(t)
+	bookinfo(m)
+	insert(m, m.store.Clusters, &model.Cluster{ID: "c2", Synced: true})
+	const eds = "outbound|80||web.shop.svc.cluster.local"
+
+	stay := m.view(node("sidecar", "shop", "web-1", nil))
+	m.resources(stay, xds.TypeEndpoint, eds)
+	for i := range 20 {
+		n := node("sidecar", fmt.Sprint("made-up-", i), "x", nil)
+		n.Core.Metadata.Fields["CLUSTER_ID"] = structpb.NewStringValue("c2")
+		n.Core.Metadata.Fields["NETWORK"] = structpb.NewStringValue(fmt.Sprint("made-up-", i))
+		v := m.view(n)
+		m.resources(v, xds.TypeCluster)
+		m.resources(v, xds.TypeEndpoint, eds)
+
+		n = node("sidecar", "shop", "x", nil)
+		n.Core.Metadata.Fields["NETWORK"] = structpb.NewStringValue(fmt.Sprint("made-up-", i))
+		m.resources(m.view(n), xds.TypeEndpoint, eds)
+	}
+
+	kept := func() string {
+		m.source.mu.Lock()
+		defer m.source.mu.Unlock()
+		places := 0
+		for _, c := range m.source.catalogs {
+			places += len(c.byName["web.shop.svc.cluster.local"].endpoints)
+		}
+		return fmt.Sprintf("%d views, %d scopes, %d catalogs, %d places", len(m.source.views), len(m.source.scopes), len(m.source.catalogs), places)
+	}
+	const want = "1 views, 1 scopes, 1 catalogs, 1 places"
+	deadline := time.Now().Add(10 * time.Second)
+	for kept() != want {
+		if time.Now().After(deadline) {
+			t.Fatalf("kept: %s; want %s", kept(), want)
+		}
+		runtime.GC() // a View is gone when it is collected
+		time.Sleep(10 * time.Millisecond)
+	}
+	runtime.KeepAlive(stay)
+}
+
+// Each time that a stream was asked to look for its View anew, its context kept
+// 374 bytes until it ended.
+func TestRemapsLeaveNothing(t *testing.T) {
+	m := newMesh(t)
+	bookinfo(m)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	n := node("sidecar", "shop", "web-1", map[string]string{"app": "web"})
+	remap := func(times int) {
+		for range times {
+			_, changed, err := m.source.View(ctx, n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.source.hub.mu.Lock()
+			m.source.hub.fireAll()
+			m.source.hub.mu.Unlock()
+			<-changed
+		}
+	}
+	heap := func() int64 {
+		runtime.GC()
+		runtime.GC()
+		var ms runtime.MemStats
+		runtime.ReadMemStats(&ms)
+		return int64(ms.HeapAlloc)
+	}
+	remap(100)
+	before := heap()
+	const times = 20_000
+	remap(times)
+	if each := (heap() - before) / times; each > 50 {
+		t.Errorf("each of %d remaps leaves %d bytes", times, each)
+	}
+
+	cancel()
+	deadline := time.Now().Add(5 * time.Second)
+	for {
+		m.source.hub.mu.Lock()
+		left := len(m.source.hub.pods) + len(m.source.hub.namespaces)
+		m.source.hub.mu.Unlock()
+		if left == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d sets of waiters are left after the stream", left)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// Each edit of a DestinationRule left behind what the one before it had come to,
+// for every host that it covers.
+func TestNothingIsKeptOfRulesThatWereEdited(t *testing.T) {
+	m := newMesh(t)
+	bookinfo(m)
+	const name = "outbound|80|v2|web.shop.svc.cluster.local"
+	v := m.view(node("sidecar", "shop", "web-1", nil))
+	kept := func() (clusters, endpoints int) {
+		h := m.source.catalogs[testCluster].byName["web.shop.svc.cluster.local"]
+		return len(h.clusters), len(h.endpoints)
+	}
+	show := func() {
+		m.resources(v, xds.TypeCluster)
+		if m.resources(v, xds.TypeEndpoint, name)[name] == nil {
+			t.Fatal("the subset has no endpoints")
+		}
+	}
+	show()
+	clusters, endpoints := kept()
+
+	for range 10 {
+		insert(m, m.store.Destinations, &model.DestinationRule{
+			Cluster: testCluster, Namespace: "shop", Name: "web", Host: "web.shop.svc.cluster.local",
+			Subsets: []model.Subset{{Name: "v2", Labels: map[string]string{"version": "v2"}}},
+		})
+		show()
+	}
+	if c, e := kept(); c != clusters || e != endpoints {
+		t.Errorf("%d clusters and %d load assignments are kept, before the edits %d and %d", c, e, clusters, endpoints)
+	}
+}

@@ -1,0 +1,191 @@
+package resources
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+
+	"github.com/isthmus-mesh/isthmus/model"
+	"github.com/isthmus-mesh/isthmus/xds/serve"
+)
+
+// gateway is what a gateway's pod does: the ports on which it passes TLS
+// through, each with the server names that may pass. It is immutable.
+type gateway struct {
+	ports []gatewayPort // sorted by number
+}
+
+type gatewayPort struct {
+	number uint16 // of the pod
+	hosts  []string
+}
+
+// newGateway gathers the servers of the Gateways that select the workload. The
+// port of a server is a port of the gateway's service, where it has one.
+//
+// Every server passes through by server name (AUTO_PASSTHROUGH), and so opens
+// Services of every namespace to whoever reaches the gateway: it counts only in
+// a Gateway of the workload's own namespace or of the mesh's root.
+func newGateway(w *model.Workload, services []*model.Service, gateways []*model.Gateway, root string) *gateway {
+	hosts := map[uint16][]string{}
+	for _, gw := range gateways {
+		if gw.Namespace != w.Namespace && gw.Namespace != root || !matchLabels(gw.Selector, w.Labels) {
+			continue
+		}
+		for _, server := range gw.Servers {
+			port := targetPort(w, services, server.Port)
+			if reservedPort(port) {
+				// A socket there would collide with the proxy's own.
+				continue
+			}
+			hosts[port] = append(hosts[port], server.Hosts...)
+		}
+	}
+	g := &gateway{}
+	for port, list := range hosts {
+		slices.Sort(list)
+		g.ports = append(g.ports, gatewayPort{number: port, hosts: slices.Compact(list)})
+	}
+	slices.SortFunc(g.ports, func(a, b gatewayPort) int { return cmp.Compare(a.number, b.number) })
+	return g
+}
+
+// targetPort finds the pod's port behind a service port.
+func targetPort(w *model.Workload, services []*model.Service, port uint16) uint16 {
+	for _, svc := range services {
+		if len(svc.Selector) == 0 || !matchLabels(svc.Selector, w.Labels) {
+			continue
+		}
+		p := svc.Port(port)
+		switch {
+		case p == nil:
+		case p.TargetName == "":
+			return p.Target
+		case w.Ports[p.TargetName] != 0:
+			return w.Ports[p.TargetName]
+		}
+	}
+	return port
+}
+
+// reservedPort tells whether the proxy listens at the port for itself; package
+// api refuses it in a Gateway, but a Service may lead there.
+func reservedPort(port uint16) bool {
+	switch port {
+	case 15000, 15001, 15004, 15006, 15008, 15009, 15020, 15021, 15053, 15090:
+		return true
+	}
+	return false
+}
+
+func (g *gateway) text() string { return fmt.Sprint(g.ports) }
+
+// accepts tells whether a server name, which leads to a service of the namespace,
+// may pass on some port.
+func (g *gateway) accepts(name, namespace string) bool {
+	for _, p := range g.ports {
+		for _, host := range p.hosts {
+			only, pattern := splitGatewayHost(host)
+			if (only == "" || only == namespace) && (pattern == "*" || matchHost(pattern, name)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// splitGatewayHost splits NAMESPACE/HOST; a host without a namespace is one of
+// any.
+func splitGatewayHost(host string) (namespace, pattern string) {
+	if namespace, pattern, ok := strings.Cut(host, "/"); ok {
+		return namespace, pattern
+	}
+	return "", host
+}
+
+// serverNames are the names that a listener may take at all. Which namespaces
+// they lead into is decided by the clusters that there are for them.
+func (p *gatewayPort) serverNames() []string {
+	var names []string
+	for _, host := range p.hosts {
+		_, pattern := splitGatewayHost(host)
+		if pattern == "*" || isServerName(pattern) {
+			names = append(names, pattern)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// listeners pass TLS through to the cluster that the server name names. What
+// does not match, or names no cluster, is closed. Only the mesh's own mutual TLS
+// passes, told by its protocol names: behind a port that is PERMISSIVE an
+// application may speak TLS of its own, and a server takes whoever offers none
+// of these names for a client of that (chainGroup.mutual).
+func (g *gateway) listeners(mesh *model.Mesh) []*listenerv3.Listener {
+	var out []*listenerv3.Listener
+	for _, p := range g.ports {
+		names := p.serverNames()
+		if len(names) == 0 {
+			continue
+		}
+		match := &listenerv3.FilterChainMatch{
+			TransportProtocol:    "tls",
+			ApplicationProtocols: slices.Concat(alpnMeshTCP(), alpnMeshHTTP()),
+		}
+		if !slices.Contains(names, "*") {
+			match.ServerNames = names
+		}
+		out = append(out, &listenerv3.Listener{
+			Name:            anyAddress + "_" + utoa(p.number),
+			Address:         socketAddress(anyAddress, p.number),
+			ListenerFilters: []*listenerv3.ListenerFilter{tlsInspector()},
+			FilterChains: []*listenerv3.FilterChain{{
+				Name:             "passthrough",
+				FilterChainMatch: match,
+				Filters:          []*listenerv3.Filter{sniCluster(), tcpProxy(mesh, blackHoleCluster)},
+			}},
+		})
+	}
+	return out
+}
+
+// gatewayClusters are the clusters that server names can name: one per port
+// and subset of each service of the mesh that the gateway accepts, under its
+// own host name and under NAME.NAMESPACE.GLOBALDOMAIN.
+func (s *Source) gatewayClusters(txn model.ReadTxn, sc *scope, g *gateway) map[string]*serve.Resource {
+	out := map[string]*serve.Resource{}
+	if len(g.ports) == 0 {
+		return out
+	}
+	add := func(h *host, port uint16, alias string, rule *model.DestinationRule) {
+		if !g.accepts(cmpOr(alias, h.name), h.primary().Namespace) {
+			return
+		}
+		keys := []clusterKey{{port: port, sni: true, alias: alias}}
+		if rule != nil {
+			for i := range rule.Subsets {
+				keys = append(keys, clusterKey{port: port, sni: true, alias: alias, subset: rule.Subsets[i].Name, rule: rule})
+			}
+		}
+		for _, k := range keys {
+			res := s.cluster(txn, sc.catalog, h, k)
+			out[res.Name] = res
+		}
+	}
+	for _, h := range sc.hosts {
+		if !inMesh(h.primary()) || strings.HasPrefix(h.name, "*") {
+			continue
+		}
+		rule := sc.catalog.rules.find(sc.key.namespace, sc.catalog.mesh.RootNamespace, h)
+		svc := h.primary()
+		for i := range h.ports {
+			add(h, h.ports[i].Number, "", rule)
+			add(h, h.ports[i].Number, svc.Name+"."+svc.Namespace+"."+s.cfg.GlobalDomain, rule)
+		}
+	}
+	return out
+}

@@ -1,0 +1,54 @@
+package resources
+
+import (
+	"cmp"
+	"fmt"
+
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/isthmus-mesh/isthmus/model"
+	"github.com/isthmus-mesh/isthmus/xds/serve"
+)
+
+// proxy is what a proxy says of itself in its node.
+type proxy struct {
+	kind      string
+	cluster   model.ClusterID
+	namespace string
+	name      string
+	account   string
+	network   string
+	locality  model.Locality
+	labels    map[string]string
+}
+
+// readNode reads a node: its id, and the metadata CLUSTER_ID, NETWORK, LABELS
+// and SERVICE_ACCOUNT. The account that was proven stands above the one that is
+// claimed.
+func readNode(n serve.Node) (*proxy, error) {
+	meta := n.Core.GetMetadata().GetFields()
+	p := &proxy{
+		kind: n.ID.Kind, namespace: n.ID.Namespace, name: n.ID.Pod,
+		cluster: model.ClusterID(meta["CLUSTER_ID"].GetStringValue()),
+		account: cmp.Or(n.Identity.ServiceAccount, meta["SERVICE_ACCOUNT"].GetStringValue()),
+		network: meta["NETWORK"].GetStringValue(),
+		labels:  stringMap(meta["LABELS"]),
+	}
+	if p.cluster == "" {
+		return nil, fmt.Errorf("node %q: its metadata has no CLUSTER_ID; start the proxy with the name of its cluster", n.ID)
+	}
+
+	if l := n.Core.GetLocality(); l != nil {
+		p.locality = model.MakeLocality(l.Region, l.Zone, l.SubZone)
+	}
+	return p, nil
+}
+
+func stringMap(v *structpb.Value) map[string]string {
+	fields := v.GetStructValue().GetFields()
+	out := make(map[string]string, len(fields))
+	for k, f := range fields {
+		out[k] = f.GetStringValue()
+	}
+	return out
+}

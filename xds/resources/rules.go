@@ -1,0 +1,193 @@
+package resources
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/isthmus-mesh/isthmus/model"
+)
+
+// rules finds the DestinationRule of a host.
+type rules struct {
+	exact    map[string]map[string]*model.DestinationRule // namespace, host
+	wildcard map[string][]*model.DestinationRule          // namespace; longest suffix first
+	inForce  map[*model.DestinationRule]bool
+	// merged are the rules that were made of several, with what they were
+	// made of.
+	merged map[ruleKey]*mergedRule
+}
+
+// ruleKey is what DestinationRules must share to count as one.
+type ruleKey struct{ namespace, host string }
+
+// mergedRule keeps its identity while its parts do: clusters are remembered by
+// the rule that they were built from.
+type mergedRule struct {
+	parts []*model.DestinationRule
+	rule  *model.DestinationRule
+}
+
+// mergeRules makes one rule of several for the same host in the same namespace,
+// the oldest first, as Istio does: a later one adds its subsets, and its traffic
+// policy where there was none.
+func mergeRules(parts []*model.DestinationRule) *model.DestinationRule {
+	out := *parts[0]
+	out.Subsets = slices.Clone(out.Subsets)
+	for _, p := range parts[1:] {
+		for _, subset := range p.Subsets {
+			if subsetOf(&out, subset.Name) == nil {
+				out.Subsets = append(out.Subsets, subset)
+			}
+		}
+		if out.Policy == (model.TrafficPolicy{}) && len(out.Ports) == 0 {
+			out.Policy, out.Ports = p.Policy, p.Ports
+		}
+	}
+	return &out
+}
+
+// mergeNamesakes merges rules that share a host and a namespace and reach the
+// same clients; all are sorted by age. What was merged from the same parts
+// before is kept.
+func (r *rules) mergeNamesakes(all []*model.DestinationRule, old *rules) []*model.DestinationRule {
+	groups := map[ruleKey][]*model.DestinationRule{}
+	var order []ruleKey
+	for _, dr := range all {
+		k := ruleKey{dr.Namespace, dr.Host}
+		if first := groups[k]; len(first) > 0 && !slices.Equal(first[0].ExportTo, dr.ExportTo) {
+			continue // who sees the first would not see this
+		}
+		if groups[k] == nil {
+			order = append(order, k)
+		}
+		groups[k] = append(groups[k], dr)
+	}
+	out := make([]*model.DestinationRule, 0, len(order))
+	for _, k := range order {
+		parts := groups[k]
+		if len(parts) == 1 {
+			out = append(out, parts[0])
+			continue
+		}
+		m := &mergedRule{parts: parts}
+		if old != nil && old.merged[k] != nil && slices.Equal(old.merged[k].parts, parts) {
+			m = old.merged[k]
+		} else {
+			m.rule = mergeRules(parts)
+		}
+		r.merged[k] = m
+		out = append(out, m.rule)
+	}
+	return out
+}
+
+// newRules reads all DestinationRules. Several for the same host in the same
+// namespace count as one. old are the rules before, or nil.
+func newRules(store *model.Store, txn model.ReadTxn, old *rules) *rules {
+	var all []*model.DestinationRule
+	for dr := range store.Destinations.All(txn) {
+		all = append(all, dr)
+	}
+	slices.SortStableFunc(all, func(a, b *model.DestinationRule) int {
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Key(), b.Key()))
+	})
+	r := &rules{
+		exact: map[string]map[string]*model.DestinationRule{}, wildcard: map[string][]*model.DestinationRule{},
+		inForce: make(map[*model.DestinationRule]bool, len(all)), merged: map[ruleKey]*mergedRule{},
+	}
+	for _, dr := range r.mergeNamesakes(all, old) {
+		r.inForce[dr] = true
+		if strings.HasPrefix(dr.Host, "*") {
+			r.wildcard[dr.Namespace] = append(r.wildcard[dr.Namespace], dr)
+			continue
+		}
+		ns := r.exact[dr.Namespace]
+		if ns == nil {
+			ns = map[string]*model.DestinationRule{}
+			r.exact[dr.Namespace] = ns
+		}
+		if ns[dr.Host] == nil {
+			ns[dr.Host] = dr
+		}
+	}
+	for _, list := range r.wildcard {
+		slices.SortStableFunc(list, func(a, b *model.DestinationRule) int { return cmp.Compare(len(b.Host), len(a.Host)) })
+	}
+	return r
+}
+
+// find returns the rule that counts for clients of a namespace that call the
+// host: one of their own namespace, else of the service's, else of the root
+// namespace; nil when there is none.
+func (r *rules) find(client, root string, h *host) *model.DestinationRule {
+	for _, ns := range [...]string{client, ruleNamespace(h), root} {
+		if dr := r.exact[ns][h.name]; dr != nil && dr.VisibleIn(client) {
+			return dr
+		}
+		for _, dr := range r.wildcard[ns] {
+			if matchHost(dr.Host, h.name) && dr.VisibleIn(client) {
+				return dr
+			}
+		}
+	}
+	return nil
+}
+
+// matchHost tells whether a pattern (exact, *.suffix or *) covers a name. A
+// name may itself be a wildcard.
+func matchHost(pattern, name string) bool {
+	if suffix, ok := strings.CutPrefix(pattern, "*"); ok {
+		return strings.HasSuffix(name, suffix) && len(name) > len(suffix)
+	}
+	return pattern == name
+}
+
+// policy is what holds for one port of a host or of a subset, all levels taken
+// together.
+type policy struct {
+	lb  model.LoadBalancing
+	tls *model.ClientTLS
+}
+
+// policyFor puts the levels of a rule together for a port. The settings of a port
+// take the place of those of their level as a whole: what they leave out has its
+// default (TrafficPolicy.portLevelSettings). A subset's settings stand above the
+// rule's, one by one.
+func policyFor(dr *model.DestinationRule, subset *model.Subset, port uint16) policy {
+	if dr == nil {
+		return policy{}
+	}
+	p := policyOf(dr.Policy)
+	if own, ok := dr.Ports[port]; ok {
+		p = policyOf(own)
+	}
+	if subset == nil {
+		return p
+	}
+	if own, ok := subset.Ports[port]; ok {
+		return policyOf(own)
+	}
+	if subset.Policy.LoadBalancing != model.LBUnset {
+		p.lb = subset.Policy.LoadBalancing
+	}
+	if subset.Policy.TLS != nil {
+		p.tls = subset.Policy.TLS
+	}
+	return p
+}
+
+func policyOf(t model.TrafficPolicy) policy { return policy{lb: t.LoadBalancing, tls: t.TLS} }
+
+// subsetOf returns the rule's subset of that name, or nil.
+func subsetOf(dr *model.DestinationRule, name string) *model.Subset {
+	if dr == nil || name == "" {
+		return nil
+	}
+	for i := range dr.Subsets {
+		if dr.Subsets[i].Name == name {
+			return &dr.Subsets[i]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,52 @@
+package xds
+
+import "strings"
+
+// The types of resources that discovery has.
+const (
+	TypeCluster  = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+	TypeEndpoint = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+	TypeListener = "type.googleapis.com/envoy.config.listener.v3.Listener"
+	TypeRoute    = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+)
+
+// Types lists the types of resources in the order in which proxies ask for them
+// and discovery pushes them: a listener never refers to a cluster that the proxy
+// has not been told of.
+// Source: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#eventual-consistency-considerations
+func Types() []string { return []string{TypeCluster, TypeEndpoint, TypeListener, TypeRoute} }
+
+// Rank is a type's place in that order. Types that discovery does not have come
+// last, all at the same place: len(Types()).
+func Rank(typeURL string) int {
+	switch typeURL {
+	case TypeCluster:
+		return 0
+	case TypeEndpoint:
+		return 1
+	case TypeListener:
+		return 2
+	case TypeRoute:
+		return 3
+	}
+	return 4
+}
+
+// Known tells whether discovery has resources of the type.
+func Known(typeURL string) bool { return Rank(typeURL) < Rank("") }
+
+// Short is the name of a type in logs, metrics and debug output: cds, eds, lds,
+// rds, and for any other type the name of its message.
+func Short(typeURL string) string {
+	switch typeURL {
+	case TypeCluster:
+		return "cds"
+	case TypeEndpoint:
+		return "eds"
+	case TypeListener:
+		return "lds"
+	case TypeRoute:
+		return "rds"
+	}
+	return typeURL[strings.LastIndexByte(typeURL, '.')+1:]
+}
