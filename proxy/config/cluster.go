@@ -50,8 +50,11 @@ type Cluster struct {
 	EDSName string
 	// Endpoints is the inline load assignment (static and DNS types).
 	Endpoints *LoadAssignment
-	// DNSRefresh is how often names are resolved again at most. Zero: by TTL.
+	// DNSRefresh is the time from one resolution of names to the next; zero
+	// leaves it to the proxy. With DNSByTTL (respect_dns_ttl) the TTL of their
+	// records counts instead, where there is one above zero.
 	DNSRefresh time.Duration
+	DNSByTTL   bool
 	// DNSFamily restricts the addresses.
 	DNSFamily DNSFamily
 

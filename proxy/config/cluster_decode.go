@@ -316,6 +316,9 @@ func (c *Cluster) decodeDNS(a at, p *clusterv3.Cluster) error {
 	case clusterv3.Cluster_ALL:
 		c.DNSFamily = DNSAll
 	}
+
+	//lint:ignore SA1019 its successor, a typed resolver, is not understood here
+	c.DNSByTTL = p.GetRespectDnsTtl()
 	return a.durations(durationField{"dns_refresh_rate", p.GetDnsRefreshRate(), &c.DNSRefresh})
 }
 

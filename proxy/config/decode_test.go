@@ -262,14 +262,25 @@ func TestClusterRefused(t *testing.T) {
 }
 
 func TestDecodeDNSCluster(t *testing.T) {
-	js := `{"name":"d","type":"STRICT_DNS","dns_lookup_family":"V4_ONLY","dns_refresh_rate":"5s","load_assignment":{"cluster_name":"d","endpoints":[{"lb_endpoints":[{"endpoint":{"address":{"socket_address":{"address":"example.com","port_value":443}}}},{"endpoint":{"address":{"socket_address":{"address":"::ffff:10.0.0.1","port_value":1}}}}]}]}}`
+	js := `{
+		"name": "d", "type": "STRICT_DNS", "dns_lookup_family": "V4_ONLY",
+		"dns_refresh_rate": "5s", "respect_dns_ttl": true,
+		"load_assignment": {"cluster_name": "d", "endpoints": [{"lb_endpoints": [
+			{"endpoint": {"address": {"socket_address": {"address": "example.com", "port_value": 443}}}},
+			{"endpoint": {"address": {"socket_address": {"address": "::ffff:10.0.0.1", "port_value": 1}}}}
+		]}]}
+	}`
 	c, err := DecodeCluster(pack(t, &clusterv3.Cluster{}, js))
 	if err != nil {
 		t.Fatal(err)
 	}
+	if c.Type != ClusterStrictDNS || c.DNSFamily != DNSV4Only || c.DNSRefresh != 5*time.Second || !c.DNSByTTL {
+		t.Errorf("got %+v", c)
+	}
+
 	eps := c.Endpoints.Localities[0].Endpoints
-	if c.Type != ClusterStrictDNS || c.DNSFamily != DNSV4Only || eps[0].Host != "example.com" || eps[0].Port != 443 || eps[1].Addr != netip.MustParseAddr("10.0.0.1") {
-		t.Errorf("got %+v, %+v", c, eps)
+	if eps[0].Host != "example.com" || eps[0].Port != 443 || eps[1].Addr != netip.MustParseAddr("10.0.0.1") {
+		t.Errorf("got %+v", eps)
 	}
 	if _, err := DecodeCluster(pack(t, &clusterv3.Cluster{}, strings.Replace(js, "STRICT_DNS", "STATIC", 1))); err == nil {
 		t.Error("a host name in a static cluster was taken")

@@ -24,7 +24,7 @@ type Cluster struct {
 	table  atomic.Pointer[table]
 	cursor atomic.Uint64 // round robin
 	ready  chan struct{}
-	isSet  sync.Once
+	isSet  sync.Once // guards the close of ready
 
 	mu      sync.Mutex // guards what follows, and changes of table
 	load    *config.LoadAssignment
@@ -57,6 +57,7 @@ func newCluster(s *Set, cfg *config.Cluster) (*Cluster, error) {
 		known: map[endpointKey]*Endpoint{},
 	}
 	c.table.Store(&table{})
+
 	var err error
 	for _, m := range cfg.Matches {
 		t, err := newTransport(s, m.Transport)
@@ -66,6 +67,7 @@ func newCluster(s *Set, cfg *config.Cluster) (*Cluster, error) {
 		t.match = m.Match
 		c.transports = append(c.transports, t)
 	}
+
 	if c.fallback, err = newTransport(s, cfg.Transport); err != nil {
 		return nil, fmt.Errorf("cluster %q: transport_socket: %w", cfg.Name, err)
 	}
@@ -107,6 +109,7 @@ func (c *Cluster) stop() {
 	gone := c.known
 	c.known = map[endpointKey]*Endpoint{}
 	c.mu.Unlock()
+
 	for _, e := range gone {
 		e.retire()
 	}
@@ -121,7 +124,7 @@ func (c *Cluster) Name() string { return c.cfg.Name }
 // Config returns the configuration. It must not be changed.
 func (c *Cluster) Config() *config.Cluster { return c.cfg }
 
-// Ready is closed once endpoints were known for the first time, be it none.
+// Ready is closed once the first endpoint list arrived, even an empty one.
 func (c *Cluster) Ready() <-chan struct{} { return c.ready }
 
 func (c *Cluster) markReady() { c.isSet.Do(func() { close(c.ready) }) }
@@ -134,6 +137,7 @@ func (c *Cluster) WaitReady(ctx context.Context) bool {
 		return true
 	default:
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.ConnectTimeout)
 	defer cancel()
 	select {
@@ -152,13 +156,14 @@ func (c *Cluster) setLoad(la *config.LoadAssignment) {
 		c.mu.Unlock()
 		return
 	}
+
 	next := make(map[endpointKey]*Endpoint, countEndpoints(la))
 	for i := range la.Localities {
 		eps := la.Localities[i].Endpoints
 		for j := range eps {
 			key := keyOf(&eps[j])
 			if next[key] != nil {
-				continue
+				continue // the same address twice, in two localities
 			}
 			if old := c.known[key]; old != nil && old.same(&eps[j]) {
 				next[key] = old
@@ -167,6 +172,7 @@ func (c *Cluster) setLoad(la *config.LoadAssignment) {
 			next[key] = newEndpoint(c, &eps[j])
 		}
 	}
+
 	var gone []*Endpoint
 	for key, e := range c.known {
 		if next[key] != e {
@@ -174,17 +180,18 @@ func (c *Cluster) setLoad(la *config.LoadAssignment) {
 		}
 	}
 	c.known, c.load = next, la
-	c.rebuild()
+	c.rebuildLocked()
 	c.mu.Unlock()
+
+	// Without the lock: an attachment that retires closes connections.
 	for _, e := range gone {
 		e.retire()
 	}
 	c.markReady()
 }
 
-// rebuild makes the table anew from load and the state of the endpoints. The
-// caller holds mu.
-func (c *Cluster) rebuild() {
+// rebuildLocked makes the table anew from load and the state of the endpoints.
+func (c *Cluster) rebuildLocked() {
 	if c.load == nil {
 		return
 	}

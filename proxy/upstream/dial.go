@@ -45,6 +45,7 @@ func (e *DialError) Unwrap() error { return e.Err }
 func (e *Endpoint) Dial(ctx context.Context, proto config.Protocol) (net.Conn, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.cluster.cfg.ConnectTimeout)
 	defer cancel()
+
 	raw, err := e.connect(ctx)
 	if err != nil {
 		return nil, "", e.failed(ctx, PhaseConnect, err)
@@ -53,15 +54,17 @@ func (e *Endpoint) Dial(ctx context.Context, proto config.Protocol) (net.Conn, s
 		e.reached()
 		return raw, "", nil
 	}
+
 	rec, err := mtls.NewConn(raw)
 	if err != nil {
 		raw.Close()
 		return nil, "", e.failed(ctx, PhaseTLS, err)
 	}
+
 	cfg := e.tlsConfig(proto)
 	conn := tls.Client(rec, cfg)
 	if err := conn.HandshakeContext(ctx); err != nil {
-		mtls.Forget(cfg)
+		mtls.Forget(cfg) // the session may be to blame: the next handshake is a full one
 		raw.Close()
 		return nil, "", e.failed(ctx, PhaseTLS, err)
 	}
@@ -69,8 +72,9 @@ func (e *Endpoint) Dial(ctx context.Context, proto config.Protocol) (net.Conn, s
 	return conn, conn.ConnectionState().NegotiatedProtocol, nil
 }
 
-// reached ends a row of connect errors.
+// reached resets the count of consecutive connect errors.
 func (e *Endpoint) reached() {
+	// See Report: a store for each connection would be felt.
 	if e.health.failures.Load() != 0 {
 		e.health.failures.Store(0)
 	}
@@ -99,6 +103,7 @@ func (e *Endpoint) connect(ctx context.Context) (*net.TCPConn, error) {
 		e.cluster.set.ownTold(e.cluster.cfg.Name)
 		return nil, ErrOwnListener
 	}
+
 	d := net.Dialer{KeepAlive: -1}
 	if k := e.cluster.cfg.TCPKeepalive; k > 0 {
 		d.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: k, Interval: k}
@@ -108,6 +113,7 @@ func (e *Endpoint) connect(ctx context.Context) (*net.TCPConn, error) {
 	if src, ok := bindSource(e.cluster.cfg.BindSource, e.addr.Addr()); ok {
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(src, 0))
 	}
+
 	c, err := d.DialContext(ctx, "tcp", e.addr.String())
 	if err != nil {
 		return nil, err

@@ -1,9 +1,9 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -13,27 +13,19 @@ import (
 
 // Bounds of how often names are resolved.
 const (
-	dnsFloor   = 2 * time.Second  // never more often, even when connections fail
-	dnsDefault = 15 * time.Second // unless the cluster says otherwise
-	dnsRetry   = time.Second      // after the first failure; doubles
-	dnsTimeout = 5 * time.Second
+	dnsFloor    = 2 * time.Second  // never more often, even when connections fail
+	dnsDefault  = 15 * time.Second // unless the cluster or a TTL says otherwise
+	dnsRetry    = time.Second      // after the first failure; doubles
+	dnsRetryMax = 30 * time.Second
+	dnsTimeout  = 5 * time.Second
 )
-
-// Resolver turns a host name into addresses.
-type Resolver interface {
-	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
-}
-
-// systemResolver is Go's own, by /etc/resolv.conf, which it reads again when
-// that changes.
-func systemResolver() Resolver { return &net.Resolver{PreferGo: true} }
 
 // dnsWatch keeps the endpoints of a DNS cluster resolved.
 type dnsWatch struct {
 	cluster *Cluster
 	cancel  context.CancelFunc
 	done    chan struct{}
-	nudge   chan struct{}
+	nudge   chan struct{} // see hurry; holds one
 	last    map[string][]netip.Addr
 }
 
@@ -87,32 +79,46 @@ func (w *dnsWatch) run(ctx context.Context) {
 	defer close(w.done)
 	hosts := w.hosts()
 	retry := dnsRetry
+
 	for {
-		failed := w.resolve(ctx, hosts)
+		ttl, failed := w.resolve(ctx, hosts)
 		if ctx.Err() != nil {
 			return
 		}
 		w.publish()
-		wait := w.cluster.cfg.DNSRefresh
-		if wait == 0 {
-			wait = dnsDefault
-		}
+
+		wait := refreshAfter(w.cluster.cfg, ttl)
 		if failed {
 			wait = min(wait, retry)
-			retry = min(retry*2, 30*time.Second)
+			retry = min(retry*2, dnsRetryMax)
 		} else {
 			retry = dnsRetry
 		}
+
 		if !w.sleep(ctx, wait) {
 			return
 		}
 	}
 }
 
-// sleep waits with some jitter, and less when nudged.
+// refreshAfter is how long the addresses of a cluster are used before its names
+// are resolved again. ttl is the least of their records, zero where it is not
+// known. A record that says zero wants to be asked for by each connection, which
+// nothing here does: the cluster's own time holds then, as in Envoy.
+func refreshAfter(c *config.Cluster, ttl time.Duration) time.Duration {
+	if c.DNSByTTL && ttl > 0 {
+		return ttl
+	}
+	return cmp.Or(c.DNSRefresh, dnsDefault)
+}
+
+// sleep waits until the next look: d, and up to a tenth more, so that the proxies
+// of a mesh do not ask all at once. A nudge ends it, but not before the floor: an
+// endpoint that is down must not become a flood of questions.
 func (w *dnsWatch) sleep(ctx context.Context, d time.Duration) bool {
 	d = max(d, dnsRetry)
 	d += time.Duration(rand.Int64N(int64(d)/10 + 1))
+
 	floor := time.NewTimer(min(d, dnsFloor))
 	defer floor.Stop()
 	select {
@@ -120,6 +126,7 @@ func (w *dnsWatch) sleep(ctx context.Context, d time.Duration) bool {
 		return false
 	case <-floor.C:
 	}
+
 	rest := time.NewTimer(max(d-dnsFloor, 0))
 	defer rest.Stop()
 	select {
@@ -131,15 +138,11 @@ func (w *dnsWatch) sleep(ctx context.Context, d time.Duration) bool {
 	return true
 }
 
-// resolve looks all names up. A name that fails keeps its last addresses.
-func (w *dnsWatch) resolve(ctx context.Context, hosts []string) (failed bool) {
+// resolve looks all names up and returns the least TTL. A name that fails keeps
+// its last addresses.
+func (w *dnsWatch) resolve(ctx context.Context, hosts []string) (ttl time.Duration, failed bool) {
 	for _, h := range hosts {
-		lctx, cancel := context.WithTimeout(ctx, dnsTimeout)
-		addrs, err := w.cluster.set.resolver.LookupNetIP(lctx, "ip", h)
-		cancel()
-		if err == nil {
-			addrs = family(addrs, w.cluster.cfg.DNSFamily)
-		}
+		addrs, t, err := w.lookUp(ctx, h)
 		if err != nil || len(addrs) == 0 {
 			failed = true
 			if ctx.Err() == nil {
@@ -148,42 +151,66 @@ func (w *dnsWatch) resolve(ctx context.Context, hosts []string) (failed bool) {
 			}
 			continue
 		}
+
+		if t > 0 && (ttl == 0 || t < ttl) {
+			ttl = t
+		}
 		if w.cluster.cfg.Type == config.ClusterLogicalDNS {
 			addrs = addrs[:1]
 		} else {
+			// In an order of its own: DNS servers turn theirs with every answer.
 			slices.SortFunc(addrs, netip.Addr.Compare)
 		}
 		w.last[h] = addrs
 	}
-	return failed
+	return ttl, failed
+}
+
+// lookUp resolves one name to the addresses of the families that the cluster
+// takes.
+func (w *dnsWatch) lookUp(ctx context.Context, host string) ([]netip.Addr, time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, dnsTimeout)
+	defer cancel()
+
+	addrs, ttl, err := w.cluster.set.resolver.Resolve(ctx, host)
+	if err != nil {
+		return nil, 0, err
+	}
+	return family(addrs, w.cluster.cfg.DNSFamily), ttl, nil
 }
 
 // publish makes endpoints of the addresses known.
 func (w *dnsWatch) publish() {
-	src := w.cluster.cfg.Endpoints
 	la := &config.LoadAssignment{Name: w.cluster.cfg.Name}
-	if src != nil {
-		for _, l := range src.Localities {
-			out := l
-			out.Endpoints = nil
-			for _, e := range l.Endpoints {
-				if e.Host == "" {
-					out.Endpoints = append(out.Endpoints, e)
-					continue
-				}
-				for _, a := range w.last[e.Host] {
-					r := e
-					r.Addr = a
-					if r.Hostname == "" {
-						r.Hostname = e.Host
-					}
-					out.Endpoints = append(out.Endpoints, r)
-				}
-			}
-			la.Localities = append(la.Localities, out)
+	if given := w.cluster.cfg.Endpoints; given != nil {
+		for _, l := range given.Localities {
+			l.Endpoints = w.resolved(l.Endpoints)
+			la.Localities = append(la.Localities, l)
 		}
 	}
 	w.cluster.setLoad(la)
+}
+
+// resolved puts in place of each endpoint with a name one for every address that
+// it has.
+func (w *dnsWatch) resolved(given []config.Endpoint) []config.Endpoint {
+	var out []config.Endpoint
+	for _, e := range given {
+		if e.Host == "" {
+			out = append(out, e)
+			continue
+		}
+
+		for _, addr := range w.last[e.Host] {
+			r := e
+			r.Addr = addr
+			if r.Hostname == "" {
+				r.Hostname = e.Host
+			}
+			out = append(out, r)
+		}
+	}
+	return out
 }
 
 // family filters addresses, and unmaps IPv4 in IPv6.

@@ -24,9 +24,9 @@ type Endpoint struct {
 	attach  atomic.Pointer[Attachment]
 	health  health
 
-	mu   sync.Mutex // guards tls and the making of attach
-	tls  [3]*tls.Config
-	used atomic.Int64 // ORIGINAL_DST: when last picked, unix seconds
+	mu   sync.Mutex     // guards tls and the making of attach
+	tls  [3]*tls.Config // by what is offered by ALPN
+	used atomic.Int64   // ORIGINAL_DST: when last picked, see sweeper.now
 }
 
 // Attachment is what a user of endpoints keeps at one: its pool of HTTP
@@ -101,11 +101,13 @@ func (e *Endpoint) Attach(create func(*Endpoint) Attachment) Attachment {
 	if p := e.attach.Load(); p != nil {
 		return *p
 	}
+
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if p := e.attach.Load(); p != nil {
 		return *p
 	}
+
 	a := create(e)
 	e.attach.Store(&a)
 	if e.retired.Load() {
@@ -127,13 +129,14 @@ func (e *Endpoint) retire() {
 // tlsConfig returns the configuration for a protocol. It is kept, because
 // sessions are resumed within it.
 func (e *Endpoint) tlsConfig(proto config.Protocol) *tls.Config {
-	i := 0
+	i := 0 // anything else
 	switch proto {
 	case config.ProtocolHTTP1:
 		i = 1
 	case config.ProtocolHTTP2:
 		i = 2
 	}
+
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.tls[i] == nil {

@@ -34,10 +34,13 @@ func (o *originalDst) pick(h Hint) (*Endpoint, error) {
 	if len(h.Tried) > 0 {
 		return nil, &PickError{Cluster: o.cluster.cfg.Name, Msg: "the original destination was tried"}
 	}
+
 	dst := h.OriginalDst
 	if p := o.cluster.cfg.DestinationPort; p != 0 {
 		dst = netip.AddrPortFrom(dst.Addr(), p)
 	}
+
+	// The time is in seconds, so that most picks only read it.
 	e := o.find(dst)
 	if now := o.cluster.set.sweeper.now(); e.used.Load() != now {
 		e.used.Store(now)
@@ -49,9 +52,11 @@ func (o *originalDst) find(dst netip.AddrPort) *Endpoint {
 	if e := o.last.Load(); e != nil && e.addr == dst && !e.Retired() {
 		return e
 	}
+
 	o.mu.RLock()
 	e := o.byAddr[dst]
 	o.mu.RUnlock()
+
 	if e == nil {
 		e = o.make(dst)
 	}
@@ -65,6 +70,7 @@ func (o *originalDst) make(dst netip.AddrPort) *Endpoint {
 	if e := o.byAddr[dst]; e != nil {
 		return e
 	}
+
 	e := newEndpoint(o.cluster, &config.Endpoint{Addr: dst.Addr(), Port: dst.Port(), Weight: 1, Healthy: true})
 	e.used.Store(o.cluster.set.sweeper.now())
 	if o.stopped {
@@ -104,6 +110,7 @@ func (o *originalDst) drop(which func(*Endpoint) bool) {
 		}
 	}
 	o.mu.Unlock()
+
 	for _, e := range gone {
 		e.retire()
 	}
@@ -111,13 +118,15 @@ func (o *originalDst) drop(which func(*Endpoint) bool) {
 
 // sweeper drops unused endpoints of ORIGINAL_DST clusters now and then.
 type sweeper struct {
-	idle  time.Duration
+	idle  time.Duration // how long an endpoint may be unused
 	start time.Time
-	mu    sync.Mutex
-	all   map[*originalDst]bool
-	done  chan struct{}
-	ended chan struct{}
-	once  sync.Once
+
+	mu  sync.Mutex // guards all
+	all map[*originalDst]bool
+
+	done  chan struct{} // closed by stop
+	ended chan struct{} // closed when the goroutine has ended
+	once  sync.Once     // guards the close of done
 }
 
 func newSweeper(idle time.Duration) *sweeper {
@@ -136,22 +145,27 @@ func (s *sweeper) run() {
 	defer close(s.ended)
 	t := time.NewTicker(s.idle / 2)
 	defer t.Stop()
+
 	for {
 		select {
 		case <-s.done:
 			return
 		case <-t.C:
-			s.mu.Lock()
-			list := make([]*originalDst, 0, len(s.all))
-			for o := range s.all {
-				list = append(list, o)
-			}
-			s.mu.Unlock()
-			before := s.now() - int64(s.idle/time.Second)
-			for _, o := range list {
-				o.sweep(before)
-			}
+			s.sweep()
 		}
+	}
+}
+
+// sweep drops what was not used of late. It does so without the lock: an endpoint
+// that retires closes connections, and new clusters must not wait for that.
+func (s *sweeper) sweep() {
+	s.mu.Lock()
+	list := slices.Collect(maps.Keys(s.all))
+	s.mu.Unlock()
+
+	before := s.now() - int64(s.idle/time.Second)
+	for _, o := range list {
+		o.sweep(before)
 	}
 }
 

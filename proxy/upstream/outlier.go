@@ -45,6 +45,7 @@ func policyOf(c *config.Cluster) ejectPolicy {
 	if c.Type == config.ClusterOriginalDst {
 		return ejectPolicy{}
 	}
+
 	p := ejectPolicy{local: 3, gateway: 5, base: 15 * time.Second, max: 5 * time.Minute, percent: 50}
 	if o := c.Outlier; o != nil {
 		p.gateway, p.errors5x = o.ConsecutiveGateway, o.Consecutive5xx
@@ -67,6 +68,8 @@ func (e *Endpoint) Report(o Outcome) {
 	h, p := &e.health, &e.cluster.outlier
 	switch o {
 	case OutcomeOK:
+		// Loads alone, as a rule: stores would make every core fetch the line
+		// anew, for each request.
 		if h.errors5x.Load()|h.gateway.Load()|h.failures.Load() != 0 {
 			h.failures.Store(0)
 			h.gateway.Store(0)
@@ -97,6 +100,7 @@ func (e *Endpoint) Report(o Outcome) {
 		h.failures.Store(0)
 		h.gateway.Store(0)
 	}
+
 	if o != OutcomeOK && p.errors5x > 0 {
 		if o == OutcomeServerError {
 			h.errors5x.Add(1)
@@ -119,6 +123,7 @@ func (c *Cluster) eject(e *Endpoint, unreachable bool) {
 	if c.stopped || e.retired.Load() || e.health.ejected.Load() || c.known[keyOf(&e.cfg)] != e {
 		return
 	}
+
 	out := 0
 	for _, k := range c.known {
 		if k.health.ejected.Load() {
@@ -129,10 +134,11 @@ func (c *Cluster) eject(e *Endpoint, unreachable bool) {
 	if out+1 >= n || !unreachable && (out+1)*100 > n*c.outlier.percent {
 		return
 	}
+
 	e.health.ejected.Store(true)
 	times := e.health.times.Add(1)
 	pause := min(time.Duration(times)*c.outlier.base, c.outlier.max)
-	c.rebuild()
+	c.rebuildLocked()
 	c.set.log.Warn("endpoint ejected", "cluster", c.cfg.Name, "endpoint", e.addr, "for", pause, "unreachable", unreachable)
 	time.AfterFunc(pause, func() { c.readmit(e) })
 }
@@ -145,15 +151,17 @@ func (c *Cluster) readmit(e *Endpoint) {
 	if !e.health.ejected.Swap(false) {
 		return
 	}
+
 	p := &c.outlier
 	e.health.failures.Store(lastStrike(p.local))
 	e.health.gateway.Store(lastStrike(p.gateway))
 	e.health.errors5x.Store(lastStrike(p.errors5x))
 	if !c.stopped {
-		c.rebuild()
+		c.rebuildLocked()
 	}
 }
 
+// lastStrike is the count at which one more failure ejects.
 func lastStrike(limit uint32) uint32 {
 	if limit == 0 {
 		return 0

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sort"
@@ -13,7 +14,7 @@ import (
 // all the load while 1/1.4 = 72 % of it are healthy (Envoy's factor).
 const overprovision = 1.4
 
-// scheduleMax bounds the schedule of a weighted level.
+// scheduleMax bounds the schedule of a weighted level, in turns: 4 KiB.
 const scheduleMax = 2048
 
 // table is a snapshot of the endpoints that may be picked. It is immutable.
@@ -59,11 +60,13 @@ func buildTable(la *config.LoadAssignment, known map[endpointKey]*Endpoint, lb c
 				candidate{e, max(ce.Weight, 1), ce.Healthy && !e.health.ejected.Load()})
 		}
 	}
+
 	priorities := make([]uint32, 0, len(byPriority))
 	for p := range byPriority {
 		priorities = append(priorities, p)
 	}
 	slices.Sort(priorities)
+
 	t := &table{lb: lb}
 	t.levels = healthyLevels(priorities, byPriority)
 	if len(t.levels) == 0 {
@@ -88,12 +91,14 @@ func healthyLevels(priorities []uint32, by map[uint32][]candidate) []level {
 		if len(up) == 0 {
 			continue
 		}
+
 		share := min(left, 100*overprovision*float64(len(up))/float64(len(all)))
 		left -= share
 		l := newLevel(up)
 		l.upTo = int(100 - left + 0.5)
 		levels = append(levels, l)
 	}
+
 	if len(levels) > 0 && levels[len(levels)-1].upTo < 100 {
 		// Less than everything is healthy in all priorities together: scale
 		// up what there is.
@@ -137,16 +142,20 @@ func newLevel(cs []candidate) level {
 // its weight and spread evenly: turn k of an endpoint of weight w falls due at
 // (k+½)/w. Every endpoint has one turn at least.
 func makeSchedule(weights []uint32) []uint16 {
-	weights = weights[:min(len(weights), 1<<16-1)]
+	weights = weights[:min(len(weights), math.MaxUint16)] // an index is a uint16
 	sum, div := uint64(0), uint32(0)
 	for _, w := range weights {
 		sum += uint64(w)
 		div = gcd(div, w)
 	}
+
+	// Weights of 200 and 100 need no more than 2 and 1 turns; huge ones are
+	// rounded to fit.
 	scale := 1 / float64(div)
 	if total := float64(sum) * scale; total > scheduleMax {
 		scale *= scheduleMax / total
 	}
+
 	type turn struct {
 		at float64
 		i  uint16
@@ -158,6 +167,7 @@ func makeSchedule(weights []uint32) []uint16 {
 			turns = append(turns, turn{(float64(k) + 0.5) / float64(n), uint16(i)})
 		}
 	}
+
 	sort.SliceStable(turns, func(a, b int) bool { return turns[a].at < turns[b].at })
 	out := make([]uint16, len(turns))
 	for k, t := range turns {
@@ -182,11 +192,15 @@ func (t *table) pick(c *Cluster, tried []*Endpoint) *Endpoint {
 			li++
 		}
 	}
+
 	l := &t.levels[li]
 	e := l.choose(t.lb, c)
 	if len(tried) == 0 || !slices.Contains(tried, e) {
 		return e
 	}
+
+	// The policy is asked a few times before order is taken in its place: after
+	// one failure most others are still untried.
 	for range 2 {
 		if e = l.choose(t.lb, c); !slices.Contains(tried, e) {
 			return e
@@ -219,6 +233,8 @@ func (l *level) choose(lb config.LBPolicy, c *Cluster) *Endpoint {
 	case config.LBRandom:
 		return l.endpoints[l.random()]
 	case config.LBLeastRequest:
+		// Of two at random the less busy one: as good as a look at all, without
+		// sending everyone to the same idle endpoint.
 		i, j := l.random(), l.random()
 		if i == j {
 			j = (i + 1 + rand.IntN(n-1)) % n

@@ -49,7 +49,7 @@ type Set struct {
 	ownTold  func(cluster string)
 	refs     sync.Map // cluster name → *Ref
 
-	mu      sync.Mutex // serialises updates
+	mu      sync.Mutex // serialises updates; taken before that of a Cluster
 	load    map[string]*config.LoadAssignment
 	users   map[string]map[string]*Cluster // EDS name → clusters, by name
 	closed  bool
@@ -71,8 +71,9 @@ func NewSet(o Options) *Set {
 		o.OwnRefused = func(string) {}
 	}
 	if o.Resolver == nil {
-		o.Resolver = systemResolver()
+		o.Resolver = newSystemResolver()
 	}
+
 	return &Set{
 		id: o.Identity, log: o.Logger, resolver: o.Resolver, refused: o.HandshakeFailed,
 		own: o.Own, ownTold: o.OwnRefused,
@@ -122,10 +123,12 @@ func (s *Set) Apply(c *config.Cluster) error {
 	if s.closed || (old != nil && old.cfg.Version == c.Version && c.Version != "") {
 		return nil
 	}
+
 	nc, err := newCluster(s, c)
 	if err != nil {
 		return err
 	}
+
 	s.forget(old)
 	if c.Type == config.ClusterEDS {
 		if s.users[c.EDSName] == nil {
@@ -136,6 +139,9 @@ func (s *Set) Apply(c *config.Cluster) error {
 			nc.setLoad(la)
 		}
 	}
+
+	// The new one takes over before the old one stops, so that at no time there
+	// is none.
 	nc.start()
 	ref.p.Store(nc)
 	if old != nil {
@@ -158,8 +164,8 @@ func (s *Set) Remove(name string) {
 	}
 }
 
-// forget drops a cluster from the users of its load assignment, and the
-// assignment with the last of them.
+// forget drops a cluster from the users of its load assignment. The assignment
+// stays, for a cluster that takes the old one's place; DropEndpoints drops it.
 func (s *Set) forget(c *Cluster) {
 	if c == nil || c.cfg.Type != config.ClusterEDS {
 		return
@@ -179,6 +185,7 @@ func (s *Set) ApplyEndpoints(la *config.LoadAssignment) {
 	if s.closed {
 		return
 	}
+
 	if old := s.load[la.Name]; old != nil && old.Version == la.Version && la.Version != "" {
 		return
 	}

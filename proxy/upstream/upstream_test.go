@@ -321,17 +321,18 @@ func TestPickDoesNotAllocate(t *testing.T) {
 type resolver struct {
 	mu    sync.Mutex
 	addrs map[string][]netip.Addr
+	ttl   time.Duration
 	asked int
 }
 
-func (r *resolver) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
+func (r *resolver) Resolve(_ context.Context, host string) ([]netip.Addr, time.Duration, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.asked++
 	if a := r.addrs[host]; len(a) > 0 {
-		return append([]netip.Addr(nil), a...), nil
+		return append([]netip.Addr(nil), a...), r.ttl, nil
 	}
-	return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+	return nil, 0, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 }
 
 func (r *resolver) set(host string, addrs ...string) {
