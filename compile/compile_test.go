@@ -107,7 +107,7 @@ func TestServiceSaysWhereTrafficGoes(t *testing.T) {
 		Ports:       []discoveryv1.EndpointPort{{Name: &name, Port: &number}},
 		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{"10.1.0.1"}, NodeName: &nodeName, Conditions: discoveryv1.EndpointConditions{Ready: &no}}},
 	}
-	in := Surroundings{
+	in := Lookups{
 		Workload: func(string, string) *model.Workload { return nil },
 		Node:     func(string) model.Locality { return "" },
 	}
@@ -184,7 +184,7 @@ func TestEndpointsJoinPods(t *testing.T) {
 	}
 	svc := &model.Service{Host: "web.shop.svc.cluster.local", Cluster: "c1", Namespace: "shop", Name: "web",
 		Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/32")}}
-	in := Surroundings{
+	in := Lookups{
 		Network:  "net",
 		Workload: func(_, name string) *model.Workload { return workloads[name] },
 		Node:     func(string) model.Locality { return "" },
@@ -213,7 +213,7 @@ func TestEndingEndpoints(t *testing.T) {
 	yes, no := true, false
 	name, portNumber := "http", int32(8080)
 	svc := &model.Service{Host: "web.shop.svc.cluster.local", Cluster: "c1", Namespace: "shop", Name: "web"}
-	in := Surroundings{
+	in := Lookups{
 		Workload: func(string, string) *model.Workload { return nil },
 		Node:     func(string) model.Locality { return "" },
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/model"
 )
 
-// Surroundings is what endpoints are joined with.
-type Surroundings struct {
+// Lookups is what endpoints are joined with.
+type Lookups struct {
 	// Network is the cluster's own.
 	Network string
 	// Workload finds a pod; nil when it is not known (yet).
@@ -25,7 +25,7 @@ type Surroundings struct {
 // end with its endpoint. Where no endpoint is ready, those that end but still
 // serve are better than none (as for kube-proxy: EndpointSlice API, conditions
 // serving and terminating).
-func Endpoints(svc *model.Service, slicesOf []*discoveryv1.EndpointSlice, in Surroundings) (*model.EndpointSet, *model.Traits) {
+func Endpoints(svc *model.Service, slicesOf []*discoveryv1.EndpointSlice, in Lookups) (*model.EndpointSet, *model.Traits) {
 	use := ready
 	switch {
 	case svc.NotReadyToo:
@@ -79,7 +79,7 @@ func anyEndpoint(slicesOf []*discoveryv1.EndpointSlice, test func(*discoveryv1.E
 }
 
 // describeEndpoint fills all but the address.
-func describeEndpoint(svc *model.Service, ep *discoveryv1.Endpoint, ports map[string]uint16, in Surroundings) model.Endpoint {
+func describeEndpoint(svc *model.Service, ep *discoveryv1.Endpoint, ports map[string]uint16, in Lookups) model.Endpoint {
 	e := model.Endpoint{Ports: ports, Network: in.Network}
 	if ep.TargetRef != nil && ep.TargetRef.Kind == "Pod" {
 		if w := in.Workload(svc.Namespace, ep.TargetRef.Name); w != nil {

@@ -21,13 +21,14 @@ import (
 // or get one back.
 func (r *Reader) noteServiceAddresses(s ref) bool {
 	var addresses []netip.Addr
-	if svc, ok := lookup[*corev1.Service](r.cores.services, s.namespace, s.name); ok {
+	if svc, ok := lookup[*corev1.Service](r.builtins.services, s.namespace, s.name); ok {
 		for _, text := range slices.Concat([]string{svc.Spec.ClusterIP}, svc.Spec.ClusterIPs, svc.Spec.ExternalIPs) {
 			if a, err := netip.ParseAddr(text); err == nil && !slices.Contains(addresses, a) {
 				addresses = append(addresses, a)
 			}
 		}
 	}
+
 	old := r.addresses[s]
 	if slices.Equal(old, addresses) {
 		return false
@@ -67,6 +68,7 @@ func (r *Reader) readRange(c ref) bool {
 			}
 		}
 	}
+
 	if slices.Equal(r.ranges[c], ranges) {
 		return false
 	}
@@ -78,14 +80,15 @@ func (r *Reader) readRange(c ref) bool {
 	return true
 }
 
-// estate is what ServiceEntries may not take. r.mu is held.
-func (r *Reader) estate(txn model.ReadTxn) api.Estate {
+// estateLocked is what ServiceEntries may not take.
+func (r *Reader) estateLocked(txn model.ReadTxn) api.Estate {
 	in := api.Estate{
 		RootNamespace: r.store.Mesh(txn, r.cfg.Cluster).RootNamespace,
 		ClusterDomain: r.cfg.ClusterDomain,
 		GlobalSuffix:  r.cfg.GlobalDomain,
 		Services:      make(map[netip.Addr]string, len(r.addresses)),
 	}
+
 	for s, addresses := range r.addresses {
 		for _, a := range addresses {
 			name := s.namespace + "/" + s.name
@@ -96,6 +99,7 @@ func (r *Reader) estate(txn model.ReadTxn) api.Estate {
 			}
 		}
 	}
+
 	for _, ranges := range r.ranges {
 		in.Ranges = append(in.Ranges, ranges...)
 	}
@@ -121,37 +125,29 @@ func (r *Reader) writeEntries(txn model.WriteTxn) {
 		refs = append(refs, c)
 		objects = append(objects, obj)
 	}
+	// In an order of its own, so that the log is the same each time.
 	slices.SortFunc(refs, func(a, b ref) int {
 		return cmp.Or(cmp.Compare(a.namespace, b.namespace), cmp.Compare(a.name, b.name))
 	})
-	in := r.estate(txn)
+
+	in := r.estateLocked(txn)
 	settled := api.Settle(objects, in)
 	compiled, notes := r.compileEntries(settled, in)
-	keys := map[string]bool{}
-	endpoints := map[string]bool{}
+	services, endpoints := map[string]bool{}, map[string]bool{} // keys of rows in force
 	for _, c := range refs {
 		obj := r.entries[c]
 		s := settled[obj]
 		all := slices.Concat(s.Notes, notes[compile.EntryName{Namespace: obj.Namespace, Name: obj.Name}], api.Warnings(obj))
 		r.tell(c, outcome{err: s.Refused, notes: all, addresses: s.Allocated, entry: true})
-		if s.Refused != nil {
-			continue
-		}
-		rows := compiled[obj]
-		for _, svc := range rows.Services {
-			keys[svc.Key()] = true
-			put(txn, r.store.Services, svc)
-		}
-		for _, e := range rows.Endpoints {
-			endpoints[e.Key()] = true
-			put(txn, r.store.Endpoints, e)
-		}
-		for _, t := range rows.Traits {
-			put(txn, r.store.Traits, t)
+		if s.Refused == nil {
+			r.putEntry(txn, compiled[obj], services, endpoints)
 		}
 	}
+
+	// What an entry had before and has no more. A host that is resolved in another
+	// way now keeps its service, and loses its endpoints.
 	for key := range r.entryKeys {
-		if !keys[key] {
+		if !services[key] {
 			drop(txn, r.store.Services, key)
 			drop(txn, r.store.Traits, key)
 		}
@@ -159,7 +155,23 @@ func (r *Reader) writeEntries(txn model.WriteTxn) {
 			drop(txn, r.store.Endpoints, key)
 		}
 	}
-	r.entryKeys = keys
+	r.entryKeys = services
+}
+
+// putEntry writes the rows of one ServiceEntry and adds their keys to those in
+// force.
+func (r *Reader) putEntry(txn model.WriteTxn, rows compile.EntryRows, services, endpoints map[string]bool) {
+	for _, svc := range rows.Services {
+		services[svc.Key()] = true
+		put(txn, r.store.Services, svc)
+	}
+	for _, e := range rows.Endpoints {
+		endpoints[e.Key()] = true
+		put(txn, r.store.Endpoints, e)
+	}
+	for _, t := range rows.Traits {
+		put(txn, r.store.Traits, t)
+	}
 }
 
 // compileEntries makes the rows of all ServiceEntries that are in force, and says
@@ -191,6 +203,7 @@ func (r *Reader) Check(obj *api.Object) (notes []string, err error) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	candidate := *obj
 	// What the object's status says is the API server's to tell, later.
 	candidate.Status = api.Status{}
@@ -198,18 +211,22 @@ func (r *Reader) Check(obj *api.Object) (notes []string, err error) {
 	newest := time.Time{}
 	for c, other := range r.entries {
 		if c.namespace == obj.Namespace && c.name == obj.Name {
+			// An edit: it keeps its age, and the addresses that it was given.
 			candidate.Created, candidate.Status.Addresses = other.Created, other.Status.Addresses
 			continue
 		}
+
 		objects = append(objects, other)
 		if other.Created.After(newest) {
 			newest = other.Created
 		}
 	}
 	if candidate.Created.IsZero() {
+		// A new one is younger than all others, and so yields to them.
 		candidate.Created = newest.Add(time.Second)
 	}
-	in := r.estate(r.store.Read())
+
+	in := r.estateLocked(r.store.Read())
 	settled := api.Settle(objects, in)
 	s := settled[&candidate]
 	if s.Refused != nil {

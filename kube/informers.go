@@ -20,19 +20,19 @@ const (
 	indexNode    = "node"    // pods by node
 )
 
-// cores are the informers for what every cluster has.
-type cores struct {
+// builtins are the informers of the kinds that every cluster serves.
+type builtins struct {
 	services, slices, pods, nodes, namespaces cache.SharedIndexInformer
 	// mesh follows the ConfigMap of the mesh configuration; nil where the
 	// cluster has none to give.
 	mesh cache.SharedIndexInformer
 }
 
-// newCores makes the informers and lets their events fill the queue. synced
+// newBuiltins makes the informers and lets their events fill the queue. synced
 // tells that all events of the first listing are in it.
-func (r *Reader) newCores() (c *cores, synced []cache.InformerSynced, err error) {
+func (r *Reader) newBuiltins() (c *builtins, synced []cache.InformerSynced, err error) {
 	factory := informers.NewSharedInformerFactory(r.clients.Kube, 0)
-	c = &cores{
+	c = &builtins{
 		services:   factory.Core().V1().Services().Informer(),
 		slices:     factory.Discovery().V1().EndpointSlices().Informer(),
 		pods:       factory.Core().V1().Pods().Informer(),
@@ -42,12 +42,14 @@ func (r *Reader) newCores() (c *cores, synced []cache.InformerSynced, err error)
 	if r.cfg.MeshConfigMap != "" {
 		c.mesh = configMapInformer(r.clients.Kube, r.cfg.Namespace, r.cfg.MeshConfigMap)
 	}
+
 	if err := c.slices.AddIndexers(cache.Indexers{indexService: sliceService, indexPod: slicePods}); err != nil {
 		return nil, nil, err
 	}
 	if err := c.pods.AddIndexers(cache.Indexers{indexNode: podNode}); err != nil {
 		return nil, nil, err
 	}
+
 	for _, i := range []struct {
 		informer  cache.SharedIndexInformer
 		transform cache.TransformFunc
@@ -68,6 +70,7 @@ func (r *Reader) newCores() (c *cores, synced []cache.InformerSynced, err error)
 				return nil, nil, err
 			}
 		}
+
 		reg, err := i.informer.AddEventHandler(i.handler)
 		if err != nil {
 			return nil, nil, err
@@ -77,7 +80,7 @@ func (r *Reader) newCores() (c *cores, synced []cache.InformerSynced, err error)
 	return c, synced, nil
 }
 
-func (c *cores) all() []cache.SharedIndexInformer {
+func (c *builtins) all() []cache.SharedIndexInformer {
 	out := []cache.SharedIndexInformer{c.services, c.slices, c.pods, c.nodes, c.namespaces}
 	if c.mesh != nil {
 		out = append(out, c.mesh)
@@ -117,6 +120,7 @@ func (r *Reader) sliceHandler() cache.ResourceEventHandler {
 	return cache.ResourceEventHandlerFuncs{
 		AddFunc: add,
 		UpdateFunc: func(old, obj any) {
+			// Its label may have changed: then two services are concerned.
 			add(old)
 			add(obj)
 		},

@@ -42,7 +42,7 @@ func (r *Reader) tellMesh(level slog.Level, what, text string) {
 		return
 	}
 	r.log.Log(context.Background(), level, what, "configmap", r.cfg.Namespace+"/"+r.cfg.MeshConfigMap, "fields", text)
-	cm, ok := lookup[*corev1.ConfigMap](r.cores.mesh, r.cfg.Namespace, r.cfg.MeshConfigMap)
+	cm, ok := lookup[*corev1.ConfigMap](r.builtins.mesh, r.cfg.Namespace, r.cfg.MeshConfigMap)
 	if !ok || r.events == nil {
 		return
 	}

@@ -33,8 +33,12 @@ func NewClients(cfg *rest.Config) (Clients, error) {
 	typed := rest.CopyConfig(cfg)
 	typed.QPS = -1
 	dyn := rest.CopyConfig(typed)
+
+	// Protobuf costs the API server a fraction of JSON, but objects without
+	// generated types do not come in it.
 	typed.ContentType = "application/vnd.kubernetes.protobuf"
 	typed.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
+
 	k, err := kubernetes.NewForConfig(typed)
 	if err != nil {
 		return Clients{}, fmt.Errorf("client for %s: %w", cfg.Host, err)
@@ -95,14 +99,14 @@ func (c *Config) complete() error {
 
 // Reader reads one cluster into a Store.
 type Reader struct {
-	cfg     Config
-	clients Clients
-	store   *model.Store
-	log     *slog.Logger
-	queue   *queue
-	kinds   *kinds
-	cores   *cores
-	synced  []cache.InformerSynced
+	cfg      Config
+	clients  Clients
+	store    *model.Store
+	log      *slog.Logger
+	queue    *queue
+	kinds    *kinds
+	builtins *builtins
+	synced   []cache.InformerSynced
 
 	// Of the writing goroutine alone:
 	localities map[string]model.Locality // by node
@@ -138,8 +142,9 @@ func NewReader(store *model.Store, clients Clients, cfg Config) (*Reader, error)
 		told:       map[ref]outcome{},
 	}
 	r.kinds = newKinds(r)
+
 	var err error
-	r.cores, r.synced, err = r.newCores()
+	r.builtins, r.synced, err = r.newBuiltins()
 	return r, err
 }
 
@@ -150,12 +155,15 @@ func (r *Reader) Run(ctx context.Context) error {
 	defer wg.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+
+	// The row is there before anything is read, so that readiness waits for it.
 	r.setCluster(func(c *model.Cluster) {})
-	for _, inf := range r.cores.all() {
+	for _, inf := range r.builtins.all() {
 		wg.Go(func() { inf.RunWithContext(ctx) })
 	}
 	wg.Go(func() { r.heartbeat(ctx) })
 	r.startEvents(ctx)
+
 	if err := r.kinds.start(ctx); err != nil {
 		return nil
 	}
@@ -163,8 +171,10 @@ func (r *Reader) Run(ctx context.Context) error {
 	if err := waitAll(ctx, r.synced); err != nil {
 		return nil
 	}
+
 	r.write(true)
 	r.log.Info("cluster read", "services", r.store.Services.NumObjects(r.store.Read()))
+
 	for {
 		select {
 		case <-ctx.Done():
@@ -202,6 +212,7 @@ const (
 func (r *Reader) heartbeat(ctx context.Context) {
 	tick := time.NewTicker(heartbeatEvery)
 	defer tick.Stop()
+
 	failed, stale := 0, false
 	for {
 		select {
@@ -211,13 +222,14 @@ func (r *Reader) heartbeat(ctx context.Context) {
 		}
 		if err := r.ping(ctx); err != nil && ctx.Err() == nil {
 			failed++
-			if failed == 2 {
+			if failed == 2 { // one may be an API server that is restarted
 				stale = true
 				r.log.Warn("the API server does not answer; what was last read of the cluster stays in force", "error", err)
 				r.setCluster(func(c *model.Cluster) { c.Stale, c.Since = true, time.Now() })
 			}
 			continue
 		}
+
 		failed = 0
 		if stale {
 			stale = false
@@ -232,10 +244,12 @@ func (r *Reader) heartbeat(ctx context.Context) {
 func (r *Reader) ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, heartbeatTimeout)
 	defer cancel()
+
 	rc := r.clients.Kube.Discovery().RESTClient()
 	if rc == nil {
-		return nil
+		return nil // a fake client
 	}
+
 	res := rc.Get().AbsPath("/version").Do(ctx)
 	var code int
 	if res.StatusCode(&code); code != 0 {

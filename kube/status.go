@@ -26,17 +26,18 @@ import (
 // StatusWriter writes a condition on configuration objects that are not wholly
 // in force, and takes it back when they are corrected; and it keeps the addresses
 // that the hosts of ServiceEntries were given in their status. Objects of which
-// there is nothing to say are left alone. One replica writes at a time: Run is called by the leader; reports
-// are taken always. A nil StatusWriter takes reports and drops them.
+// there is nothing to say are left alone. One replica writes at a time: Run is
+// called by the leader; reports are taken always. A nil StatusWriter takes reports
+// and drops them.
 type StatusWriter struct {
 	client dynamic.Interface
 	log    *slog.Logger
 	// pace bounds how often objects are asked for and written; nil for no bound.
 	pace flowcontrol.RateLimiter
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards pending
 	pending map[statusKey]statusReport
-	some    chan struct{}
+	some    chan struct{} // capacity 1: there is something to write
 }
 
 type statusKey struct {
@@ -66,6 +67,7 @@ func (w *StatusWriter) report(resource schema.GroupVersionResource, u *unstructu
 	if w == nil {
 		return
 	}
+
 	key := statusKey{resource, u.GetNamespace(), u.GetName()}
 	if stands(u, o) {
 		w.mu.Lock()
@@ -73,9 +75,11 @@ func (w *StatusWriter) report(resource schema.GroupVersionResource, u *unstructu
 		w.mu.Unlock()
 		return
 	}
+
 	w.mu.Lock()
 	w.pending[key] = statusReport{generation: u.GetGeneration(), outcome: o}
 	w.mu.Unlock()
+
 	select {
 	case w.some <- struct{}{}:
 	default:
@@ -88,6 +92,7 @@ func (w *StatusWriter) reportUnread(resource schema.GroupVersionResource, namesp
 	w.mu.Lock()
 	w.pending[statusKey{resource, namespace, name}] = statusReport{outcome: o, unread: true}
 	w.mu.Unlock()
+
 	select {
 	case w.some <- struct{}{}:
 	default:
@@ -176,15 +181,18 @@ func (w *StatusWriter) Run(ctx context.Context) {
 		work := w.pending
 		w.pending = map[statusKey]statusReport{}
 		w.mu.Unlock()
+
 		for k, r := range work {
 			if err := w.writePaced(ctx, k, r); err != nil && ctx.Err() == nil {
 				w.log.Warn("cannot write the status of a configuration object", "resource", k.resource.Resource,
 					"namespace", k.namespace, "name", k.name, "error", err)
 			}
+			// It is to be done when this replica leads again.
 			if ctx.Err() != nil {
 				w.putBack(k, r)
 			}
 		}
+
 		select {
 		case <-ctx.Done():
 			return
@@ -228,6 +236,7 @@ func (w *StatusWriter) readAndWrite(ctx context.Context, k statusKey, r statusRe
 		if u.GetName() != k.name || stands(u, r.outcome) {
 			continue
 		}
+
 		r.generation = u.GetGeneration()
 		conditions, _, err := unstructured.NestedSlice(u.Object, "status", "conditions")
 		if err != nil {
@@ -260,10 +269,12 @@ func (w *StatusWriter) write(ctx context.Context, k statusKey, r statusReport, o
 	case len(r.outcome.notes) > 0:
 		condition["reason"] = "AcceptedInPart"
 	}
+
 	status := map[string]any{"conditions": append(others, condition)}
 	if r.outcome.entry {
 		status["addresses"] = statusAddresses(r.outcome.addresses)
 	}
+
 	patch, err := json.Marshal(map[string]any{"status": status})
 	if err != nil {
 		return err

@@ -46,16 +46,19 @@ func (r *Reader) tell(c ref, o outcome) {
 		return
 	}
 	r.cfg.Status.report(resource, u, o)
+
 	old, known := r.told[c]
 	if o.message() == "" {
 		delete(r.told, c)
 		return
 	}
 	r.told[c] = o
+
 	// The condition written on it comes back as an event: say it once.
 	if known && old.same(o) {
 		return
 	}
+
 	if o.err != nil {
 		r.log.Warn("configuration object skipped", "kind", u.GetKind(), "namespace", c.namespace, "name", c.name, "error", o.err)
 		return
@@ -68,6 +71,7 @@ func (r *Reader) tell(c ref, o outcome) {
 func (r *Reader) NotInForce() map[schema.GroupKind]int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	out := map[schema.GroupKind]int{}
 	for c := range r.told {
 		i := slices.IndexFunc(configKinds(), func(k configKind) bool { return k.kind == c.kind })

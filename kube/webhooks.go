@@ -58,11 +58,13 @@ func Webhooks(ctx context.Context, client kubernetes.Interface, cfg WebhookConfi
 	factory := func(name string) informers.SharedInformerFactory {
 		return informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTweakListOptions(only(name)))
 	}
+
 	mutating := factory(cfg.Mutating).Admissionregistration().V1().MutatingWebhookConfigurations().Informer()
 	validating := map[string]cache.SharedIndexInformer{}
 	for _, name := range cfg.Validating {
 		validating[name] = factory(name).Admissionregistration().V1().ValidatingWebhookConfigurations().Informer()
 	}
+
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for _, inf := range append(slices.Collect(maps.Values(validating)), mutating) {
@@ -73,6 +75,7 @@ func Webhooks(ctx context.Context, client kubernetes.Interface, cfg WebhookConfi
 		}
 		wg.Go(func() { inf.RunWithContext(ctx) })
 	}
+
 	enforce, enforcing := cfg.Enforce, false
 	for {
 		roots, rotated := cfg.Roots()
@@ -80,6 +83,7 @@ func Webhooks(ctx context.Context, client kubernetes.Interface, cfg WebhookConfi
 		select {
 		case <-ctx.Done():
 			if enforcing {
+				// ctx has ended, and relax has a bound of its own.
 				relax(context.WithoutCancel(ctx), client, cfg)
 			}
 			return nil
@@ -94,7 +98,11 @@ func Webhooks(ctx context.Context, client kubernetes.Interface, cfg WebhookConfi
 
 // webhookPass corrects all configurations. The channel fires when it is to be
 // tried again.
-func webhookPass(ctx context.Context, client kubernetes.Interface, cfg WebhookConfig, mutating cache.SharedIndexInformer, validating map[string]cache.SharedIndexInformer, roots []byte, enforcing bool) <-chan time.Time {
+func webhookPass(
+	ctx context.Context, client kubernetes.Interface, cfg WebhookConfig,
+	mutating cache.SharedIndexInformer, validating map[string]cache.SharedIndexInformer,
+	roots []byte, enforcing bool,
+) <-chan time.Time {
 	hooks := client.AdmissionregistrationV1()
 	var failed error
 	if m, ok := lookup[*admissionv1.MutatingWebhookConfiguration](mutating, "", cfg.Mutating); ok {
@@ -107,10 +115,14 @@ func webhookPass(ctx context.Context, client kubernetes.Interface, cfg WebhookCo
 			failed = logWebhook(cfg.Logger, m.Name, err)
 		}
 	}
+
+	// Before it was reachable once, no call to it is required: what makes it so
+	// may have to be applied first.
 	policy := admissionv1.FailurePolicyType("")
 	if enforcing {
 		policy = admissionv1.Fail
 	}
+
 	for name, inf := range validating {
 		v, ok := lookup[*admissionv1.ValidatingWebhookConfiguration](inf, "", name)
 		if !ok || !cfg.answers(v) {
@@ -123,6 +135,7 @@ func webhookPass(ctx context.Context, client kubernetes.Interface, cfg WebhookCo
 			}
 		}
 	}
+
 	if failed != nil {
 		return time.After(2 * time.Second)
 	}
@@ -150,6 +163,7 @@ func validatingEntries(v *admissionv1.ValidatingWebhookConfiguration) []webhookE
 func relax(ctx context.Context, client kubernetes.Interface, cfg WebhookConfig) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
+
 	if !lastReplica(ctx, client, cfg.Namespace, cfg.Service) {
 		return
 	}
@@ -168,6 +182,7 @@ func relaxOne(ctx context.Context, client kubernetes.Interface, cfg WebhookConfi
 	if !cfg.answers(v) {
 		return
 	}
+
 	roots, _ := cfg.Roots()
 	patch := webhookPatch("ValidatingWebhookConfiguration", v.Name, validatingEntries(v), roots, admissionv1.Ignore)
 	if patch == nil {
@@ -190,6 +205,7 @@ func lastReplica(ctx context.Context, client kubernetes.Interface, namespace, se
 		if err != nil {
 			return false
 		}
+
 		ready := 0
 		for _, s := range list.Items {
 			for _, e := range s.Endpoints {
@@ -201,6 +217,7 @@ func lastReplica(ctx context.Context, client kubernetes.Interface, namespace, se
 		if ready == 0 {
 			return true
 		}
+
 		select {
 		case <-ctx.Done():
 			return false
@@ -236,7 +253,8 @@ func webhookPatch(kind, name string, entries []webhookEntry, roots []byte, polic
 	if len(roots) == 0 || len(entries) == 0 {
 		return nil
 	}
-	right := true
+
+	right := true // nothing is to be changed
 	var list []map[string]any
 	for _, e := range entries {
 		right = right && bytes.Equal(e.bundle, roots)
@@ -250,6 +268,7 @@ func webhookPatch(kind, name string, entries []webhookEntry, roots []byte, polic
 	if right {
 		return nil
 	}
+
 	patch, err := json.Marshal(map[string]any{
 		"apiVersion": admissionv1.SchemeGroupVersion.String(),
 		"kind":       kind,

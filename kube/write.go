@@ -58,52 +58,68 @@ func (r *Reader) write(first bool) {
 	defer txn.Abort()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	// Order matters: pods take their place from nodes, endpoints what they
-	// are from pods.
-	endpoints := map[ref]bool{} // services whose endpoints are to be made anew
-	entriesChanged := false
+
+	// Order matters: pods take their place from nodes, endpoints what they are
+	// from services and pods, ServiceEntries what they may have from services. A
+	// node adds its pods to refs.
 	for ref := range refs {
 		if ref.kind == kindNode {
 			r.writeNode(ref, refs)
 		}
 	}
+
+	endpoints := map[ref]bool{} // services whose endpoints are to be made anew
+	entriesChanged := false
 	for ref := range refs {
-		switch ref.kind {
-		case kindNamespace:
-			r.writeNamespace(txn, ref)
-		case kindPod:
-			r.writePod(txn, ref, endpoints)
-		case kindService:
-			entriesChanged = r.noteServiceAddresses(ref) || entriesChanged
-			r.writeService(txn, ref)
-			endpoints[serviceRef(ref.namespace, ref.name)] = true
-		case kindSlice:
-			endpoints[serviceRef(ref.namespace, ref.name)] = true
-		case kindMesh:
-			r.writeMesh(txn)
-			entriesChanged = true // the root namespace may be another
-		case kindRange:
-			entriesChanged = r.readRange(ref) || entriesChanged
-		case kindEntry:
-			r.readEntry(ref)
-			entriesChanged = true
-		case kindDestination, kindGateway, kindPeer:
-			r.writePolicy(txn, ref)
-		}
+		entriesChanged = r.writeOne(txn, ref, endpoints) || entriesChanged
 	}
+
 	for ref := range endpoints {
 		r.writeEndpoints(txn, ref)
 	}
 	if entriesChanged {
 		r.writeEntries(txn)
 	}
+
+	// The first transaction holds all that the cluster had: Synced says so, and
+	// with it proxies may be served.
 	if first {
-		if r.cores.mesh != nil && r.store.Meshes.NumObjects(txn) == 0 {
+		if r.builtins.mesh != nil && r.store.Meshes.NumObjects(txn) == 0 {
 			put(txn, r.store.Meshes, model.DefaultMesh(r.cfg.Cluster))
 		}
 		r.setClusterIn(txn, func(c *model.Cluster) { c.Synced = true })
 	}
 	txn.Commit()
+}
+
+// writeOne brings one object into the Store, but for nodes, endpoints and
+// ServiceEntries, which wait for the others. It adds the services whose endpoints
+// have to be made anew to endpoints, and tells whether ServiceEntries have to be
+// settled anew.
+func (r *Reader) writeOne(txn model.WriteTxn, c ref, endpoints map[ref]bool) (entriesChanged bool) {
+	switch c.kind {
+	case kindNamespace:
+		r.writeNamespace(txn, c)
+	case kindPod:
+		r.writePod(txn, c, endpoints)
+	case kindService:
+		entriesChanged = r.noteServiceAddresses(c)
+		r.writeService(txn, c)
+		endpoints[serviceRef(c.namespace, c.name)] = true
+	case kindSlice:
+		endpoints[serviceRef(c.namespace, c.name)] = true
+	case kindMesh:
+		r.writeMesh(txn)
+		entriesChanged = true // the root namespace may be another
+	case kindRange:
+		entriesChanged = r.readRange(c)
+	case kindEntry:
+		r.readEntry(c)
+		entriesChanged = true
+	case kindDestination, kindGateway, kindPeer:
+		r.writePolicy(txn, c)
+	}
+	return entriesChanged
 }
 
 func serviceRef(namespace, name string) ref { return ref{kindService, namespace, name} }
@@ -126,14 +142,15 @@ func lookup[T any](inf cache.SharedIndexInformer, namespace, name string) (T, bo
 // writeNode notes a node's place, and queues its pods when that changed.
 func (r *Reader) writeNode(n ref, refs map[ref]struct{}) {
 	var locality model.Locality
-	if node, ok := lookup[*corev1.Node](r.cores.nodes, "", n.name); ok {
+	if node, ok := lookup[*corev1.Node](r.builtins.nodes, "", n.name); ok {
 		locality = compile.NodeLocality(node)
 	}
 	if old, known := r.localities[n.name]; known && old == locality {
 		return
 	}
+
 	r.localities[n.name] = locality
-	pods, err := r.cores.pods.GetIndexer().ByIndex(indexNode, n.name)
+	pods, err := r.builtins.pods.GetIndexer().ByIndex(indexNode, n.name)
 	if err != nil {
 		return
 	}
@@ -146,7 +163,7 @@ func (r *Reader) writeNode(n ref, refs map[ref]struct{}) {
 
 func (r *Reader) writeNamespace(txn model.WriteTxn, n ref) {
 	row := &model.Namespace{Cluster: r.cfg.Cluster, Name: n.name}
-	ns, ok := lookup[*corev1.Namespace](r.cores.namespaces, "", n.name)
+	ns, ok := lookup[*corev1.Namespace](r.builtins.namespaces, "", n.name)
 	if !ok {
 		drop(txn, r.store.Namespaces, row.Key())
 		return
@@ -159,9 +176,10 @@ func (r *Reader) writeNamespace(txn model.WriteTxn, n ref) {
 // that changed.
 func (r *Reader) writePod(txn model.WriteTxn, p ref, endpoints map[ref]bool) {
 	var row *model.Workload
-	if pod, ok := lookup[*corev1.Pod](r.cores.pods, p.namespace, p.name); ok {
+	if pod, ok := lookup[*corev1.Pod](r.builtins.pods, p.namespace, p.name); ok {
 		row = compile.Workload(r.cfg.Cluster, r.cfg.Network, pod, r.localities[pod.Spec.NodeName])
 	}
+
 	changed := false
 	if row == nil {
 		changed = drop(txn, r.store.Workloads, model.WorkloadKey(r.cfg.Cluster, p.namespace, p.name))
@@ -171,7 +189,8 @@ func (r *Reader) writePod(txn model.WriteTxn, p ref, endpoints map[ref]bool) {
 	if !changed {
 		return
 	}
-	found, err := r.cores.slices.GetIndexer().ByIndex(indexPod, p.namespace+"/"+p.name)
+
+	found, err := r.builtins.slices.GetIndexer().ByIndex(indexPod, p.namespace+"/"+p.name)
 	if err != nil {
 		return
 	}
@@ -191,18 +210,20 @@ func (r *Reader) serviceKey(s ref) string {
 }
 
 func (r *Reader) writeService(txn model.WriteTxn, s ref) {
-	svc, ok := lookup[*corev1.Service](r.cores.services, s.namespace, s.name)
+	svc, ok := lookup[*corev1.Service](r.builtins.services, s.namespace, s.name)
 	if !ok {
 		delete(r.networks, s)
 		drop(txn, r.store.Services, r.serviceKey(s))
 		return
 	}
+
 	row, reason := compile.Service(r.cfg.Cluster, svc, r.cfg.ClusterDomain)
 	if row == nil {
 		r.log.Debug("service is not part of the mesh", "namespace", s.namespace, "service", s.name, "reason", reason)
 		drop(txn, r.store.Services, r.serviceKey(s))
 		return
 	}
+
 	r.tellNetwork(s, svc)
 	put(txn, r.store.Services, row)
 }
@@ -232,7 +253,8 @@ func (r *Reader) writeEndpoints(txn model.WriteTxn, s ref) {
 		drop(txn, r.store.Traits, key)
 		return
 	}
-	found, err := r.cores.slices.GetIndexer().ByIndex(indexService, s.namespace+"/"+s.name)
+
+	found, err := r.builtins.slices.GetIndexer().ByIndex(indexService, s.namespace+"/"+s.name)
 	if err != nil {
 		return
 	}
@@ -242,8 +264,10 @@ func (r *Reader) writeEndpoints(txn model.WriteTxn, s ref) {
 			list = append(list, slice)
 		}
 	}
+	// Informers give them in no order, and the rows are to be the same each time.
 	slices.SortFunc(list, func(a, b *discoveryv1.EndpointSlice) int { return cmp.Compare(a.Name, b.Name) })
-	set, traits := compile.Endpoints(svc, list, compile.Surroundings{
+
+	set, traits := compile.Endpoints(svc, list, compile.Lookups{
 		Network: r.cfg.Network,
 		Workload: func(namespace, name string) *model.Workload {
 			w, _, _ := r.store.Workloads.Get(txn, r.store.Workloads.ByKey(model.WorkloadKey(r.cfg.Cluster, namespace, name)))
@@ -258,12 +282,13 @@ func (r *Reader) writeEndpoints(txn model.WriteTxn, s ref) {
 // writeMesh writes the rows of the mesh configuration. A text that cannot be
 // read at all leaves the last good one in force.
 func (r *Reader) writeMesh(txn model.WriteTxn) {
-	data := configMapData(r.cores.mesh, r.cfg.Namespace, r.cfg.MeshConfigMap)
+	data := configMapData(r.builtins.mesh, r.cfg.Namespace, r.cfg.MeshConfigMap)
 	mc, warnings, err := api.LoadMeshConfig(data["mesh"])
 	if err != nil {
 		r.tellMesh(slog.LevelError, "the mesh configuration cannot be read; the last good one stays in force", err.Error())
 		return
 	}
+
 	nets, more, err := api.LoadMeshNetworks(cmp.Or(data["meshNetworks"], "{}"))
 	if err != nil {
 		r.tellMesh(slog.LevelError, "the mesh networks cannot be read; the last good ones stay in force", err.Error())
@@ -273,6 +298,7 @@ func (r *Reader) writeMesh(txn model.WriteTxn) {
 		warnings = append(warnings, "meshNetworks: "+w)
 	}
 	r.tellMesh(slog.LevelWarn, "parts of the mesh configuration are not in force", strings.Join(warnings, "; "))
+
 	row := compile.Mesh(r.cfg.Cluster, mc)
 	if old, _, ok := r.store.Meshes.Get(txn, r.store.Meshes.ByKey(row.Key())); ok && old.TrustDomain != row.TrustDomain {
 		// Certificates are signed in the trust domain that the process
@@ -282,6 +308,7 @@ func (r *Reader) writeMesh(txn model.WriteTxn) {
 		row.TrustDomain = old.TrustDomain
 	}
 	put(txn, r.store.Meshes, row)
+
 	named := map[string]bool{}
 	for _, n := range compile.Networks(r.cfg.Cluster, nets) {
 		named[n.Key()] = true
@@ -302,6 +329,7 @@ func (r *Reader) decode(c ref) (obj *api.Object, exists bool) {
 		delete(r.told, c)
 		return nil, false
 	}
+
 	raw, err := u.MarshalJSON()
 	if err == nil {
 		obj, err = api.Decode(raw)
@@ -335,6 +363,7 @@ func (r *Reader) writePolicy(txn model.WriteTxn, c ref) {
 	if obj == nil {
 		obj = &api.Object{Namespace: c.namespace, Name: c.name}
 	}
+
 	switch c.kind {
 	case kindDestination:
 		if obj.Spec != nil {
