@@ -33,16 +33,16 @@ type Conn struct {
 	one  [1]byte          // what Quiet reads into
 
 	in         *[BufferSize]byte // nil while empty
-	start, end int
-	left       int // bytes of the current record not handed on
-	err        error
-	instant    bool // see Instant
-	ended      bool // the peer sent its last byte
+	start, end int               // of what in holds
+	left       int               // bytes of the current record not handed on
+	err        error             // of the last read, for who called it
+	instant    bool              // see Instant
+	ended      bool              // the peer sent its last byte
 
-	mu     sync.Mutex
+	mu     sync.Mutex // guards what follows; held over writes to the socket
 	corked bool
-	out    *[BufferSize]byte
-	queued int
+	out    *[BufferSize]byte // nil while nothing is queued
+	queued int               // bytes in out
 }
 
 // NewConn wraps a TCP connection.
@@ -102,12 +102,14 @@ func (c *Conn) recordLen() int {
 	return recordHead + int(c.in[c.start+3])<<8 + int(c.in[c.start+4])
 }
 
-// refill reads more, behind what is there.
+// refill reads more, behind what is there. io.EOF says that the peer sent its
+// last byte.
 func (c *Conn) refill() error {
 	if c.in != nil && c.end == BufferSize {
 		copy(c.in[:], c.in[c.start:c.end])
 		c.start, c.end = 0, c.end-c.start
 	}
+
 	c.err = nil
 	before := c.end
 	if err := c.raw.Read(c.fill); err != nil {
@@ -122,7 +124,8 @@ func (c *Conn) refill() error {
 	return nil
 }
 
-// fillFrom is called by the runtime when the socket may be readable.
+// fillFrom is called by the runtime when the socket may be readable. It returns
+// false to wait on, without a buffer.
 func (c *Conn) fillFrom(fd uintptr) bool {
 	if c.in == nil {
 		c.in = buffers.Get().(*[BufferSize]byte)
@@ -163,6 +166,8 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+
+	// At the start of a record, its head tells how far Read may go.
 	if c.left == 0 {
 		for c.end-c.start < recordHead {
 			if c.instant && !c.ended {
@@ -180,6 +185,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 			c.left = c.recordLen()
 		}
 	}
+
 	if c.start == c.end {
 		if c.instant && !c.ended {
 			return 0, ErrWouldBlock
@@ -188,6 +194,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
+
 	n := copy(p, c.in[c.start:min(c.end, c.start+c.left)])
 	c.start += n
 	c.left -= n
@@ -202,14 +209,16 @@ func (c *Conn) Write(p []byte) (int, error) {
 	if !c.corked {
 		return c.TCPConn.Write(p)
 	}
+
 	if c.queued+len(p) > BufferSize {
-		if err := c.flush(); err != nil {
+		if err := c.flushLocked(); err != nil {
 			return 0, err
 		}
 	}
 	if len(p) > BufferSize {
 		return c.TCPConn.Write(p)
 	}
+
 	if c.out == nil {
 		c.out = buffers.Get().(*[BufferSize]byte)
 	}
@@ -228,8 +237,9 @@ func (c *Conn) Cork() {
 func (c *Conn) Uncork() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	c.corked = false
-	err := c.flush()
+	err := c.flushLocked()
 	if c.out != nil {
 		buffers.Put(c.out)
 		c.out = nil
@@ -237,8 +247,8 @@ func (c *Conn) Uncork() error {
 	return err
 }
 
-// flush sends what is queued. The caller holds mu.
-func (c *Conn) flush() error {
+// flushLocked sends what is queued.
+func (c *Conn) flushLocked() error {
 	if c.queued == 0 {
 		return nil
 	}

@@ -29,14 +29,18 @@ func NewServer(c *config.DownstreamTLS, id Identity) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("downstream TLS: %w", err)
 	}
+
 	v := newVerifier(c.Roots, c.SANs, x509.ExtKeyUsageClientAuth, id)
 	base := &tls.Config{
 		MinVersion:                  orVersion(c.Params.MinVersion, tls.VersionTLS12),
 		MaxVersion:                  c.Params.MaxVersion,
 		GetCertificate:              func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return own() },
 		NextProtos:                  c.ALPN,
-		DynamicRecordSizingDisabled: true,
+		DynamicRecordSizingDisabled: true, // full records from the start: fewer system calls
 	}
+
+	// crypto/tls only asks for the certificate: the roots may be others by the
+	// next handshake, so VerifyConnection judges it, resumed sessions too.
 	switch {
 	case c.RequireClientCert:
 		base.ClientAuth = tls.RequireAnyClientCert
@@ -46,6 +50,7 @@ func NewServer(c *config.DownstreamTLS, id Identity) (*Server, error) {
 	if v != nil {
 		base.VerifyConnection = func(cs tls.ConnectionState) error { return v.verify(&cs, c.RequireClientCert) }
 	}
+
 	// One set of ticket keys would need rotation of our own; a client that
 	// resumes always offers the same ALPN, so it meets the same config.
 	plain := base.Clone()
@@ -54,6 +59,7 @@ func NewServer(c *config.DownstreamTLS, id Identity) (*Server, error) {
 		v.stampTickets(base)
 		v.stampTickets(plain)
 	}
+
 	return &Server{withALPN: base, without: plain, alpn: c.ALPN, verify: v, required: c.RequireClientCert}, nil
 }
 
@@ -68,7 +74,13 @@ func (s *Server) Recheck(cs *tls.ConnectionState, letIn time.Time) error {
 	if err == nil || ReasonOf(err) != ReasonExpired {
 		return err
 	}
-	then := &verifier{roots: s.verify.roots, sans: s.verify.sans, usage: s.verify.usage, now: func() time.Time { return letIn }}
+
+	then := &verifier{
+		roots: s.verify.roots,
+		sans:  s.verify.sans,
+		usage: s.verify.usage,
+		now:   func() time.Time { return letIn },
+	}
 	return then.verify(cs, s.required)
 }
 
@@ -115,9 +127,12 @@ func (c *Client) Config(proto config.Protocol, hostname string) *tls.Config {
 		MinVersion:                  c.ctx.Params.MinVersion,
 		MaxVersion:                  c.ctx.Params.MaxVersion,
 		InsecureSkipVerify:          true, // verified below, against the roots of the moment
-		DynamicRecordSizingDisabled: true,
+		DynamicRecordSizingDisabled: true, // full records from the start: fewer system calls
 		ClientSessionCache:          &session{own: c.own, verify: c.verify, now: time.Now},
 	}
+
+	// Both ends of the mesh's own mutual TLS are ours and speak TLS 1.3; a server
+	// of somebody else may be older.
 	if t.MinVersion == 0 {
 		t.MinVersion = tls.VersionTLS12
 		if c.ctx.Mesh() {
@@ -127,6 +142,7 @@ func (c *Client) Config(proto config.Protocol, hostname string) *tls.Config {
 			t.MinVersion = t.MaxVersion
 		}
 	}
+
 	if c.ctx.AutoSNI && hostname != "" {
 		t.ServerName = hostname
 	}
@@ -166,9 +182,11 @@ func ownCertificate(src config.CertSource, certPEM, keyPEM []byte, id Identity) 
 		}
 		return func() (*tls.Certificate, error) { return &pair, nil }, nil
 	}
+
 	if id == nil {
 		return nil, errors.New("the certificate comes from the mesh identity, and this proxy has none")
 	}
+	// It is asked at each handshake, since its certificate is renewed.
 	return func() (*tls.Certificate, error) {
 		if c := id.Certificate(); c != nil {
 			return c, nil

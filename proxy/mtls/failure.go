@@ -52,11 +52,15 @@ func ReasonOf(err error) Reason {
 	if errors.Is(err, errNoCertificate) {
 		return ReasonNoIdentity
 	}
+
 	var ne net.Error
 	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) ||
 		(errors.As(err, &ne) && ne.Timeout()) {
 		return ReasonTimeout
 	}
+
+	// An alert that the peer sent. crypto/tls has no type for the error of a
+	// client without a certificate, only its text.
 	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "remote error" {
 		return ReasonRemoteAlert
 	}

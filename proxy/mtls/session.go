@@ -21,19 +21,20 @@ type session struct {
 	verify *verifier
 	now    func() time.Time
 
-	mu   sync.Mutex
-	last *tls.ClientSessionState
-	with *tls.Certificate
-	by   *x509.CertPool
-	made time.Time
+	mu    sync.Mutex // guards what follows
+	last  *tls.ClientSessionState
+	cert  *tls.Certificate // that last was made with
+	roots *x509.CertPool   // that last was judged by
+	made  time.Time
 }
 
 // Get implements tls.ClientSessionCache.
 func (s *session) Get(string) (*tls.ClientSessionState, bool) {
-	with, by := s.circumstances()
+	cert, roots := s.current()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.last == nil || s.with != with || s.by != by || s.now().Sub(s.made) > sessionAge {
+
+	if s.last == nil || s.cert != cert || s.roots != roots || s.now().Sub(s.made) > sessionAge {
 		return nil, false
 	}
 	return s.last, true
@@ -41,21 +42,21 @@ func (s *session) Get(string) (*tls.ClientSessionState, bool) {
 
 // Put implements tls.ClientSessionCache.
 func (s *session) Put(_ string, t *tls.ClientSessionState) {
-	with, by := s.circumstances()
+	cert, roots := s.current()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.last, s.with, s.by, s.made = t, with, by, s.now()
+	s.last, s.cert, s.roots, s.made = t, cert, roots, s.now()
 }
 
-// circumstances are our certificate and roots as they are now.
-func (s *session) circumstances() (with *tls.Certificate, by *x509.CertPool) {
+// current returns our certificate and roots as they are now.
+func (s *session) current() (cert *tls.Certificate, roots *x509.CertPool) {
 	if s.own != nil {
-		with, _ = s.own()
+		cert, _ = s.own()
 	}
 	if s.verify != nil {
-		by, _ = s.verify.roots()
+		roots, _ = s.verify.roots()
 	}
-	return with, by
+	return cert, roots
 }
 
 // Forget drops the session of a configuration that [Client.Config] made, so
@@ -84,6 +85,7 @@ func (v *verifier) stampTickets(c *tls.Config) {
 	}
 }
 
+// stampLen is the length of a stamp, in bytes: two numbers of eight.
 const stampLen = 16
 
 // stamp is the epoch of the roots and the end of the peer's certificate.
@@ -92,19 +94,24 @@ func (v *verifier) stamp(cs *tls.ConnectionState) []byte {
 	if len(cs.PeerCertificates) > 0 {
 		until = cs.PeerCertificates[0].NotAfter
 	}
+
 	out := binary.BigEndian.AppendUint64(make([]byte, 0, stampLen), v.currentEpoch())
 	return binary.BigEndian.AppendUint64(out, uint64(until.Unix()))
 }
 
+// good tells whether the stamp of a ticket, its last extra, still holds.
 func (v *verifier) good(extra [][]byte) bool {
 	if len(extra) == 0 || len(extra[len(extra)-1]) != stampLen {
 		return false
 	}
+
 	b := extra[len(extra)-1]
 	until := time.Unix(int64(binary.BigEndian.Uint64(b[8:])), 0)
 	return binary.BigEndian.Uint64(b) == v.currentEpoch() && v.now().Before(until)
 }
 
+// currentEpoch counts the changes of the roots so far: a ticket cannot hold a
+// pointer.
 func (v *verifier) currentEpoch() uint64 {
 	pool, err := v.roots()
 	if err != nil {
@@ -112,6 +119,6 @@ func (v *verifier) currentEpoch() uint64 {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.enter(pool)
+	v.enterLocked(pool)
 	return v.epoch
 }

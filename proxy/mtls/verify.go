@@ -13,7 +13,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 )
 
-// maxVerified bounds how many leaf certificates a verifier remembers.
+// maxVerified bounds how many leaf certificates a verifier remembers: peers choose
+// how many they show.
 const maxVerified = 4096
 
 // verifier judges the certificates of peers under one TLS context. A chain
@@ -21,11 +22,12 @@ const maxVerified = 4096
 // a certificate of it expires, so that resumed and repeated handshakes cost a
 // look-up. Safe for concurrent use.
 type verifier struct {
-	roots  func() (*x509.CertPool, error)
-	sans   []config.SANMatch
-	usage  x509.ExtKeyUsage
-	now    func() time.Time
-	mu     sync.Mutex
+	roots func() (*x509.CertPool, error)
+	sans  []config.SANMatch
+	usage x509.ExtKeyUsage
+	now   func() time.Time
+
+	mu     sync.Mutex     // guards what follows
 	pool   *x509.CertPool // roots that passed was filled under
 	epoch  uint64         // counts changes of pool
 	passed map[[sha256.Size]byte]time.Time
@@ -40,6 +42,7 @@ func (v *verifier) verify(cs *tls.ConnectionState, required bool) error {
 		}
 		return &VerifyError{Reason: ReasonNoCertificate, Err: errors.New("it sent no certificate")}
 	}
+
 	leaf := cs.PeerCertificates[0]
 	if err := v.chain(leaf, cs.PeerCertificates[1:]); err != nil {
 		return err
@@ -59,11 +62,13 @@ func (v *verifier) chain(leaf *x509.Certificate, rest []*x509.Certificate) error
 	if err != nil {
 		return &VerifyError{Reason: ReasonNoIdentity, Peer: peerName(leaf), Err: err}
 	}
+
 	now := v.now()
 	key := sha256.Sum256(leaf.Raw)
 	if v.known(pool, key, now) {
 		return nil
 	}
+
 	inter := x509.NewCertPool()
 	for _, c := range rest {
 		inter.AddCert(c)
@@ -75,6 +80,8 @@ func (v *verifier) chain(leaf *x509.Certificate, rest []*x509.Certificate) error
 	if err != nil {
 		return &VerifyError{Reason: chainReason(err), Peer: peerName(leaf), Err: err}
 	}
+
+	// What is remembered ends with the first certificate of the chain that does.
 	until := leaf.NotAfter
 	for _, c := range chains[0] {
 		if c.NotAfter.Before(until) {
@@ -98,15 +105,17 @@ func (v *verifier) known(pool *x509.CertPool, key [sha256.Size]byte, now time.Ti
 func (v *verifier) remember(pool *x509.CertPool, key [sha256.Size]byte, until time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.enter(pool)
+	v.enterLocked(pool)
+	// To begin anew is cheaper than to know which is the oldest: each costs one
+	// verification.
 	if len(v.passed) >= maxVerified || v.passed == nil {
 		v.passed = map[[sha256.Size]byte]time.Time{}
 	}
 	v.passed[key] = until
 }
 
-// enter forgets what was verified under other roots. The caller holds mu.
-func (v *verifier) enter(pool *x509.CertPool) {
+// enterLocked forgets what was verified under other roots.
+func (v *verifier) enterLocked(pool *x509.CertPool) {
 	if v.pool != pool {
 		v.pool, v.passed = pool, nil
 		v.epoch++
@@ -157,7 +166,7 @@ func matchSAN(m *config.SANMatch, leaf *x509.Certificate) bool {
 }
 
 // matchDNS matches a DNS name of a certificate; an exact matcher honours a
-// wildcard in the certificate's left-most label, as RFC 6125 has it.
+// wildcard in the certificate's left-most label (RFC 9525, section 6.3).
 func matchDNS(m *config.StringMatch, name string) bool {
 	if m.Match(name) {
 		return true
