@@ -120,7 +120,7 @@ func New(c Config) (*Proxy, error) {
 	}
 	p.clusters = upstream.NewSet(upstream.Options{
 		Identity: c.Identity, Logger: c.Logger, Resolver: c.Resolver,
-		HandshakeFailed: func(r mtls.Reason) { tel.TLSFailed(telemetry.Upstream, string(r)) },
+		HandshakeFailed: func(r mtls.Reason) { tel.TLSFailed(telemetry.Upstream, r) },
 		// The listeners are there before anything is forwarded.
 		Own:        func(a netip.AddrPort) bool { return p.listeners.Owns(a) },
 		OwnRefused: tel.OwnListenerRefused,

@@ -2,6 +2,7 @@ package httpproxy
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
@@ -260,7 +261,11 @@ func TestTelemetryOverTwoHops(t *testing.T) {
 		}
 		checkMetric(t, out, source, 3)
 		checkMetric(t, in, destination, 3)
-		out.tel.Flush()
+		stopped, stop := context.WithCancel(t.Context())
+		stop()
+		if err := out.tel.Run(stopped); err != nil { // writes out what is gathered
+			t.Fatal(err)
+		}
 		line, _, _ := strings.Cut(log.b.String(), "\n")
 		version := "HTTP/1.1"
 		if h2 {

@@ -39,19 +39,19 @@ type chain struct {
 
 	mu    sync.Mutex
 	end   chan struct{} // closed when connections should end
-	ended bool
+	ended bool          // for good: see endGently
 }
 
-// compile makes a listener, with the chains of the old version that did not
-// change.
-func (m *Manager) compile(cfg *config.Listener, old *listener) (*listener, error) {
-	l := &listener{cfg: cfg, conns: m.connectionsOf(cfg.Name)}
+// compileLocked makes a listener, with the chains of the old version that did not
+// change: their connections are not disturbed.
+func (m *Manager) compileLocked(cfg *config.Listener, old *listener) (*listener, error) {
+	l := &listener{cfg: cfg, conns: m.connectionsLocked(cfg.Name)}
 	var fallback *chain
 	for i, fc := range cfg.AllChains() {
 		c := old.chain(func(o *chain) bool { return o.cfg.Version == fc.Version && o.dir == cfg.Direction })
 		if c == nil {
 			var err error
-			if c, err = m.newChain(cfg, fc); err != nil {
+			if c, err = m.newChainLocked(cfg, fc); err != nil {
 				return nil, fmt.Errorf("listener %q: filter_chains[%d] %q: %w", cfg.Name, i, fc.Name, err)
 			}
 		}
@@ -60,6 +60,7 @@ func (m *Manager) compile(cfg *config.Listener, old *listener) (*listener, error
 			fallback = c
 		}
 	}
+
 	plain := l.all
 	if fallback != nil {
 		plain = plain[:len(plain)-1]
@@ -79,7 +80,8 @@ func (l *listener) chain(test func(*chain) bool) *chain {
 	return nil
 }
 
-func (m *Manager) newChain(l *config.Listener, fc *config.FilterChain) (*chain, error) {
+// newChainLocked makes a chain that is not in force yet.
+func (m *Manager) newChainLocked(l *config.Listener, fc *config.FilterChain) (*chain, error) {
 	c := &chain{
 		m: m, cfg: fc, name: l.Name, dir: l.Direction, bound: l.Bind,
 		end: make(chan struct{}),
@@ -87,15 +89,17 @@ func (m *Manager) newChain(l *config.Listener, fc *config.FilterChain) (*chain, 
 	if m.draining[c.dir] {
 		c.endGently()
 	}
+
 	var err error
 	if fc.TLS != nil {
 		if c.tls, err = mtls.NewServer(fc.TLS, m.opt.Identity); err != nil {
 			return nil, err
 		}
 	}
+
 	switch {
 	case fc.TCP != nil:
-		c.tcp = newTCPProxy(m, fc.TCP)
+		c.tcp, err = newTCPProxy(m, fc.TCP)
 	case m.opt.HTTP == nil:
 		return nil, errors.New("HTTP is not served here")
 	default:
@@ -132,6 +136,9 @@ func (c *chain) drained() <-chan struct{} {
 	return c.end
 }
 
+// goodbyeTimeout bounds the writing of the last TLS record of a connection.
+const goodbyeTimeout = time.Second
+
 // serve takes a connection from the choice of its chain to its end.
 func (c *chain) serve(h *connection) {
 	var inner net.Conn = h.conn
@@ -139,7 +146,7 @@ func (c *chain) serve(h *connection) {
 		t, err := c.terminate(h)
 		if err != nil {
 			reason := mtls.ReasonOf(err)
-			c.m.opt.Telemetry.HandshakeFailed(string(reason), c.dir)
+			c.m.opt.Telemetry.HandshakeFailed(reason)
 			c.m.refused.event("TLS handshake failed", "listener", c.name, "peer", h.info.Peer, "reason", reason, "error", err)
 			return
 		}
@@ -153,10 +160,13 @@ func (c *chain) serve(h *connection) {
 		c.tcp.serve(inner, h.info)
 		return
 	}
+
 	c.http.ServeConn(inner, h.info)
 	if t, ok := inner.(*tls.Conn); ok {
-		_ = t.SetDeadline(time.Now().Add(time.Second))
-		_ = t.Close() // says goodbye; the socket is closed in any case
+		// Close says goodbye, which may block on a peer that reads no more; the
+		// socket is closed in any case.
+		_ = t.SetDeadline(time.Now().Add(goodbyeTimeout))
+		_ = t.Close()
 	}
 }
 
@@ -166,7 +176,10 @@ func (c *chain) terminate(h *connection) (*tls.Conn, error) {
 	if err := conn.SetDeadline(time.Now().Add(c.cfg.HandshakeTimeout)); err != nil {
 		return nil, err
 	}
+
 	if !s.tls {
+		// The choice of the chain did not depend on the ClientHello, so nobody
+		// has looked; its ALPN decides what is agreed on.
 		again, err := inspect(conn, helloOnly)
 		if err != nil {
 			return nil, err
@@ -174,8 +187,9 @@ func (c *chain) terminate(h *connection) (*tls.Conn, error) {
 		s = again
 		h.learn(s)
 		info.SNI, info.OfferedALPN = s.sni, s.alpn
-		_ = conn.SetDeadline(time.Now().Add(c.cfg.HandshakeTimeout))
+		_ = conn.SetDeadline(time.Now().Add(c.cfg.HandshakeTimeout)) // inspect has set its own
 	}
+
 	rec, err := mtls.NewConn(conn)
 	if err != nil {
 		return nil, err
@@ -187,6 +201,7 @@ func (c *chain) terminate(h *connection) (*tls.Conn, error) {
 	if err := conn.SetDeadline(time.Time{}); err != nil {
 		return nil, err
 	}
+
 	state := t.ConnectionState()
 	info.TLS = &downstream.TLS{ALPN: state.NegotiatedProtocol, PeerURI: mtls.PeerURI(&state), Version: state.Version}
 	if len(state.PeerCertificates) > 0 {
@@ -195,6 +210,7 @@ func (c *chain) terminate(h *connection) (*tls.Conn, error) {
 	if c.cfg.TLS.Cert == config.CertMesh {
 		info.TLS.OwnURI = ownURI(c.m.opt.Identity)
 	}
+
 	info.Protocol = protocolOf(state.NegotiatedProtocol, s.alpn)
 	return t, nil
 }
@@ -210,16 +226,29 @@ func ownURI(id mtls.Identity) string {
 	return cert.Leaf.URIs[0].String()
 }
 
-// protocolOf tells what is spoken inside TLS by the protocol agreed on, else
-// by those offered.
+// protocolOf tells what is spoken inside TLS by the protocol agreed on, else by
+// those offered: a client that offers only HTTP to a chain without ALPN speaks it
+// all the same.
 func protocolOf(agreed string, offered []string) config.Protocol {
-	for _, p := range append([]string{agreed}, offered...) {
-		switch p {
-		case "h2", xds.ALPNHTTP2:
-			return config.ProtocolHTTP2
-		case "http/1.1", "http/1.0", xds.ALPNHTTP11, xds.ALPNHTTP10:
-			return config.ProtocolHTTP1
+	if p := protocolByALPN(agreed); p != config.ProtocolUnknown {
+		return p
+	}
+	for _, name := range offered {
+		if p := protocolByALPN(name); p != config.ProtocolUnknown {
+			return p
 		}
+	}
+	return config.ProtocolUnknown
+}
+
+// protocolByALPN reads a protocol name, of the registry (RFC 7301, section 6) or
+// of the mesh's own mutual TLS.
+func protocolByALPN(name string) config.Protocol {
+	switch name {
+	case "h2", xds.ALPNHTTP2:
+		return config.ProtocolHTTP2
+	case "http/1.1", "http/1.0", xds.ALPNHTTP11, xds.ALPNHTTP10:
+		return config.ProtocolHTTP1
 	}
 	return config.ProtocolUnknown
 }

@@ -23,7 +23,8 @@ type connection struct {
 }
 
 // connections are the open ones of one listener, those of former versions of
-// its configuration included. It is safe for concurrent use.
+// its configuration included. It is safe for concurrent use. Its lock is taken
+// under that of the Manager, never the other way round.
 type connections struct {
 	mu     sync.Mutex
 	open   map[*connection]struct{}
@@ -67,18 +68,18 @@ func (s *connections) retire(chains []*chain, test func(*connection) bool) []*co
 	for _, c := range chains {
 		c.retired = true
 	}
-	return s.choose(func(c *connection) bool { return c.chain.retired && test(c) })
+	return s.filterLocked(func(c *connection) bool { return c.chain.retired && test(c) })
 }
 
 // filter returns the connections that a test holds for.
 func (s *connections) filter(test func(*connection) bool) []*connection {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.choose(test)
+	return s.filterLocked(test)
 }
 
-// choose is filter for a caller who holds the lock.
-func (s *connections) choose(test func(*connection) bool) []*connection {
+// filterLocked is filter under the lock.
+func (s *connections) filterLocked(test func(*connection) bool) []*connection {
 	var out []*connection
 	for c := range s.open {
 		if test(c) {
@@ -115,9 +116,8 @@ type change struct {
 // connections are asked to end at the next good moment; those that would not be
 // let in any more are cut off when the drain time is over. The others go on for
 // as long as they like: a policy or a service that does not concern a
-// connection is no reason to break it. The caller holds mu and has published
-// the new version.
-func (m *Manager) retireChains(ch change) {
+// connection is no reason to break it. The new version was published before.
+func (m *Manager) retireChainsLocked(ch change) {
 	var gone []*chain
 	for _, c := range ch.old.all {
 		if ch.next.chain(func(n *chain) bool { return n == c }) == nil {
@@ -125,22 +125,25 @@ func (m *Manager) retireChains(ch change) {
 		}
 	}
 
-	strangers := ch.old.conns.retire(gone, func(c *connection) bool { return !m.mayStay(c) })
+	strangers := ch.old.conns.retire(gone, func(c *connection) bool { return !m.mayStayLocked(c) })
 	for _, c := range gone {
 		c.endGently()
 	}
-	m.cutLater(ch.old.conns, strangers, func(c *connection) bool { return !m.mayStay(c) })
+	m.cutLaterLocked(ch.old.conns, strangers, func(c *connection) bool { return !m.mayStayLocked(c) })
 }
 
-// cutLater closes connections when the drain time is over, if the reason for it
-// still holds then. The caller holds mu.
-func (m *Manager) cutLater(of *connections, conns []*connection, reason func(*connection) bool) {
+// cutLaterLocked closes connections when the drain time is over, if the reason for
+// it still holds then.
+func (m *Manager) cutLaterLocked(of *connections, conns []*connection, reason func(*connection) bool) {
 	if len(conns) == 0 {
 		return
 	}
 	m.log.Info("connections will be cut off: as things are now they would not be let in",
 		"listener", conns[0].chain.name, "connections", len(conns), "after", m.opt.DrainTime)
 
+	// Connections come and go until then: those of today are kept by pointer, and
+	// judged anew when the time is over, since an update may have let them in
+	// again.
 	late := make(map[*connection]bool, len(conns))
 	for _, c := range conns {
 		late[c] = true
@@ -154,16 +157,17 @@ func (m *Manager) cutLater(of *connections, conns []*connection, reason func(*co
 	})
 }
 
-// mayStay tells whether a connection whose chain is out of force would be let in
-// by what is in force. The caller holds mu.
-func (m *Manager) mayStay(c *connection) bool {
+// mayStayLocked tells whether a connection whose chain is out of force would be
+// let in by what is in force.
+func (m *Manager) mayStayLocked(c *connection) bool {
 	l := m.listeners[c.chain.name]
 	if l == nil && !c.chain.bound {
-		l = m.takerOf(c)
+		l = m.takerLocked(c)
 	}
 	if l == nil {
 		return false
 	}
+
 	now := l.match.find(c.info.Local, &c.seen)
 	if now == nil {
 		return false
@@ -176,10 +180,10 @@ func (m *Manager) mayStay(c *connection) bool {
 	return now.tcp == nil || !m.leadsNowhere(now.cfg.TCP)
 }
 
-// takerOf finds the listener that a redirected connection would go to now, when
-// the one that it came by is gone: the service was removed, or the pod of a
+// takerLocked finds the listener that a redirected connection would go to now,
+// when the one that it came by is gone: the service was removed, or the pod of a
 // headless service is not ready for a while.
-func (m *Manager) takerOf(c *connection) *listener {
+func (m *Manager) takerLocked(c *connection) *listener {
 	if l := m.virtual.Load().find(c.info.Direction, c.info.Local); l != nil {
 		return l
 	}
@@ -201,6 +205,7 @@ func (m *Manager) leadsNowhere(t *config.TCPProxy) bool {
 	if c == nil || c.Config().Type != config.ClusterStatic {
 		return false
 	}
+
 	la := c.Config().Endpoints
 	if la == nil {
 		return true
@@ -220,13 +225,16 @@ func (m *Manager) leadsNowhere(t *config.TCPProxy) bool {
 func (m *Manager) RecheckPeers() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+
 	for _, conns := range m.open {
+		// A chain can only ask all of its connections to end (turnOver); the
+		// trusted ones come back at once.
 		distrusted := conns.filter(func(c *connection) bool { return !c.trusted() })
 		for _, c := range distrusted {
 			c.chain.turnOver()
 		}
 		if len(distrusted) > 0 {
-			m.cutLater(conns, distrusted, func(c *connection) bool { return !c.trusted() })
+			m.cutLaterLocked(conns, distrusted, func(c *connection) bool { return !c.trusted() })
 		}
 	}
 }
@@ -280,9 +288,8 @@ func (s *connSet) closeAll() {
 	}
 }
 
-// connectionsOf returns the connections of a listener, made on the first call.
-// The caller holds mu.
-func (m *Manager) connectionsOf(listener string) *connections {
+// connectionsLocked returns the connections of a listener, made on the first call.
+func (m *Manager) connectionsLocked(listener string) *connections {
 	c := m.open[listener]
 	if c == nil {
 		c = &connections{}
@@ -291,9 +298,9 @@ func (m *Manager) connectionsOf(listener string) *connections {
 	return c
 }
 
-// forgetConnections drops the sets of listeners that are gone and whose last
-// connection has left. The caller holds mu.
-func (m *Manager) forgetConnections() {
+// forgetConnectionsLocked drops the sets of listeners that are gone and whose last
+// connection has left.
+func (m *Manager) forgetConnectionsLocked() {
 	for name, c := range m.open {
 		if m.listeners[name] == nil && c.empty() {
 			delete(m.open, name)

@@ -3,7 +3,7 @@ package listen
 import (
 	"bytes"
 	"crypto/tls"
-
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -17,6 +17,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
+	"github.com/isthmus-mesh/isthmus/proxy/mtls"
 	"github.com/isthmus-mesh/isthmus/proxy/mtls/mtlstest"
 	"github.com/isthmus-mesh/isthmus/proxy/upstream"
 )
@@ -43,17 +44,24 @@ type record struct {
 
 type recorder struct{ r *record }
 
-func (r *record) TCPOpen(info *downstream.Info, _ *upstream.Endpoint, _ *config.TCPProxy) downstream.TCPRecorder {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.opened = append(r.opened, info.PeerPrincipal())
-	return recorder{r}
+func (r *record) TCPFor(
+	cfg *config.TCPProxy,
+) (func(*downstream.Info, *upstream.Endpoint) downstream.TCPRecorder, error) {
+	if len(cfg.AccessLogs) > 0 {
+		return nil, errors.New("no access logs here")
+	}
+	return func(info *downstream.Info, _ *upstream.Endpoint) downstream.TCPRecorder {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.opened = append(r.opened, info.PeerPrincipal())
+		return recorder{r}
+	}, nil
 }
 
-func (r *record) HandshakeFailed(reason string, _ config.Direction) {
+func (r *record) HandshakeFailed(reason mtls.Reason) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.failures = append(r.failures, reason)
+	r.failures = append(r.failures, string(reason))
 }
 
 func (r *record) NoFilterChain(string) {

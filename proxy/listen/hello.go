@@ -3,17 +3,22 @@ package listen
 import (
 	"errors"
 	"strings"
+
+	"golang.org/x/crypto/cryptobyte"
 )
 
-// Limits of what is looked at before a chain is chosen.
+// maxHello bounds what is looked at before a chain is chosen, in bytes.
+const maxHello = 64 << 10
+
+// Numbers on the wire.
 const (
-	maxHello       = 64 << 10
-	recordHead     = 5
-	recordShake    = 22 // handshake, RFC 8446 section 5.1
-	helloType      = 1  // client_hello, RFC 8446 section 4
-	extServerName  = 0  // RFC 6066 section 3
-	extALPN        = 16 // RFC 7301 section 3.1
-	maxRecordBytes = 1<<14 + 256
+	recordHead     = 5           // bytes: type, version, length (RFC 8446, section 5.1)
+	recordShake    = 22          // record type handshake (RFC 8446, section 5.1)
+	maxRecordBytes = 1<<14 + 256 // of one record (RFC 8446, section 5.2)
+	helloType      = 1           // message client_hello (RFC 8446, section 4)
+	extServerName  = 0           // RFC 6066, section 3
+	hostNameType   = 0           // RFC 6066, section 3
+	extALPN        = 16          // RFC 7301, section 3.1
 )
 
 var (
@@ -81,84 +86,65 @@ func handshakeBytes(b []byte) ([]byte, error) {
 	}
 }
 
-// reader takes length-prefixed fields off a message.
-type reader struct {
-	b  []byte
-	ok bool
-}
-
-func (r *reader) take(n int) []byte {
-	if !r.ok || n > len(r.b) {
-		r.ok = false
-		return nil
-	}
-	out := r.b[:n]
-	r.b = r.b[n:]
-	return out
-}
-
-func (r *reader) u8() int {
-	if b := r.take(1); r.ok {
-		return int(b[0])
-	}
-	return 0
-}
-
-func (r *reader) u16() int {
-	if b := r.take(2); r.ok {
-		return int(b[0])<<8 | int(b[1])
-	}
-	return 0
-}
-
 // parseClientHello reads the body of a ClientHello (RFC 8446, section 4.1.2).
 func parseClientHello(b []byte) (hello, error) {
 	var h hello
-	r := reader{b, true}
-	r.take(2 + 32)  // version, random
-	r.take(r.u8())  // session id
-	r.take(r.u16()) // cipher suites
-	r.take(r.u8())  // compression methods
-	if !r.ok {
+	var session, suites, compression cryptobyte.String
+	msg := cryptobyte.String(b)
+	if !msg.Skip(2+32) || // version, random
+		!msg.ReadUint8LengthPrefixed(&session) ||
+		!msg.ReadUint16LengthPrefixed(&suites) ||
+		!msg.ReadUint8LengthPrefixed(&compression) {
 		return h, errBadHello
 	}
-	if len(r.b) == 0 {
-		return h, nil
+	if msg.Empty() {
+		return h, nil // extensions may be left out (RFC 5246, section 7.4.1.2)
 	}
-	ext := reader{r.take(r.u16()), true}
-	if !r.ok {
+
+	var extensions cryptobyte.String
+	if !msg.ReadUint16LengthPrefixed(&extensions) {
 		return h, errBadHello
 	}
-	for len(ext.b) > 0 {
-		kind := ext.u16()
-		body := reader{ext.take(ext.u16()), true}
-		if !ext.ok {
+	for !extensions.Empty() {
+		var kind uint16
+		var body cryptobyte.String
+		if !extensions.ReadUint16(&kind) || !extensions.ReadUint16LengthPrefixed(&body) {
 			return h, errBadHello
 		}
+
+		ok := true
 		switch kind {
 		case extServerName:
-			h.sni = serverName(&body)
+			h.sni, ok = serverName(body)
 		case extALPN:
-			h.alpn = protocols(&body)
+			h.alpn, ok = protocols(body)
 		}
-		if !body.ok {
+		if !ok {
 			return h, errBadHello
 		}
 	}
 	return h, nil
 }
 
-// serverName reads the host_name of a server_name extension.
-func serverName(r *reader) string {
-	list := reader{r.take(r.u16()), r.ok}
-	for r.ok && list.ok && len(list.b) > 0 {
-		kind, name := list.u8(), list.take(list.u16())
-		if list.ok && kind == 0 {
-			return hostName(string(name))
+// serverName reads the host_name of a server_name extension; "" when there is
+// none. ok is false for what cannot be read.
+func serverName(extension cryptobyte.String) (name string, ok bool) {
+	var list cryptobyte.String
+	if !extension.ReadUint16LengthPrefixed(&list) {
+		return "", false
+	}
+
+	for !list.Empty() {
+		var kind uint8
+		var text cryptobyte.String
+		if !list.ReadUint8(&kind) || !list.ReadUint16LengthPrefixed(&text) {
+			return "", false
+		}
+		if kind == hostNameType {
+			return hostName(string(text)), true
 		}
 	}
-	r.ok = r.ok && list.ok
-	return ""
+	return "", true
 }
 
 // hostName returns the name in lower case, or "" for what is not one. Names
@@ -176,15 +162,22 @@ func hostName(s string) string {
 	return strings.ToLower(strings.TrimSuffix(s, "."))
 }
 
-// protocols reads the names of an ALPN extension.
-func protocols(r *reader) []string {
-	var out []string
-	list := reader{r.take(r.u16()), r.ok}
-	for list.ok && len(list.b) > 0 {
-		if name := list.take(list.u8()); list.ok && len(name) > 0 {
-			out = append(out, string(name))
+// protocols reads the names of an ALPN extension. ok is false for what cannot be
+// read.
+func protocols(extension cryptobyte.String) (names []string, ok bool) {
+	var list cryptobyte.String
+	if !extension.ReadUint16LengthPrefixed(&list) {
+		return nil, false
+	}
+
+	for !list.Empty() {
+		var name cryptobyte.String
+		if !list.ReadUint8LengthPrefixed(&name) {
+			return nil, false
+		}
+		if len(name) > 0 {
+			names = append(names, string(name))
 		}
 	}
-	r.ok = r.ok && list.ok
-	return out
+	return names, true
 }

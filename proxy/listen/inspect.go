@@ -50,6 +50,7 @@ const helloTimeout = 10 * time.Second
 // does not go on without.
 var errInspectTimeout = errors.New("the first bytes did not come in time")
 
+// peekBuffers are as large as a ClientHello and a request's head mostly are.
 var peekBuffers = sync.Pool{New: func() any { return new([4 << 10]byte) }}
 
 // strangerPatience is how long a client from outside may keep silent where its
@@ -111,6 +112,7 @@ func inspect(c *net.TCPConn, look inspection) (seen, error) {
 	if p.pooled != nil {
 		peekBuffers.Put(p.pooled)
 	}
+
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		if !look.goOn || p.partial {
 			return s, errInspectTimeout
@@ -146,9 +148,9 @@ type peeker struct {
 	inspection
 	seen    *seen
 	pooled  *[4 << 10]byte
-	large   []byte
-	last    int
-	partial bool // a ClientHello has begun
+	large   []byte // instead, where that is too small
+	last    int    // bytes that were there at the last look
+	partial bool   // a ClientHello has begun
 	err     error
 }
 
@@ -158,10 +160,13 @@ func (p *peeker) look(fd uintptr) bool {
 	for {
 		buf := p.buffer()
 		n, _, err := unix.Recvfrom(int(fd), buf, unix.MSG_PEEK)
+
 		switch {
 		case err == unix.EINTR:
 			continue
 		case err == unix.EAGAIN:
+			// Who has sent nothing yet may not do so for an hour, and is not to
+			// hold a buffer.
 			if p.pooled != nil && p.large == nil && p.last == 0 {
 				peekBuffers.Put(p.pooled)
 				p.pooled = nil
@@ -171,10 +176,14 @@ func (p *peeker) look(fd uintptr) bool {
 			p.err = os.NewSyscallError("recvfrom", err)
 			return true
 		}
+
 		if n == len(buf) && n < maxHello && !p.decide(buf[:n], false) {
 			p.large = make([]byte, min(len(buf)*4, maxHello))
 			continue
 		}
+
+		// The same bytes again: the peer's end has come, or the runtime woke us
+		// for nothing. Peeking cannot tell, since the end comes after the bytes.
 		final := n >= maxHello || n == p.last && peerEnded(int(fd))
 		p.last = n
 		return p.decide(buf[:n], final)

@@ -45,11 +45,13 @@ type HTTPHandler interface {
 
 // Telemetry takes note of connections. Methods are called concurrently.
 type Telemetry interface {
-	// TCPOpen starts the record of a proxied TCP connection. ep is nil when
-	// no endpoint was reached.
-	TCPOpen(info *downstream.Info, ep *upstream.Endpoint, tcp *config.TCPProxy) downstream.TCPRecorder
+	// TCPFor returns what starts the records of the connections of one TCP
+	// proxy; its endpoint is nil when none was reached. TCPFor is called when
+	// configuration comes, and fails for an access log that cannot be written as
+	// it is asked for.
+	TCPFor(cfg *config.TCPProxy) (func(*downstream.Info, *upstream.Endpoint) downstream.TCPRecorder, error)
 	// HandshakeFailed counts a TLS handshake with a peer that failed.
-	HandshakeFailed(reason string, dir config.Direction)
+	HandshakeFailed(reason mtls.Reason)
 	// NoFilterChain counts a connection that no chain matched.
 	NoFilterChain(listener string)
 	// OverLimit counts a connection that was refused because too many are
@@ -128,12 +130,17 @@ func New(o Options) *Manager {
 	if o.OriginalDst == nil {
 		o.OriginalDst = originalDst
 	}
+
 	m := &Manager{
-		opt: o, log: o.Logger, listeners: map[string]*listener{}, sockets: map[string]*socket{},
-		open: map[string]*connections{}, refused: quiet{log: o.Logger},
-		draining: map[config.Direction]bool{},
+		opt:       o,
+		log:       o.Logger,
+		refused:   quiet{log: o.Logger},
+		listeners: map[string]*listener{},
+		sockets:   map[string]*socket{},
+		open:      map[string]*connections{},
+		draining:  map[config.Direction]bool{},
 	}
-	m.publish()
+	m.publishLocked()
 	return m
 }
 
@@ -145,16 +152,18 @@ func (m *Manager) Update(add []*config.Listener, remove []string) map[string]err
 	if m.closed {
 		return nil
 	}
+
 	errs := map[string]error{}
 	var changes []change
 	for _, name := range remove {
-		if old := m.remove(name); old != nil {
+		if old := m.removeLocked(name); old != nil {
 			changes = append(changes, change{name: name, old: old})
 		}
 	}
+
 	for _, cfg := range add {
 		old := m.listeners[cfg.Name]
-		if err := m.apply(cfg); err != nil {
+		if err := m.applyLocked(cfg); err != nil {
 			errs[cfg.Name] = err
 		} else if next := m.listeners[cfg.Name]; old != nil && next != old {
 			changes = append(changes, change{name: cfg.Name, old: old, next: next})
@@ -162,34 +171,35 @@ func (m *Manager) Update(add []*config.Listener, remove []string) map[string]err
 	}
 
 	// What becomes of open connections depends on all that is in force.
-	m.publish()
+	m.publishLocked()
 	for _, ch := range changes {
-		m.retireChains(ch)
+		m.retireChainsLocked(ch)
 	}
-	m.forgetConnections()
+	m.forgetConnectionsLocked()
 	return errs
 }
 
-// apply puts one listener in force. The caller holds mu.
-func (m *Manager) apply(cfg *config.Listener) error {
+// applyLocked puts one listener in force.
+func (m *Manager) applyLocked(cfg *config.Listener) error {
 	old := m.listeners[cfg.Name]
 	if old != nil && old.cfg.Version == cfg.Version && cfg.Version != "" {
 		return nil
 	}
-	l, err := m.compile(cfg, old)
+
+	l, err := m.compileLocked(cfg, old)
 	if err != nil {
 		return err
 	}
-	if err := m.bind(l); err != nil {
+	if err := m.bindLocked(l); err != nil {
 		return err
 	}
 	m.listeners[cfg.Name] = l
 	return nil
 }
 
-// remove takes a listener out of force and returns it, nil when there is none.
-// The caller holds mu.
-func (m *Manager) remove(name string) *listener {
+// removeLocked takes a listener out of force and returns it, nil when there is
+// none.
+func (m *Manager) removeLocked(name string) *listener {
 	old := m.listeners[name]
 	if old == nil {
 		return nil
@@ -202,9 +212,9 @@ func (m *Manager) remove(name string) *listener {
 	return old
 }
 
-// publish makes anew what connections read: the dispatch, and the addresses of
-// the sockets.
-func (m *Manager) publish() {
+// publishLocked makes anew what connections read: the dispatch, and the addresses
+// of the sockets. They read it without the lock, which updates hold long.
+func (m *Manager) publishLocked() {
 	d := &dispatch{exact: map[dispatchKey]*listener{}, any: map[dispatchKey]*listener{}}
 	for _, l := range m.listeners {
 		k := dispatchKey{l.cfg.Direction, l.cfg.Address}
@@ -216,6 +226,7 @@ func (m *Manager) publish() {
 		}
 	}
 	m.virtual.Store(d)
+
 	bound := make([]netip.AddrPort, 0, len(m.sockets))
 	for _, s := range m.sockets {
 		bound = append(bound, addrPort(s.ln.Addr()))
@@ -277,6 +288,7 @@ func (m *Manager) drain(directions ...config.Direction) {
 // Close closes all sockets and connections and waits for their goroutines.
 func (m *Manager) Close() {
 	m.Drain()
+
 	m.mu.Lock()
 	m.closed = true
 	for _, s := range m.sockets {
@@ -287,8 +299,10 @@ func (m *Manager) Close() {
 	}
 	clear(m.sockets)
 	clear(m.listeners)
-	m.publish()
+	m.publishLocked()
 	m.mu.Unlock()
+
+	// Connections on their way to a chain take the lock; the wait is without it.
 	m.opening.closeAll()
 	m.wait.Wait()
 }
@@ -296,13 +310,16 @@ func (m *Manager) Close() {
 // silent is a Telemetry that takes no note.
 type silent struct{}
 
-func (silent) TCPOpen(*downstream.Info, *upstream.Endpoint, *config.TCPProxy) downstream.TCPRecorder {
-	return silent{}
+func (silent) TCPFor(
+	*config.TCPProxy,
+) (func(*downstream.Info, *upstream.Endpoint) downstream.TCPRecorder, error) {
+	return func(*downstream.Info, *upstream.Endpoint) downstream.TCPRecorder { return silent{} }, nil
 }
-func (silent) HandshakeFailed(string, config.Direction) {}
-func (silent) NoFilterChain(string)                     {}
-func (silent) OverLimit(string)                         {}
-func (silent) ConnOpen(config.Direction)                {}
-func (silent) ConnClose(config.Direction)               {}
-func (silent) Add(int64, int64)                         {}
-func (silent) Close(string)                             {}
+
+func (silent) HandshakeFailed(mtls.Reason) {}
+func (silent) NoFilterChain(string)        {}
+func (silent) OverLimit(string)            {}
+func (silent) ConnOpen(config.Direction)   {}
+func (silent) ConnClose(config.Direction)  {}
+func (silent) Add(int64, int64)            {}
+func (silent) Close(string)                {}

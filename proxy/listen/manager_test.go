@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"io"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -233,5 +234,37 @@ func TestDrainInbound(t *testing.T) {
 	}
 	if s.m.Drain(); !asked("out") {
 		t.Error("outbound connections are not asked to end by Drain")
+	}
+}
+
+// TestAccessLogRefused: a TCP proxy whose access log cannot be written as it is
+// asked for is refused with its listener, as HTTP's is.
+func TestAccessLogRefused(t *testing.T) {
+	s := newSide(t, nil)
+	c := toCluster("echo")
+	c.TCP.AccessLogs = []config.AccessLog{{Path: "/dev/stdout", Text: "%NO_SUCH%"}}
+	errs := s.m.Update([]*config.Listener{tcpListener("l", c)}, nil)
+	if err := errs["l"]; err == nil || !strings.Contains(err.Error(), "access log") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestProtocolOf: what was agreed on goes before what was offered.
+func TestProtocolOf(t *testing.T) {
+	for _, tt := range []struct {
+		agreed  string
+		offered []string
+		want    config.Protocol
+	}{
+		{agreed: "istio-h2", offered: []string{"istio-http/1.1", "istio-h2"}, want: config.ProtocolHTTP2},
+		{agreed: "http/1.1", offered: []string{"h2", "http/1.1"}, want: config.ProtocolHTTP1},
+		{agreed: "istio", offered: []string{"istio", "h2"}, want: config.ProtocolHTTP2},
+		{offered: []string{"http/1.0"}, want: config.ProtocolHTTP1},
+		{agreed: "istio-peer-exchange", offered: []string{"istio-peer-exchange"}, want: config.ProtocolUnknown},
+		{want: config.ProtocolUnknown},
+	} {
+		if got := protocolOf(tt.agreed, tt.offered); got != tt.want {
+			t.Errorf("agreed %q, offered %q: %v, want %v", tt.agreed, tt.offered, got, tt.want)
+		}
 	}
 }

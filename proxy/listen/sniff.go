@@ -3,13 +3,19 @@ package listen
 import (
 	"bytes"
 
+	"golang.org/x/net/http2"
+
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 )
 
-// maxRequestLine is how much of a first line is read in search of its end.
-const maxRequestLine = 8 << 10
+// maxRequestLine is how much of a first line is read in search of its end, in
+// bytes; maxMethod is the same of its method.
+const (
+	maxRequestLine = 8 << 10
+	maxMethod      = 24
+)
 
-var h2Preface = []byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") // RFC 9113, section 3.4
+var h2Preface = []byte(http2.ClientPreface) // RFC 9113, section 3.4
 
 // sniffHTTP tells from the first bytes whether HTTP is spoken: ProtocolHTTP1,
 // ProtocolHTTP2, or ProtocolTCP when it is something else. more asks for more
@@ -21,17 +27,19 @@ func sniffHTTP(b []byte) (p config.Protocol, more bool) {
 		}
 		return config.ProtocolUnknown, true
 	}
+
 	// A request line: METHOD SP target SP HTTP/1.x (RFC 9112, section 3).
 	i := 0
-	for i < len(b) && isMethodByte(b[i]) && i < 24 {
+	for i < len(b) && isMethodByte(b[i]) && i < maxMethod {
 		i++
 	}
-	if i == len(b) && i < 24 {
+	if i == len(b) && i < maxMethod {
 		return config.ProtocolUnknown, true
 	}
-	if i == 0 || i == 24 || b[i] != ' ' {
+	if i == 0 || i == maxMethod || b[i] != ' ' {
 		return config.ProtocolTCP, false
 	}
+
 	line, _, found := bytes.Cut(b, []byte{'\n'})
 	if !found {
 		if len(b) >= maxRequestLine || bytes.IndexByte(b, 0) >= 0 {
@@ -39,8 +47,10 @@ func sniffHTTP(b []byte) (p config.Protocol, more bool) {
 		}
 		return config.ProtocolUnknown, true
 	}
+
 	line = bytes.TrimSuffix(line, []byte{'\r'})
-	if at := bytes.LastIndexByte(line, ' '); at > i && bytes.HasPrefix(line[at+1:], []byte("HTTP/1.")) && len(line)-at == len(" HTTP/1.1") {
+	version := line[bytes.LastIndexByte(line, ' ')+1:]
+	if len(line)-len(version) > i+1 && len(version) == len("HTTP/1.1") && bytes.HasPrefix(version, []byte("HTTP/1.")) {
 		return config.ProtocolHTTP1, false
 	}
 	return config.ProtocolTCP, false

@@ -24,14 +24,17 @@ type socket struct {
 	conns   atomic.Int64 // open
 }
 
-// bind gives the listener its socket: the one of its former version where the
-// address is the same. The caller holds mu.
-func (m *Manager) bind(l *listener) error {
+// bindLocked gives the listener its socket: the one of its former version where
+// the address is the same.
+func (m *Manager) bindLocked(l *listener) error {
 	old := m.sockets[l.cfg.Name]
 	if old != nil && l.cfg.Bind && old.addr == l.cfg.Address {
 		old.current.Store(l)
 		return nil
 	}
+
+	// The new socket is opened before the old one is closed: when that fails, the
+	// former version stays in force.
 	var s *socket
 	if l.cfg.Bind {
 		lc := net.ListenConfig{Control: listenOptions, KeepAlive: -1}
@@ -42,6 +45,7 @@ func (m *Manager) bind(l *listener) error {
 		s = &socket{m: m, ln: ln.(*net.TCPListener), addr: l.cfg.Address}
 		s.current.Store(l)
 	}
+
 	if old != nil {
 		old.close()
 		delete(m.sockets, l.cfg.Name)
@@ -90,6 +94,7 @@ func (s *socket) close() { _ = s.ln.Close() }
 // accept takes connections until the socket is closed.
 func (s *socket) accept() {
 	defer s.m.wait.Done()
+
 	pause := 5 * time.Millisecond
 	for {
 		c, err := s.ln.AcceptTCP()
@@ -103,6 +108,7 @@ func (s *socket) accept() {
 			pause = min(pause*2, time.Second)
 			continue
 		}
+
 		pause = 5 * time.Millisecond
 		if !s.admit() {
 			s.turnAway(c)
@@ -116,7 +122,7 @@ func (s *socket) accept() {
 // admit counts a connection as open, unless there are too many.
 func (s *socket) admit() bool {
 	total, own := s.m.conns.Add(1), s.conns.Add(1)
-	limit := s.m.opt.MaxConnections
+	limit := s.m.opt.MaxConnections // see Options
 	if limit > 0 && (total > limit || own > max(1, limit/4*3)) {
 		s.release()
 		return false
@@ -146,6 +152,8 @@ func (s *socket) serve(c *net.TCPConn) {
 	defer m.wait.Done()
 	defer s.release()
 	defer c.Close()
+
+	// Close must find it while it waits for its first bytes, too.
 	if !m.opening.add(c) {
 		return
 	}
@@ -184,6 +192,7 @@ func (s *socket) assign(c *net.TCPConn) *connection {
 	if l = m.redirected(c, l, info); l == nil {
 		return nil
 	}
+
 	seen, ch, err := l.choose(c, info.Local, m.opt.FirstBytes)
 	if err != nil {
 		m.log.Debug("connection closed before a filter chain was chosen",
@@ -196,6 +205,7 @@ func (s *socket) assign(c *net.TCPConn) *connection {
 			"destination", info.Local, "transport", seen.transport(), "sni", seen.sni, "protocols", seen.protocols())
 		return nil
 	}
+
 	info.Listener, info.Chain, info.Drain = l.cfg.Name, ch.cfg.Name, ch.drained()
 	info.SNI, info.OfferedALPN = seen.sni, seen.alpn
 	return &connection{conn: c, info: info, chain: ch, of: l.conns, seen: seen}
@@ -211,6 +221,7 @@ func (l *listener) choose(c *net.TCPConn, dst netip.AddrPort, firstBytes time.Du
 			return s, nil, err
 		}
 	}
+
 	ch = l.match.find(dst, &s)
 	if s.silent && ch != nil && ch.http != nil {
 		// It must speak first, but has not yet: a slow client, or a slow
@@ -240,6 +251,7 @@ func (m *Manager) redirected(c *net.TCPConn, l *listener, info *downstream.Info)
 		m.opt.Telemetry.NoFilterChain(l.cfg.Name)
 		return nil
 	}
+
 	info.Local = dst
 	if l.cfg.UseOriginalDst {
 		if v := m.virtual.Load().find(l.cfg.Direction, dst); v != nil {
@@ -259,6 +271,7 @@ func originalDst(c *net.TCPConn) (netip.AddrPort, error) {
 	if err != nil {
 		return local, err
 	}
+
 	out, serr := local, error(nil)
 	err = raw.Control(func(fd uintptr) {
 		if local.Addr().Is4() {
@@ -270,6 +283,8 @@ func originalDst(c *net.TCPConn) (netip.AddrPort, error) {
 			}
 			return
 		}
+
+		// That of IPv6, a struct sockaddr_in6, is the first field of this one.
 		var m *unix.IPv6MTUInfo
 		if m, serr = unix.GetsockoptIPv6MTUInfo(int(fd), unix.SOL_IPV6, soOriginalDst); serr == nil {
 			port := m.Addr.Port<<8 | m.Addr.Port>>8 // network byte order

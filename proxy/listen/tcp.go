@@ -8,6 +8,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
+	"github.com/isthmus-mesh/isthmus/proxy/duplex"
 	"github.com/isthmus-mesh/isthmus/proxy/upstream"
 )
 
@@ -28,13 +29,19 @@ const (
 type tcpProxy struct {
 	m        *Manager
 	cfg      *config.TCPProxy
+	record   func(*downstream.Info, *upstream.Endpoint) downstream.TCPRecorder
 	clusters []*upstream.Ref
-	weights  []uint32
-	total    uint32
+	weights  []uint32 // running totals
+	total    uint32   // of all weights; 0: there is one cluster
 }
 
-func newTCPProxy(m *Manager, cfg *config.TCPProxy) *tcpProxy {
-	t := &tcpProxy{m: m, cfg: cfg}
+func newTCPProxy(m *Manager, cfg *config.TCPProxy) (*tcpProxy, error) {
+	record, err := m.opt.Telemetry.TCPFor(cfg)
+	if err != nil {
+		return nil, err
+	}
+
+	t := &tcpProxy{m: m, cfg: cfg, record: record}
 	if len(cfg.Weighted) == 0 {
 		t.clusters = []*upstream.Ref{m.opt.Clusters.Ref(cfg.Cluster)}
 	}
@@ -43,7 +50,7 @@ func newTCPProxy(m *Manager, cfg *config.TCPProxy) *tcpProxy {
 		t.total += w.Weight
 		t.weights = append(t.weights, t.total)
 	}
-	return t
+	return t, nil
 }
 
 // cluster picks the cluster of a connection, nil when there is none.
@@ -70,11 +77,13 @@ func (t *tcpProxy) serve(conn net.Conn, info *downstream.Info) {
 	if info.Protocol == config.ProtocolUnknown {
 		info.Protocol = config.ProtocolTCP
 	}
+
 	cluster, name := t.cluster(info)
 	if cluster == nil {
 		t.failed(info, flagNoCluster, errors.New("no cluster "+name))
 		return
 	}
+
 	up, ep, err := t.connect(cluster, info)
 	if err != nil {
 		flag := flagConnect
@@ -86,17 +95,29 @@ func (t *tcpProxy) serve(conn net.Conn, info *downstream.Info) {
 		return
 	}
 	defer up.Close()
-	defer ep.End()
-	rec := t.m.opt.Telemetry.TCPOpen(info, ep, t.cfg)
-	d := duplex{down: conn, up: up, idle: t.cfg.IdleTimeout, rec: rec}
-	rec.Close(d.run())
+	defer ep.End() // connect began it
+
+	rec := t.record(info, ep)
+	broken := duplex.Copy(conn, up, duplex.Options{Idle: t.cfg.IdleTimeout, Moved: rec.Add})
+	rec.Close(flagOf(broken))
+}
+
+// flagOf names the side that broke a connection off.
+func flagOf(broken duplex.Side) string {
+	switch broken {
+	case duplex.Down:
+		return flagDownstream
+	case duplex.Up:
+		return flagUpstream
+	}
+	return ""
 }
 
 // failed closes the record of a connection that got nowhere.
 func (t *tcpProxy) failed(info *downstream.Info, flag string, err error) {
 	t.m.refused.event("connection not forwarded", "listener", info.Listener, "peer", info.Peer,
 		"destination", info.Local, "flags", flag, "error", err)
-	t.m.opt.Telemetry.TCPOpen(info, nil, t.cfg).Close(flag)
+	t.record(info, nil).Close(flag)
 }
 
 // connect dials an endpoint, and another if that fails. The endpoint counts
@@ -108,6 +129,7 @@ func (t *tcpProxy) connect(c *upstream.Cluster, info *downstream.Info) (net.Conn
 	}
 	ctx := context.Background()
 	hint := upstream.Hint{OriginalDst: info.Local}
+
 	var dialErr error
 	for range attempts {
 		ep, err := c.Pick(hint)
@@ -115,11 +137,14 @@ func (t *tcpProxy) connect(c *upstream.Cluster, info *downstream.Info) (net.Conn
 			ep, err = c.Pick(hint)
 		}
 		if err != nil {
+			// That an endpoint could not be reached says more than that there is
+			// no other.
 			if dialErr != nil {
 				return nil, nil, dialErr
 			}
 			return nil, nil, err
 		}
+
 		ep.Begin()
 		up, _, err := ep.Dial(ctx, config.ProtocolTCP)
 		if err == nil {

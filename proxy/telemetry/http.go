@@ -25,7 +25,8 @@ const (
 	FlagNoCluster               // NC: the route names a cluster that does not exist
 	FlagDownstreamClosed        // DC: the caller went away
 	FlagDownstreamProtocol      // DPE: the caller broke the protocol
-	FlagDownstreamIdle          // SI: nothing moved on the stream for too long
+
+	lastFlag = FlagDownstreamProtocol
 )
 
 // String returns Envoy's abbreviation.
@@ -51,15 +52,13 @@ func (f Flag) String() string {
 		return "DC"
 	case FlagDownstreamProtocol:
 		return "DPE"
-	case FlagDownstreamIdle:
-		return "SI"
 	}
 	return "-"
 }
 
 // ParseFlag is the inverse of String; what it does not know is FlagNone.
 func ParseFlag(s string) Flag {
-	for f := FlagUpstreamFailure; f <= FlagDownstreamIdle; f++ {
+	for f := FlagUpstreamFailure; f <= lastFlag; f++ {
 		if f.String() == s {
 			return f
 		}
@@ -67,7 +66,8 @@ func ParseFlag(s string) Flag {
 	return FlagNone
 }
 
-// NoGRPCStatus is the Outcome.GRPC of a request that is not gRPC or ended without a status.
+// NoGRPCStatus is the Outcome.GRPC of a request that is not gRPC or ended without
+// a status.
 const NoGRPCStatus = -1
 
 // Outcome is what became of one request.
@@ -86,12 +86,13 @@ type outcomeKey struct {
 	grpc int
 }
 
-// HTTP counts the requests of one Stream. It is safe for concurrent use; callers keep it.
+// HTTP counts the requests of one Stream. It is safe for concurrent use; callers
+// keep it.
 type HTTP struct {
 	metrics *Metrics
 	stream  Stream
-	recent  atomic.Pointer[httpSeries]
-	all     sync.Map // outcomeKey → *httpSeries
+	recent  atomic.Pointer[httpSeries] // of the last outcome: the next is mostly the same
+	all     sync.Map                   // outcomeKey → *httpSeries
 }
 
 type httpSeries struct {
@@ -117,6 +118,7 @@ func (h *HTTP) Record(o *Outcome) {
 		s = h.series(key)
 		h.recent.Store(s)
 	}
+
 	s.requests.Inc()
 	s.duration.Observe(float64(o.Duration) / float64(time.Millisecond))
 	s.received.Observe(float64(o.Received))
@@ -143,6 +145,8 @@ func (h *HTTP) series(key outcomeKey) *httpSeries {
 	if s, ok := h.all.Load(key); ok {
 		return s.(*httpSeries)
 	}
+
+	// As in Istio, the label is empty, not unknown, for what is not gRPC.
 	grpc := ""
 	switch {
 	case key.grpc > lastGRPCStatus:
@@ -150,15 +154,15 @@ func (h *HTTP) series(key outcomeKey) *httpSeries {
 	case key.grpc != NoGRPCStatus:
 		grpc = strconv.Itoa(key.grpc)
 	}
-	// As in Istio, the label is empty, not unknown, for what is not gRPC.
 	labels := append(h.stream.values(strconv.Itoa(key.code), key.flag.String()), grpc)
+
 	m := h.metrics
 	s, _ := h.all.LoadOrStore(key, &httpSeries{
 		key:      key,
-		requests: m.requests.counter.WithLabelValues(labels...),
-		duration: m.requestDuration.histogram.WithLabelValues(labels...),
-		received: m.requestBytes.histogram.WithLabelValues(labels...),
-		sent:     m.responseBytes.histogram.WithLabelValues(labels...),
+		requests: m.requests.WithLabelValues(labels...),
+		duration: m.requestDuration.WithLabelValues(labels...),
+		received: m.requestBytes.WithLabelValues(labels...),
+		sent:     m.responseBytes.WithLabelValues(labels...),
 	})
 	return s.(*httpSeries)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
+	"github.com/isthmus-mesh/isthmus/proxy/mtls"
 	"github.com/isthmus-mesh/isthmus/proxy/upstream"
 )
 
@@ -18,20 +19,21 @@ type Config struct {
 	Self Party
 	// Registerer takes the metrics. Required.
 	Registerer prometheus.Registerer
-	// OpenLog opens an access log by path; nil means the files of that name, with /dev/stdout and /dev/stderr
-	// being the streams of the process.
+	// OpenLog opens an access log by path; nil means the files of that name,
+	// with /dev/stdout and /dev/stderr being the streams of the process.
 	OpenLog OpenLog
 }
 
-// Telemetry tells what the proxy does, in metrics and access logs. It is safe for concurrent use.
+// Telemetry tells what the proxy does, in metrics and access logs. It is safe for
+// concurrent use.
 type Telemetry struct {
 	*Metrics
 	self Party
 	logs *logs
 }
 
-// NewTelemetry registers the metrics and returns a Telemetry. Run must be called for access logs to be written
-// out in time.
+// NewTelemetry registers the metrics and returns a Telemetry. Run must be called
+// for access logs to be written out in time.
 func NewTelemetry(cfg Config) (*Telemetry, error) {
 	if cfg.Registerer == nil {
 		return nil, errors.New("telemetry: a Registerer must be given")
@@ -40,6 +42,7 @@ func NewTelemetry(cfg Config) (*Telemetry, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	open := cfg.OpenLog
 	if open == nil {
 		open = openFile
@@ -50,13 +53,12 @@ func NewTelemetry(cfg Config) (*Telemetry, error) {
 // Run writes access logs out every second, and once more when ctx is done.
 func (t *Telemetry) Run(ctx context.Context) error { return t.logs.run(ctx) }
 
-// Flush writes out what access logs have gathered.
-func (t *Telemetry) Flush() { t.logs.flush() }
-
-// HTTPFor returns the counters of the HTTP requests that come by one connection and go to one endpoint. cluster
-// and ep are nil when the request got no further. principal is the SPIFFE id that the endpoint proved. The
-// result is to be kept.
-func (t *Telemetry) HTTPFor(info *downstream.Info, cluster *upstream.Cluster, ep *upstream.Endpoint, principal string, grpc bool) *HTTP {
+// HTTPFor returns the counters of the HTTP requests that come by one connection
+// and go to one endpoint. cluster and ep are nil when the request got no further.
+// principal is the SPIFFE id that the endpoint proved. The result is to be kept.
+func (t *Telemetry) HTTPFor(
+	info *downstream.Info, cluster *upstream.Cluster, ep *upstream.Endpoint, principal string, grpc bool,
+) *HTTP {
 	s := t.stream(info, cluster, ep, principal)
 	s.Protocol = "http"
 	if grpc {
@@ -65,7 +67,11 @@ func (t *Telemetry) HTTPFor(info *downstream.Info, cluster *upstream.Cluster, ep
 	return t.HTTP(s)
 }
 
-func (t *Telemetry) stream(info *downstream.Info, cluster *upstream.Cluster, ep *upstream.Endpoint, principal string) Stream {
+// stream describes who talks to whom, as seen from this proxy. A principal is left
+// out where no TLS proves it, the proxy's own too.
+func (t *Telemetry) stream(
+	info *downstream.Info, cluster *upstream.Cluster, ep *upstream.Endpoint, principal string,
+) Stream {
 	var s Stream
 	if info.Direction == config.DirectionInbound {
 		s.Reporter = Destination
@@ -86,26 +92,22 @@ func (t *Telemetry) stream(info *downstream.Info, cluster *upstream.Cluster, ep 
 			s.Destination = PartyOf(ep.Workload(), principal)
 		}
 	}
+
 	if cluster != nil {
 		s.Service = cluster.Config().Service
 	}
 	return s
 }
 
-// HandshakeFailed counts a TLS handshake that failed, by reason: unknown_ca, expired, san_mismatch,
-// no_certificate, no_identity, protocol, timeout, other. dir is the side of the listener.
-func (t *Telemetry) HandshakeFailed(reason string, dir config.Direction) {
-	side := Downstream
-	if dir == config.DirectionOutbound {
-		side = Upstream
-	}
-	t.TLSFailed(side, reason)
-}
+// HandshakeFailed counts a TLS handshake that failed with a peer that connected to
+// a listener.
+func (t *Telemetry) HandshakeFailed(reason mtls.Reason) { t.TLSFailed(Downstream, reason) }
 
 // NoFilterChain counts a connection that no filter chain of a listener fits.
 func (t *Telemetry) NoFilterChain(listener string) { t.noChain.WithLabelValues(listener).Inc() }
 
-// OverLimit counts a connection of a listener that was refused because too many are open.
+// OverLimit counts a connection of a listener that was refused because too many
+// are open.
 func (t *Telemetry) OverLimit(listener string) { t.overLimit.WithLabelValues(listener).Inc() }
 
 // ConnOpen counts a downstream connection as open.
@@ -114,8 +116,23 @@ func (t *Telemetry) ConnOpen(dir config.Direction) { t.active.WithLabelValues(di
 // ConnClose is the counterpart of ConnOpen.
 func (t *Telemetry) ConnClose(dir config.Direction) { t.active.WithLabelValues(dir.String()).Dec() }
 
-// TCPOpen begins the record of a TCP connection towards ep; ep is nil when none could be reached.
-func (t *Telemetry) TCPOpen(info *downstream.Info, ep *upstream.Endpoint, tcp *config.TCPProxy) downstream.TCPRecorder {
+// TCPFor returns what begins the records of the connections of one TCP proxy. It
+// fails for an access log that cannot be written as it is asked for, so that the
+// listener is refused. The result takes an endpoint, nil when none could be
+// reached; it may be called concurrently.
+func (t *Telemetry) TCPFor(
+	cfg *config.TCPProxy,
+) (func(*downstream.Info, *upstream.Endpoint) downstream.TCPRecorder, error) {
+	log, err := t.AccessLog(cfg.AccessLogs)
+	if err != nil {
+		return nil, err
+	}
+	return func(info *downstream.Info, ep *upstream.Endpoint) downstream.TCPRecorder {
+		return t.openTCP(info, ep, log)
+	}, nil
+}
+
+func (t *Telemetry) openTCP(info *downstream.Info, ep *upstream.Endpoint, log *AccessLog) *tcpRecord {
 	var cluster *upstream.Cluster
 	principal := ""
 	if ep != nil {
@@ -124,22 +141,23 @@ func (t *Telemetry) TCPOpen(info *downstream.Info, ep *upstream.Endpoint, tcp *c
 			principal = meshPrincipal(tls)
 		}
 	}
-	r := &tcpRecord{t: t, info: info, ep: ep, stream: t.stream(info, cluster, ep, principal)}
+
+	r := &tcpRecord{t: t, info: info, ep: ep, log: log, stream: t.stream(info, cluster, ep, principal)}
 	r.stream.Protocol = "tcp"
+	// Mutual TLS is proven by the connection itself, also where the endpoint may
+	// be any of several identities and none can be named.
 	if ep != nil && ep.TLS().Mesh() && info.Direction != config.DirectionInbound {
 		r.stream.MTLS = true
 		r.stream.Source.Principal = t.self.Principal
 	}
-	if tcp != nil && len(tcp.AccessLogs) > 0 {
-		// An invalid format was refused when the listener was decoded; here the log is then left out.
-		r.log, _ = t.AccessLog(tcp.AccessLogs)
-	}
+
 	r.counters = t.TCP(r.stream, FlagNone)
 	r.counters.Opened()
 	return r
 }
 
-// meshPrincipal returns the identity that an endpoint must prove, when there is only one that it may have.
+// meshPrincipal returns the identity that an endpoint must prove, when there is
+// only one that it may have.
 func meshPrincipal(tls *config.UpstreamTLS) string {
 	if len(tls.SANs) == 1 && tls.SANs[0].Match.Kind == config.MatchExact {
 		return tls.SANs[0].Match.Value
@@ -158,12 +176,15 @@ type tcpRecord struct {
 	received, sent atomic.Int64
 }
 
+// Add implements downstream.TCPRecorder.
 func (r *tcpRecord) Add(received, sent int64) {
 	r.received.Add(received)
 	r.sent.Add(sent)
-	r.counters.Moved(sent, received)
+	r.counters.Moved(received, sent)
 }
 
+// Close implements downstream.TCPRecorder. The end is counted under its flags, the
+// beginning without: nobody knew then.
 func (r *tcpRecord) Close(flags string) {
 	f := ParseFlag(flags)
 	closed := r.counters
@@ -171,9 +192,11 @@ func (r *tcpRecord) Close(flags string) {
 		closed = r.t.TCP(r.stream, f)
 	}
 	closed.Closed()
+
 	if r.log == nil {
 		return
 	}
+
 	e := NewEntry(r.info)
 	e.Flags = f.String()
 	e.Start = r.info.Start

@@ -1,10 +1,11 @@
-// Package telemetry counts what the data plane does, as Prometheus metrics under Istio's names and labels
-// (istio_requests_total and kin), and writes access logs in Envoy's default text format, in a given text format
-// or as JSON.
+// Package telemetry counts what the data plane does, as Prometheus metrics under
+// Istio's names and labels (istio_requests_total and others), and writes access
+// logs in Envoy's default text format, in a given text format or as JSON.
 //
-// Handles are looked up once per pair of workloads and cached by the caller, so that one request costs a few
-// atomic additions and no label hashing. The package knows nothing of HTTP parsing, routing or sockets, and it
-// keeps no per-request state.
+// Handles are looked up once per pair of workloads and cached by the caller, so
+// that one request costs a few atomic additions and no label hashing. The package
+// knows nothing of HTTP parsing, routing or sockets, and it keeps no per-request
+// state.
 package telemetry
 
 import (
@@ -15,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/proxy/mtls"
 )
 
 // Unknown is the label value for what is not known.
@@ -39,7 +41,8 @@ type Party struct {
 	Principal string // SPIFFE id, proven by mTLS; empty without
 }
 
-// PartyOf describes the workload behind an endpoint; principal is empty when the connection is not mTLS.
+// PartyOf describes the workload behind an endpoint; principal is empty when the
+// connection is not mTLS.
 func PartyOf(w config.Workload, principal string) Party {
 	return Party{
 		Workload: w.Name, Namespace: w.Namespace, App: w.App, Version: w.Version,
@@ -47,7 +50,8 @@ func PartyOf(w config.Workload, principal string) Party {
 	}
 }
 
-// PeerParty describes a caller of whom only the SPIFFE id is known: its namespace comes from the id.
+// PeerParty describes a caller of whom only the SPIFFE id is known: its namespace
+// comes from the id.
 func PeerParty(principal string) Party {
 	p := Party{Principal: principal}
 	if _, rest, ok := strings.Cut(principal, "/ns/"); ok {
@@ -70,7 +74,8 @@ type Stream struct {
 func streamLabels() []string {
 	return []string{
 		"reporter",
-		"source_workload", "source_workload_namespace", "source_principal", "source_app", "source_version", "source_cluster",
+		"source_workload", "source_workload_namespace", "source_principal", "source_app",
+		"source_version", "source_cluster",
 		"destination_workload", "destination_workload_namespace", "destination_principal", "destination_app",
 		"destination_version", "destination_cluster",
 		"destination_service", "destination_service_name", "destination_service_namespace",
@@ -78,17 +83,20 @@ func streamLabels() []string {
 	}
 }
 
+// values are the values of streamLabels, and extra ones behind them.
 func (s *Stream) values(extra ...string) []string {
 	policy := "none"
 	if s.MTLS {
 		policy = "mutual_tls"
 	}
+
 	v := make([]string, 0, 24)
 	v = append(v, string(s.Reporter))
 	v = s.Source.values(v)
 	v = s.Destination.values(v)
 	v = append(v, s.Service.Host, s.Service.Name, s.Service.Namespace, s.Protocol, policy)
 	v = append(v, extra...)
+
 	for i := range v {
 		if v[i] == "" {
 			v[i] = Unknown
@@ -103,7 +111,8 @@ func (p *Party) values(v []string) []string {
 
 // Metrics holds every metric of a proxy. It is safe for concurrent use.
 type Metrics struct {
-	requests, requestDuration, requestBytes, responseBytes prometheusVec
+	requests                                     *prometheus.CounterVec
+	requestDuration, requestBytes, responseBytes *prometheus.HistogramVec
 
 	tcpSent, tcpReceived, tcpOpened, tcpClosed *prometheus.CounterVec
 
@@ -115,39 +124,20 @@ type Metrics struct {
 	ownRefused  *prometheus.CounterVec
 
 	http sync.Map // Stream → *HTTP
-	tcp  sync.Map // Stream → *TCP
-}
-
-type prometheusVec struct {
-	counter   *prometheus.CounterVec
-	histogram *prometheus.HistogramVec
+	tcp  sync.Map // tcpKey → *TCP
 }
 
 // New registers the metrics of a proxy with reg.
 func New(reg prometheus.Registerer) (*Metrics, error) {
-	httpLabels := append(streamLabels(), "response_code", "response_flags", "grpc_response_status")
-	tcpLabels := append(streamLabels(), "response_flags")
-	m := &Metrics{
-		requests:        prometheusVec{counter: counter("istio_requests_total", "Requests that were answered, by the proxy or behind it.", httpLabels)},
-		requestDuration: prometheusVec{histogram: histogram("istio_request_duration_milliseconds", "Time from the first byte of a request to the last byte of its response.", httpLabels)},
-		requestBytes:    prometheusVec{histogram: histogram("istio_request_bytes", "Size of request bodies.", httpLabels)},
-		responseBytes:   prometheusVec{histogram: histogram("istio_response_bytes", "Size of response bodies.", httpLabels)},
-		tcpSent:         counter("istio_tcp_sent_bytes_total", "Bytes sent to callers of TCP connections.", tcpLabels),
-		tcpReceived:     counter("istio_tcp_received_bytes_total", "Bytes received from callers of TCP connections.", tcpLabels),
-		tcpOpened:       counter("istio_tcp_connections_opened_total", "TCP connections opened.", tcpLabels),
-		tcpClosed:       counter("istio_tcp_connections_closed_total", "TCP connections closed.", tcpLabels),
-		active: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "isthmus_proxy_connections_active", Help: "Downstream connections open now.",
-		}, []string{"direction"}),
-		noChain:     counter("isthmus_proxy_no_filter_chain_total", "Connections closed because no filter chain fits.", []string{"listener"}),
-		overLimit:   counter("isthmus_proxy_connections_refused_total", "Connections refused because as many are open as there is memory for.", []string{"listener"}),
-		tlsFailures: counter("isthmus_proxy_tls_handshake_failures_total", "TLS handshakes that failed, by reason.", []string{"side", "reason"}),
-		xdsRejected: counter("isthmus_proxy_xds_rejected_total", "xDS resources that were rejected, by type.", []string{"type"}),
-		ownRefused:  counter("isthmus_proxy_own_listener_refused_total", "Connections refused because the endpoint is the proxy's own listener.", []string{"cluster"}),
-	}
+	m := &Metrics{}
+	m.makeHTTP()
+	m.makeTCP()
+	m.makeOwn()
+
 	for _, c := range []prometheus.Collector{
-		m.requests.counter, m.requestDuration.histogram, m.requestBytes.histogram, m.responseBytes.histogram,
-		m.tcpSent, m.tcpReceived, m.tcpOpened, m.tcpClosed, m.active, m.noChain, m.overLimit, m.tlsFailures, m.xdsRejected, m.ownRefused,
+		m.requests, m.requestDuration, m.requestBytes, m.responseBytes,
+		m.tcpSent, m.tcpReceived, m.tcpOpened, m.tcpClosed,
+		m.active, m.noChain, m.overLimit, m.tlsFailures, m.xdsRejected, m.ownRefused,
 	} {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register a proxy metric: %w", err)
@@ -156,27 +146,80 @@ func New(reg prometheus.Registerer) (*Metrics, error) {
 	return m, nil
 }
 
+// makeHTTP makes Istio's metrics of requests
+// (https://istio.io/latest/docs/reference/config/metrics/).
+func (m *Metrics) makeHTTP() {
+	labels := append(streamLabels(), "response_code", "response_flags", "grpc_response_status")
+	m.requests = counter("istio_requests_total",
+		"Requests that were answered, by the proxy or behind it.", labels)
+	m.requestDuration = histogram("istio_request_duration_milliseconds",
+		"Time from the first byte of a request to the last byte of its response.", labels)
+	m.requestBytes = histogram("istio_request_bytes",
+		"Size of request bodies.", labels)
+	m.responseBytes = histogram("istio_response_bytes",
+		"Size of response bodies.", labels)
+}
+
+// makeTCP makes Istio's metrics of TCP connections.
+func (m *Metrics) makeTCP() {
+	labels := append(streamLabels(), "response_flags")
+	m.tcpSent = counter("istio_tcp_sent_bytes_total",
+		"Bytes sent to callers of TCP connections.", labels)
+	m.tcpReceived = counter("istio_tcp_received_bytes_total",
+		"Bytes received from callers of TCP connections.", labels)
+	m.tcpOpened = counter("istio_tcp_connections_opened_total",
+		"TCP connections opened.", labels)
+	m.tcpClosed = counter("istio_tcp_connections_closed_total",
+		"TCP connections closed.", labels)
+}
+
+// makeOwn makes the metrics that Istio has not.
+func (m *Metrics) makeOwn() {
+	m.active = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "isthmus_proxy_connections_active",
+		Help: "Downstream connections open now.",
+	}, []string{"direction"})
+	m.noChain = counter("isthmus_proxy_no_filter_chain_total",
+		"Connections closed because no filter chain fits.", []string{"listener"})
+	m.overLimit = counter("isthmus_proxy_connections_refused_total",
+		"Connections refused because as many are open as there is memory for.", []string{"listener"})
+	m.tlsFailures = counter("isthmus_proxy_tls_handshake_failures_total",
+		"TLS handshakes that failed, by reason.", []string{"side", "reason"})
+	m.xdsRejected = counter("isthmus_proxy_xds_resources_rejected_total",
+		"xDS resources that were rejected, by type.", []string{"type"})
+	m.ownRefused = counter("isthmus_proxy_own_listener_refused_total",
+		"Connections refused because the endpoint is the proxy's own listener.", []string{"cluster"})
+}
+
 func counter(name, help string, labels []string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 }
 
 func histogram(name, help string, labels []string) *prometheus.HistogramVec {
 	return prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: name, Help: help,
+		Name: name,
+		Help: help,
 		// The bounds that dashboards made for Istio expect.
-		Buckets: []float64{0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 600000, 1800000, 3600000},
+		Buckets: []float64{
+			0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000,
+			60000, 300000, 600000, 1800000, 3600000,
+		},
 	}, labels)
 }
 
-// Sides of a TLS handshake, for TLSFailed.
+// Side says with whom a TLS handshake was.
+type Side string
+
+// Sides.
 const (
-	Downstream = "downstream"
-	Upstream   = "upstream"
+	Downstream Side = "downstream" // a peer that connected to a listener
+	Upstream   Side = "upstream"   // an endpoint
 )
 
-// TLSFailed counts a failed handshake on one side. reason is one of a few fixed words, such as unknown_ca,
-// expired, san_mismatch, no_certificate, other.
-func (m *Metrics) TLSFailed(side, reason string) { m.tlsFailures.WithLabelValues(side, reason).Inc() }
+// TLSFailed counts a failed handshake.
+func (m *Metrics) TLSFailed(side Side, reason mtls.Reason) {
+	m.tlsFailures.WithLabelValues(string(side), string(reason)).Inc()
+}
 
 // OwnListenerRefused counts a connection that would have gone to the proxy itself.
 func (m *Metrics) OwnListenerRefused(cluster string) { m.ownRefused.WithLabelValues(cluster).Inc() }

@@ -103,17 +103,26 @@ func TestTCPRecord(t *testing.T) {
 	var log bytes.Buffer
 	tel, reg := newTelemetry(t, &log)
 	info := &downstream.Info{Direction: config.DirectionOutbound, Start: time.Now(), Peer: netip.MustParseAddrPort("10.0.0.1:99")}
-	r := tel.TCPOpen(info, nil, &config.TCPProxy{AccessLogs: []config.AccessLog{{Path: "x", Text: "%RESPONSE_FLAGS% %BYTES_RECEIVED%/%BYTES_SENT% %DOWNSTREAM_REMOTE_ADDRESS% %PROTOCOL%\n"}}})
-	r.Add(3, 4)
+	open, err := tel.TCPFor(&config.TCPProxy{AccessLogs: []config.AccessLog{{
+		Path: "x",
+		Text: "%RESPONSE_FLAGS% %BYTES_RECEIVED%/%BYTES_SENT% %DOWNSTREAM_REMOTE_ADDRESS% %PROTOCOL%\n",
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := open(info, nil)
+	r.Add(3, 5)
 	r.Add(1, 0)
 	r.Close("UH")
-	tel.Flush()
-	if got, want := log.String(), "UH 4/4 10.0.0.1:99 -\n"; got != want {
+	tel.logs.flush()
+	if got, want := log.String(), "UH 4/5 10.0.0.1:99 -\n"; got != want {
 		t.Errorf("log %q, want %q", got, want)
 	}
 	for name, want := range map[string]float64{
-		"istio_tcp_sent_bytes_total": 4, "istio_tcp_received_bytes_total": 4,
-		"istio_tcp_connections_opened_total": 1, "istio_tcp_connections_closed_total": 1,
+		"istio_tcp_sent_bytes_total":         5,
+		"istio_tcp_received_bytes_total":     4,
+		"istio_tcp_connections_opened_total": 1,
+		"istio_tcp_connections_closed_total": 1,
 	} {
 		if got := value(t, reg, name, nil); got != want {
 			t.Errorf("%s is %v, want %v", name, got, want)
@@ -176,7 +185,7 @@ func TestDefaultFormat(t *testing.T) {
 		}
 	}
 	a.Write(e)
-	tel.Flush()
+	tel.logs.flush()
 	got := log.String()
 	if !strings.HasPrefix(got, `[2026-01-02T03:04:05.006Z] "GET /a HTTP/1.1" 200 - 1 2 `) || !strings.HasSuffix(got, ` - "-" "curl" "-" "b" "10.0.0.2:80"`+"\n") {
 		t.Errorf("got %q", got)
@@ -193,6 +202,9 @@ func TestFormatErrors(t *testing.T) {
 	if _, err := tel.AccessLog([]config.AccessLog{{Path: "x", JSON: map[string]string{"a": "%NO_SUCH%"}}}); err == nil {
 		t.Error("a JSON format with an unknown operator was accepted")
 	}
+	if _, err := tel.TCPFor(&config.TCPProxy{AccessLogs: []config.AccessLog{{Path: "x", Text: "%NO_SUCH%"}}}); err == nil {
+		t.Error("a TCP proxy's format with an unknown operator was accepted")
+	}
 }
 
 func TestJSONQuotes(t *testing.T) {
@@ -205,7 +217,7 @@ func TestJSONQuotes(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.Write(&Entry{Info: &downstream.Info{}, Path: "/\"\xff\n", Code: 204, Protocol: "HTTP/2"})
-	tel.Flush()
+	tel.logs.flush()
 	var got map[string]any
 	if err := json.Unmarshal(log.Bytes(), &got); err != nil {
 		t.Fatalf("%v in %q", err, log.String())

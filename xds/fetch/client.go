@@ -235,7 +235,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		connected: prometheus.NewGauge(prometheus.GaugeOpts{Name: "isthmus_proxy_xds_connected", Help: "1 while the stream to discovery is open."}),
 		updates:   byType("isthmus_proxy_xds_updates_total", "Updates from discovery, by type."),
-		rejects:   byType("isthmus_proxy_xds_rejects_total", "Updates from discovery that were refused in part or whole, by type."),
+		rejects:   byType("isthmus_proxy_xds_updates_rejected_total", "Updates from discovery that were refused in part or whole, by type."),
 	}
 	if reg != nil {
 		reg.MustRegister(m.connected, m.updates, m.rejects)

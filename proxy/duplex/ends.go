@@ -1,4 +1,4 @@
-package listen
+package duplex
 
 import (
 	"crypto/tls"
@@ -14,6 +14,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/proxy/mtls"
 )
 
+// copyBuffers are lent to directions that have something to move.
 var copyBuffers = sync.Pool{New: func() any { return new([mtls.BufferSize]byte) }}
 
 // source is what a direction reads from. A read waits without holding a
@@ -27,6 +28,8 @@ type source interface {
 // sink is what a direction writes to.
 type sink interface{ write([]byte) error }
 
+// newSource returns the source for a connection. Of a TLS connection it is known
+// whether anything is left to read only over an *mtls.Conn.
 func newSource(c net.Conn) source {
 	switch t := c.(type) {
 	case *net.TCPConn:
@@ -72,6 +75,7 @@ func (s *rawSource) read() ([]byte, error) {
 		s.release()
 		return nil, err
 	}
+
 	switch {
 	case s.err != nil:
 		s.release()
@@ -83,7 +87,9 @@ func (s *rawSource) read() ([]byte, error) {
 	return s.buf[:s.n], nil
 }
 
-// tryRead is called by the runtime when the socket may be readable.
+// tryRead is called by the runtime when the socket may be readable. It returns
+// false to wait on, and gives the buffer back meanwhile: thousands of idle
+// connections must not hold one each.
 func (s *rawSource) tryRead(fd uintptr) bool {
 	if s.buf == nil {
 		s.buf = copyBuffers.Get().(*[mtls.BufferSize]byte)
@@ -137,11 +143,12 @@ func (s *tlsSource) read() ([]byte, error) {
 		if s.buf == nil {
 			s.buf = copyBuffers.Get().(*[mtls.BufferSize]byte)
 		}
+
 		k, err := s.c.Read(s.buf[n:])
 		n += k
 		if errors.Is(err, mtls.ErrWouldBlock) {
 			if n == 0 {
-				continue
+				continue // what came was no data, but a session ticket or the like
 			}
 			err = nil
 		}
@@ -193,6 +200,8 @@ func (s *tlsSink) write(b []byte) error {
 		_, err := s.c.Write(b)
 		return err
 	}
+
+	// crypto/tls writes each record by itself.
 	s.rec.Cork()
 	_, err := s.c.Write(b)
 	if uerr := s.rec.Uncork(); err == nil {
