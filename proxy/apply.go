@@ -41,9 +41,11 @@ func (r rejects) err() error {
 func (p *Proxy) Apply(typeURL string, added []fetch.Resource, removed []string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	if p.closed {
 		return errClosed
 	}
+
 	bad := rejects{}
 	switch typeURL {
 	case typeCluster:
@@ -62,6 +64,7 @@ func (p *Proxy) Apply(typeURL string, added []fetch.Resource, removed []string) 
 	default:
 		return fmt.Errorf("resources of type %s are not used by this proxy", typeURL)
 	}
+
 	p.served[typeURL] = true
 	for name, err := range bad {
 		p.log.Warn("resource refused; its former version stays in force", "type", typeURL, "name", name, "error", err)
@@ -107,6 +110,7 @@ func decodeAll[T any](added []fetch.Resource, decode func(*anypb.Any) (T, error)
 			}
 		})
 	}
+
 	wg.Wait()
 	good := out[:0]
 	for i, err := range errs {
@@ -148,6 +152,7 @@ func (p *Proxy) applyListeners(add []*config.Listener, removed []string, bad rej
 		}
 		now = append(now, l)
 	}
+
 	for name, err := range p.listeners.Update(now, removed) {
 		bad[name] = err
 	}
@@ -171,15 +176,18 @@ func (p *Proxy) wantRoutesAgain() {
 	for _, l := range p.pending {
 		all = append(all, l)
 	}
+
 	for _, l := range all {
 		for _, n := range l.RouteNames() {
 			wanted[n] = true
 		}
 	}
+
 	p.wantRoutes = p.wantRoutes[:0:0]
 	for n := range wanted {
 		p.wantRoutes = append(p.wantRoutes, n)
 	}
+
 	slices.Sort(p.wantRoutes)
 	for n := range p.routes {
 		if !wanted[n] {
@@ -198,6 +206,7 @@ func (p *Proxy) applyRoutes(add []*config.RouteConfig) {
 			slot.Store(r)
 		}
 	}
+
 	var now []*config.Listener
 	for _, l := range p.pending {
 		if len(p.missingRoutes(l)) == 0 {
@@ -207,6 +216,7 @@ func (p *Proxy) applyRoutes(add []*config.RouteConfig) {
 	if len(now) == 0 {
 		return
 	}
+
 	for _, l := range now {
 		delete(p.pending, l.Name)
 	}

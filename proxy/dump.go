@@ -39,6 +39,7 @@ type EndpointState struct {
 func (p *Proxy) ConfigDump() any {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	d := Dump{Listeners: p.listeners.Listeners()}
 	for _, l := range p.pending {
 		d.Waiting = append(d.Waiting, l)
@@ -48,6 +49,7 @@ func (p *Proxy) ConfigDump() any {
 			d.Routes = append(d.Routes, r)
 		}
 	}
+
 	p.clusters.All(func(c *upstream.Cluster) { d.Clusters = append(d.Clusters, c.Config()) })
 	byName := func(a, b *config.Listener) int { return cmp.Compare(a.Name, b.Name) }
 	slices.SortFunc(d.Listeners, byName)

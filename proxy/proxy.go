@@ -109,15 +109,18 @@ func New(c Config) (*Proxy, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+
 	tel, err := telemetry.NewTelemetry(telemetry.Config{Self: c.Self, Registerer: c.Registerer, OpenLog: c.OpenLog})
 	if err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
+
 	p := &Proxy{
 		log: c.Logger, telemetry: tel, identity: c.Identity, now: time.Now,
 		served: map[string]bool{}, pending: map[string]*config.Listener{}, routes: map[string]*config.RouteSlot{},
 		neverClosed: make(chan struct{}),
 	}
+
 	p.clusters = upstream.NewSet(upstream.Options{
 		Identity: c.Identity, Logger: c.Logger, Resolver: c.Resolver,
 		HandshakeFailed: func(r mtls.Reason) { tel.TLSFailed(telemetry.Upstream, r) },
@@ -125,11 +128,13 @@ func New(c Config) (*Proxy, error) {
 		Own:        func(a netip.AddrPort) bool { return p.listeners.Owns(a) },
 		OwnRefused: tel.OwnListenerRefused,
 	})
+
 	web, err := httpproxy.New(httpproxy.Config{Clusters: p.clusters, Routes: p, Telemetry: tel, Logger: c.Logger})
 	if err != nil {
 		p.clusters.Close()
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
+
 	p.listeners = listen.New(listen.Options{
 		Clusters: p.clusters, Identity: c.Identity, HTTP: handlers{web}, Telemetry: tel,
 		Logger: c.Logger, DrainTime: c.DrainTime, MaxConnections: c.MaxConnections, OriginalDst: c.OriginalDst,
@@ -157,9 +162,11 @@ func (p *Proxy) Run(ctx context.Context) error {
 	err := p.telemetry.Run(ctx)
 	<-ctx.Done()
 	watch.Wait()
+
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
+
 	p.listeners.Close()
 	p.clusters.Close()
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
@@ -207,6 +214,7 @@ func (p *Proxy) Addr(listener string) (netip.AddrPort, bool) { return p.listener
 func (p *Proxy) Ready() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	if p.warm {
 		return nil
 	}
@@ -218,6 +226,7 @@ func (p *Proxy) Ready() error {
 	case !p.served[typeListener]:
 		return errors.New("no listeners from discovery yet")
 	}
+
 	if p.warmSince.IsZero() {
 		p.warmSince = p.now()
 	}
@@ -244,6 +253,7 @@ func (p *Proxy) cold() error {
 			n, example = n+1, c.Name()
 		}
 	})
+
 	if n > 0 {
 		return fmt.Errorf("cluster %q waits for its endpoints (%d clusters wait)", example, n)
 	}

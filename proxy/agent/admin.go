@@ -24,6 +24,7 @@ func (a *Agent) adminHandler() http.Handler {
 	mux.HandleFunc("GET /ready", a.serveReady)
 	mux.Handle("GET /stats/prometheus", a.metrics())
 	mux.HandleFunc("GET /logging", a.serveLogging)
+
 	mux.HandleFunc("POST /logging", a.serveLogging)
 	mux.HandleFunc("POST /drain", a.serveDrain)
 	mux.HandleFunc("POST /quitquitquit", a.serveQuit)
@@ -89,6 +90,7 @@ func (a *Agent) certs() any {
 		Roots    []certInfo `json:"roots"`
 		Error    string     `json:"error,omitempty"`
 	}
+
 	out.Identity = a.id.ID().String()
 	if cert := a.id.Certificate(); cert != nil {
 		for _, raw := range cert.Certificate {
@@ -97,6 +99,7 @@ func (a *Agent) certs() any {
 			}
 		}
 	}
+
 	if b := a.id.Bundle(); b != nil {
 		for _, c := range b.Certs {
 			out.Roots = append(out.Roots, describe(c))
@@ -123,9 +126,11 @@ func (a *Agent) info() any {
 		NotReady    string    `json:"notReady,omitempty"`
 		Connections int64     `json:"connections"`
 	}
+
 	out.Node, out.Version, out.Identity, out.Discovery = a.cfg.nodeID(), version.Version, a.id.ID().String(), a.cfg.Discovery
 	out.Connected, out.Since, out.Updated = s.Connected, s.Since, s.Updated
 	out.Connections = a.engine.Active()
+
 	if err := a.xds.Err(); err != nil {
 		out.Error = err.Error()
 	}
@@ -144,6 +149,7 @@ func (a *Agent) serveLogging(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the log level is fixed", http.StatusNotFound)
 		return
 	}
+
 	if r.Method == http.MethodPost {
 		var l slog.Level
 		if err := l.UnmarshalText([]byte(r.FormValue("level"))); err != nil {

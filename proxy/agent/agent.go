@@ -38,6 +38,7 @@ func New(cfg Config) (*Agent, error) {
 	if cfg.Engine == nil {
 		return nil, errors.New("agent: no engine")
 	}
+
 	a := &Agent{cfg: cfg, id: cfg.Identity, engine: cfg.Engine, log: cfg.Logger, quit: make(chan struct{}, 1), open: make(chan struct{})}
 	var err error
 	if a.id == nil {
@@ -45,10 +46,12 @@ func New(cfg Config) (*Agent, error) {
 			return nil, err
 		}
 	}
+
 	node, err := cfg.node()
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
+
 	a.xds, err = fetch.New(fetch.Config{
 		Address: cfg.Discovery,
 		TLS:     a.id.DiscoveryTLS,
@@ -63,6 +66,7 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
+
 	a.register()
 	return a, nil
 }
@@ -100,6 +104,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+
 	g, work := errgroup.WithContext(work)
 	g.Go(func() error { return srv.run(work) })
 	g.Go(func() error { return a.id.Run(work) })
@@ -110,11 +115,13 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 		return a.xds.Run(work)
 	})
+
 	g.Go(func() error {
 		a.trimWhenReady(work)
 		return nil
 	})
 	a.log.Info("proxy started", "node", a.cfg.nodeID(), "discovery", a.cfg.Discovery)
+
 	select {
 	case <-ctx.Done():
 		a.drain(work)
@@ -123,6 +130,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	case <-work.Done():
 		// A part has failed: its error is the group's.
 	}
+
 	stop()
 	if err := g.Wait(); err != nil {
 		return err
@@ -228,11 +236,13 @@ func (a *Agent) Ready() error {
 	if a.draining.Load() {
 		return errors.New("not ready: draining")
 	}
+
 	// The reason is read first: it is gone once the certificate is there.
 	err := a.id.Err()
 	if a.id.Certificate() == nil {
 		return fmt.Errorf("not ready: no certificate yet: %w", err)
 	}
+
 	err = a.engine.Ready()
 	if err == nil {
 		return nil

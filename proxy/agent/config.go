@@ -100,6 +100,7 @@ func (c *Config) validate() error {
 			return fmt.Errorf("the %s is missing", f.what)
 		}
 	}
+
 	if !c.IP.IsValid() {
 		return errors.New("the pod's address (INSTANCE_IP) is missing")
 	}
@@ -118,11 +119,13 @@ func (c *Config) validate() error {
 	if c.TrustDomain == "" {
 		c.TrustDomain = identity.DefaultTrustDomain
 	}
+
 	for _, addr := range []string{c.Discovery, c.CA} {
 		if _, _, err := net.SplitHostPort(addr); err != nil {
 			return fmt.Errorf("address %q: want HOST:PORT: %w", addr, err)
 		}
 	}
+
 	if c.ServerName == "" {
 		c.ServerName = serverName(c.Discovery)
 	}

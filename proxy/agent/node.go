@@ -25,10 +25,12 @@ func (c *Config) node() (*corev3.Node, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	md := &structpb.Struct{Fields: map[string]*structpb.Value{}}
 	for k, v := range c.Meta {
 		md.Fields[k] = structpb.NewStringValue(v)
 	}
+
 	for k, v := range map[string]string{
 		"NAME":            c.Pod,
 		"NAMESPACE":       c.Namespace,
@@ -38,10 +40,12 @@ func (c *Config) node() (*corev3.Node, error) {
 	} {
 		md.Fields[k] = structpb.NewStringValue(v)
 	}
+
 	lf := make(map[string]*structpb.Value, len(labels))
 	for k, v := range labels {
 		lf[k] = structpb.NewStringValue(v)
 	}
+
 	md.Fields["LABELS"] = structpb.NewStructValue(&structpb.Struct{Fields: lf})
 	return &corev3.Node{
 		Id:                   c.nodeID(),
@@ -57,6 +61,7 @@ func ReadLabels(file string) (map[string]string, error) {
 	if file == "" {
 		return nil, nil
 	}
+
 	data, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
@@ -64,6 +69,7 @@ func ReadLabels(file string) (map[string]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the pod's labels: %w", err)
 	}
+
 	labels, err := ParseLabels(string(data))
 	if err != nil {
 		return nil, fmt.Errorf("the pod's labels in %s: %w", file, err)
@@ -89,5 +95,6 @@ func ParseLabels(s string) (map[string]string, error) {
 		}
 		out[key] = value
 	}
+
 	return out, nil
 }

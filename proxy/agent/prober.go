@@ -79,6 +79,7 @@ func ParseProbers(s string) (map[string]Prober, error) {
 	if s == "" {
 		return nil, nil
 	}
+
 	dec := json.NewDecoder(bytes.NewReader([]byte(s)))
 	dec.DisallowUnknownFields()
 	var all map[string]Prober
@@ -88,6 +89,7 @@ func ParseProbers(s string) (map[string]Prober, error) {
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("application probes: there is something after the JSON object")
 	}
+
 	for path, p := range all {
 		if !strings.HasPrefix(path, "/app-health/") && !strings.HasPrefix(path, hookPath) {
 			return nil, fmt.Errorf("application probes: path %q is neither below /app-health/ nor below %s", path, hookPath)
@@ -106,12 +108,14 @@ func (p Prober) validate() error {
 			kinds++
 		}
 	}
+
 	if kinds != 1 {
 		return errors.New("want one of httpGet, tcpSocket, grpc")
 	}
 	if p.TimeoutSeconds < 0 {
 		return errors.New("timeoutSeconds is negative")
 	}
+
 	switch {
 	case p.HTTPGet != nil && p.HTTPGet.Port == 0, p.TCPSocket != nil && p.TCPSocket.Port == 0, p.GRPC != nil && p.GRPC.Port == 0:
 		return errors.New("port is missing")
@@ -153,12 +157,14 @@ func (p *probes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(max(1, pr.TimeoutSeconds))*time.Second)
 		defer cancel()
 	}
+
 	code, body, err := p.run(ctx, pr, r.Header)
 	if err != nil && hook {
 		// For a hook the kubelet takes any answer for success, and none for
 		// failure: it must not get one that the application did not give.
 		panic(http.ErrAbortHandler)
 	}
+
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
@@ -179,6 +185,7 @@ func (p *probes) run(ctx context.Context, pr Prober, h http.Header) (code int, b
 		conn.Close()
 		return http.StatusOK, nil, nil
 	}
+
 	code, err = p.grpc(ctx, pr.GRPC)
 	return code, nil, err
 }
@@ -206,11 +213,13 @@ func (p *probes) httpGet(ctx context.Context, g *HTTPGet, h http.Header) (code i
 	if err != nil {
 		return 0, nil, err
 	}
+
 	client := &http.Client{CheckRedirect: sameHost, Transport: &http.Transport{
 		DialContext:       p.dial,
 		DisableKeepAlives: true,
 		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // as the kubelet: a probe asks for life, not for proof
 	}}
+
 	resp, err := client.Do(req)
 	if err != nil {
 		return 0, nil, err
@@ -239,14 +248,17 @@ func (p *probes) request(ctx context.Context, g *HTTPGet, h http.Header) (*http.
 	if g.Scheme == "HTTPS" {
 		scheme = "https"
 	}
+
 	path := g.Path
 	if !strings.HasPrefix(path, "/") {
 		path = "/" + path
 	}
+
 	u, err := url.Parse(scheme + "://" + p.address(g.Port) + path)
 	if err != nil {
 		return nil, err
 	}
+
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, err
@@ -259,6 +271,7 @@ func (p *probes) request(ctx context.Context, g *HTTPGet, h http.Header) (*http.
 		}
 		req.Header.Add(hd.Name, hd.Value)
 	}
+
 	for _, name := range []string{"User-Agent", "Accept"} {
 		if len(req.Header.Values(name)) == 0 && h.Get(name) != "" {
 			req.Header.Set(name, h.Get(name))
@@ -275,10 +288,12 @@ func (p *probes) grpc(ctx context.Context, g *GRPC) (int, error) {
 		return 0, err
 	}
 	defer conn.Close()
+
 	req := &grpc_health_v1.HealthCheckRequest{}
 	if g.Service != nil {
 		req.Service = *g.Service
 	}
+
 	resp, err := grpc_health_v1.NewHealthClient(conn).Check(ctx, req)
 	if err != nil {
 		return 0, err

@@ -43,17 +43,20 @@ func ParseScrape(s string) (*Scrape, error) {
 	if s == "" {
 		return nil, nil
 	}
+
 	var in struct {
 		Scrape string `json:"scrape"`
 		Path   string `json:"path"`
 		Port   Port   `json:"port"`
 		Scheme string `json:"scheme"`
 	}
+
 	dec := json.NewDecoder(strings.NewReader(s))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&in); err != nil {
 		return nil, fmt.Errorf("application metrics: %w", err)
 	}
+
 	switch {
 	case in.Scrape != "true":
 		return nil, nil
@@ -62,6 +65,7 @@ func ParseScrape(s string) (*Scrape, error) {
 	case in.Scheme != "" && in.Scheme != "http" && in.Scheme != "https":
 		return nil, fmt.Errorf("application metrics: scheme %q: want http or https", in.Scheme)
 	}
+
 	if !strings.HasPrefix(in.Path, "/") {
 		in.Path = "/" + in.Path
 	}
@@ -85,6 +89,7 @@ func (a *Agent) mergedMetrics(reach *probes) http.Handler {
 	if a.cfg.Scrape == nil {
 		return a.metrics()
 	}
+
 	m := &merged{
 		app: a.cfg.Scrape, reach: reach, own: a.cfg.Registry, alone: a.metrics(), log: a.log.Warn,
 		failures: prometheus.NewCounter(prometheus.CounterOpts{
@@ -143,14 +148,17 @@ func (m *merged) ask(ctx context.Context, r *http.Request) (*http.Response, expf
 	if m.app.HTTPS {
 		scheme = "https"
 	}
+
 	url := scheme + "://" + m.reach.address(m.app.Port) + m.app.Path
 	if q := r.URL.RawQuery; q != "" && !strings.Contains(url, "?") {
 		url += "?" + q
 	}
+
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, "", err
 	}
+
 	req.Header.Set("Accept", "text/plain;version=0.0.4;q=0.9,*/*;q=0.1")
 	if expfmt.NegotiateAccept(r.Header, expfmt.DefaultOpenMetricsAcceptedFormats()...).FormatType() == expfmt.TypeOpenMetrics {
 		req.Header.Set("Accept", "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.9,*/*;q=0.1")
@@ -164,10 +172,12 @@ func (m *merged) ask(ctx context.Context, r *http.Request) (*http.Response, expf
 		DisableKeepAlives: true,
 		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // it does not leave the pod
 	}}
+
 	resp, err := client.Do(req)
 	if err != nil {
 		return nil, "", err
 	}
+
 	format, err := formatOf(resp)
 	if err != nil {
 		resp.Body.Close()
@@ -181,6 +191,7 @@ func formatOf(resp *http.Response) (expfmt.Format, error) {
 	if resp.StatusCode != http.StatusOK {
 		return "", fmt.Errorf("the application answers %s", resp.Status)
 	}
+
 	kind := resp.Header.Get("Content-Type")
 	media, _, err := mime.ParseMediaType(kind)
 	switch {
@@ -221,6 +232,7 @@ func passOn(w io.Writer, body io.Reader) (map[string]bool, error) {
 				return names, nil // the scraper has gone: the application is not to blame
 			}
 		}
+
 		if err != nil {
 			return names, nil
 		}
@@ -235,6 +247,7 @@ func nameIn(line []byte) []byte {
 		name, _, _ := bytes.Cut(rest, []byte{' '})
 		return name
 	}
+
 	if line[0] == '#' {
 		return nil
 	}
@@ -251,6 +264,7 @@ func (m *merged) writeOwn(w io.Writer, format expfmt.Format, taken map[string]bo
 	if err != nil {
 		m.log("some of the proxy's metrics cannot be gathered", "error", err)
 	}
+
 	enc := expfmt.NewEncoder(w, format)
 	for _, f := range families {
 		if doubled(f, taken) {
@@ -260,6 +274,7 @@ func (m *merged) writeOwn(w io.Writer, format expfmt.Format, taken map[string]bo
 			return err
 		}
 	}
+
 	if c, ok := enc.(expfmt.Closer); ok {
 		return c.Close() // writes the end mark of OpenMetrics
 	}

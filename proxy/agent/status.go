@@ -59,6 +59,7 @@ func (a *Agent) listen() (*servers, error) {
 		s.listeners = append(s.listeners, newNewestFirst(lis, maxCallers))
 		s.list = append(s.list, newServer(l.handler))
 	}
+
 	a.addrs.Store(addrs)
 	close(a.open)
 	return s, nil

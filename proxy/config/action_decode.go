@@ -12,10 +12,12 @@ func decodeAction(a at, p *routev3.RouteAction) (*RouteAction, error) {
 		"retry_policy", "priority", "max_grpc_timeout", "max_stream_duration"); err != nil {
 		return nil, err
 	}
+
 	r := &RouteAction{
 		Cluster: p.GetCluster(), PrefixRewrite: p.GetPrefixRewrite(), HostRewrite: p.GetHostRewriteLiteral(),
 		AutoHost: p.GetAutoHostRewrite().GetValue(), Timeout: defaultRouteTimeout, IdleSet: p.GetIdleTimeout() != nil,
 	}
+
 	switch p.GetClusterNotFoundResponseCode() {
 	case routev3.RouteAction_NOT_FOUND:
 		r.NotFoundStatus = 404
@@ -24,12 +26,14 @@ func decodeAction(a at, p *routev3.RouteAction) (*RouteAction, error) {
 	default:
 		r.NotFoundStatus = 503
 	}
+
 	if err := r.decodeWeighted(a.in("weighted_clusters"), p.GetWeightedClusters()); err != nil {
 		return nil, err
 	}
 	if r.Cluster == "" && len(r.Weighted) == 0 {
 		return nil, a.errorf("names no cluster")
 	}
+
 	if m := p.GetMaxStreamDuration(); m != nil {
 		if err := a.in("max_stream_duration").only(m, "max_stream_duration", "grpc_timeout_header_max"); err != nil {
 			return nil, err
@@ -38,11 +42,13 @@ func decodeAction(a at, p *routev3.RouteAction) (*RouteAction, error) {
 			return nil, a.in("max_stream_duration.max_stream_duration").errorf("is not supported by this proxy")
 		}
 	}
+
 	if err := a.durations(
 		durationField{"timeout", p.GetTimeout(), &r.Timeout},
 		durationField{"idle_timeout", p.GetIdleTimeout(), &r.IdleTimeout}); err != nil {
 		return nil, err
 	}
+
 	var err error
 	r.Retry, err = decodeRetry(a.in("retry_policy"), p.GetRetryPolicy())
 	return r, err
@@ -55,6 +61,7 @@ func (r *RouteAction) decodeWeighted(a at, p *routev3.WeightedCluster) error {
 	if err := a.only(p, "clusters", "total_weight", "runtime_key_prefix"); err != nil {
 		return err
 	}
+
 	total := uint32(0)
 	for i, w := range p.GetClusters() {
 		wa := a.index("clusters", i)
@@ -64,6 +71,7 @@ func (r *RouteAction) decodeWeighted(a at, p *routev3.WeightedCluster) error {
 		if w.GetName() == "" {
 			return wa.in("name").errorf("is empty")
 		}
+
 		if n := w.GetWeight().GetValue(); n > 0 {
 			if total+n < total {
 				return wa.in("weight").errorf("the weights together are above 2^32")
@@ -72,6 +80,7 @@ func (r *RouteAction) decodeWeighted(a at, p *routev3.WeightedCluster) error {
 			r.Weighted = append(r.Weighted, WeightedCluster{w.GetName(), n})
 		}
 	}
+
 	if len(r.Weighted) == 0 {
 		return a.in("clusters").errorf("has no weight above 0")
 	}
@@ -95,12 +104,14 @@ func decodeRetry(a at, p *routev3.RetryPolicy) (*RetryPolicy, error) {
 		"host_selection_retry_max_attempts", "retriable_status_codes", "retry_back_off"); err != nil {
 		return nil, err
 	}
+
 	r := &RetryPolicy{Attempts: orUint(p.GetNumRetries(), 1)}
 	for i, h := range p.GetRetryHostPredicate() {
 		if h.GetName() != "envoy.retry_host_predicates.previous_hosts" {
 			return nil, a.index("retry_host_predicate", i).errorf("%q is not supported by this proxy", h.GetName())
 		}
 	}
+
 	for _, on := range strings.Split(p.GetRetryOn(), ",") {
 		on = strings.TrimSpace(on)
 		if on == "" {
@@ -111,6 +122,7 @@ func decodeRetry(a at, p *routev3.RetryPolicy) (*RetryPolicy, error) {
 		}
 		r.On = append(r.On, on)
 	}
+
 	for i, s := range p.GetRetriableStatusCodes() {
 		if s < 400 || s > 599 {
 			return nil, a.index("retriable_status_codes", i).errorf("%d is not a status from 400 to 599", s)

@@ -24,10 +24,12 @@ func DecodeCluster(body *anypb.Any) (*Cluster, error) {
 	if err := a.unpack(body, p); err != nil {
 		return nil, err
 	}
+
 	a.name = p.GetName()
 	if a.name == "" {
 		return nil, a.in("name").errorf("is empty")
 	}
+
 	if err := a.only(p, "name", "alt_stat_name", "type", "eds_cluster_config", "connect_timeout",
 		"per_connection_buffer_limit_bytes", "lb_policy", "load_assignment", "max_requests_per_connection",
 		"circuit_breakers", "http2_protocol_options", "http_protocol_options", "common_http_protocol_options",
@@ -40,6 +42,7 @@ func DecodeCluster(body *anypb.Any) (*Cluster, error) {
 		"ignore_health_on_host_removal", "lb_subset_config"); err != nil {
 		return nil, err
 	}
+
 	c := &Cluster{
 		Name: a.name, Version: versionOf(body), ConnectTimeout: defaultConnectTimeout,
 		Service: decodeService(p.GetMetadata()),
@@ -48,6 +51,7 @@ func DecodeCluster(body *anypb.Any) (*Cluster, error) {
 		c.decodeType, c.decodeLB, c.decodeTransports, c.decodeHTTP, c.decodeBind, c.decodeLimits,
 		c.decodeOutlier, c.decodeDNS,
 	}
+
 	for _, step := range steps {
 		if err := step(a, p); err != nil {
 			return nil, err
@@ -74,6 +78,7 @@ func (c *Cluster) decodeType(a at, p *clusterv3.Cluster) error {
 	default:
 		return a.in("type").errorf("%v is not supported by this proxy", p.GetType())
 	}
+
 	if c.Type == ClusterEDS {
 		c.EDSName = c.Name
 		e := p.GetEdsClusterConfig()
@@ -82,9 +87,11 @@ func (c *Cluster) decodeType(a at, p *clusterv3.Cluster) error {
 		}
 		return a.in("eds_cluster_config.eds_config").fromADS(e.GetEdsConfig())
 	}
+
 	if p.GetEdsClusterConfig() != nil {
 		return a.in("eds_cluster_config").errorf("is set on a cluster that is not of type EDS")
 	}
+
 	la := p.GetLoadAssignment()
 	if la == nil {
 		return nil
@@ -92,6 +99,7 @@ func (c *Cluster) decodeType(a at, p *clusterv3.Cluster) error {
 	if c.Type == ClusterOriginalDst {
 		return a.in("load_assignment").errorf("is set on a cluster of type ORIGINAL_DST")
 	}
+
 	names := c.Type == ClusterStrictDNS || c.Type == ClusterLogicalDNS
 	var err error
 	c.Endpoints, err = decodeAssignment(a.in("load_assignment"), la, names)
@@ -111,6 +119,7 @@ func (c *Cluster) decodeLB(a at, p *clusterv3.Cluster) error {
 	default:
 		return a.in("lb_policy").errorf("%v is not supported by this proxy", p.GetLbPolicy())
 	}
+
 	if (c.LB == LBClusterProvided) != (c.Type == ClusterOriginalDst) {
 		return a.in("lb_policy").errorf("CLUSTER_PROVIDED and type ORIGINAL_DST go together")
 	}
@@ -126,11 +135,13 @@ func (c *Cluster) decodeLB(a at, p *clusterv3.Cluster) error {
 			c.DestinationPort = uint16(p.Value)
 		}
 	}
+
 	if s := p.GetLbSubsetConfig(); s != nil {
 		if err := a.in("lb_subset_config").only(s); err != nil {
 			return err
 		}
 	}
+
 	if l := p.GetCommonLbConfig(); l != nil {
 		if err := a.in("common_lb_config").only(l, "healthy_panic_threshold", "update_merge_window",
 			"ignore_new_hosts_until_first_hc", "close_connections_on_host_set_change"); err != nil {
@@ -146,15 +157,18 @@ func (c *Cluster) decodeTransports(a at, p *clusterv3.Cluster) error {
 	if err != nil {
 		return err
 	}
+
 	for i, m := range p.GetTransportSocketMatches() {
 		ma := a.index("transport_socket_matches", i)
 		if err := ma.only(m, "name", "match", "transport_socket"); err != nil {
 			return err
 		}
+
 		t, err := decodeUpstreamSocket(ma.in("transport_socket"), m.GetTransportSocket())
 		if err != nil {
 			return err
 		}
+
 		t.Name = m.GetName()
 		tm := TransportMatch{Transport: t, Match: map[string]string{}}
 		for k, v := range m.GetMatch().GetFields() {
@@ -166,6 +180,7 @@ func (c *Cluster) decodeTransports(a at, p *clusterv3.Cluster) error {
 		}
 		c.Matches = append(c.Matches, tm)
 	}
+
 	return nil
 }
 
@@ -175,12 +190,14 @@ func (c *Cluster) decodeHTTP(a at, p *clusterv3.Cluster) error {
 		c.HTTP.Protocol = HTTP2
 		c.HTTP.MaxStreams = h2.GetMaxConcurrentStreams().GetValue()
 	}
+
 	if p.GetProtocolSelection() == clusterv3.Cluster_USE_DOWNSTREAM_PROTOCOL {
 		c.HTTP.Protocol = HTTPUseDownstream
 	}
 	if err := c.HTTP.setCommon(a.in("common_http_protocol_options"), p.GetCommonHttpProtocolOptions()); err != nil {
 		return err
 	}
+
 	for key, body := range p.GetTypedExtensionProtocolOptions() {
 		ka := a.in("typed_extension_protocol_options[" + key + "]")
 		if key != httpOptionsKey {
@@ -194,6 +211,7 @@ func (c *Cluster) decodeHTTP(a at, p *clusterv3.Cluster) error {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -202,6 +220,7 @@ func (o *HTTPOptions) decode(a at, m *httpv3.HttpProtocolOptions) error {
 		"use_downstream_protocol_config"); err != nil {
 		return err
 	}
+
 	switch v := m.GetUpstreamProtocolOptions().(type) {
 	case *httpv3.HttpProtocolOptions_ExplicitHttpConfig_:
 		switch e := v.ExplicitHttpConfig.GetProtocolConfig().(type) {
@@ -223,6 +242,7 @@ func (o *HTTPOptions) decode(a at, m *httpv3.HttpProtocolOptions) error {
 	default:
 		return a.errorf("names no protocol")
 	}
+
 	return o.setCommon(a.in("common_http_protocol_options"), m.GetCommonHttpProtocolOptions())
 }
 
@@ -247,18 +267,22 @@ func (c *Cluster) decodeBind(a at, p *clusterv3.Cluster) error {
 		}
 		c.TCPKeepalive = time.Duration(k.GetTcpKeepalive().GetKeepaliveTime().GetValue()) * time.Second
 	}
+
 	b := p.GetUpstreamBindConfig()
 	if b == nil {
 		return nil
 	}
+
 	ba := a.in("upstream_bind_config")
 	if err := ba.only(b, "source_address", "freebind", "extra_source_addresses"); err != nil {
 		return err
 	}
+
 	addrs := []*corev3.SocketAddress{b.GetSourceAddress()}
 	for _, e := range b.GetExtraSourceAddresses() {
 		addrs = append(addrs, e.GetAddress())
 	}
+
 	for _, s := range addrs {
 		ip, err := netip.ParseAddr(s.GetAddress())
 		if err != nil {
@@ -271,6 +295,7 @@ func (c *Cluster) decodeBind(a at, p *clusterv3.Cluster) error {
 			c.BindSource = append(c.BindSource, ip.Unmap())
 		}
 	}
+
 	return nil
 }
 
@@ -281,10 +306,12 @@ func (c *Cluster) decodeLimits(a at, p *clusterv3.Cluster) error {
 	if cb == nil {
 		return nil
 	}
+
 	ca := a.in("circuit_breakers")
 	if err := ca.only(cb, "thresholds"); err != nil {
 		return err
 	}
+
 	for i, t := range cb.GetThresholds() {
 		ta := ca.index("thresholds", i)
 		if err := ta.only(t, "priority", "max_connections", "max_pending_requests", "max_requests",
@@ -300,6 +327,7 @@ func (c *Cluster) decodeLimits(a at, p *clusterv3.Cluster) error {
 			}
 		}
 	}
+
 	return nil
 }
 
@@ -330,6 +358,7 @@ func (c *Cluster) decodeOutlier(a at, p *clusterv3.Cluster) error {
 	if o == nil {
 		return nil
 	}
+
 	oa := a.in("outlier_detection")
 	if err := oa.only(o, "consecutive_5xx", "interval", "base_ejection_time", "max_ejection_percent",
 		"enforcing_consecutive_5xx", "enforcing_success_rate", "consecutive_gateway_failure",
@@ -338,9 +367,11 @@ func (c *Cluster) decodeOutlier(a at, p *clusterv3.Cluster) error {
 		"max_ejection_time", "max_ejection_time_jitter"); err != nil {
 		return err
 	}
+
 	if o.GetEnforcingSuccessRate().GetValue() != 0 {
 		return oa.in("enforcing_success_rate").errorf("is not supported by this proxy")
 	}
+
 	c.Outlier = &OutlierDetection{
 		Consecutive5xx:     enforced(o.GetConsecutive_5Xx(), 5, o.GetEnforcingConsecutive_5Xx(), 100),
 		ConsecutiveGateway: enforced(o.GetConsecutiveGatewayFailure(), 5, o.GetEnforcingConsecutiveGatewayFailure(), 0),
@@ -348,6 +379,7 @@ func (c *Cluster) decodeOutlier(a at, p *clusterv3.Cluster) error {
 		BaseEjection:       30 * time.Second, MaxEjection: 300 * time.Second,
 		MaxPercent: orUint(o.GetMaxEjectionPercent(), 10),
 	}
+
 	if !o.GetSplitExternalLocalOriginErrors() {
 		c.Outlier.ConsecutiveLocal = 0
 	}

@@ -18,10 +18,12 @@ func DecodeLoadAssignment(body *anypb.Any) (*LoadAssignment, error) {
 	if err := a.unpack(body, p); err != nil {
 		return nil, err
 	}
+
 	a.name = p.GetClusterName()
 	if a.name == "" {
 		return nil, a.in("cluster_name").errorf("is empty")
 	}
+
 	la, err := decodeAssignment(a, p, false)
 	if err != nil {
 		return nil, err
@@ -41,6 +43,7 @@ func decodeAssignment(a at, p *endpointv3.ClusterLoadAssignment, names bool) (*L
 			return nil, err
 		}
 	}
+
 	la := &LoadAssignment{Name: p.GetClusterName()}
 	d := assignmentDecoder{names: names}
 	for i, l := range p.GetEndpoints() {
@@ -52,11 +55,13 @@ func decodeAssignment(a at, p *endpointv3.ClusterLoadAssignment, names bool) (*L
 		if l.GetPriority() > 128 {
 			return nil, ea.in("priority").errorf("%d is above 128", l.GetPriority())
 		}
+
 		loc := LocalityEndpoints{
 			Region: l.GetLocality().GetRegion(), Zone: l.GetLocality().GetZone(), SubZone: l.GetLocality().GetSubZone(),
 			Priority: l.GetPriority(), Weight: l.GetLoadBalancingWeight().GetValue(),
 			Endpoints: make([]Endpoint, 0, len(l.GetLbEndpoints())),
 		}
+
 		for j, e := range l.GetLbEndpoints() {
 			ep, err := d.endpoint(ea.index("lb_endpoints", j), e)
 			if err != nil {
@@ -66,6 +71,7 @@ func decodeAssignment(a at, p *endpointv3.ClusterLoadAssignment, names bool) (*L
 		}
 		la.Localities = append(la.Localities, loc)
 	}
+
 	return la, nil
 }
 
@@ -81,6 +87,7 @@ func (d *assignmentDecoder) endpoint(a at, p *endpointv3.LbEndpoint) (Endpoint, 
 	if err := a.only(p, "endpoint", "health_status", "metadata", "load_balancing_weight"); err != nil {
 		return e, err
 	}
+
 	ea := a.in("endpoint")
 	if p.GetEndpoint() == nil {
 		return e, ea.errorf("is not set")
@@ -88,6 +95,7 @@ func (d *assignmentDecoder) endpoint(a at, p *endpointv3.LbEndpoint) (Endpoint, 
 	if err := ea.only(p.GetEndpoint(), "address", "health_check_config", "hostname", "observability_name"); err != nil {
 		return e, err
 	}
+
 	e.Hostname = p.GetEndpoint().GetHostname()
 	e.Weight = max(p.GetLoadBalancingWeight().GetValue(), 1)
 	switch p.GetHealthStatus() {
@@ -97,6 +105,7 @@ func (d *assignmentDecoder) endpoint(a at, p *endpointv3.LbEndpoint) (Endpoint, 
 	if err := d.address(ea.in("address"), p.GetEndpoint().GetAddress(), &e); err != nil {
 		return e, err
 	}
+
 	meta := p.GetMetadata().GetFilterMetadata()
 	m, err := stringMap(a.in("metadata.filter_metadata[envoy.transport_socket_match]"), meta["envoy.transport_socket_match"])
 	if err != nil {
@@ -105,6 +114,7 @@ func (d *assignmentDecoder) endpoint(a at, p *endpointv3.LbEndpoint) (Endpoint, 
 	if d.last == nil || !maps.Equal(d.last, m) {
 		d.last = m
 	}
+
 	e.TransportMatch = d.last
 	e.Workload = decodeWorkload(meta["istio"].GetFields()["workload"].GetStringValue())
 	return e, nil
@@ -116,6 +126,7 @@ func (d *assignmentDecoder) address(a at, p *corev3.Address, e *Endpoint) error 
 	if s == nil {
 		return a.errorf("is not a socket address")
 	}
+
 	sa := a.in("socket_address")
 	if err := sa.only(s, "protocol", "address", "port_value"); err != nil {
 		return err
@@ -126,6 +137,7 @@ func (d *assignmentDecoder) address(a at, p *corev3.Address, e *Endpoint) error 
 	if s.GetPortValue() == 0 || s.GetPortValue() > 65535 {
 		return sa.in("port_value").errorf("%d is not a port", s.GetPortValue())
 	}
+
 	e.Port = uint16(s.GetPortValue())
 	ip, err := netip.ParseAddr(s.GetAddress())
 	switch {
@@ -144,6 +156,7 @@ func stringMap(a at, p *structpb.Struct) (map[string]string, error) {
 	if len(p.GetFields()) == 0 {
 		return nil, nil
 	}
+
 	m := make(map[string]string, len(p.GetFields()))
 	for k, v := range p.GetFields() {
 		s, ok := v.GetKind().(*structpb.Value_StringValue)

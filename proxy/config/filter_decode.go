@@ -28,6 +28,7 @@ func (c *FilterChain) decodeFilters(a at, filters []*listenerv3.Filter) error {
 		if c.HTTP != nil || c.TCP != nil {
 			return fa.errorf("follows a terminal filter")
 		}
+
 		body := f.GetTypedConfig()
 		ca := fa.in("typed_config")
 		var err error
@@ -51,10 +52,12 @@ func (c *FilterChain) decodeFilters(a at, filters []*listenerv3.Filter) error {
 		default:
 			err = ca.errorf("network filter %q (%s) is not supported by this proxy", f.GetName(), name)
 		}
+
 		if err != nil {
 			return err
 		}
 	}
+
 	if c.HTTP == nil && c.TCP == nil {
 		return a.in("filters").errorf("has neither http_connection_manager nor tcp_proxy")
 	}
@@ -77,10 +80,12 @@ func decodeTCPProxy(a at, body *anypb.Any) (*TCPProxy, error) {
 		"access_log_options"); err != nil {
 		return nil, err
 	}
+
 	t := &TCPProxy{
 		Cluster: p.GetCluster(), IdleTimeout: defaultTCPIdle,
 		MaxConnectAttempts: p.GetMaxConnectAttempts().GetValue(),
 	}
+
 	for i, w := range p.GetWeightedClusters().GetClusters() {
 		wa := a.in("weighted_clusters").index("clusters", i)
 		if err := wa.only(w, "name", "weight"); err != nil {
@@ -91,9 +96,11 @@ func decodeTCPProxy(a at, body *anypb.Any) (*TCPProxy, error) {
 		}
 		t.Weighted = append(t.Weighted, WeightedCluster{w.GetName(), w.GetWeight()})
 	}
+
 	if t.Cluster == "" && len(t.Weighted) == 0 {
 		return nil, a.in("cluster").errorf("is empty")
 	}
+
 	err := a.durations(durationField{"idle_timeout", p.GetIdleTimeout(), &t.IdleTimeout})
 	if err != nil {
 		return nil, err
@@ -110,6 +117,7 @@ func decodeAccessLogs(a at, logs []*accesslogv3.AccessLog) ([]AccessLog, error) 
 		if err := la.only(l, "name", "typed_config"); err != nil {
 			return nil, err
 		}
+
 		ca := la.in("typed_config")
 		p := &filelogv3.FileAccessLog{}
 		if err := ca.unpack(l.GetTypedConfig(), p); err != nil {
@@ -118,10 +126,12 @@ func decodeAccessLogs(a at, logs []*accesslogv3.AccessLog) ([]AccessLog, error) 
 		if err := ca.only(p, "path", "log_format", "format"); err != nil {
 			return nil, err
 		}
+
 		al := AccessLog{Path: p.GetPath(), Text: p.GetFormat()}
 		if al.Path == "" {
 			return nil, ca.in("path").errorf("is empty")
 		}
+
 		if f := p.GetLogFormat(); f != nil {
 			if err := al.decodeFormat(ca.in("log_format"), f); err != nil {
 				return nil, err
@@ -129,6 +139,7 @@ func decodeAccessLogs(a at, logs []*accesslogv3.AccessLog) ([]AccessLog, error) 
 		}
 		out = append(out, al)
 	}
+
 	return out, nil
 }
 
@@ -137,6 +148,7 @@ func (l *AccessLog) decodeFormat(a at, p *corev3.SubstitutionFormatString) error
 		"json_format_options"); err != nil {
 		return err
 	}
+
 	switch f := p.GetFormat().(type) {
 	case *corev3.SubstitutionFormatString_TextFormat:
 		l.Text = f.TextFormat
@@ -156,5 +168,6 @@ func (l *AccessLog) decodeFormat(a at, p *corev3.SubstitutionFormatString) error
 			l.JSON[k] = s
 		}
 	}
+
 	return nil
 }

@@ -22,6 +22,7 @@ func decodeHCM(a at, p *hcmv3.HttpConnectionManager) (*HCM, error) {
 		"stream_error_on_invalid_http_message", "strip_any_host_port", "request_id_extension"); err != nil {
 		return nil, err
 	}
+
 	h := &HCM{
 		ServerName:        p.GetServerName(),
 		UseRemoteAddress:  p.GetUseRemoteAddress().GetValue(),
@@ -31,6 +32,7 @@ func decodeHCM(a at, p *hcmv3.HttpConnectionManager) (*HCM, error) {
 		IdleTimeout:      time.Hour, StreamIdleTimeout: 5 * time.Minute,
 		MaxHeaderBytes: p.GetMaxRequestHeadersKb().GetValue() * 1024,
 	}
+
 	steps := []func(at, *hcmv3.HttpConnectionManager) error{
 		h.decodeRoutes, h.decodeHTTPFilters, h.decodeProtocol, h.decodeClientCert, h.decodeUpgrades,
 	}
@@ -39,6 +41,7 @@ func decodeHCM(a at, p *hcmv3.HttpConnectionManager) (*HCM, error) {
 			return nil, err
 		}
 	}
+
 	err := a.durations(
 		durationField{"stream_idle_timeout", p.GetStreamIdleTimeout(), &h.StreamIdleTimeout},
 		durationField{"request_headers_timeout", p.GetRequestHeadersTimeout(), &h.HeadersTimeout})
@@ -86,15 +89,18 @@ func (h *HCM) decodeHTTPFilters(a at, p *hcmv3.HttpConnectionManager) error {
 		if err := fa.only(f, "name", "typed_config"); err != nil {
 			return err
 		}
+
 		body := f.GetTypedConfig()
 		if body.MessageName() != "envoy.extensions.filters.http.router.v3.Router" {
 			return fa.in("typed_config").errorf("HTTP filter %q (%s) is not supported by this proxy", f.GetName(), body.MessageName())
 		}
+
 		r := &routerv3.Router{}
 		ra := fa.in("typed_config")
 		if err := ra.unpack(body, r); err != nil {
 			return err
 		}
+
 		if err := ra.only(r, "dynamic_stats", "start_child_span", "suppress_envoy_headers",
 			"respect_expected_rq_timeout", "suppress_grpc_request_failure_code_stats"); err != nil {
 			return err
@@ -103,6 +109,7 @@ func (h *HCM) decodeHTTPFilters(a at, p *hcmv3.HttpConnectionManager) error {
 			return fa.errorf("the router is not the last filter")
 		}
 	}
+
 	if len(p.GetHttpFilters()) == 0 {
 		return a.in("http_filters").errorf("is empty: the router is missing")
 	}
@@ -119,6 +126,7 @@ func (h *HCM) decodeProtocol(a at, p *hcmv3.HttpConnectionManager) error {
 	default:
 		return a.in("codec_type").errorf("%v is not supported by this proxy", p.GetCodecType())
 	}
+
 	switch p.GetServerHeaderTransformation() {
 	case hcmv3.HttpConnectionManager_OVERWRITE:
 	case hcmv3.HttpConnectionManager_PASS_THROUGH:
@@ -126,11 +134,13 @@ func (h *HCM) decodeProtocol(a at, p *hcmv3.HttpConnectionManager) error {
 	default:
 		return a.in("server_header_transformation").errorf("%v is not supported by this proxy", p.GetServerHeaderTransformation())
 	}
+
 	switch p.GetPathWithEscapedSlashesAction() {
 	case hcmv3.HttpConnectionManager_IMPLEMENTATION_SPECIFIC_DEFAULT, hcmv3.HttpConnectionManager_KEEP_UNCHANGED:
 	default:
 		return a.in("path_with_escaped_slashes_action").errorf("%v is not supported by this proxy", p.GetPathWithEscapedSlashesAction())
 	}
+
 	if c := p.GetCommonHttpProtocolOptions(); c != nil {
 		ca := a.in("common_http_protocol_options")
 		if err := ca.only(c, "idle_timeout", "headers_with_underscores_action"); err != nil {
@@ -143,6 +153,7 @@ func (h *HCM) decodeProtocol(a at, p *hcmv3.HttpConnectionManager) error {
 			return err
 		}
 	}
+
 	h.MaxConcurrentStreams = p.GetHttp2ProtocolOptions().GetMaxConcurrentStreams().GetValue()
 	return nil
 }
@@ -162,6 +173,7 @@ func (h *HCM) decodeClientCert(a at, p *hcmv3.HttpConnectionManager) error {
 	default:
 		return a.in("forward_client_cert_details").errorf("%v is not known to this proxy", p.GetForwardClientCertDetails())
 	}
+
 	if d := p.GetSetCurrentClientCertDetails(); d != nil {
 		h.ClientCertDetails = ClientCertDetails{
 			Subject: d.GetSubject().GetValue(), Cert: d.GetCert(), Chain: d.GetChain(),

@@ -28,10 +28,12 @@ func DecodeListener(body *anypb.Any) (*Listener, error) {
 	if err := a.unpack(body, p); err != nil {
 		return nil, err
 	}
+
 	a.name = p.GetName()
 	if a.name == "" {
 		return nil, a.in("name").errorf("is empty")
 	}
+
 	if err := a.only(p, "name", "address", "stat_prefix", "filter_chains", "use_original_dst",
 		"default_filter_chain", "per_connection_buffer_limit_bytes", "metadata", "deprecated_v1",
 		"drain_type", "listener_filters", "listener_filters_timeout", "bind_to_port",
@@ -41,6 +43,7 @@ func DecodeListener(body *anypb.Any) (*Listener, error) {
 		"bypass_overload_manager", "tcp_keepalive"); err != nil {
 		return nil, err
 	}
+
 	l := &Listener{Name: a.name, Version: versionOf(body), Bind: true}
 	var err error
 	if l.Address, err = a.in("address").socket(p.GetAddress()); err != nil {
@@ -52,12 +55,14 @@ func DecodeListener(body *anypb.Any) (*Listener, error) {
 	if b := p.GetDeprecatedV1().GetBindToPort(); b != nil {
 		l.Bind = l.Bind && b.GetValue()
 	}
+
 	switch p.GetTrafficDirection() {
 	case corev3.TrafficDirection_INBOUND:
 		l.Direction = DirectionInbound
 	case corev3.TrafficDirection_OUTBOUND:
 		l.Direction = DirectionOutbound
 	}
+
 	l.UseOriginalDst = p.GetUseOriginalDst().GetValue()
 	l.ContinueOnTimeout = p.GetContinueOnListenerFiltersTimeout()
 	l.InspectTimeout, err = a.in("listener_filters_timeout").duration(p.GetListenerFiltersTimeout(), defaultInspectTimeout)
@@ -76,10 +81,12 @@ func (l *Listener) decodeInspectors(a at, filters []*listenerv3.ListenerFilter) 
 		if err := fa.only(f, "name", "typed_config"); err != nil {
 			return err
 		}
+
 		body := f.GetTypedConfig()
 		if body == nil {
 			return fa.in("typed_config").errorf("is not set (filter %q)", f.GetName())
 		}
+
 		ca := fa.in("typed_config")
 		var err error
 		switch body.MessageName() {
@@ -105,6 +112,7 @@ func (l *Listener) decodeInspectors(a at, filters []*listenerv3.ListenerFilter) 
 		default:
 			err = ca.errorf("listener filter %q (%s) is not supported by this proxy", f.GetName(), body.MessageName())
 		}
+
 		if err != nil {
 			return err
 		}
@@ -128,6 +136,7 @@ func (l *Listener) decodeChains(a at, p *listenerv3.Listener) error {
 		}
 		l.Chains = append(l.Chains, c)
 	}
+
 	if d := p.GetDefaultFilterChain(); d != nil {
 		da := a.in("default_filter_chain")
 		if d.GetFilterChainMatch() != nil {
@@ -139,6 +148,7 @@ func (l *Listener) decodeChains(a at, p *listenerv3.Listener) error {
 		}
 		l.Default = c
 	}
+
 	if len(l.Chains) == 0 && l.Default == nil {
 		return a.in("filter_chains").errorf("is empty, and there is no default_filter_chain")
 	}
@@ -150,9 +160,11 @@ func decodeChain(a at, p *listenerv3.FilterChain) (*FilterChain, error) {
 		"transport_socket_connect_timeout", "name"); err != nil {
 		return nil, err
 	}
+
 	c := &FilterChain{
 		Name: p.GetName(), HandshakeTimeout: defaultHandshakeTimeout, Version: versionOfMessages(p),
 	}
+
 	var err error
 	if c.Match, err = decodeMatch(a.in("filter_chain_match"), p.GetFilterChainMatch()); err != nil {
 		return nil, err
@@ -178,12 +190,14 @@ func decodeMatch(a at, p *listenerv3.FilterChainMatch) (ChainMatch, error) {
 		"application_protocols"); err != nil {
 		return m, err
 	}
+
 	if d := p.GetDestinationPort(); d != nil {
 		if d.GetValue() == 0 || d.GetValue() > 65535 {
 			return m, a.in("destination_port").errorf("%d is not a port", d.GetValue())
 		}
 		m.DestinationPort = uint16(d.GetValue())
 	}
+
 	for i, r := range p.GetPrefixRanges() {
 		pf, err := a.index("prefix_ranges", i).prefix(r)
 		if err != nil {
@@ -191,12 +205,14 @@ func decodeMatch(a at, p *listenerv3.FilterChainMatch) (ChainMatch, error) {
 		}
 		m.PrefixRanges = append(m.PrefixRanges, pf)
 	}
+
 	for i, n := range p.GetServerNames() {
 		if rest, ok := strings.CutPrefix(n, "*."); n == "" || strings.Contains(n, "*") && (!ok || rest == "" || strings.Contains(rest, "*")) {
 			return m, a.index("server_names", i).errorf("%q is neither a name nor of the form *.name", n)
 		}
 		m.ServerNames = append(m.ServerNames, strings.ToLower(n))
 	}
+
 	m.TransportProtocol = p.GetTransportProtocol()
 	if t := m.TransportProtocol; t != "" && t != "tls" && t != "raw_buffer" {
 		return m, a.in("transport_protocol").errorf("%q is neither tls nor raw_buffer", t)
@@ -214,6 +230,7 @@ func (m *ChainMatch) keys() []string {
 		}
 		return s
 	}
+
 	ranges := []string{""}
 	if len(m.PrefixRanges) > 0 {
 		ranges = nil
@@ -221,6 +238,7 @@ func (m *ChainMatch) keys() []string {
 			ranges = append(ranges, p.String())
 		}
 	}
+
 	var out []string
 	for _, r := range ranges {
 		for _, n := range orOne(m.ServerNames) {
@@ -239,6 +257,7 @@ func (a at) socket(p *corev3.Address) (netip.AddrPort, error) {
 	if s == nil {
 		return netip.AddrPort{}, a.errorf("is not a socket address")
 	}
+
 	sa := a.in("socket_address")
 	if err := sa.only(s, "protocol", "address", "port_value", "ipv4_compat"); err != nil {
 		return netip.AddrPort{}, err
@@ -246,6 +265,7 @@ func (a at) socket(p *corev3.Address) (netip.AddrPort, error) {
 	if s.GetProtocol() != corev3.SocketAddress_TCP {
 		return netip.AddrPort{}, sa.in("protocol").errorf("%v is not supported by this proxy", s.GetProtocol())
 	}
+
 	ip, err := netip.ParseAddr(s.GetAddress())
 	if err != nil || ip.Zone() != "" {
 		return netip.AddrPort{}, sa.in("address").errorf("%q is not an IP address", s.GetAddress())

@@ -36,9 +36,11 @@ func (m *StringMatch) Match(s string) bool {
 	case MatchRegex:
 		return m.Regex.MatchString(s)
 	}
+
 	if m.IgnoreCase {
 		s, v = strings.ToLower(s), strings.ToLower(v)
 	}
+
 	switch m.Kind {
 	case MatchExact:
 		return s == v

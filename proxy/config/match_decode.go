@@ -11,6 +11,7 @@ func decodeString(a at, p *matcherv3.StringMatcher) (StringMatch, error) {
 	if err := a.only(p, "exact", "prefix", "suffix", "contains", "safe_regex", "ignore_case"); err != nil {
 		return StringMatch{}, err
 	}
+
 	m := StringMatch{IgnoreCase: p.GetIgnoreCase()}
 	switch v := p.GetMatchPattern().(type) {
 	case *matcherv3.StringMatcher_Exact:
@@ -30,6 +31,7 @@ func decodeString(a at, p *matcherv3.StringMatcher) (StringMatch, error) {
 	default:
 		return m, a.errorf("has no pattern")
 	}
+
 	if m.Kind != MatchExact && m.Value == "" {
 		return m, a.errorf("has an empty pattern, which would match everything")
 	}

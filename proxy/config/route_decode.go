@@ -19,10 +19,12 @@ func DecodeRouteConfiguration(body *anypb.Any) (*RouteConfig, error) {
 	if err := a.unpack(body, p); err != nil {
 		return nil, err
 	}
+
 	a.name = p.GetName()
 	if a.name == "" {
 		return nil, a.in("name").errorf("is empty")
 	}
+
 	r, err := decodeRouteConfig(a, p)
 	if err != nil {
 		return nil, err
@@ -37,6 +39,7 @@ func decodeRouteConfig(a at, p *routev3.RouteConfiguration) (*RouteConfig, error
 		"response_headers_to_add", "response_headers_to_remove"); err != nil {
 		return nil, err
 	}
+
 	r := &RouteConfig{Name: p.GetName(), IgnorePortInHost: p.GetIgnorePortInHostMatching()}
 	var err error
 	if r.ByDestination, err = decodeUnknownHost(a.in("metadata"), p.GetMetadata()); err != nil {
@@ -45,6 +48,7 @@ func decodeRouteConfig(a at, p *routev3.RouteConfiguration) (*RouteConfig, error
 	if r.Headers, err = decodeEdits(a, p); err != nil {
 		return nil, err
 	}
+
 	domains := map[string]string{}
 	for i, v := range p.GetVirtualHosts() {
 		va := a.index("virtual_hosts", i)
@@ -60,6 +64,7 @@ func decodeRouteConfig(a at, p *routev3.RouteConfiguration) (*RouteConfig, error
 		}
 		r.VirtualHosts = append(r.VirtualHosts, vh)
 	}
+
 	return r, nil
 }
 
@@ -87,6 +92,7 @@ func decodeVirtualHost(a at, p *routev3.VirtualHost) (*VirtualHost, error) {
 		"response_headers_to_remove", "virtual_clusters"); err != nil {
 		return nil, err
 	}
+
 	v := &VirtualHost{Name: p.GetName()}
 	var err error
 	if v.Headers, err = decodeEdits(a, p); err != nil {
@@ -95,6 +101,7 @@ func decodeVirtualHost(a at, p *routev3.VirtualHost) (*VirtualHost, error) {
 	if len(p.GetDomains()) == 0 {
 		return nil, a.in("domains").errorf("is empty")
 	}
+
 	for i, d := range p.GetDomains() {
 		d = strings.ToLower(d)
 		if n := strings.Count(d, "*"); d == "" || n > 1 || n == 1 && d[0] != '*' && d[len(d)-1] != '*' {
@@ -102,6 +109,7 @@ func decodeVirtualHost(a at, p *routev3.VirtualHost) (*VirtualHost, error) {
 		}
 		v.Domains = append(v.Domains, d)
 	}
+
 	for i, r := range p.GetRoutes() {
 		rt, err := decodeRoute(a.index("routes", i), r)
 		if err != nil {
@@ -118,6 +126,7 @@ func decodeRoute(a at, p *routev3.Route) (*Route, error) {
 		"response_headers_to_add", "response_headers_to_remove"); err != nil {
 		return nil, err
 	}
+
 	r := &Route{Name: p.GetName()}
 	var err error
 	if r.Headers, err = decodeEdits(a, p); err != nil {
@@ -126,6 +135,7 @@ func decodeRoute(a at, p *routev3.Route) (*Route, error) {
 	if err := r.Match.decode(a.in("match"), p.GetMatch()); err != nil {
 		return nil, err
 	}
+
 	switch act := p.GetAction().(type) {
 	case *routev3.Route_Route:
 		r.Action, err = decodeAction(a.in("route"), act.Route)
@@ -144,6 +154,7 @@ func (m *RouteMatch) decode(a at, p *routev3.RouteMatch) error {
 		"headers", "grpc"); err != nil {
 		return err
 	}
+
 	switch s := p.GetPathSpecifier().(type) {
 	case *routev3.RouteMatch_Prefix:
 		m.Prefix = s.Prefix
@@ -163,9 +174,11 @@ func (m *RouteMatch) decode(a at, p *routev3.RouteMatch) error {
 	default:
 		return a.errorf("matches no path")
 	}
+
 	if m.Prefix+m.Path+m.SeparatedPrefix == "" && m.Regex == nil {
 		return a.errorf("matches an empty path")
 	}
+
 	m.IgnoreCase = p.GetCaseSensitive() != nil && !p.GetCaseSensitive().GetValue()
 	m.GRPC = p.GetGrpc() != nil
 	for i, h := range p.GetHeaders() {
@@ -190,6 +203,7 @@ func decodeHeaderMatch(a at, p *routev3.HeaderMatcher) (HeaderMatch, error) {
 	if h.Name == "" {
 		return h, a.in("name").errorf("is empty")
 	}
+
 	var err error
 	switch s := p.GetHeaderMatchSpecifier().(type) {
 	case *routev3.HeaderMatcher_StringMatch:
@@ -211,6 +225,7 @@ func decodeHeaderMatch(a at, p *routev3.HeaderMatcher) (HeaderMatch, error) {
 	default:
 		h.Present = true
 	}
+
 	return h, err
 }
 
@@ -221,6 +236,7 @@ func decodeDirect(a at, p *routev3.DirectResponseAction) (*DirectResponse, error
 	if s := p.GetStatus(); s < 200 || s > 599 {
 		return nil, a.in("status").errorf("%d is not a status from 200 to 599", s)
 	}
+
 	d := &DirectResponse{Status: int(p.GetStatus())}
 	if b := p.GetBody(); b != nil {
 		if d.Body = string(inlineBytes(b)); d.Body == "" {
@@ -235,11 +251,13 @@ func decodeRedirect(a at, p *routev3.RedirectAction) (*Redirect, error) {
 		"path_redirect", "prefix_rewrite", "response_code", "strip_query"); err != nil {
 		return nil, err
 	}
+
 	codes := map[routev3.RedirectAction_RedirectResponseCode]int{
 		routev3.RedirectAction_MOVED_PERMANENTLY: 301, routev3.RedirectAction_FOUND: 302,
 		routev3.RedirectAction_SEE_OTHER: 303, routev3.RedirectAction_TEMPORARY_REDIRECT: 307,
 		routev3.RedirectAction_PERMANENT_REDIRECT: 308,
 	}
+
 	r := &Redirect{
 		Status: codes[p.GetResponseCode()], HTTPS: p.GetHttpsRedirect(), Scheme: p.GetSchemeRedirect(),
 		Host: p.GetHostRedirect(), Port: p.GetPortRedirect(), Path: p.GetPathRedirect(),
@@ -276,6 +294,7 @@ func decodeAdds(a at, field string, list []*corev3.HeaderValueOption) ([]HeaderE
 		if err := oa.only(o, "header", "append", "append_action", "keep_empty_value"); err != nil {
 			return nil, err
 		}
+
 		e := HeaderEdit{Name: o.GetHeader().GetKey(), Value: o.GetHeader().GetValue()}
 		if e.Name == "" || strings.HasPrefix(e.Name, ":") {
 			return nil, oa.in("header.key").errorf("%q cannot be edited", e.Name)
@@ -283,6 +302,7 @@ func decodeAdds(a at, field string, list []*corev3.HeaderValueOption) ([]HeaderE
 		if strings.Contains(e.Value, "%") {
 			return nil, oa.in("header.value").errorf("substitutions (%%) are not supported by this proxy")
 		}
+
 		switch o.GetAppendAction() {
 		case corev3.HeaderValueOption_APPEND_IF_EXISTS_OR_ADD:
 			e.Append = o.GetAppend() == nil || o.GetAppend().GetValue()
@@ -294,5 +314,6 @@ func decodeAdds(a at, field string, list []*corev3.HeaderValueOption) ([]HeaderE
 		}
 		out = append(out, e)
 	}
+
 	return out, nil
 }

@@ -45,6 +45,7 @@ func (a at) only(m proto.Message, fields ...protoreflect.Name) error {
 		num, _, _ := protowire.ConsumeTag(u)
 		return a.errorf("holds field number %d, which this version of the proxy does not know", num)
 	}
+
 	var err error
 	r.Range(func(fd protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
 		if slices.Contains(fields, fd.Name()) {

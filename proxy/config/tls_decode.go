@@ -24,6 +24,7 @@ func decodeDownstreamSocket(a at, p *corev3.TransportSocket) (*DownstreamTLS, er
 	if body == nil || err != nil {
 		return nil, err
 	}
+
 	m := &tlsv3.DownstreamTlsContext{}
 	if err := ca.unpack(body, m); err != nil {
 		return nil, err
@@ -32,15 +33,18 @@ func decodeDownstreamSocket(a at, p *corev3.TransportSocket) (*DownstreamTLS, er
 		"disable_stateful_session_resumption", "prefer_client_ciphers"); err != nil {
 		return nil, err
 	}
+
 	c, err := decodeCommon(ca.in("common_tls_context"), m.GetCommonTlsContext())
 	if err != nil {
 		return nil, err
 	}
+
 	d := &DownstreamTLS{
 		Params: c.params, ALPN: m.GetCommonTlsContext().GetAlpnProtocols(),
 		Cert: c.cert, CertPEM: c.certPEM, KeyPEM: c.keyPEM, Roots: c.roots, SANs: c.sans,
 		RequireClientCert: m.GetRequireClientCertificate().GetValue(),
 	}
+
 	d.Access = accessOf(m)
 	if d.Cert == CertNone {
 		return nil, ca.in("common_tls_context").errorf("has no certificate to serve")
@@ -70,6 +74,7 @@ func decodeUpstreamSocket(a at, p *corev3.TransportSocket) (Transport, error) {
 	if body == nil || err != nil {
 		return t, err
 	}
+
 	m := &tlsv3.UpstreamTlsContext{}
 	if err := ca.unpack(body, m); err != nil {
 		return t, err
@@ -78,10 +83,12 @@ func decodeUpstreamSocket(a at, p *corev3.TransportSocket) (Transport, error) {
 		"enforce_rsa_key_usage"); err != nil {
 		return t, err
 	}
+
 	c, err := decodeCommon(ca.in("common_tls_context"), m.GetCommonTlsContext())
 	if err != nil {
 		return t, err
 	}
+
 	t.TLS = &UpstreamTLS{
 		Params: c.params, SNI: m.GetSni(), ALPN: m.GetCommonTlsContext().GetAlpnProtocols(),
 		Cert: c.cert, CertPEM: c.certPEM, KeyPEM: c.keyPEM, Roots: c.roots, SANs: c.sans,
@@ -101,6 +108,7 @@ func (a at) socketBody(p *corev3.TransportSocket) (*anypb.Any, at, error) {
 	if err := a.only(p, "name", "typed_config"); err != nil {
 		return nil, a, err
 	}
+
 	ca := a.in("typed_config")
 	body := p.GetTypedConfig()
 	switch name := body.MessageName(); name {
@@ -137,12 +145,14 @@ func decodeCommon(a at, p *tlsv3.CommonTlsContext) (c common, err error) {
 		"alpn_protocols"); err != nil {
 		return c, err
 	}
+
 	if c.params, err = decodeParams(a.in("tls_params"), p.GetTlsParams()); err != nil {
 		return c, err
 	}
 	if err := c.decodeCertificate(a, p); err != nil {
 		return c, err
 	}
+
 	switch v := p.GetValidationContextType().(type) {
 	case *tlsv3.CommonTlsContext_ValidationContext:
 		err = c.decodeValidation(a.in("validation_context"), v.ValidationContext)
@@ -159,6 +169,7 @@ func decodeCommon(a at, p *tlsv3.CommonTlsContext) (c common, err error) {
 		}
 		err = c.rootsByName(va.in("validation_context_sds_secret_config"), m.GetValidationContextSdsSecretConfig())
 	}
+
 	if err == nil && len(c.sans) > 0 && c.roots.Source == CertNone {
 		err = a.errorf("names are to be matched, but no roots are given to verify them against")
 	}
@@ -170,12 +181,14 @@ func (c *common) decodeCertificate(a at, p *tlsv3.CommonTlsContext) error {
 	if len(inline)+len(named) > 1 {
 		return a.errorf("has %d certificates; this proxy presents one", len(inline)+len(named))
 	}
+
 	if len(named) == 1 {
 		if n := named[0].GetName(); n != secretOwn {
 			return a.in("tls_certificate_sds_secret_configs[0].name").errorf("secret %q is not served here; the workload's own is %q", n, secretOwn)
 		}
 		c.cert = CertMesh
 	}
+
 	if len(inline) == 1 {
 		ia := a.in("tls_certificates[0]")
 		if err := ia.only(inline[0], "certificate_chain", "private_key"); err != nil {
@@ -206,6 +219,7 @@ func (c *common) decodeValidation(a at, p *tlsv3.CertificateValidationContext) e
 		"match_subject_alt_names", "suppress_client_ca_list"); err != nil {
 		return err
 	}
+
 	if ca := p.GetTrustedCa(); ca != nil {
 		pem := inlineBytes(ca)
 		if len(pem) == 0 {
@@ -219,11 +233,13 @@ func (c *common) decodeValidation(a at, p *tlsv3.CertificateValidationContext) e
 	} else if p.GetSystemRootCerts() != nil {
 		c.roots = TrustRoots{Source: CertSystem}
 	}
+
 	for i, s := range p.GetMatchTypedSubjectAltNames() {
 		sa := a.index("match_typed_subject_alt_names", i)
 		if err := sa.only(s, "san_type", "matcher"); err != nil {
 			return err
 		}
+
 		types := map[tlsv3.SubjectAltNameMatcher_SanType]SANType{
 			tlsv3.SubjectAltNameMatcher_URI: SANURI, tlsv3.SubjectAltNameMatcher_DNS: SANDNS,
 			tlsv3.SubjectAltNameMatcher_EMAIL: SANEmail, tlsv3.SubjectAltNameMatcher_IP_ADDRESS: SANIP,
@@ -232,12 +248,14 @@ func (c *common) decodeValidation(a at, p *tlsv3.CertificateValidationContext) e
 		if !ok {
 			return sa.in("san_type").errorf("%v is not supported by this proxy", s.GetSanType())
 		}
+
 		m, err := decodeString(sa.in("matcher"), s.GetMatcher())
 		if err != nil {
 			return err
 		}
 		c.sans = append(c.sans, SANMatch{t, m})
 	}
+
 	for i, s := range p.GetMatchSubjectAltNames() { //nolint:staticcheck // older control planes send it
 		m, err := decodeString(a.index("match_subject_alt_names", i), s)
 		if err != nil {
@@ -253,12 +271,14 @@ func decodeParams(a at, p *tlsv3.TlsParameters) (TLSParams, error) {
 	if p == nil {
 		return t, nil
 	}
+
 	// Cipher suites and curves are crypto/tls's choice: all it offers are
 	// sound, and those of TLS 1.3 cannot be chosen at all.
 	if err := a.only(p, "tls_minimum_protocol_version", "tls_maximum_protocol_version",
 		"cipher_suites", "ecdh_curves", "signature_algorithms"); err != nil {
 		return t, err
 	}
+
 	t.MinVersion = tlsVersion(p.GetTlsMinimumProtocolVersion())
 	t.MaxVersion = tlsVersion(p.GetTlsMaximumProtocolVersion())
 	if t.MaxVersion != 0 && t.MinVersion > t.MaxVersion {

@@ -68,6 +68,7 @@ func (d *direction) run() {
 		d.pair.abort(d.to, nil)
 		return
 	}
+
 	if err := half.CloseWrite(); err != nil && !errors.Is(err, net.ErrClosed) {
 		d.pair.abort(d.to, err)
 		return
@@ -208,6 +209,7 @@ func (d *direction) rearm(moved bool) error {
 	if d.quiet.IsZero() {
 		d.quiet = now
 	}
+
 	d.tick = min(d.tick*2, lastTick)
 	if moved || d.tick == 0 {
 		d.tick = firstTick

@@ -140,6 +140,7 @@ func (s *tlsSource) read() ([]byte, error) {
 				return nil, err
 			}
 		}
+
 		if s.buf == nil {
 			s.buf = copyBuffers.Get().(*[mtls.BufferSize]byte)
 		}
@@ -152,6 +153,7 @@ func (s *tlsSource) read() ([]byte, error) {
 			}
 			err = nil
 		}
+
 		if err != nil || !s.rec.Buffered() || len(s.buf)-n < maxPlaintext {
 			return s.buf[:n], err
 		}

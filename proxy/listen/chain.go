@@ -194,6 +194,7 @@ func (c *chain) terminate(h *connection) (*tls.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	t := tls.Server(rec, c.tls.Config(s.alpn))
 	if err := t.Handshake(); err != nil {
 		return nil, err

@@ -148,6 +148,7 @@ func (m *Manager) cutLaterLocked(of *connections, conns []*connection, reason fu
 	for _, c := range conns {
 		late[c] = true
 	}
+
 	time.AfterFunc(m.opt.DrainTime, func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
@@ -201,6 +202,7 @@ func (m *Manager) leadsNowhere(t *config.TCPProxy) bool {
 	if t.Cluster == "" || t.SNICluster {
 		return false
 	}
+
 	c := m.opt.Clusters.Get(t.Cluster)
 	if c == nil || c.Config().Type != config.ClusterStatic {
 		return false
@@ -210,6 +212,7 @@ func (m *Manager) leadsNowhere(t *config.TCPProxy) bool {
 	if la == nil {
 		return true
 	}
+
 	for i := range la.Localities {
 		if len(la.Localities[i].Endpoints) > 0 {
 			return false

@@ -55,10 +55,12 @@ func handshakeBytes(b []byte) ([]byte, error) {
 		if len(b) < recordHead {
 			return nil, errMore
 		}
+
 		n := int(b[3])<<8 | int(b[4])
 		if b[0] != recordShake || n == 0 || n > maxRecordBytes {
 			return nil, errBadHello
 		}
+
 		body := b[recordHead:min(len(b), recordHead+n)]
 		whole := len(body) == n
 		if first && whole {
@@ -69,6 +71,7 @@ func handshakeBytes(b []byte) ([]byte, error) {
 		if len(msg) >= 1 && msg[0] != helloType {
 			return nil, errNotTLS
 		}
+
 		if len(msg) >= 4 {
 			want := int(msg[1])<<16 | int(msg[2])<<8 | int(msg[3])
 			if want > maxHello {
@@ -78,6 +81,7 @@ func handshakeBytes(b []byte) ([]byte, error) {
 				return msg[4 : 4+want], nil
 			}
 		}
+
 		if !whole {
 			return nil, errMore
 		}
@@ -97,6 +101,7 @@ func parseClientHello(b []byte) (hello, error) {
 		!msg.ReadUint8LengthPrefixed(&compression) {
 		return h, errBadHello
 	}
+
 	if msg.Empty() {
 		return h, nil // extensions may be left out (RFC 5246, section 7.4.1.2)
 	}
@@ -105,6 +110,7 @@ func parseClientHello(b []byte) (hello, error) {
 	if !msg.ReadUint16LengthPrefixed(&extensions) {
 		return h, errBadHello
 	}
+
 	for !extensions.Empty() {
 		var kind uint16
 		var body cryptobyte.String
@@ -119,10 +125,12 @@ func parseClientHello(b []byte) (hello, error) {
 		case extALPN:
 			h.alpn, ok = protocols(body)
 		}
+
 		if !ok {
 			return h, errBadHello
 		}
 	}
+
 	return h, nil
 }
 

@@ -120,6 +120,7 @@ func inspect(c *net.TCPConn, look inspection) (seen, error) {
 		s.silent = true
 		return s, nil
 	}
+
 	if err == nil {
 		err = p.err
 	}
@@ -226,6 +227,7 @@ func (p *peeker) decide(b []byte, final bool) bool {
 			return true
 		}
 	}
+
 	if p.http {
 		proto, more := sniffHTTP(b)
 		if more && !final {

@@ -149,6 +149,7 @@ func New(o Options) *Manager {
 func (m *Manager) Update(add []*config.Listener, remove []string) map[string]error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+
 	if m.closed {
 		return nil
 	}
@@ -272,6 +273,7 @@ func (m *Manager) DrainInbound() {
 func (m *Manager) drain(directions ...config.Direction) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+
 	for _, d := range directions {
 		m.draining[d] = true
 	}
@@ -297,6 +299,7 @@ func (m *Manager) Close() {
 	for _, c := range m.open {
 		c.closeAll()
 	}
+
 	clear(m.sockets)
 	clear(m.listeners)
 	m.publishLocked()

@@ -67,10 +67,12 @@ func (m *matcher) add(c *chain) {
 		g = &portGroup{}
 		m.ports[f.DestinationPort] = g
 	}
+
 	prefixes := f.PrefixRanges
 	if len(prefixes) == 0 {
 		prefixes = []netip.Prefix{{}}
 	}
+
 	for _, p := range prefixes {
 		group := g.prefix(p)
 		group.needs = group.needs.and(needsOf(c))
@@ -136,6 +138,7 @@ func addTransport(t **transportGroup, c *chain) {
 		p = &protocolGroup{byName: map[string]*chain{}}
 		(*t).byName[f.TransportProtocol] = p
 	}
+
 	if len(f.ApplicationProtocols) == 0 {
 		p.byName[""] = c
 	}
@@ -152,6 +155,7 @@ func (m *matcher) needs(dst netip.AddrPort) inspection {
 	if m.fallback != nil {
 		n = needsOf(m.fallback)
 	}
+
 	g := m.ports[dst.Port()]
 	if g == nil {
 		g = m.ports[0]
@@ -212,6 +216,7 @@ func (n *nameGroup) find(s *seen) *chain {
 			rest = rest[i+1:]
 		}
 	}
+
 	if n.any != nil {
 		return n.any.find(s)
 	}
@@ -226,6 +231,7 @@ func (t *transportGroup) find(s *seen) *chain {
 	if p == nil {
 		return nil
 	}
+
 	for _, a := range s.protocols() {
 		if c := p.byName[a]; c != nil {
 			return c

@@ -31,6 +31,7 @@ func (m *Manager) Owns(a netip.AddrPort) bool {
 	if bound == nil {
 		return false
 	}
+
 	addr := a.Addr().Unmap()
 	for _, b := range *bound {
 		if b.Port() != a.Port() {
@@ -65,6 +66,7 @@ func interfaceAddresses() map[netip.Addr]bool {
 	if err != nil {
 		return all
 	}
+
 	for _, a := range list {
 		if p, ok := a.(*net.IPNet); ok {
 			if addr, ok := netip.AddrFromSlice(p.IP); ok {

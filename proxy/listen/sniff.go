@@ -33,6 +33,7 @@ func sniffHTTP(b []byte) (p config.Protocol, more bool) {
 	for i < len(b) && isMethodByte(b[i]) && i < maxMethod {
 		i++
 	}
+
 	if i == len(b) && i < maxMethod {
 		return config.ProtocolUnknown, true
 	}

@@ -101,6 +101,7 @@ func (s *socket) accept() {
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
+
 		if err != nil {
 			// Out of descriptors or memory: what is open goes on.
 			s.m.log.Warn("cannot accept connections for the moment", "listener", s.current.Load().cfg.Name, "error", err)
@@ -178,6 +179,7 @@ func (s *socket) serve(c *net.TCPConn) {
 			return
 		}
 	}
+
 	m.log.Debug("connection closed: its listener is gone, or changes all the time", "peer", c.RemoteAddr())
 }
 
@@ -199,6 +201,7 @@ func (s *socket) assign(c *net.TCPConn) *connection {
 			"listener", l.cfg.Name, "peer", info.Peer, "destination", info.Local, "error", err)
 		return nil
 	}
+
 	if ch == nil {
 		m.opt.Telemetry.NoFilterChain(l.cfg.Name)
 		m.refused.event("connection refused: no filter chain matches", "listener", l.cfg.Name, "peer", info.Peer,
@@ -243,6 +246,7 @@ func (m *Manager) redirected(c *net.TCPConn, l *listener, info *downstream.Info)
 	if !l.cfg.UseOriginalDst && !l.cfg.RestoreDst {
 		return l
 	}
+
 	own := info.Local
 	dst, err := m.opt.OriginalDst(c)
 	if err != nil || dst == own {

@@ -58,6 +58,7 @@ func (t *tcpProxy) cluster(info *downstream.Info) (*upstream.Cluster, string) {
 	if t.cfg.SNICluster && info.SNI != "" {
 		return t.m.opt.Clusters.Get(info.SNI), info.SNI
 	}
+
 	ref := t.clusters[0]
 	if t.total > 0 {
 		r := rand.Uint32N(t.total)
@@ -136,6 +137,7 @@ func (t *tcpProxy) connect(c *upstream.Cluster, info *downstream.Info) (net.Conn
 		if err != nil && c.WaitReady(ctx) {
 			ep, err = c.Pick(hint)
 		}
+
 		if err != nil {
 			// That an endpoint could not be reached says more than that there is
 			// no other.
@@ -150,9 +152,11 @@ func (t *tcpProxy) connect(c *upstream.Cluster, info *downstream.Info) (net.Conn
 		if err == nil {
 			return up, ep, nil
 		}
+
 		ep.End()
 		dialErr = err
 		hint.Tried = append(hint.Tried, ep)
 	}
+
 	return nil, nil, dialErr
 }

@@ -180,6 +180,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 				return 0, err
 			}
 		}
+
 		c.left = recordHead
 		if c.end-c.start >= recordHead {
 			c.left = c.recordLen()
@@ -206,6 +207,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 func (c *Conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	if !c.corked {
 		return c.TCPConn.Write(p)
 	}

@@ -47,6 +47,7 @@ func NewServer(c *config.DownstreamTLS, id Identity) (*Server, error) {
 	case v != nil:
 		base.ClientAuth = tls.RequestClientCert
 	}
+
 	if v != nil {
 		base.VerifyConnection = func(cs tls.ConnectionState) error { return v.verify(&cs, c.RequireClientCert) }
 	}
@@ -70,6 +71,7 @@ func (s *Server) Recheck(cs *tls.ConnectionState, letIn time.Time) error {
 	if s.verify == nil {
 		return nil
 	}
+
 	err := s.verify.verify(cs, s.required)
 	if err == nil || ReasonOf(err) != ReasonExpired {
 		return err
@@ -186,6 +188,7 @@ func ownCertificate(src config.CertSource, certPEM, keyPEM []byte, id Identity) 
 	if id == nil {
 		return nil, errors.New("the certificate comes from the mesh identity, and this proxy has none")
 	}
+
 	// It is asked at each handshake, since its certificate is renewed.
 	return func() (*tls.Certificate, error) {
 		if c := id.Certificate(); c != nil {
@@ -215,6 +218,7 @@ func newVerifier(roots config.TrustRoots, sans []config.SANMatch, usage x509.Ext
 	default:
 		return nil
 	}
+
 	return v
 }
 

@@ -34,10 +34,12 @@ func Quiet(t *tls.Conn, taken bool) bool {
 		if c.poll() != nil {
 			return false
 		}
+
 		got := c.end-c.start > before
 		if !got && before == 0 && c.left == 0 && taken {
 			return true
 		}
+
 		n, err := t.Read(c.one[:])
 		if n > 0 || !errors.Is(err, ErrWouldBlock) || c.left > 0 || c.end > c.start {
 			return false // data, the end, or the beginning of a record
@@ -67,6 +69,7 @@ func (c *Conn) lookAt(fd uintptr) {
 		c.start, c.end = 0, 0
 	}
 	defer c.release()
+
 	if c.end == BufferSize {
 		return // there is more than enough to read
 	}

@@ -47,6 +47,7 @@ func (v *verifier) verify(cs *tls.ConnectionState, required bool) error {
 	if err := v.chain(leaf, cs.PeerCertificates[1:]); err != nil {
 		return err
 	}
+
 	if len(v.sans) > 0 && !matchSANs(v.sans, leaf) {
 		return &VerifyError{
 			Reason: ReasonSANMismatch, Peer: peerName(leaf),
@@ -73,6 +74,7 @@ func (v *verifier) chain(leaf *x509.Certificate, rest []*x509.Certificate) error
 	for _, c := range rest {
 		inter.AddCert(c)
 	}
+
 	chains, err := leaf.Verify(x509.VerifyOptions{
 		Roots: pool, Intermediates: inter, CurrentTime: now,
 		KeyUsages: []x509.ExtKeyUsage{v.usage},
@@ -141,6 +143,7 @@ func matchSAN(m *config.SANMatch, leaf *x509.Certificate) bool {
 			}
 		}
 	}
+
 	if m.Type == config.SANAny || m.Type == config.SANDNS {
 		for _, d := range leaf.DNSNames {
 			if matchDNS(&m.Match, d) {
@@ -148,6 +151,7 @@ func matchSAN(m *config.SANMatch, leaf *x509.Certificate) bool {
 			}
 		}
 	}
+
 	if m.Type == config.SANAny || m.Type == config.SANEmail {
 		for _, e := range leaf.EmailAddresses {
 			if m.Match.Match(e) {
@@ -155,6 +159,7 @@ func matchSAN(m *config.SANMatch, leaf *x509.Certificate) bool {
 			}
 		}
 	}
+
 	if m.Type == config.SANAny || m.Type == config.SANIP {
 		for _, ip := range leaf.IPAddresses {
 			if m.Match.Match(ip.String()) {
@@ -187,6 +192,7 @@ func describeSANs(sans []config.SANMatch) string {
 			parts = append(parts, fmt.Sprintf("and %d more", len(sans)-i))
 			break
 		}
+
 		m := &sans[i].Match
 		switch m.Kind {
 		case config.MatchExact:
@@ -199,5 +205,6 @@ func describeSANs(sans []config.SANMatch) string {
 			parts = append(parts, "pattern "+m.Value)
 		}
 	}
+
 	return strings.Join(parts, ", ")
 }

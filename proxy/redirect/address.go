@@ -21,15 +21,18 @@ func addPassthroughV6() error {
 	if data, err := os.ReadFile("/proc/sys/net/ipv6/conf/lo/disable_ipv6"); err == nil && len(data) > 0 && data[0] == '1' {
 		return nil
 	}
+
 	lo, err := net.InterfaceByName("lo")
 	if err != nil {
 		return fmt.Errorf("redirect: find the loopback interface: %w", err)
 	}
+
 	conn, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
 	if err != nil {
 		return fmt.Errorf("redirect: open netlink: %w", err)
 	}
 	defer conn.Close()
+
 	addr := netip.MustParseAddr(PassthroughV6).AsSlice()
 	attrs, err := netlink.MarshalAttributes([]netlink.Attribute{
 		{Type: unix.IFA_LOCAL, Data: addr},
@@ -38,6 +41,7 @@ func addPassthroughV6() error {
 	if err != nil {
 		return err
 	}
+
 	// struct ifaddrmsg of rtnetlink(7): family, prefix length, flags, scope, index.
 	msg := []byte{unix.AF_INET6, 128, 0, unix.RT_SCOPE_HOST, 0, 0, 0, 0}
 	binary.NativeEndian.PutUint32(msg[4:], uint32(lo.Index))

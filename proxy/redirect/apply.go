@@ -16,11 +16,13 @@ func Apply(c Config) error {
 	if err := c.Validate(); err != nil {
 		return fmt.Errorf("redirect: %w", err)
 	}
+
 	conn, err := nftables.New()
 	if err != nil {
 		return fmt.Errorf("redirect: open netlink: %w", err)
 	}
 	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: TableName}
+
 	// Adding before deleting makes the deletion valid when there is none.
 	conn.AddTable(table)
 	conn.DelTable(table)

@@ -62,6 +62,7 @@ func (c *Config) Validate() error {
 	if c.AllOutbound && len(c.IncludeOutboundCIDRs) > 0 || c.AllInbound && len(c.IncludeInboundPorts) > 0 {
 		return errors.New(`"*" includes everything: name it alone`)
 	}
+
 	for _, l := range [][]netip.Prefix{c.IncludeOutboundCIDRs, c.ExcludeOutboundCIDRs} {
 		for _, p := range l {
 			if !p.IsValid() || p != p.Masked() {
@@ -69,6 +70,7 @@ func (c *Config) Validate() error {
 			}
 		}
 	}
+
 	for _, l := range [][]uint16{c.ExcludeOutboundPorts, c.IncludeInboundPorts, c.ExcludeInboundPorts} {
 		for _, p := range l {
 			if p == 0 {

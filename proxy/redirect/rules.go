@@ -30,6 +30,7 @@ func (c *Config) outputRules() []rule {
 		when(proxy)(accept()),
 		when(gid)(accept()),
 	}
+
 	for _, p := range c.ExcludeOutboundPorts {
 		rules = append(rules, when(destPort(p))(accept()))
 	}
@@ -39,6 +40,7 @@ func (c *Config) outputRules() []rule {
 	if c.AllOutbound {
 		return append(rules, when()(redirectTo(c.OutboundPort)))
 	}
+
 	for _, p := range c.IncludeOutboundCIDRs {
 		rules = append(rules, when(destIn(p))(redirectTo(c.OutboundPort)))
 	}
@@ -129,12 +131,14 @@ func address(p netip.Prefix, source bool, op expr.CmpOp) []expr.Any {
 	if source {
 		offset = 12
 	}
+
 	if p.Addr().Is6() {
 		family, offset, size = unix.NFPROTO_IPV6, 24, 16
 		if source {
 			offset = 8
 		}
 	}
+
 	out := meta(expr.MetaKeyNFPROTO, expr.CmpOpEq, []byte{family})
 	out = append(out, &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size})
 	if p.Bits() < p.Addr().BitLen() {

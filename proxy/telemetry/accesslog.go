@@ -53,6 +53,7 @@ func (t *Telemetry) AccessLog(cfgs []config.AccessLog) (*AccessLog, error) {
 	if len(cfgs) == 0 {
 		return nil, nil
 	}
+
 	a := &AccessLog{}
 	for i := range cfgs {
 		f, err := compileFormat(&cfgs[i], a)
@@ -65,6 +66,7 @@ func (t *Telemetry) AccessLog(cfgs []config.AccessLog) (*AccessLog, error) {
 		}
 		a.sinks = append(a.sinks, sink{file, f})
 	}
+
 	return a, nil
 }
 
@@ -114,13 +116,16 @@ func newLogs(open OpenLog) *logs { return &logs{openLog: open, files: map[string
 func (l *logs) open(path string) (*logFile, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	if f := l.files[path]; f != nil {
 		return f, nil
 	}
+
 	w, err := l.openLog(path)
 	if err != nil {
 		return nil, err
 	}
+
 	f := &logFile{w: w}
 	l.files[path] = f
 	return f, nil

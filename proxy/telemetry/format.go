@@ -47,6 +47,7 @@ func compileFormat(cfg *config.AccessLog, a *AccessLog) (*format, error) {
 		p, err := parsePieces(text, a)
 		return &format{text: p}, err
 	}
+
 	f := &format{}
 	for _, k := range slices.Sorted(maps.Keys(cfg.JSON)) {
 		p, err := parsePieces(cfg.JSON[k], a)
@@ -60,6 +61,7 @@ func compileFormat(cfg *config.AccessLog, a *AccessLog) (*format, error) {
 		f.keys = append(f.keys, string(quoted))
 		f.vals = append(f.vals, p)
 	}
+
 	return f, nil
 }
 
@@ -67,6 +69,7 @@ func (f *format) append(b []byte, e *Entry, end time.Time) []byte {
 	if f.keys == nil {
 		return appendPieces(b, f.text, e, end)
 	}
+
 	b = append(b, '{')
 	for i, k := range f.keys {
 		if i > 0 {
@@ -92,6 +95,7 @@ func appendValue(b []byte, p []piece, e *Entry, end time.Time) []byte {
 	} else {
 		b = appendPieces(b, p, e, end)
 	}
+
 	quoted, _ := json.Marshal(string(b[from:])) // a string can always be marshalled
 	return append(b[:from], quoted...)
 }
@@ -122,15 +126,18 @@ func parsePieces(text string, a *AccessLog) ([]piece, error) {
 		if !ok {
 			return out, nil
 		}
+
 		if strings.HasPrefix(rest, "%") {
 			out = append(out, piece{literal: "%"})
 			text = rest[1:]
 			continue
 		}
+
 		name, after, ok := cutOperator(rest)
 		if !ok {
 			return nil, errors.New("a % that begins an operator has no second one")
 		}
+
 		p, err := parseOperator(name, a)
 		if err != nil {
 			return nil, err
@@ -170,6 +177,7 @@ func parseOperator(op string, a *AccessLog) (piece, error) {
 			return piece{}, err
 		}
 	}
+
 	switch name {
 	case "REQ":
 		return piece{op: requestHeader(arg, a)}, nil
@@ -183,6 +191,7 @@ func parseOperator(op string, a *AccessLog) (piece, error) {
 			return e.Start.UTC().AppendFormat(b, startFormat)
 		}}, nil
 	}
+
 	if n := numberOperator(name); n != nil {
 		return piece{op: n, number: true}, nil
 	}
@@ -220,6 +229,7 @@ func numberOperator(name string) operator {
 	default:
 		return nil
 	}
+
 	return func(b []byte, e *Entry, end time.Time) []byte { return strconv.AppendInt(b, value(e, end), 10) }
 }
 
@@ -277,6 +287,7 @@ func pseudoHeader(name string, a *AccessLog) operator {
 	case ":scheme":
 		return func(b []byte, e *Entry, _ time.Time) []byte { return append(b, e.Scheme...) }
 	}
+
 	i := addName(&a.request, name)
 	return func(b []byte, e *Entry, _ time.Time) []byte { return appendAt(b, e.RequestHeaders, i) }
 }

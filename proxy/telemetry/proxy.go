@@ -38,6 +38,7 @@ func NewTelemetry(cfg Config) (*Telemetry, error) {
 	if cfg.Registerer == nil {
 		return nil, errors.New("telemetry: a Registerer must be given")
 	}
+
 	m, err := New(cfg.Registerer)
 	if err != nil {
 		return nil, err
@@ -144,6 +145,7 @@ func (t *Telemetry) openTCP(info *downstream.Info, ep *upstream.Endpoint, log *A
 
 	r := &tcpRecord{t: t, info: info, ep: ep, log: log, stream: t.stream(info, cluster, ep, principal)}
 	r.stream.Protocol = "tcp"
+
 	// Mutual TLS is proven by the connection itself, also where the endpoint may
 	// be any of several identities and none can be named.
 	if ep != nil && ep.TLS().Mesh() && info.Direction != config.DirectionInbound {

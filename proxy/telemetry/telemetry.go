@@ -179,6 +179,7 @@ func (m *Metrics) makeOwn() {
 		Name: "isthmus_proxy_connections_active",
 		Help: "Downstream connections open now.",
 	}, []string{"direction"})
+
 	m.noChain = counter("isthmus_proxy_no_filter_chain_total",
 		"Connections closed because no filter chain fits.", []string{"listener"})
 	m.overLimit = counter("isthmus_proxy_connections_refused_total",

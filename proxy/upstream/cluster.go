@@ -104,6 +104,7 @@ func (c *Cluster) stop() {
 	if c.names != nil {
 		c.names.stop()
 	}
+
 	c.mu.Lock()
 	c.stopped = true
 	gone := c.known
@@ -179,6 +180,7 @@ func (c *Cluster) setLoad(la *config.LoadAssignment) {
 			gone = append(gone, e)
 		}
 	}
+
 	c.known, c.load = next, la
 	c.rebuildLocked()
 	c.mu.Unlock()
@@ -218,10 +220,12 @@ func (c *Cluster) Pick(h Hint) (*Endpoint, error) {
 	if c.dst != nil {
 		return c.dst.pick(h)
 	}
+
 	t := c.table.Load()
 	if len(t.levels) == 0 {
 		return nil, &PickError{Cluster: c.cfg.Name, Msg: "it has no endpoints"}
 	}
+
 	e := t.pick(c, h.Tried)
 	if e == nil {
 		return nil, &PickError{Cluster: c.cfg.Name, Msg: "every endpoint was tried"}

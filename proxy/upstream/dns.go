@@ -42,6 +42,7 @@ func watchNames(c *Cluster) *dnsWatch {
 		close(w.done)
 		return w
 	}
+
 	go w.run(ctx)
 	return w
 }
@@ -65,6 +66,7 @@ func (w *dnsWatch) hosts() []string {
 	if w.cluster.cfg.Endpoints == nil {
 		return nil
 	}
+
 	for _, l := range w.cluster.cfg.Endpoints.Localities {
 		for _, e := range l.Endpoints {
 			if e.Host != "" && !slices.Contains(out, e.Host) {
@@ -155,6 +157,7 @@ func (w *dnsWatch) resolve(ctx context.Context, hosts []string) (ttl time.Durati
 		if t > 0 && (ttl == 0 || t < ttl) {
 			ttl = t
 		}
+
 		if w.cluster.cfg.Type == config.ClusterLogicalDNS {
 			addrs = addrs[:1]
 		} else {
@@ -210,6 +213,7 @@ func (w *dnsWatch) resolved(given []config.Endpoint) []config.Endpoint {
 			out = append(out, r)
 		}
 	}
+
 	return out
 }
 
@@ -223,6 +227,7 @@ func family(addrs []netip.Addr, f config.DNSFamily) []netip.Addr {
 			v6 = append(v6, a)
 		}
 	}
+
 	switch f {
 	case config.DNSV4Only:
 		return v4

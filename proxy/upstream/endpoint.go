@@ -104,6 +104,7 @@ func (e *Endpoint) Attach(create func(*Endpoint) Attachment) Attachment {
 
 	e.mu.Lock()
 	defer e.mu.Unlock()
+
 	if p := e.attach.Load(); p != nil {
 		return *p
 	}
@@ -139,6 +140,7 @@ func (e *Endpoint) tlsConfig(proto config.Protocol) *tls.Config {
 
 	e.mu.Lock()
 	defer e.mu.Unlock()
+
 	if e.tls[i] == nil {
 		e.tls[i] = e.transport.tls.Config(proto, e.hostForSNI())
 	}

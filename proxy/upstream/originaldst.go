@@ -67,6 +67,7 @@ func (o *originalDst) find(dst netip.AddrPort) *Endpoint {
 func (o *originalDst) make(dst netip.AddrPort) *Endpoint {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+
 	if e := o.byAddr[dst]; e != nil {
 		return e
 	}

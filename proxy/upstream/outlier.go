@@ -60,6 +60,7 @@ func policyOf(c *config.Cluster) ejectPolicy {
 		}
 		p.percent = int(o.MaxPercent)
 	}
+
 	return p
 }
 
@@ -120,6 +121,7 @@ func (e *Endpoint) Ejected() bool { return e.health.ejected.Load() }
 func (c *Cluster) eject(e *Endpoint, unreachable bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	if c.stopped || e.retired.Load() || e.health.ejected.Load() || c.known[keyOf(&e.cfg)] != e {
 		return
 	}
@@ -130,6 +132,7 @@ func (c *Cluster) eject(e *Endpoint, unreachable bool) {
 			out++
 		}
 	}
+
 	n := len(c.known)
 	if out+1 >= n || !unreachable && (out+1)*100 > n*c.outlier.percent {
 		return
@@ -148,6 +151,7 @@ func (c *Cluster) eject(e *Endpoint, unreachable bool) {
 func (c *Cluster) readmit(e *Endpoint) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
 	if !e.health.ejected.Swap(false) {
 		return
 	}

@@ -170,6 +170,7 @@ func leastTTL(msg []byte, id uint16) (ttl time.Duration, ok bool) {
 				ttl, ok = t, true
 			}
 		}
+
 		if err := p.SkipAnswer(); err != nil {
 			return ttl, ok
 		}

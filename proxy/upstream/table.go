@@ -132,6 +132,7 @@ func newLevel(cs []candidate) level {
 		weights[i] = c.weight
 		equal = equal && c.weight == cs[0].weight
 	}
+
 	if !equal {
 		l.schedule = makeSchedule(weights)
 	}
@@ -160,6 +161,7 @@ func makeSchedule(weights []uint32) []uint16 {
 		at float64
 		i  uint16
 	}
+
 	var turns []turn
 	for i, w := range weights {
 		n := max(int(float64(w)*scale+0.5), 1)
@@ -229,6 +231,7 @@ func (l *level) choose(lb config.LBPolicy, c *Cluster) *Endpoint {
 	if n == 1 {
 		return l.endpoints[0]
 	}
+
 	switch lb {
 	case config.LBRandom:
 		return l.endpoints[l.random()]

@@ -118,6 +118,7 @@ func (s *Set) Ref(name string) *Ref {
 func (s *Set) Apply(c *config.Cluster) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	ref := s.Ref(c.Name)
 	old := ref.Load()
 	if s.closed || (old != nil && old.cfg.Version == c.Version && c.Version != "") {
@@ -182,6 +183,7 @@ func (s *Set) forget(c *Cluster) {
 func (s *Set) ApplyEndpoints(la *config.LoadAssignment) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if s.closed {
 		return
 	}
@@ -189,6 +191,7 @@ func (s *Set) ApplyEndpoints(la *config.LoadAssignment) {
 	if old := s.load[la.Name]; old != nil && old.Version == la.Version && la.Version != "" {
 		return
 	}
+
 	s.load[la.Name] = la
 	for _, c := range s.users[la.Name] {
 		c.setLoad(la)
