@@ -32,6 +32,7 @@ func EntryNotes(services []*model.Service) map[EntryName][]string {
 			n.port(svc, &svc.Ports[i])
 		}
 	}
+
 	for name, more := range n.left {
 		n.out[name] = append(n.out[name], fmt.Sprintf("and %d more of the kind", more))
 	}

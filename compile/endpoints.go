@@ -33,12 +33,14 @@ func Endpoints(svc *model.Service, slicesOf []*discoveryv1.EndpointSlice, in Loo
 	case !anyEndpoint(slicesOf, ready):
 		use = lastResort
 	}
+
 	set := &model.EndpointSet{Host: svc.Host, Cluster: svc.Cluster, Namespace: svc.Namespace, Name: svc.Name}
 	family := addressFamily(svc, slicesOf)
 	for _, slice := range slicesOf {
 		if slice.AddressType != family {
 			continue
 		}
+
 		ports := slicePorts(slice)
 		for i := range slice.Endpoints {
 			ep := &slice.Endpoints[i]
@@ -53,6 +55,7 @@ func Endpoints(svc *model.Service, slicesOf []*discoveryv1.EndpointSlice, in Loo
 			}
 		}
 	}
+
 	slices.SortStableFunc(set.Endpoints, func(a, b model.Endpoint) int { return cmp.Compare(a.Address, b.Address) })
 	set.Endpoints = mergePorts(set.Endpoints)
 	return set, traits(svc, set.Endpoints)
@@ -93,6 +96,7 @@ func describeEndpoint(svc *model.Service, ep *discoveryv1.Endpoint, ports map[st
 			return e
 		}
 	}
+
 	if ep.NodeName != nil {
 		e.Node = *ep.NodeName
 		e.Locality = in.Node(*ep.NodeName)
@@ -109,6 +113,7 @@ func addressFamily(svc *model.Service, slicesOf []*discoveryv1.EndpointSlice) di
 		}
 		return discoveryv1.AddressTypeIPv6
 	}
+
 	for _, s := range slicesOf {
 		if s.AddressType == discoveryv1.AddressTypeIPv4 {
 			return discoveryv1.AddressTypeIPv4
@@ -150,6 +155,7 @@ func mergePorts(eps []model.Endpoint) []model.Endpoint {
 		}
 		out = append(out, e)
 	}
+
 	return slices.Clip(out)
 }
 
@@ -166,6 +172,7 @@ func traits(svc *model.Service, eps []model.Endpoint) *model.Traits {
 			t.Members = append(t.Members, *e)
 		}
 	}
+
 	slices.Sort(t.Accounts)
 	t.Accounts = slices.Compact(t.Accounts)
 	return t

@@ -23,6 +23,7 @@ func Mesh(c model.ClusterID, mc *meshconfig.MeshConfig) *model.Mesh {
 	}
 	m.RegistryOnly = mc.OutboundTrafficPolicy.GetMode() == meshconfig.MeshConfig_OutboundTrafficPolicy_REGISTRY_ONLY &&
 		mc.OutboundTrafficPolicy != nil
+
 	if mc.EnableAutoMtls != nil {
 		m.AutoMTLS = mc.EnableAutoMtls.Value
 	}
@@ -50,6 +51,7 @@ func Networks(c model.ClusterID, nets *meshconfig.MeshNetworks) []*model.Network
 				row.CIDRs = append(row.CIDRs, cidr)
 			}
 		}
+
 		for _, gw := range n.Gateways {
 			row.Gateways = append(row.Gateways, model.NetworkGateway{
 				Address: gw.GetAddress(), Service: gw.GetRegistryServiceName(), Port: uint16(gw.Port),
@@ -57,5 +59,6 @@ func Networks(c model.ClusterID, nets *meshconfig.MeshNetworks) []*model.Network
 		}
 		out = append(out, row)
 	}
+
 	return out
 }

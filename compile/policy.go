@@ -18,6 +18,7 @@ func DestinationRule(c model.ClusterID, obj *api.Object, clusterDomain string) *
 	if !strings.Contains(host, ".") && host != "*" {
 		host = Host(obj.Namespace, host, clusterDomain)
 	}
+
 	row := &model.DestinationRule{
 		Cluster:   c,
 		Namespace: obj.Namespace,
@@ -26,6 +27,7 @@ func DestinationRule(c model.ClusterID, obj *api.Object, clusterDomain string) *
 		Host:      host,
 		ExportTo:  exportTo(dr.ExportTo, obj.Namespace),
 	}
+
 	row.Policy, row.Ports = trafficPolicy(dr.TrafficPolicy)
 	for _, s := range dr.Subsets {
 		subset := model.Subset{Name: s.Name, Labels: s.Labels}
@@ -39,6 +41,7 @@ func trafficPolicy(t *networking.TrafficPolicy) (model.TrafficPolicy, map[uint16
 	if t == nil {
 		return model.TrafficPolicy{}, nil
 	}
+
 	all := model.TrafficPolicy{LoadBalancing: loadBalancing(t.LoadBalancer), TLS: clientTLS(t.Tls)}
 	var ports map[uint16]model.TrafficPolicy
 	for _, p := range t.PortLevelSettings {
@@ -92,6 +95,7 @@ func PeerAuthentication(c model.ClusterID, obj *api.Object) *model.PeerAuthentic
 	if labels := pa.GetSelector().GetMatchLabels(); len(labels) > 0 {
 		row.Selector = labels
 	}
+
 	for port, m := range pa.PortLevelMtls {
 		if row.Ports == nil {
 			row.Ports = map[uint16]model.MTLSMode{}
@@ -123,6 +127,7 @@ func Gateway(c model.ClusterID, obj *api.Object) *model.Gateway {
 		Created:   obj.Created,
 		Selector:  gw.Selector,
 	}
+
 	for _, s := range gw.Servers {
 		server := model.GatewayServer{Port: uint16(s.GetPort().GetNumber())}
 		for _, h := range s.Hosts {

@@ -21,10 +21,12 @@ func Protocol(name string, appProtocol *string, port int32) model.Protocol {
 			return p
 		}
 	}
+
 	lower := strings.ToLower(name)
 	if lower == "grpc-web" || strings.HasPrefix(lower, "grpc-web-") {
 		return model.GRPCWeb
 	}
+
 	prefix, _, _ := strings.Cut(lower, "-")
 	if p, ok := declared(prefix); ok {
 		return p

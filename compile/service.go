@@ -44,6 +44,7 @@ func Service(c model.ClusterID, svc *corev1.Service, clusterDomain string) (row 
 		Selector:  svc.Spec.Selector,
 		ExportTo:  exportTo(splitList(svc.Annotations[exportToAnnotation]), svc.Namespace),
 	}
+
 	row.NodeLocal = svc.Spec.InternalTrafficPolicy != nil && *svc.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal
 	row.Distribution = distribution(svc)
 	row.NotReadyToo = svc.Spec.PublishNotReadyAddresses
@@ -60,15 +61,18 @@ func Service(c model.ClusterID, svc *corev1.Service, clusterDomain string) (row 
 	default:
 		row.Addresses = serviceAddresses(svc)
 	}
+
 	for _, p := range svc.Spec.Ports {
 		if p.Protocol != "" && p.Protocol != corev1.ProtocolTCP {
 			continue
 		}
+
 		port := model.Port{
 			Name:     p.Name,
 			Number:   uint16(p.Port),
 			Protocol: Protocol(p.Name, p.AppProtocol, p.Port),
 		}
+
 		switch {
 		case p.TargetPort.Type == intstr.String && p.TargetPort.StrVal != "":
 			port.TargetName = p.TargetPort.StrVal
@@ -79,11 +83,13 @@ func Service(c model.ClusterID, svc *corev1.Service, clusterDomain string) (row 
 		}
 		row.Ports = append(row.Ports, port)
 	}
+
 	row.Ports = sortPorts(row.Ports)
 	if len(row.Ports) == 0 && row.Alias == "" {
 		// An alias needs none: it has those of the service that it names.
 		return nil, "the service has no TCP port"
 	}
+
 	if row.Alias != "" {
 		row.Resolved = []model.Endpoint{{Address: row.Alias, Ports: aliasPorts(row.Ports)}}
 	}
@@ -149,6 +155,7 @@ func exportTo(list []string, namespace string) []string {
 		}
 		out = append(out, e)
 	}
+
 	slices.Sort(out)
 	return slices.Compact(out)
 }

@@ -38,6 +38,7 @@ func ServiceEntry(c model.ClusterID, obj *api.Object, allocated map[string]netip
 		}
 		rows.Traits = append(rows.Traits, traits(svc, set.Endpoints))
 	}
+
 	return rows
 }
 
@@ -53,6 +54,7 @@ func entryService(c model.ClusterID, obj *api.Object, se *networking.ServiceEntr
 		ExportTo:        exportTo(se.ExportTo, obj.Namespace),
 		SubjectAltNames: se.SubjectAltNames,
 	}
+
 	switch se.Resolution {
 	case networking.ServiceEntry_STATIC:
 		svc.Resolution = model.ByEndpoints
@@ -61,11 +63,13 @@ func entryService(c model.ClusterID, obj *api.Object, se *networking.ServiceEntr
 	default:
 		svc.Resolution = model.ByDestination
 	}
+
 	for _, a := range se.Addresses {
 		if p, err := api.ParseAddress(a); err == nil {
 			svc.Addresses = append(svc.Addresses, p)
 		}
 	}
+
 	for _, p := range se.Ports {
 		if strings.EqualFold(p.Protocol, "UDP") {
 			continue // sidecars redirect TCP alone
@@ -78,6 +82,7 @@ func entryService(c model.ClusterID, obj *api.Object, se *networking.ServiceEntr
 		}
 		svc.Ports = append(svc.Ports, port)
 	}
+
 	svc.Ports = sortPorts(svc.Ports)
 	return svc
 }
@@ -101,6 +106,7 @@ func entryEndpoints(svc *model.Service, se *networking.ServiceEntry) *model.Endp
 		set.Endpoints = []model.Endpoint{{Address: svc.Host, Ports: ports}}
 		return set
 	}
+
 	for _, ep := range se.Endpoints {
 		ports := map[string]uint16{}
 		for _, p := range svc.Ports {
@@ -109,6 +115,7 @@ func entryEndpoints(svc *model.Service, se *networking.ServiceEntry) *model.Endp
 				ports[p.Name] = uint16(n)
 			}
 		}
+
 		e := model.Endpoint{
 			Address:  strings.TrimSuffix(ep.Address, "."),
 			Ports:    ports,
@@ -118,11 +125,13 @@ func entryEndpoints(svc *model.Service, se *networking.ServiceEntry) *model.Endp
 			Weight:   ep.Weight,
 			TLS:      entryTLS(svc, ep),
 		}
+
 		if ep.ServiceAccount != "" {
 			e.Account = svc.Namespace + "/" + ep.ServiceAccount
 		}
 		set.Endpoints = append(set.Endpoints, e)
 	}
+
 	slices.SortStableFunc(set.Endpoints, func(a, b model.Endpoint) int { return cmp.Compare(a.Address, b.Address) })
 	return set
 }

@@ -38,6 +38,7 @@ func Workload(c model.ClusterID, network string, pod *corev1.Pod, locality model
 		pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
 		return nil
 	}
+
 	w := &model.Workload{
 		Cluster:   c,
 		Namespace: pod.Namespace,
@@ -55,12 +56,14 @@ func Workload(c model.ClusterID, network string, pod *corev1.Pod, locality model
 	if w.Account == "" {
 		w.Account = "default"
 	}
+
 	for _, ip := range pod.Status.PodIPs {
 		w.Addresses = append(w.Addresses, ip.IP)
 	}
 	if len(w.Addresses) == 0 {
 		w.Addresses = []string{pod.Status.PodIP}
 	}
+
 	for _, containers := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
 		for _, ctr := range containers {
 			for _, p := range ctr.Ports {
@@ -74,6 +77,7 @@ func Workload(c model.ClusterID, network string, pod *corev1.Pod, locality model
 			}
 		}
 	}
+
 	return w
 }
 
@@ -118,6 +122,7 @@ func capture(pod *corev1.Pod) *model.Capture {
 			c.Except, _ = portList(list)
 		}
 	}
+
 	if !c.Some && len(c.Except) == 0 {
 		return nil
 	}
@@ -150,6 +155,7 @@ func portList(s string) (ports []uint16, all bool) {
 			ports = append(ports, uint16(n))
 		}
 	}
+
 	slices.Sort(ports)
 	return slices.Compact(ports), all
 }

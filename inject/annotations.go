@@ -119,10 +119,12 @@ func idleLabels(set map[string]string) []string {
 		case "istio-locality", "topology.istio.io/locality", "topology.istio.io/subzone":
 			why = "a pod is where its node's topology.kubernetes.io labels say"
 		}
+
 		if why != "" {
 			warnings = append(warnings, fmt.Sprintf("label %s has no effect: %s", name, why))
 		}
 	}
+
 	return warnings
 }
 
@@ -144,6 +146,7 @@ func readAnnotations(set map[string]string) (*options, error) {
 			o.warnings = append(o.warnings, fmt.Sprintf("annotation %s has no effect", name))
 		}
 	}
+
 	for _, res := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
 		req, hasReq := o.resources.Requests[res]
 		limit, hasLimit := o.resources.Limits[res]
@@ -169,6 +172,7 @@ func readQuantity(name corev1.ResourceName, limit bool) annotation {
 		if err != nil || q.Sign() <= 0 {
 			return fmt.Errorf("%q is not a quantity such as 100m or 128Mi", v)
 		}
+
 		list := &o.resources.Requests
 		if limit {
 			list = &o.resources.Limits
@@ -200,6 +204,7 @@ func logLevel(v string) (string, error) {
 		if !scoped {
 			scope, l = "default", scope
 		}
+
 		switch strings.ToLower(l) {
 		case "debug", "trace":
 			l = "debug"
@@ -212,10 +217,12 @@ func logLevel(v string) (string, error) {
 		default:
 			return "", fmt.Errorf("%q is not a log level: debug, info, warn or error", l)
 		}
+
 		if scope == "default" || scope == "all" {
 			level = l
 		}
 	}
+
 	return level, nil
 }
 
@@ -278,6 +285,7 @@ func cidrList(v string, wildcard bool) (string, error) {
 	if v == "" || v == "*" && wildcard {
 		return v, nil
 	}
+
 	var out []string
 	for _, part := range strings.Split(v, ",") {
 		part = strings.TrimSpace(part)
@@ -293,6 +301,7 @@ func cidrList(v string, wildcard bool) (string, error) {
 		}
 		out = append(out, prefix.Masked().String())
 	}
+
 	return strings.Join(out, ","), nil
 }
 
@@ -302,6 +311,7 @@ func portList(v string, wildcard bool) (string, error) {
 	if v == "" || v == "*" && wildcard {
 		return v, nil
 	}
+
 	var out []string
 	for _, part := range strings.Split(v, ",") {
 		part = strings.TrimSpace(part)

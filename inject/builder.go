@@ -52,20 +52,24 @@ func (b *builder) prepare() error {
 		}
 		b.native = *n
 	}
+
 	pc, warnings, err := podProxyConfig(b.settings, b.options)
 	if err != nil {
 		return err
 	}
+
 	b.proxyConfig = pc
 	b.warnings = append(b.options.warnings, warnings...)
 	if b.configJSON, err = proxyConfigJSON(pc); err != nil {
 		return fmt.Errorf("proxy configuration: %w", err)
 	}
+
 	for key := range pc.ProxyMetadata {
 		if errs := validation.IsEnvVarName(key); len(errs) > 0 {
 			return fmt.Errorf("proxy configuration: proxyMetadata: %q is not the name of an environment variable", key)
 		}
 	}
+
 	b.resources = b.settings.Values.Global.Proxy.Resources
 	if b.options.hasResources {
 		b.resources = b.options.resources
@@ -75,6 +79,7 @@ func (b *builder) prepare() error {
 			return err
 		}
 	}
+
 	b.hold = b.settings.Values.Global.Proxy.HoldApplicationUntilProxyStarts
 	if h := pc.HoldApplicationUntilProxyStarts; h != nil {
 		b.hold = h.Value
@@ -82,16 +87,19 @@ func (b *builder) prepare() error {
 	if b.podPorts, err = podPorts(b.pod); err != nil {
 		return err
 	}
+
 	b.logLevel = b.options.logLevel
 	if b.logLevel == "" {
 		if b.logLevel, err = logLevel(b.settings.Values.Global.Proxy.LogLevel); err != nil {
 			return fmt.Errorf("global.proxy.logLevel: %w", err)
 		}
 	}
+
 	rewrite := b.options.rewriteProbes
 	if rewrite == nil {
 		rewrite = b.settings.Values.SidecarInjectorWebhook.RewriteAppHTTPProbe
 	}
+
 	if (rewrite == nil || *rewrite) && !b.gateway() {
 		b.probers, b.probeOps, warnings, err = rewriteProbes(b.pod, b.native, b.hold)
 		if err != nil {
@@ -99,6 +107,7 @@ func (b *builder) prepare() error {
 		}
 		b.warnings = append(b.warnings, warnings...)
 	}
+
 	b.scrape, err = appScrape(b.pod, b.settings, b.options)
 	if b.gateway() {
 		b.scrape.app = "" // there is no application
@@ -128,14 +137,17 @@ func (b *builder) env() []corev1.EnvVar {
 	if caAddr == "" {
 		caAddr = b.proxyConfig.DiscoveryAddress
 	}
+
 	meshID := g.MeshID
 	if meshID == "" {
 		meshID = b.settings.trustDomain()
 	}
+
 	var apps []string
 	for i := range b.pod.Spec.Containers {
 		apps = append(apps, b.pod.Spec.Containers[i].Name)
 	}
+
 	env := []corev1.EnvVar{
 		field("POD_NAME", "metadata.name"),
 		field("POD_NAMESPACE", "metadata.namespace"),
@@ -157,6 +169,7 @@ func (b *builder) env() []corev1.EnvVar {
 		{Name: "ISTIO_META_APP_CONTAINERS", Value: strings.Join(apps, ",")},
 		{Name: "ISTIO_META_POD_PORTS", Value: b.podPorts},
 	}
+
 	if !b.gateway() {
 		env = append(env, corev1.EnvVar{Name: "ISTIO_META_INTERCEPTION_MODE", Value: "REDIRECT"})
 	}
@@ -175,6 +188,7 @@ func (b *builder) env() []corev1.EnvVar {
 	if g.LogAsJSON {
 		env = append(env, corev1.EnvVar{Name: "LOG_FORMAT", Value: "json"})
 	}
+
 	if limit, ok := b.resources.Limits[corev1.ResourceMemory]; ok && !limit.IsZero() {
 		// The Go runtime collects before the kernel kills: nine tenths of
 		// the limit are the heap's, the rest is for what it does not count.
@@ -193,10 +207,12 @@ func overlayEnv(env []corev1.EnvVar, metadata map[string]string) []corev1.EnvVar
 	for i := range env {
 		index[env[i].Name] = i
 	}
+
 	names := make([]string, 0, len(metadata))
 	for n := range metadata {
 		names = append(names, n)
 	}
+
 	sort.Strings(names)
 	for _, n := range names {
 		v := corev1.EnvVar{Name: n, Value: metadata[n]}
@@ -232,5 +248,6 @@ func (b *builder) redirectArgs() []string {
 			args = append(args, f.flag, f.value)
 		}
 	}
+
 	return args
 }

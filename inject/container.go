@@ -31,14 +31,17 @@ func (b *builder) containerOps() ([]operation, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	spec := &b.pod.Spec
 	if b.gateway() {
 		return insertOps("/spec/containers", true, proxy), nil
 	}
+
 	initial := b.initContainer()
 	if b.native {
 		return insertOps("/spec/initContainers", len(spec.InitContainers) > 0, initial, proxy), nil
 	}
+
 	ops := appendOps("/spec/initContainers", len(spec.InitContainers) > 0, initial)
 	if b.hold {
 		return append(ops, insertOps("/spec/containers", true, proxy)...), nil
@@ -80,6 +83,7 @@ func (b *builder) initContainer() corev1.Container {
 		// namespace's LimitRange looks at every container.
 		resources = b.resources
 	}
+
 	return corev1.Container{
 		Name:            InitContainer,
 		Image:           v.Global.image(v.Global.ProxyInit.Image),
@@ -118,6 +122,7 @@ func (b *builder) plainProxy() corev1.Container {
 	if image == "" {
 		image = v.Global.image(v.Global.Proxy.Image)
 	}
+
 	c := corev1.Container{
 		Name:            ProxyContainer,
 		Image:           image,
@@ -139,6 +144,7 @@ func (b *builder) plainProxy() corev1.Container {
 		},
 		VolumeMounts: b.mounts(),
 	}
+
 	switch {
 	case b.gateway():
 		c.Args = []string{"router"}
@@ -156,6 +162,7 @@ func (b *builder) plainProxy() corev1.Container {
 			Exec: &corev1.ExecAction{Command: []string{proxyBinary, "wait"}},
 		}}
 	}
+
 	return c
 }
 
@@ -209,6 +216,7 @@ func (b *builder) volumes() []corev1.Volume {
 		}}},
 		{Name: stateVolume, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}}},
 	}
+
 	if b.thirdPartyToken() {
 		volumes = append(volumes, corev1.Volume{Name: tokenVolume, VolumeSource: corev1.VolumeSource{
 			Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{{
@@ -228,6 +236,7 @@ func (b *builder) volumeOps() []operation {
 	for _, s := range b.pod.Spec.ImagePullSecrets {
 		have[s.Name] = true
 	}
+
 	for _, name := range b.settings.Values.Global.ImagePullSecrets {
 		if !have[name] {
 			secrets = append(secrets, corev1.LocalObjectReference{Name: name})

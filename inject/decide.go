@@ -41,10 +41,12 @@ func Decide(pod *corev1.Pod, namespace string, namespaceLabels map[string]string
 	if _, ok := pod.Annotations[StatusAnnotation]; ok {
 		return Decision{Reason: "it is injected already"}, nil
 	}
+
 	selected, err := selects(pod, namespaceLabels, s)
 	if err != nil || !selected.Inject {
 		return selected, err
 	}
+
 	switch {
 	case foreignProxy(pod):
 		return Decision{Impossible: true, Reason: fmt.Sprintf("it has a container %s of its own; with the image %q, it would be laid over the injected one", ProxyContainer, autoImage)}, nil
@@ -78,17 +80,20 @@ func selects(pod *corev1.Pod, namespaceLabels map[string]string, s *Settings) (D
 	} else if said != "" {
 		return Decision{Inject: yes, Reason: said}, nil
 	}
+
 	hook := s.Values.SidecarInjectorWebhook
 	if hit, err := matchesAny(hook.NeverInjectSelector, pod.Labels); err != nil {
 		return Decision{}, fmt.Errorf("sidecarInjectorWebhook.neverInjectSelector: %w", err)
 	} else if hit {
 		return Decision{Reason: "neverInjectSelector matches the pod"}, nil
 	}
+
 	if hit, err := matchesAny(hook.AlwaysInjectSelector, pod.Labels); err != nil {
 		return Decision{}, fmt.Errorf("sidecarInjectorWebhook.alwaysInjectSelector: %w", err)
 	} else if hit {
 		return Decision{Inject: true, Reason: "alwaysInjectSelector matches the pod"}, nil
 	}
+
 	if rev := pod.Labels[RevisionLabel]; rev != "" {
 		return byRevision("pod", rev, s), nil
 	}
@@ -107,6 +112,7 @@ func ownWord(pod *corev1.Pod) (said string, yes bool, err error) {
 			return "", false, nil
 		}
 	}
+
 	yes, err = parseBool(value)
 	if err != nil {
 		return "", false, fmt.Errorf("%s %s: %w", kind, InjectName, err)
@@ -128,6 +134,7 @@ func byNamespace(nsLabels map[string]string, s *Settings) (Decision, error) {
 	default:
 		return Decision{}, fmt.Errorf("label %s of the namespace: %q is neither enabled nor disabled", NamespaceLabel, v)
 	}
+
 	if rev != "" {
 		return byRevision("namespace", rev, s), nil
 	}

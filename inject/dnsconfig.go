@@ -40,6 +40,7 @@ func dnsConfigOps(pod *corev1.Pod, v *Values, namespace string) ([]operation, er
 			seen[s] = true
 		}
 	}
+
 	for _, entry := range v.Global.PodDNSSearchNamespaces {
 		domains, err := searchDomains(entry, namespace, v.Global.MultiCluster.GlobalDomainSuffix)
 		if err != nil {
@@ -52,6 +53,7 @@ func dnsConfigOps(pod *corev1.Pod, v *Values, namespace string) ([]operation, er
 			}
 		}
 	}
+
 	switch {
 	case len(add) == 0:
 		return nil, nil

@@ -34,6 +34,7 @@ func (b *builder) podOps() ([]operation, error) {
 	if !b.gateway() {
 		return dnsConfigOps(b.pod, b.settings.Values, b.namespace)
 	}
+
 	lowPorts := corev1.Sysctl{Name: unprivilegedPorts, Value: "0"}
 	sc := b.pod.Spec.SecurityContext
 	switch {
@@ -44,6 +45,7 @@ func (b *builder) podOps() ([]operation, error) {
 	case len(sc.Sysctls) == 0:
 		return []operation{addOp("/spec/securityContext/sysctls", []corev1.Sysctl{lowPorts})}, nil
 	}
+
 	for _, s := range sc.Sysctls {
 		if s.Name == unprivilegedPorts {
 			return nil, nil

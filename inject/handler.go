@@ -80,11 +80,13 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "an AdmissionReview is posted here", http.StatusMethodNotAllowed)
 		return
 	}
+
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxReview))
 	if err != nil {
 		http.Error(w, fmt.Sprintf("read the AdmissionReview: %v", err), http.StatusBadRequest)
 		return
 	}
+
 	h.counters.requests.Inc()
 	out, err := h.review(body)
 	if err != nil {
@@ -94,6 +96,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
+
 	// An error here is a connection that went away: the API server reports it.
 	_, _ = w.Write(out)
 }
@@ -110,6 +113,7 @@ func (h *handler) review(body []byte) ([]byte, error) {
 	if in.Request == nil || in.Request.UID == "" {
 		return nil, errors.New("the AdmissionReview has no request with a uid")
 	}
+
 	resp := h.admit(in.Request)
 	resp.UID = in.Request.UID
 	out, err := json.Marshal(&admissionv1.AdmissionReview{TypeMeta: in.TypeMeta, Response: resp})
@@ -123,6 +127,7 @@ func (h *handler) admit(req *admissionv1.AdmissionRequest) *admissionv1.Admissio
 	if req.Operation != admissionv1.Create {
 		return &admissionv1.AdmissionResponse{Allowed: true}
 	}
+
 	var pod corev1.Pod
 	if req.Kind.Kind != "Pod" || req.Kind.Group != "" {
 		return h.refuse(req, &pod, fmt.Errorf("the webhook was asked about a %s, and injects only pods; correct its rules", req.Kind.Kind))
@@ -130,10 +135,12 @@ func (h *handler) admit(req *admissionv1.AdmissionRequest) *admissionv1.Admissio
 	if err := json.Unmarshal(req.Object.Raw, &pod); err != nil {
 		return h.refuse(req, &pod, fmt.Errorf("the pod does not decode: %w", err))
 	}
+
 	settings, err := h.config.Source.Settings()
 	if err != nil {
 		return h.refuse(req, &pod, err)
 	}
+
 	decision, err := Decide(&pod, req.Namespace, h.namespaceLabels(req.Namespace), settings)
 	if err != nil {
 		return h.refuse(req, &pod, err)
@@ -141,10 +148,12 @@ func (h *handler) admit(req *admissionv1.AdmissionRequest) *admissionv1.Admissio
 	if !decision.Inject {
 		return h.skip(req, &pod, decision)
 	}
+
 	patch, warnings, err := Patch(&pod, req.Namespace, settings)
 	if err != nil {
 		return h.refuse(req, &pod, err)
 	}
+
 	h.counters.success.Inc()
 	h.log.Debug("pod injected", "namespace", req.Namespace, "pod", podName(&pod, req), "because", decision.Reason)
 	return patched(patch, warnings)
@@ -176,6 +185,7 @@ func (h *handler) skip(req *admissionv1.AdmissionRequest, pod *corev1.Pod, d Dec
 		}
 		resp = patched(ops, []string{"the pod stays outside the mesh: " + d.Reason})
 	}
+
 	h.log.Log(context.Background(), level, "pod left without a proxy", "namespace", req.Namespace, "pod", podName(pod, req), "because", d.Reason)
 	return resp
 }

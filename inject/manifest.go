@@ -29,6 +29,7 @@ func Manifest(in io.Reader, out io.Writer, namespace string, s *Settings) ([]Out
 	if err != nil {
 		return nil, fmt.Errorf("read the manifest: %w", err)
 	}
+
 	var outcomes []Outcome
 	var result bytes.Buffer
 	for i, doc := range splitDocuments(text) {
@@ -45,6 +46,7 @@ func Manifest(in io.Reader, out io.Writer, namespace string, s *Settings) ([]Out
 			result.WriteByte('\n')
 		}
 	}
+
 	if _, err := out.Write(result.Bytes()); err != nil {
 		return outcomes, fmt.Errorf("write the manifest: %w", err)
 	}
@@ -70,6 +72,7 @@ func splitDocuments(text []byte) [][]byte {
 		}
 		current = append(current, line...)
 	}
+
 	if len(bytes.TrimSpace(current)) > 0 {
 		docs = append(docs, current)
 	}
@@ -81,20 +84,24 @@ func injectDocument(doc []byte, namespace string, s *Settings) ([]byte, []Outcom
 	if err != nil {
 		return nil, nil, fmt.Errorf("it is not YAML: %w", err)
 	}
+
 	var object any
 	dec := json.NewDecoder(bytes.NewReader(js))
 	dec.UseNumber()
 	if err := dec.Decode(&object); err != nil {
 		return nil, nil, fmt.Errorf("it is not YAML: %w", err)
 	}
+
 	m, ok := object.(map[string]any)
 	if !ok {
 		return doc, nil, nil
 	}
+
 	outcomes, err := injectObject(m, namespace, s)
 	if err != nil {
 		return nil, outcomes, err
 	}
+
 	for _, o := range outcomes {
 		if o.Injected {
 			js, err := json.Marshal(m)
@@ -126,16 +133,19 @@ func injectObject(object map[string]any, namespace string, s *Settings) ([]Outco
 		}
 		return outcomes, nil
 	}
+
 	path, ok := templatePath(kind)
 	if !ok {
 		return nil, nil
 	}
+
 	meta, _ := object["metadata"].(map[string]any)
 	o := Outcome{Kind: kind, Namespace: namespace}
 	o.Name, _ = meta["name"].(string)
 	if ns, _ := meta["namespace"].(string); ns != "" {
 		o.Namespace = ns
 	}
+
 	parent, template := object, object
 	for _, key := range path {
 		parent = template
@@ -143,11 +153,13 @@ func injectObject(object map[string]any, namespace string, s *Settings) ([]Outco
 			return nil, fmt.Errorf("%s %s: it has no %s", kind, o.Name, key)
 		}
 	}
+
 	apiVersion, _ := object["apiVersion"].(string)
 	injected, err := injectTemplate(template, &o, apiVersion, s)
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", kind, o.Name, err)
 	}
+
 	switch {
 	case injected == nil:
 	case len(path) == 0:
@@ -182,6 +194,7 @@ func injectTemplate(template map[string]any, o *Outcome, apiVersion string, s *S
 	if err != nil {
 		return nil, fmt.Errorf("encode the pod template: %w", err)
 	}
+
 	var pod corev1.Pod
 	if err := json.Unmarshal(raw, &pod); err != nil {
 		return nil, fmt.Errorf("the pod template does not decode: %w", err)
@@ -189,26 +202,32 @@ func injectTemplate(template map[string]any, o *Outcome, apiVersion string, s *S
 	if o.Kind != "Pod" {
 		pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: apiVersion, Kind: o.Kind, Name: o.Name, Controller: ptr(true)}}
 	}
+
 	d, err := Decide(&pod, o.Namespace, nil, s)
 	if err != nil {
 		return nil, err
 	}
+
 	o.Reason = d.Reason
 	if !d.Inject {
 		return nil, nil
 	}
+
 	ops, warnings, err := Patch(&pod, o.Namespace, s)
 	if err != nil {
 		return nil, err
 	}
+
 	patch, err := jsonpatch.DecodePatch(ops)
 	if err != nil {
 		return nil, fmt.Errorf("decode the patch: %w", err)
 	}
+
 	raw, err = patch.Apply(raw)
 	if err != nil {
 		return nil, fmt.Errorf("apply the patch: %w", err)
 	}
+
 	var injected map[string]any
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()

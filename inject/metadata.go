@@ -47,6 +47,7 @@ func checkEnv(name string) (warning string, err error) {
 	if errs := validation.IsEnvVarName(name); len(errs) > 0 {
 		return "", fmt.Errorf("%q is not the name of an environment variable", name)
 	}
+
 	switch {
 	case ownEnv(name):
 		return "", fmt.Errorf("%s is set by the mesh, and not for a pod to choose; remove it", name)

@@ -61,22 +61,26 @@ func (o *ownContainer) check(base *corev1.Container) (warnings []string, err err
 	if err != nil {
 		return nil, err
 	}
+
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		if !slices.Contains(overlayFields(), name) {
 			return nil, fmt.Errorf("%s: it is the mesh's to set; what may be set is %s", name, strings.Join(overlayFields()[2:], ", "))
 		}
 	}
+
 	if p := o.RestartPolicy; p != nil && *p != corev1.ContainerRestartPolicyAlways {
 		return nil, fmt.Errorf("restartPolicy: %q: the proxy runs as long as the pod, so only Always is possible", *p)
 	}
 	if err := checkSecurity(o.SecurityContext, base.SecurityContext); err != nil {
 		return nil, err
 	}
+
 	for _, m := range o.VolumeMounts {
 		if taken := takenPath(m.MountPath, base.VolumeMounts); taken != "" {
 			return nil, fmt.Errorf("volumeMounts: %s would hide %s, which the proxy needs; mount it elsewhere", m.MountPath, taken)
 		}
 	}
+
 	for _, e := range o.Env {
 		warning, err := checkEnv(e.Name)
 		if err != nil {
@@ -86,6 +90,7 @@ func (o *ownContainer) check(base *corev1.Container) (warnings []string, err err
 			warnings = append(warnings, fmt.Sprintf("container %s: env: %s", ProxyContainer, warning))
 		}
 	}
+
 	if err := checkLifecycle(o.Lifecycle, base.Lifecycle); err != nil {
 		return nil, err
 	}
@@ -98,10 +103,12 @@ func checkSecurity(own, base *corev1.SecurityContext) error {
 	if err != nil {
 		return err
 	}
+
 	is, err := fieldsOf(base)
 	if err != nil {
 		return err
 	}
+
 	for _, name := range slices.Sorted(maps.Keys(asked)) {
 		switch name {
 		case "seccompProfile", "seLinuxOptions", "appArmorProfile":
@@ -135,6 +142,7 @@ func takenPath(mount string, base []corev1.VolumeMount) string {
 	for _, m := range base {
 		taken = append(taken, m.MountPath)
 	}
+
 	for _, t := range taken {
 		if under(mount, t) || under(t, mount) {
 			return t
@@ -153,6 +161,7 @@ func (o *ownContainer) over(base corev1.Container) (corev1.Container, error) {
 		// "auto", and not what anybody asked for.
 		patch.ImagePullPolicy = ""
 	}
+
 	// A probe that asks otherwise replaces the injected one: two ways of
 	// asking in one probe are invalid.
 	for _, p := range []struct {
@@ -173,10 +182,12 @@ func mergeOver[T any](base, over T) (T, error) {
 	if err != nil {
 		return out, err
 	}
+
 	o, err := json.Marshal(over)
 	if err != nil {
 		return out, err
 	}
+
 	merged, err := strategicpatch.StrategicMergePatch(b, o, out)
 	if err != nil {
 		return out, fmt.Errorf("lay container %s over the injected one: %w", ProxyContainer, err)
@@ -190,10 +201,12 @@ func fieldsOf(v any) (map[string]any, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	fields := map[string]any{}
 	if err := json.Unmarshal(js, &fields); err != nil {
 		return nil, err
 	}
+
 	for name, f := range fields {
 		if m, ok := f.(map[string]any); ok && len(m) == 0 {
 			delete(fields, name) // resources: {}, which every container has

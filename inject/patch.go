@@ -39,6 +39,7 @@ func Patch(pod *corev1.Pod, namespace string, s *Settings) (patch []byte, warnin
 	if err != nil {
 		return nil, nil, err
 	}
+
 	own, rest := takeOwn(pod)
 	b := &builder{pod: rest, own: own, namespace: namespace, settings: s, options: o, workload: workloadOf(pod, namespace)}
 	if err := b.checkPod(); err != nil {
@@ -54,17 +55,20 @@ func Patch(pod *corev1.Pod, namespace string, s *Settings) (patch []byte, warnin
 	if own != nil {
 		ops = append(ops, removeOp(own.path))
 	}
+
 	ops = append(ops, b.probeOps...)
 	containers, err := b.containerOps()
 	if err != nil {
 		return nil, nil, err
 	}
+
 	ops = append(ops, containers...)
 	ops = append(ops, b.volumeOps()...)
 	more, err := b.podOps()
 	if err != nil {
 		return nil, nil, err
 	}
+
 	ops = append(ops, more...)
 	meta, err := b.metadataOps()
 	if err != nil {
@@ -86,23 +90,28 @@ func (b *builder) metadataOps() ([]operation, error) {
 		"service.istio.io/canonical-revision": canonicalRevision(b.pod),
 		RevisionLabel:                         b.settings.revision(),
 	}
+
 	if !b.gateway() {
 		// A gateway ends mutual TLS where its Gateway resources say so, not
 		// for whoever calls its pods.
 		labels["security.istio.io/tlsMode"] = "istio"
 	}
+
 	status, err := b.status()
 	if err != nil {
 		return nil, err
 	}
+
 	annotations := map[string]string{}
 	for k, v := range b.settings.Values.SidecarInjectorWebhook.InjectedAnnotations {
 		annotations[k] = v
 	}
+
 	first := ProxyContainer
 	if len(b.pod.Spec.Containers) > 0 {
 		first = b.pod.Spec.Containers[0].Name
 	}
+
 	for k, v := range map[string]string{
 		"kubectl.kubernetes.io/default-container":      first,
 		"kubectl.kubernetes.io/default-logs-container": first,
@@ -111,6 +120,7 @@ func (b *builder) metadataOps() ([]operation, error) {
 			annotations[k] = v
 		}
 	}
+
 	for k, v := range b.scrape.annotations {
 		annotations[k] = v
 	}
@@ -123,10 +133,12 @@ func mapOps(path string, have, add map[string]string) []operation {
 	if len(have) == 0 {
 		return []operation{addOp(path, add)}
 	}
+
 	keys := make([]string, 0, len(add))
 	for k := range add {
 		keys = append(keys, k)
 	}
+
 	sort.Strings(keys)
 	ops := make([]operation, 0, len(keys))
 	for _, k := range keys {
@@ -144,10 +156,12 @@ func (b *builder) status() (string, error) {
 	case b.native:
 		initContainers, containers = append(initContainers, ProxyContainer), nil
 	}
+
 	volumes := []string{}
 	for _, v := range b.volumes() {
 		volumes = append(volumes, v.Name)
 	}
+
 	js, err := json.Marshal(struct {
 		InitContainers   []string `json:"initContainers"`
 		Containers       []string `json:"containers"`

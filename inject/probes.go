@@ -44,6 +44,7 @@ func rewriteProbes(pod *corev1.Pod, native, first bool) (probers string, ops []o
 				"set holdApplicationUntilProxyStarts in the annotation %s", c.Name, proxyConfigAnnotation))
 		}
 	}
+
 	for i := range pod.Spec.InitContainers {
 		c, path := &pod.Spec.InitContainers[i], "/spec/initContainers/"+strconv.Itoa(i)
 		if native {
@@ -54,9 +55,11 @@ func rewriteProbes(pod *corev1.Pod, native, first bool) (probers string, ops []o
 				"they fail where mutual TLS is strict; leave out sidecar.istio.io/nativeSidecar", c.Name))
 		}
 	}
+
 	if len(r.probers) == 0 {
 		return "", nil, warnings, nil
 	}
+
 	js, err := json.Marshal(r.probers)
 	if err != nil {
 		return "", nil, nil, fmt.Errorf("encode the pod's probes: %w", err)
@@ -90,6 +93,7 @@ func (r *rewrites) hooks(c *corev1.Container, at string, proxyRuns bool) bool {
 	if c.Lifecycle == nil {
 		return true
 	}
+
 	ok := true
 	for _, h := range []struct {
 		field, verb string
@@ -101,6 +105,7 @@ func (r *rewrites) hooks(c *corev1.Container, at string, proxyRuns bool) bool {
 		if h.handler == nil || h.handler.HTTPGet == nil {
 			continue
 		}
+
 		get, known := proberOfGet(h.handler.HTTPGet, c.Ports)
 		if !known {
 			continue
@@ -109,10 +114,12 @@ func (r *rewrites) hooks(c *corev1.Container, at string, proxyRuns bool) bool {
 			ok = false
 			continue
 		}
+
 		path := "/app-lifecycle/" + c.Name + "/" + h.verb
 		r.probers[path] = prober{HTTPGet: get}
 		r.ops = append(r.ops, addOp(at+"/lifecycle/"+h.field+"/httpGet", statusGet(path)))
 	}
+
 	return ok
 }
 
@@ -120,6 +127,7 @@ func proberOf(p *corev1.Probe, ports []corev1.ContainerPort) (prober, bool) {
 	if p == nil {
 		return prober{}, false
 	}
+
 	out := prober{TimeoutSeconds: p.TimeoutSeconds}
 	switch {
 	case p.HTTPGet != nil:
@@ -139,6 +147,7 @@ func proberOf(p *corev1.Probe, ports []corev1.ContainerPort) (prober, bool) {
 	default:
 		return prober{}, false
 	}
+
 	return out, true
 }
 
@@ -163,6 +172,7 @@ func resolvePort(p intstr.IntOrString, ports []corev1.ContainerPort) (intstr.Int
 			return intstr.FromInt32(cp.ContainerPort), true
 		}
 	}
+
 	// A number in quotes is a number.
 	if n, err := strconv.ParseUint(p.StrVal, 10, 16); err == nil {
 		return intstr.FromInt32(int32(n)), true

@@ -51,9 +51,11 @@ func podProxyConfig(s *Settings, o *options) (*meshv1alpha1.ProxyConfig, []strin
 		}
 		overlayConfig(merged, own)
 	}
+
 	if o.discovery != "" {
 		merged.DiscoveryAddress = o.discovery
 	}
+
 	if merged.DiscoveryAddress == "" {
 		host := "istiod"
 		if s.revision() != "default" {
@@ -61,6 +63,7 @@ func podProxyConfig(s *Settings, o *options) (*meshv1alpha1.ProxyConfig, []strin
 		}
 		merged.DiscoveryAddress = host + "." + s.Values.Global.IstioNamespace + ".svc:15012"
 	}
+
 	if err := hostPort(merged.DiscoveryAddress); err != nil {
 		return nil, nil, fmt.Errorf("discoveryAddress: %w", err)
 	}
@@ -115,6 +118,7 @@ func checkProxyConfig(pc *meshv1alpha1.ProxyConfig) (warnings []string, err erro
 		}
 		return err == nil
 	})
+
 	if err != nil {
 		return nil, err
 	}
@@ -127,6 +131,7 @@ func checkProxyConfig(pc *meshv1alpha1.ProxyConfig) (warnings []string, err erro
 			warnings = append(warnings, fmt.Sprintf("annotation %s: proxyMetadata: %s", proxyConfigAnnotation, warning))
 		}
 	}
+
 	slices.Sort(warnings)
 	return warnings, nil
 }
@@ -139,12 +144,14 @@ func proxyConfigJSON(pc *meshv1alpha1.ProxyConfig) (string, error) {
 		TerminationDrainDuration string `json:"terminationDrainDuration,omitempty"`
 		Concurrency              *int32 `json:"concurrency,omitempty"`
 	}{DiscoveryAddress: pc.DiscoveryAddress}
+
 	if d := pc.TerminationDrainDuration; d != nil {
 		if err := d.CheckValid(); err != nil || d.AsDuration() < 0 {
 			return "", fmt.Errorf("terminationDrainDuration: %v is not a duration", d)
 		}
 		out.TerminationDrainDuration = strconv.FormatFloat(d.AsDuration().Seconds(), 'f', -1, 64) + "s"
 	}
+
 	if pc.Concurrency != nil {
 		if pc.Concurrency.Value < 0 {
 			return "", fmt.Errorf("concurrency: %d is negative", pc.Concurrency.Value)

@@ -38,10 +38,12 @@ func appScrape(pod *corev1.Pod, s *Settings, o *options) (scrape, error) {
 	if o.mergeMetrics != nil {
 		merge = *o.mergeMetrics
 	}
+
 	asked, wanted := pod.Annotations[scrapeAnnotation]
 	if !merge || wanted && asked != "true" {
 		return scrape{}, nil
 	}
+
 	for k := range pod.Annotations {
 		if !wanted && strings.HasPrefix(k, "prometheus.io/") {
 			return scrape{}, nil // half a wish: by convention such a pod is not scraped
@@ -56,12 +58,14 @@ func appScrape(pod *corev1.Pod, s *Settings, o *options) (scrape, error) {
 		scrapePortAnnotation: fmt.Sprint(statusPort),
 		scrapePathAnnotation: "/stats/prometheus",
 	}}
+
 	if _, ok := pod.Annotations[scrapeSchemeAnnotation]; ok {
 		out.annotations[scrapeSchemeAnnotation] = "http"
 	}
 	if !wanted {
 		return out, nil
 	}
+
 	var err error
 	out.app, err = appMetrics(pod)
 	return out, err
@@ -90,6 +94,7 @@ func appMetrics(pod *corev1.Pod) (string, error) {
 	if app.Scheme != "" && app.Scheme != "http" && app.Scheme != "https" {
 		return "", fmt.Errorf("annotation %s: %q is neither http nor https", scrapeSchemeAnnotation, app.Scheme)
 	}
+
 	js, err := json.Marshal(app)
 	return string(js), err
 }

@@ -124,6 +124,7 @@ func ParseValues(text []byte) (*Values, error) {
 	if err := yaml.Unmarshal(text, v); err != nil {
 		return nil, fmt.Errorf("injection values: %w", err)
 	}
+
 	g := &v.Global
 	setDefault(&g.IstioNamespace, "istio-system")
 	setDefault(&g.JWTPolicy, "third-party-jwt")
@@ -135,11 +136,13 @@ func ParseValues(text []byte) (*Values, error) {
 	if g.Hub == "" || g.Tag == "" {
 		return nil, errors.New("injection values: global.hub and global.tag are needed to name the proxy's image; set both in the ConfigMap istio-sidecar-injector, key values")
 	}
+
 	switch g.JWTPolicy {
 	case "third-party-jwt", "first-party-jwt":
 	default:
 		return nil, fmt.Errorf("injection values: global.jwtPolicy: %q is neither third-party-jwt nor first-party-jwt", g.JWTPolicy)
 	}
+
 	switch corev1.PullPolicy(g.ImagePullPolicy) {
 	case corev1.PullAlways, corev1.PullIfNotPresent, corev1.PullNever:
 	default:
@@ -148,6 +151,7 @@ func ParseValues(text []byte) (*Values, error) {
 	if err := v.checkRanges(); err != nil {
 		return nil, err
 	}
+
 	for i, d := range g.PodDNSSearchNamespaces {
 		if _, err := searchDomains(d, "default", g.MultiCluster.GlobalDomainSuffix); err != nil {
 			return nil, fmt.Errorf("injection values: global.podDNSSearchNamespaces[%d]: %w", i, err)
@@ -177,6 +181,7 @@ func (v *Values) checkRanges() error {
 		}
 		*r.list = clean
 	}
+
 	return nil
 }
 

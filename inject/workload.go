@@ -25,6 +25,7 @@ func workloadOf(pod *corev1.Pod, namespace string) workload {
 	if name == "" {
 		name = strings.TrimSuffix(pod.GenerateName, "-")
 	}
+
 	if ref := metav1.GetControllerOf(pod); ref != nil {
 		kind, version, name = ref.Kind, ref.APIVersion, ref.Name
 		hash := pod.Labels["pod-template-hash"]
@@ -34,6 +35,7 @@ func workloadOf(pod *corev1.Pod, namespace string) workload {
 			kind, name = "CronJob", m[1]
 		}
 	}
+
 	return workload{
 		name:  name,
 		owner: "kubernetes://apis/" + version + "/namespaces/" + namespace + "/" + plural(kind) + "/" + name,

@@ -29,6 +29,7 @@ func FollowConfigMap(ctx context.Context, client kubernetes.Interface, namespace
 		default:
 		}
 	}
+
 	reg, err := inf.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(any) { wake() },
 		UpdateFunc: func(any, any) { wake() },
@@ -37,15 +38,18 @@ func FollowConfigMap(ctx context.Context, client kubernetes.Interface, namespace
 	if err != nil {
 		return err
 	}
+
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		inf.Run(ctx.Done())
 	}()
 	defer func() { <-done }()
+
 	if err := waitAll(ctx, []cache.InformerSynced{reg.HasSynced}); err != nil {
 		return nil
 	}
+
 	var last map[string]string
 	for first := true; ; first = false {
 		data := configMapData(inf, namespace, name)

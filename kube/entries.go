@@ -33,6 +33,7 @@ func (r *Reader) noteServiceAddresses(s ref) bool {
 	if slices.Equal(old, addresses) {
 		return false
 	}
+
 	if len(addresses) == 0 {
 		delete(r.addresses, s)
 	} else {
@@ -125,6 +126,7 @@ func (r *Reader) writeEntries(txn model.WriteTxn) {
 		refs = append(refs, c)
 		objects = append(objects, obj)
 	}
+
 	// In an order of its own, so that the log is the same each time.
 	slices.SortFunc(refs, func(a, b ref) int {
 		return cmp.Or(cmp.Compare(a.namespace, b.namespace), cmp.Compare(a.name, b.name))
@@ -191,6 +193,7 @@ func (r *Reader) compileEntries(settled map[*api.Object]*api.Settlement, in api.
 		out[obj] = rows
 		services = append(services, rows.Services...)
 	}
+
 	return out, compile.EntryNotes(services)
 }
 
@@ -205,6 +208,7 @@ func (r *Reader) Check(obj *api.Object) (notes []string, err error) {
 	defer r.mu.Unlock()
 
 	candidate := *obj
+
 	// What the object's status says is the API server's to tell, later.
 	candidate.Status = api.Status{}
 	objects := []*api.Object{&candidate}
@@ -221,6 +225,7 @@ func (r *Reader) Check(obj *api.Object) (notes []string, err error) {
 			newest = other.Created
 		}
 	}
+
 	if candidate.Created.IsZero() {
 		// A new one is younger than all others, and so yields to them.
 		candidate.Created = newest.Add(time.Second)

@@ -77,6 +77,7 @@ func (r *Reader) newBuiltins() (c *builtins, synced []cache.InformerSynced, err 
 		}
 		synced = append(synced, reg.HasSynced)
 	}
+
 	return c, synced, nil
 }
 
@@ -162,6 +163,7 @@ func podNode(obj any) ([]string, error) {
 func waitAll(ctx context.Context, synced []cache.InformerSynced) error {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
+
 	for _, s := range synced {
 		for !s() {
 			select {

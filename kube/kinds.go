@@ -87,6 +87,7 @@ func (k *kinds) start(ctx context.Context) error {
 		}
 		backoff = min(2*backoff, crdPoll)
 	}
+
 	k.mu.Lock()
 	var synced []cache.InformerSynced
 	for _, w := range k.running {
@@ -97,6 +98,7 @@ func (k *kinds) start(ctx context.Context) error {
 		synced = append(synced, func() bool { return w.synced() || w.informer.IsStopped() })
 	}
 	k.mu.Unlock()
+
 	return waitAll(ctx, synced)
 }
 
@@ -111,9 +113,11 @@ func (k *kinds) follow(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+
 		k.mu.Lock()
 		complete := !slices.ContainsFunc(configKinds(), func(c configKind) bool { return !c.optional && k.running[c.kind] == nil })
 		k.mu.Unlock()
+
 		if complete {
 			continue
 		}
@@ -129,18 +133,22 @@ func (k *kinds) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+
 	for _, g := range groups.Groups {
 		if !ofInterest(g.Name) {
 			continue
 		}
+
 		list, err := k.r.clients.Kube.Discovery().ServerResourcesForGroupVersion(g.PreferredVersion.GroupVersion)
 		if err != nil {
 			return err
 		}
+
 		served := map[string]bool{}
 		for _, res := range list.APIResources {
 			served[res.Name] = true
 		}
+
 		for _, c := range configKinds() {
 			if c.group == g.Name && served[c.resource] {
 				if err := k.watch(ctx, c, g.PreferredVersion.Version); err != nil {
@@ -149,15 +157,18 @@ func (k *kinds) look(ctx context.Context) error {
 			}
 		}
 	}
+
 	return nil
 }
 
 func (k *kinds) watch(ctx context.Context, c configKind, version string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+
 	if k.running[c.kind] != nil {
 		return nil
 	}
+
 	ctx, cancel := context.WithCancel(ctx)
 	gvr := schema.GroupVersionResource{Group: c.group, Version: version, Resource: c.resource}
 	inf := dynamicinformer.NewFilteredDynamicInformer(k.r.clients.Dynamic, gvr, "", 0, cache.Indexers{}, nil).Informer()
@@ -165,6 +176,7 @@ func (k *kinds) watch(ctx context.Context, c configKind, version string) error {
 		cancel()
 		return err
 	}
+
 	err := inf.SetWatchErrorHandlerWithContext(func(ctx context.Context, r *cache.Reflector, err error) {
 		if apierrors.IsNotFound(err) {
 			k.lost(c)
@@ -176,11 +188,13 @@ func (k *kinds) watch(ctx context.Context, c configKind, version string) error {
 		cancel()
 		return err
 	}
+
 	reg, err := inf.AddEventHandler(k.r.handler(c.kind))
 	if err != nil {
 		cancel()
 		return err
 	}
+
 	k.running[c.kind] = &kindWatch{informer: inf, resource: gvr, cancel: cancel, synced: reg.HasSynced, optional: c.optional}
 	k.wg.Go(func() { inf.RunWithContext(ctx) })
 	return nil
@@ -193,9 +207,11 @@ func (k *kinds) lost(c configKind) {
 	w := k.running[c.kind]
 	delete(k.running, c.kind)
 	k.mu.Unlock()
+
 	if w == nil {
 		return
 	}
+
 	k.r.log.Info("the cluster no longer has a kind", "kind", c.api)
 	w.cancel()
 	for _, obj := range w.informer.GetStore().List() {

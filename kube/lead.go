@@ -23,6 +23,7 @@ func Lead(ctx context.Context, client kubernetes.Interface, namespace, identity 
 		Client:     client.CoordinationV1(),
 		LockConfig: resourcelock.ResourceLockConfig{Identity: identity},
 	}
+
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
 		Lock:            lock,
 		LeaseDuration:   30 * time.Second,
@@ -40,6 +41,7 @@ func Lead(ctx context.Context, client kubernetes.Interface, namespace, identity 
 	if err != nil {
 		return fmt.Errorf("leader lease %s/%s: %w", namespace, LeaderLease, err)
 	}
+
 	for ctx.Err() == nil {
 		elector.Run(ctx)
 	}

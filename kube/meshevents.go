@@ -37,15 +37,18 @@ func (r *Reader) tellMesh(level slog.Level, what, text string) {
 	if text == r.meshTold {
 		return
 	}
+
 	r.meshTold = text
 	if text == "" {
 		return
 	}
+
 	r.log.Log(context.Background(), level, what, "configmap", r.cfg.Namespace+"/"+r.cfg.MeshConfigMap, "fields", text)
 	cm, ok := lookup[*corev1.ConfigMap](r.builtins.mesh, r.cfg.Namespace, r.cfg.MeshConfigMap)
 	if !ok || r.events == nil {
 		return
 	}
+
 	message := what + ": " + text
 	if len(message) > maxEventMessage {
 		message = strings.ToValidUTF8(message[:maxEventMessage], "") + " … (all of it is in istiod's log)"

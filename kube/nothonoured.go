@@ -147,14 +147,17 @@ func (n *NotHonoured) follow(ctx context.Context, k api.ServedKind) error {
 	gk := schema.GroupKind{Group: k.Group, Kind: k.Kind}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+
 	if n.running[gk] != nil {
 		return nil
 	}
+
 	gvr := schema.GroupVersionResource{Group: k.Group, Version: k.Version, Resource: k.Resource}
 	inf := metadatainformer.NewFilteredMetadataInformer(n.clients.Metadata, gvr, "", 0, cache.Indexers{}, nil).Informer()
 	if err := inf.SetTransform(stripMetadata); err != nil {
 		return err
 	}
+
 	ctx, cancel := context.WithCancel(ctx)
 	err := inf.SetWatchErrorHandlerWithContext(func(ctx context.Context, r *cache.Reflector, err error) {
 		if apierrors.IsNotFound(err) {
@@ -166,10 +169,12 @@ func (n *NotHonoured) follow(ctx context.Context, k api.ServedKind) error {
 	if err == nil {
 		_, err = inf.AddEventHandler(n.handler(k, gvr))
 	}
+
 	if err != nil {
 		cancel()
 		return err
 	}
+
 	n.running[gk] = cancel
 	n.wg.Go(func() { inf.RunWithContext(ctx) })
 	return nil
@@ -181,6 +186,7 @@ func stripMetadata(obj any) (any, error) {
 	if !ok {
 		return obj, nil
 	}
+
 	kept := metav1.ObjectMeta{
 		Namespace: m.Namespace, Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion, Generation: m.Generation,
 	}
@@ -195,6 +201,7 @@ func stripMetadata(obj any) (any, error) {
 func (n *NotHonoured) lost(gk schema.GroupKind) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+
 	if cancel := n.running[gk]; cancel != nil {
 		cancel()
 	}
@@ -235,6 +242,7 @@ func (n *NotHonoured) set(k api.ServedKind, gvr schema.GroupVersionResource, m *
 	}
 	ref := refOf(k, m)
 	state := notHonouredState{m.UID, m.Generation}
+
 	n.mu.Lock()
 	old, known := n.objects[ref]
 	changed := !known || old != state
@@ -243,14 +251,17 @@ func (n *NotHonoured) set(k api.ServedKind, gvr schema.GroupVersionResource, m *
 		n.changed[ref] = k
 	}
 	n.mu.Unlock()
+
 	if !changed {
 		// Our own condition came back, or another's.
 		return
 	}
+
 	select {
 	case n.some <- struct{}{}:
 	default:
 	}
+
 	// Of a shared kind, the status belongs to the controller that acts on it.
 	if k.Status && !k.Shared() {
 		n.status.reportUnread(gvr, m.Namespace, m.Name, outcome{err: errors.New(k.Why()), reason: reasonNotHonoured})
@@ -283,11 +294,13 @@ func (n *NotHonoured) tell() {
 	for r := range changed {
 		refs = append(refs, r)
 	}
+
 	slices.SortFunc(refs, func(a, b notHonouredRef) int {
 		return cmp.Or(
 			cmp.Compare(importance(changed[a]), importance(changed[b])),
 			cmp.Compare(a.kind.Kind, b.kind.Kind), cmp.Compare(a.namespace, b.namespace), cmp.Compare(a.name, b.name))
 	})
+
 	more := map[schema.GroupKind]int{}
 	for i, r := range refs {
 		if i >= n.lines {
@@ -296,6 +309,7 @@ func (n *NotHonoured) tell() {
 		}
 		n.line(changed[r], "namespace", r.namespace, "name", r.name)
 	}
+
 	for _, k := range api.NotHonouredKinds() {
 		if count := more[schema.GroupKind{Group: k.Group, Kind: k.Kind}]; count > 0 {
 			n.line(api.ServedKind{NotHonouredKind: k}, "objects", count)

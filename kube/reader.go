@@ -43,10 +43,12 @@ func NewClients(cfg *rest.Config) (Clients, error) {
 	if err != nil {
 		return Clients{}, fmt.Errorf("client for %s: %w", cfg.Host, err)
 	}
+
 	d, err := dynamic.NewForConfig(dyn)
 	if err != nil {
 		return Clients{}, fmt.Errorf("client for %s: %w", cfg.Host, err)
 	}
+
 	m, err := metadata.NewForConfig(metadata.ConfigFor(dyn))
 	if err != nil {
 		return Clients{}, fmt.Errorf("client for %s: %w", cfg.Host, err)
@@ -130,6 +132,7 @@ func NewReader(store *model.Store, clients Clients, cfg Config) (*Reader, error)
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
+
 	r := &Reader{
 		cfg: cfg, clients: clients, store: store, queue: newQueue(),
 		log:        cfg.Logger.With("cluster", string(cfg.Cluster)),
@@ -167,6 +170,7 @@ func (r *Reader) Run(ctx context.Context) error {
 	if err := r.kinds.start(ctx); err != nil {
 		return nil
 	}
+
 	wg.Go(func() { r.kinds.follow(ctx) })
 	if err := waitAll(ctx, r.synced); err != nil {
 		return nil
@@ -220,6 +224,7 @@ func (r *Reader) heartbeat(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+
 		if err := r.ping(ctx); err != nil && ctx.Err() == nil {
 			failed++
 			if failed == 2 { // one may be an API server that is restarted

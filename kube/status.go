@@ -131,6 +131,7 @@ func readCondition(u *unstructured.Unstructured) condition {
 	if err != nil {
 		return condition{}
 	}
+
 	for _, item := range conditions {
 		m, ok := item.(map[string]any)
 		if !ok || m["type"] != api.ConditionReconciled {
@@ -144,6 +145,7 @@ func readCondition(u *unstructured.Unstructured) condition {
 		c.generation, _ = strconv.ParseInt(fmt.Sprint(m["observedGeneration"]), 10, 64)
 		return c
 	}
+
 	return condition{}
 }
 
@@ -154,12 +156,14 @@ func readAddresses(u *unstructured.Unstructured) map[string]netip.Addr {
 	if err != nil {
 		return nil
 	}
+
 	var out map[string]netip.Addr
 	for _, item := range list {
 		m, ok := item.(map[string]any)
 		if !ok {
 			continue
 		}
+
 		value, _ := m["value"].(string)
 		host, _ := m["host"].(string)
 		addr, err := netip.ParseAddr(value)
@@ -171,6 +175,7 @@ func readAddresses(u *unstructured.Unstructured) map[string]netip.Addr {
 		}
 		out[host] = addr
 	}
+
 	return out
 }
 
@@ -231,6 +236,7 @@ func (w *StatusWriter) readAndWrite(ctx context.Context, k statusKey, r statusRe
 	if err != nil {
 		return err
 	}
+
 	for i := range list.Items {
 		u := &list.Items[i]
 		if u.GetName() != k.name || stands(u, r.outcome) {
@@ -242,12 +248,14 @@ func (w *StatusWriter) readAndWrite(ctx context.Context, k statusKey, r statusRe
 		if err != nil {
 			return err
 		}
+
 		others := slices.DeleteFunc(conditions, func(c any) bool {
 			m, ok := c.(map[string]any)
 			return ok && m["type"] == api.ConditionReconciled
 		})
 		return w.write(ctx, k, r, others)
 	}
+
 	return nil
 }
 
@@ -262,6 +270,7 @@ func (w *StatusWriter) write(ctx context.Context, k statusKey, r statusReport, o
 		"lastTransitionTime": time.Now().UTC().Format(time.RFC3339),
 		"observedGeneration": r.generation,
 	}
+
 	switch {
 	case r.outcome.err != nil:
 		condition["status"] = string(metav1.ConditionFalse)
@@ -279,6 +288,7 @@ func (w *StatusWriter) write(ctx context.Context, k statusKey, r statusReport, o
 	if err != nil {
 		return err
 	}
+
 	_, err = w.client.Resource(k.resource).Namespace(k.namespace).Patch(ctx, k.name, types.MergePatchType, patch,
 		metav1.PatchOptions{FieldManager: "isthmus-discovery"}, "status")
 	return err

@@ -29,6 +29,7 @@ func stripPod(obj any) (any, error) {
 	if !ok {
 		return obj, nil
 	}
+
 	stripMeta(&pod.ObjectMeta)
 	pod.Spec = corev1.PodSpec{
 		NodeName:           pod.Spec.NodeName,
@@ -60,6 +61,7 @@ func stripContainers(in []corev1.Container) []corev1.Container {
 			out = append(out, kept)
 		}
 	}
+
 	return out
 }
 
@@ -78,6 +80,7 @@ func stripSlice(obj any) (any, error) {
 	if !ok {
 		return obj, nil
 	}
+
 	stripMeta(&slice.ObjectMeta)
 	slice.OwnerReferences = nil
 	for i := range slice.Endpoints {

@@ -80,6 +80,7 @@ func (r *Reader) NotInForce() map[schema.GroupKind]int {
 			out[schema.GroupKind{Group: k.group, Kind: string(k.api)}]++
 		}
 	}
+
 	if r.meshTold != "" {
 		out[meshKind] = 1
 	}

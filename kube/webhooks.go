@@ -188,6 +188,7 @@ func relaxOne(ctx context.Context, client kubernetes.Interface, cfg WebhookConfi
 	if patch == nil {
 		return
 	}
+
 	if _, err := hooks.Patch(ctx, v.Name, types.ApplyPatchType, patch, forced()); err != nil {
 		cfg.Logger.Warn("configuration cannot be changed until a control plane runs again", "webhook", v.Name, "error", err)
 		return
@@ -214,6 +215,7 @@ func lastReplica(ctx context.Context, client kubernetes.Interface, namespace, se
 				}
 			}
 		}
+
 		if ready == 0 {
 			return true
 		}
@@ -265,6 +267,7 @@ func webhookPatch(kind, name string, entries []webhookEntry, roots []byte, polic
 		}
 		list = append(list, entry)
 	}
+
 	if right {
 		return nil
 	}

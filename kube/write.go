@@ -54,6 +54,7 @@ func (r *Reader) write(first bool) {
 	if len(refs) == 0 && !first {
 		return
 	}
+
 	txn := r.store.Write()
 	defer txn.Abort()
 	r.mu.Lock()
@@ -154,6 +155,7 @@ func (r *Reader) writeNode(n ref, refs map[ref]struct{}) {
 	if err != nil {
 		return
 	}
+
 	for _, p := range pods {
 		if pod, ok := p.(*corev1.Pod); ok {
 			refs[ref{kindPod, pod.Namespace, pod.Name}] = struct{}{}
@@ -194,6 +196,7 @@ func (r *Reader) writePod(txn model.WriteTxn, p ref, endpoints map[ref]bool) {
 	if err != nil {
 		return
 	}
+
 	for _, s := range found {
 		if slice, ok := s.(*discoveryv1.EndpointSlice); ok {
 			endpoints[serviceRef(slice.Namespace, slice.Labels[discoveryv1.LabelServiceName])] = true
@@ -258,12 +261,14 @@ func (r *Reader) writeEndpoints(txn model.WriteTxn, s ref) {
 	if err != nil {
 		return
 	}
+
 	list := make([]*discoveryv1.EndpointSlice, 0, len(found))
 	for _, obj := range found {
 		if slice, ok := obj.(*discoveryv1.EndpointSlice); ok {
 			list = append(list, slice)
 		}
 	}
+
 	// Informers give them in no order, and the rows are to be the same each time.
 	slices.SortFunc(list, func(a, b *discoveryv1.EndpointSlice) int { return cmp.Compare(a.Name, b.Name) })
 
@@ -294,6 +299,7 @@ func (r *Reader) writeMesh(txn model.WriteTxn) {
 		r.tellMesh(slog.LevelError, "the mesh networks cannot be read; the last good ones stay in force", err.Error())
 		return
 	}
+
 	for _, w := range more {
 		warnings = append(warnings, "meshNetworks: "+w)
 	}
@@ -314,6 +320,7 @@ func (r *Reader) writeMesh(txn model.WriteTxn) {
 		named[n.Key()] = true
 		put(txn, r.store.Networks, n)
 	}
+
 	for n := range r.store.Networks.All(txn) {
 		if n.Cluster == r.cfg.Cluster && !named[n.Key()] {
 			drop(txn, r.store.Networks, n.Key())
@@ -357,6 +364,7 @@ func (r *Reader) writePolicy(txn model.WriteTxn, c ref) {
 		// good one stays.
 		return
 	}
+
 	if obj != nil {
 		r.tell(c, outcome{notes: api.Warnings(obj)})
 	}
