@@ -67,6 +67,7 @@ func NewAuthenticator(client kubernetes.Interface, cfg AuthConfig) (*Authenticat
 	default:
 		return nil, fmt.Errorf("jwt policy %q: want %s or %s", cfg.JWTPolicy, JWTThirdParty, JWTFirstParty)
 	}
+
 	if cfg.TrustDomain == "" {
 		cfg.TrustDomain = identity.DefaultTrustDomain
 	}
@@ -96,6 +97,7 @@ func (a *Authenticator) AuthenticateToken(ctx context.Context) (identity.ID, err
 	if err != nil {
 		return identity.ID{}, err
 	}
+
 	id, err := a.byToken(ctx, "no authorization token was shown: a certificate alone does not renew itself")
 	if err != nil {
 		return identity.ID{}, err
@@ -113,10 +115,12 @@ func (a *Authenticator) byCertificate(ctx context.Context) (identity.ID, error) 
 	if !ok {
 		return identity.ID{}, nil
 	}
+
 	info, ok := p.AuthInfo.(credentials.TLSInfo)
 	if !ok || len(info.State.VerifiedChains) == 0 {
 		return identity.ID{}, nil
 	}
+
 	id, err := identity.OfCertificate(info.State.VerifiedChains[0][0])
 	if err != nil {
 		return identity.ID{}, status.Errorf(codes.Unauthenticated, "client certificate: %v", err)
@@ -138,6 +142,7 @@ func bearer(ctx context.Context, none string) (string, error) {
 	if len(vals) > 1 {
 		return "", errors.New("more than one authorization was shown")
 	}
+
 	scheme, token, ok := strings.Cut(vals[0], " ")
 	if !ok || !strings.EqualFold(scheme, "Bearer") || token == "" {
 		return "", errors.New("authorization is not of the form: Bearer TOKEN")
@@ -155,6 +160,7 @@ func (a *Authenticator) byToken(ctx context.Context, none string) (identity.ID, 
 	if err != nil {
 		return identity.ID{}, status.Error(codes.Unauthenticated, err.Error())
 	}
+
 	key, now := tokenHash(sha256.Sum256([]byte(token))), time.Now()
 	if v, ok := a.reviews.known(key, now); ok {
 		return v.id, v.err
@@ -166,6 +172,7 @@ func (a *Authenticator) byToken(ctx context.Context, none string) (identity.ID, 
 		return identity.ID{}, err
 	}
 	defer done()
+
 	id, err := a.review(ctx, token)
 	a.reviews.remember(key, from, id, err, now)
 	return id, err
@@ -194,6 +201,7 @@ func (a *Authenticator) review(ctx context.Context, token string) (identity.ID, 
 	if err != nil {
 		return identity.ID{}, status.Errorf(codes.Unavailable, "the API server cannot check the token now: %v", err)
 	}
+
 	if !st.Authenticated {
 		reason := st.Error
 		if reason == "" {
@@ -201,6 +209,7 @@ func (a *Authenticator) review(ctx context.Context, token string) (identity.ID, 
 		}
 		return identity.ID{}, status.Errorf(codes.Unauthenticated, "service account token: %s", reason)
 	}
+
 	id, err := a.serviceAccount(st.User.Username)
 	if err != nil {
 		return identity.ID{}, status.Error(codes.Unauthenticated, err.Error())
@@ -216,6 +225,7 @@ func (a *Authenticator) ask(ctx context.Context, token string, audiences []strin
 		return nil, err
 	}
 	st := &review.Status
+
 	// An authenticator that knows nothing of audiences leaves them empty,
 	// and then the token may be meant for anybody.
 	if st.Authenticated && len(audiences) > 0 && !slices.Contains(st.Audiences, audiences[0]) {

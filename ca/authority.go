@@ -107,16 +107,19 @@ func (a *Authority) Sign(csrPEM []byte, id identity.ID, ttl time.Duration) ([]st
 	if ttl == 0 {
 		ttl = a.cfg.TTL
 	}
+
 	ttl = min(ttl, a.cfg.MaxTTL)
 	csr, err := parseRequest(csrPEM, id)
 	if err != nil {
 		return nil, &RequestError{err}
 	}
+
 	m := a.cur.Load()
 	leaf, err := m.leaf(csr.PublicKey, []*url.URL{id.URI()}, nil, ttl, time.Now())
 	if err != nil {
 		return nil, err
 	}
+
 	chain := append([]*x509.Certificate{leaf}, m.Intermediates...)
 	chain = append(chain, m.Root)
 	out := make([]string, len(chain))

@@ -53,12 +53,14 @@ func (c *Config) complete() error {
 	if c.TrustDomain == "" {
 		c.TrustDomain = identity.DefaultTrustDomain
 	}
+
 	if c.TTL == 0 {
 		c.TTL = defaultTTL
 		if c.MaxTTL > 0 {
 			c.TTL = min(c.TTL, c.MaxTTL)
 		}
 	}
+
 	if c.MaxTTL == 0 {
 		c.MaxTTL = max(defaultTTL, c.TTL)
 	}
@@ -74,6 +76,7 @@ func (c *Config) complete() error {
 	if c.TTL < time.Minute || c.MaxTTL < c.TTL || c.RootTTL < c.MaxTTL {
 		return errors.New("ca: want one minute ≤ TTL ≤ MaxTTL ≤ RootTTL")
 	}
+
 	probe := identity.ID{TrustDomain: c.TrustDomain, Namespace: "n", ServiceAccount: "s"}
 	if err := probe.Validate(); err != nil {
 		return fmt.Errorf("ca: %w", err)

@@ -32,6 +32,7 @@ func ParsePair(certPEM, keyPEM []byte, now time.Time) (Pair, error) {
 	if err != nil {
 		return Pair{}, fmt.Errorf("certificate: %w", err)
 	}
+
 	key, err := parseKey(keyPEM)
 	if err != nil {
 		return Pair{}, fmt.Errorf("key: %w", err)
@@ -63,14 +64,17 @@ func create(name pkix.Name, ttl time.Duration, maxPath int, parent Pair, now tim
 	if ttl <= 0 {
 		return Pair{}, fmt.Errorf("lifetime %s is not positive", ttl)
 	}
+
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return Pair{}, fmt.Errorf("make a key: %w", err)
 	}
+
 	serial, err := newSerial()
 	if err != nil {
 		return Pair{}, err
 	}
+
 	tmpl := &x509.Certificate{
 		SerialNumber:          serial,
 		Subject:               name,
@@ -82,15 +86,18 @@ func create(name pkix.Name, ttl time.Duration, maxPath int, parent Pair, now tim
 		MaxPathLenZero:        maxPath == 0,
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
+
 	if parent.Cert == nil {
 		parent = Pair{Cert: tmpl, Key: key}
 	} else if tmpl.NotAfter.After(parent.Cert.NotAfter) {
 		tmpl.NotAfter = parent.Cert.NotAfter
 	}
+
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, parent.Cert, key.Public(), parent.Key)
 	if err != nil {
 		return Pair{}, fmt.Errorf("sign the CA certificate: %w", err)
 	}
+
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
 		return Pair{}, err

@@ -28,10 +28,12 @@ func ReadRoot(dir string, now time.Time) (Pair, error) {
 	if err != nil {
 		return Pair{}, err
 	}
+
 	keyPEM, err := os.ReadFile(filepath.Join(dir, FileRootKey))
 	if err != nil {
 		return Pair{}, err
 	}
+
 	p, err := ParsePair(certPEM, keyPEM, now)
 	if err != nil {
 		return Pair{}, fmt.Errorf("root in %s: %w", dir, err)
@@ -58,12 +60,14 @@ func WriteFiles(dir string, files map[string][]byte, force bool) ([]string, erro
 			exist = append(exist, filepath.Join(dir, n))
 		}
 	}
+
 	if len(exist) > 0 && !force {
 		return nil, &ExistsError{exist}
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
+
 	var written []string
 	for _, n := range names {
 		path := filepath.Join(dir, n)

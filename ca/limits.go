@@ -51,6 +51,7 @@ func (l *signLimits) begin(ctx context.Context, id identity.ID, now time.Time) (
 	}
 	wait := time.NewTimer(signWait)
 	defer wait.Stop()
+
 	select {
 	case l.slots <- struct{}{}:
 		return func() { <-l.slots }, nil

@@ -63,10 +63,12 @@ func ParseMaterial(files map[string][]byte, now time.Time) (*Material, error) {
 			return nil, fileErrorf(f, "missing or empty")
 		}
 	}
+
 	certs, err := identity.ParseCertificates(files[FileCert])
 	if err != nil {
 		return nil, &FileError{FileCert, err}
 	}
+
 	m := &Material{Cert: certs[0]}
 	if m.Key, err = parseKey(files[FileKey]); err != nil {
 		return nil, &FileError{FileKey, err}
@@ -80,6 +82,7 @@ func ParseMaterial(files map[string][]byte, now time.Time) (*Material, error) {
 	if !publicEqual(m.Key.Public(), m.Cert.PublicKey) {
 		return nil, fileErrorf(FileKey, "is not the key of the certificate in %s (%s)", FileCert, m.Cert.Subject)
 	}
+
 	chain := certs[1:]
 	if len(bytes.TrimSpace(files[FileChain])) > 0 {
 		more, err := identity.ParseCertificates(files[FileChain])
@@ -88,6 +91,7 @@ func ParseMaterial(files map[string][]byte, now time.Time) (*Material, error) {
 		}
 		chain = append(chain, more...)
 	}
+
 	if err := m.link(chain, now); err != nil {
 		return nil, err
 	}
@@ -114,6 +118,7 @@ func (m *Material) link(chain []*x509.Certificate, now time.Time) error {
 	for _, c := range chain {
 		inter.AddCert(c)
 	}
+
 	paths, err := m.Cert.Verify(x509.VerifyOptions{
 		Roots: m.Roots.Pool, Intermediates: inter, CurrentTime: now,
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
@@ -126,6 +131,7 @@ func (m *Material) link(chain []*x509.Certificate, now time.Time) error {
 		return fileErrorf(file, "does not lead from the certificate in %s (%s, issued by %s) to a root in %s: %w",
 			FileCert, m.Cert.Subject, m.Cert.Issuer, FileRoot, err)
 	}
+
 	path := paths[0]
 	for _, p := range paths[1:] {
 		if len(p) < len(path) {
@@ -146,6 +152,7 @@ func parseKey(data []byte) (crypto.Signer, error) {
 	if block == nil {
 		return nil, errors.New("holds no PEM private key")
 	}
+
 	key, err := decodeKey(block)
 	if err != nil {
 		return nil, err

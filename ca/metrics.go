@@ -20,6 +20,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	gauge := func(name, help string) prometheus.Gauge {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
 	}
+
 	m := &metrics{
 		requests:      counter("citadel_server_csr_count", "Certificate requests received."),
 		issued:        counter("citadel_server_success_cert_issuance_count", "Certificates issued."),
@@ -32,6 +33,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "isthmus_ca_root_config_maps_total", Help: "Writes of the root into namespaces, by result.",
 		}, []string{"result"}),
 	}
+
 	if reg != nil {
 		reg.MustRegister(m.requests, m.issued, m.refused, m.authFailed, m.badSecret, m.rootExpiry, m.signingExpiry, m.published)
 	}

@@ -46,6 +46,7 @@ func (p *publisher) run(ctx context.Context) error {
 	if _, err := nsInformer.AddEventHandler(enqueue(func(o metav1.Object) { p.queue.Add(o.GetName()) })); err != nil {
 		return fmt.Errorf("follow namespaces: %w", err)
 	}
+
 	if _, err := cmInformer.AddEventHandler(enqueue(func(o metav1.Object) {
 		if o.GetName() == ConfigMapRoot {
 			p.queue.Add(o.GetNamespace())
@@ -53,19 +54,23 @@ func (p *publisher) run(ctx context.Context) error {
 	})); err != nil {
 		return fmt.Errorf("follow config maps: %w", err)
 	}
+
 	p.namespaces.Start(ctx.Done())
 	p.configMaps.Start(ctx.Done())
 	defer p.namespaces.Shutdown()
 	defer p.configMaps.Shutdown()
+
 	if !cache.WaitForCacheSync(ctx.Done(), nsInformer.HasSynced, cmInformer.HasSynced) {
 		return nil
 	}
+
 	worked := make(chan struct{})
 	go func() {
 		defer close(worked)
 		for p.work(ctx) {
 		}
 	}()
+
 	for {
 		changed := p.a.Changed()
 		p.all()
@@ -93,6 +98,7 @@ func (p *publisher) work(ctx context.Context) bool {
 		return false
 	}
 	defer p.queue.Done(name)
+
 	if err := p.publish(ctx, name); err != nil && ctx.Err() == nil {
 		p.a.metrics.published.WithLabelValues("error").Inc()
 		p.a.cfg.Logger.Warn("cannot publish the root", "namespace", name, "error", err)
@@ -112,11 +118,13 @@ func (p *publisher) publish(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+
 	root := string(p.a.RootPEM())
 	have, err := p.configMaps.Core().V1().ConfigMaps().Lister().ConfigMaps(name).Get(ConfigMapRoot)
 	if err == nil && have.Data[FileRoot] == root {
 		return nil
 	}
+
 	_, err = p.a.client.CoreV1().ConfigMaps(name).Apply(ctx,
 		applycorev1.ConfigMap(ConfigMapRoot, name).
 			WithLabels(map[string]string{"istio.io/config": "true"}).
@@ -128,6 +136,7 @@ func (p *publisher) publish(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+
 	p.a.metrics.published.WithLabelValues("written").Inc()
 	return nil
 }

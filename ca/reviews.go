@@ -89,6 +89,7 @@ func (r *reviews) begin(ctx context.Context, peer netip.Addr, now time.Time) (do
 	if err != nil {
 		return nil, err
 	}
+
 	leave := func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -122,6 +123,7 @@ func (r *reviews) enter(peer netip.Addr, now time.Time) (*peerReviews, error) {
 		p = &peerReviews{failures: rate.NewLimiter(rate.Every(failureEvery), failureBurst)}
 		r.peers[peer] = p
 	}
+
 	if p.failures.TokensAt(now) < 1 {
 		return nil, status.Errorf(codes.ResourceExhausted, "too many tokens from %s were refused: wait", peer)
 	}
@@ -142,8 +144,10 @@ func (r *reviews) remember(key tokenHash, peer netip.Addr, id identity.ID, err e
 		}
 		v.until = now.Add(failedFor)
 	}
+
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	if p := r.peers[peer]; p != nil && err != nil {
 		p.failures.AllowN(now, 1)
 	}

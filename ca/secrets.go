@@ -24,6 +24,7 @@ func (a *Authority) load(ctx context.Context) (*Material, error) {
 	if !apierrors.IsNotFound(err) {
 		return nil, fmt.Errorf("read secret %s/%s: %w", a.cfg.Namespace, SecretPlugged, err)
 	}
+
 	own, err := secrets.Get(ctx, SecretSelfSigned, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		own, err = a.createSelfSigned(ctx)
@@ -41,10 +42,12 @@ func (a *Authority) createSelfSigned(ctx context.Context) (*corev1.Secret, error
 	if err != nil {
 		return nil, err
 	}
+
 	key, err := pair.KeyPEM()
 	if err != nil {
 		return nil, err
 	}
+
 	secrets := a.client.CoreV1().Secrets(a.cfg.Namespace)
 	made, err := secrets.Create(ctx, &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: SecretSelfSigned, Namespace: a.cfg.Namespace},
@@ -84,6 +87,7 @@ func (a *Authority) followPlugged(ctx context.Context) error {
 		informers.WithTweakListOptions(func(o *metav1.ListOptions) {
 			o.FieldSelector = fields.OneTermEqualSelector("metadata.name", SecretPlugged).String()
 		}))
+
 	informer := factory.Core().V1().Secrets().Informer()
 	_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    a.onPlugged,
@@ -95,6 +99,7 @@ func (a *Authority) followPlugged(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("follow secret %s/%s: %w", a.cfg.Namespace, SecretPlugged, err)
 	}
+
 	factory.Start(ctx.Done())
 	<-ctx.Done()
 	factory.Shutdown()
@@ -106,16 +111,19 @@ func (a *Authority) onPlugged(obj any) {
 	if !ok || s.Name != SecretPlugged || s.Namespace != a.cfg.Namespace {
 		return
 	}
+
 	m, err := a.pluggedMaterial(s)
 	if err != nil {
 		a.metrics.badSecret.Inc()
 		a.cfg.Logger.Error("the CA in force stays", "error", err)
 		return
 	}
+
 	old := a.cur.Load()
 	if m.same(old) {
 		return
 	}
+
 	if !m.sharesRoot(old) {
 		a.cfg.Logger.Warn("the new trust bundle holds none of the old roots: workloads distrust each other until all have new certificates; put both roots into "+FileRoot+" for an exchange without a gap",
 			"secret", SecretPlugged)

@@ -60,6 +60,7 @@ type serverCert struct {
 func (s *serverCert) get(now time.Time) (*tls.Certificate, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	m := s.a.cur.Load()
 	if s.cert != nil && s.from == m {
 		half := s.cert.Leaf.NotBefore.Add(s.cert.Leaf.NotAfter.Sub(s.cert.Leaf.NotBefore) / 2)
@@ -67,14 +68,17 @@ func (s *serverCert) get(now time.Time) (*tls.Certificate, error) {
 			return s.cert, nil
 		}
 	}
+
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make a server key: %w", err)
 	}
+
 	leaf, err := m.leaf(key.Public(), nil, s.names, serverCertTTL, now)
 	if err != nil {
 		return nil, fmt.Errorf("server certificate for %v: %w", s.names, err)
 	}
+
 	cert := &tls.Certificate{Certificate: [][]byte{leaf.Raw}, PrivateKey: key, Leaf: leaf}
 	for _, c := range m.Intermediates {
 		cert.Certificate = append(cert.Certificate, c.Raw)

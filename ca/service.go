@@ -42,6 +42,7 @@ func (s *Service) CreateCertificate(ctx context.Context, req *securityapi.IstioC
 		log.Warn("certificate request: caller not proven", "peer", peerAddr(ctx).String(), "error", err)
 		return nil, err
 	}
+
 	done, err := s.limits.begin(ctx, id, time.Now())
 	if err != nil {
 		m.refused.Inc()
@@ -60,6 +61,7 @@ func (s *Service) CreateCertificate(ctx context.Context, req *securityapi.IstioC
 		}
 		return nil, status.Error(codes.Internal, err.Error())
 	}
+
 	m.issued.Inc()
 	log.Debug("certificate signed", "identity", id.String())
 	return &securityapi.IstioCertificateResponse{CertChain: chain}, nil

@@ -31,6 +31,7 @@ func parseRequest(csrPEM []byte, id identity.ID) (*x509.CertificateRequest, erro
 	if len(csrPEM) > maxRequest {
 		return nil, fmt.Errorf("it has %d bytes, more than %d", len(csrPEM), maxRequest)
 	}
+
 	block, rest := pem.Decode(csrPEM)
 	if block == nil || block.Type != "CERTIFICATE REQUEST" && block.Type != "NEW CERTIFICATE REQUEST" {
 		return nil, errors.New("no PEM certificate request")
@@ -38,10 +39,12 @@ func parseRequest(csrPEM []byte, id identity.ID) (*x509.CertificateRequest, erro
 	if len(bytes.TrimSpace(rest)) > 0 {
 		return nil, errors.New("there is something after the PEM certificate request")
 	}
+
 	csr, err := x509.ParseCertificateRequest(block.Bytes)
 	if err != nil {
 		return nil, err
 	}
+
 	// The key before the signature: what checking the signature costs is up to
 	// the key. An RSA key of a million bits keeps a processor busy for minutes.
 	if err := checkRequestKey(csr.PublicKey); err != nil {
@@ -93,6 +96,7 @@ func (m *Material) leaf(pub crypto.PublicKey, uris []*url.URL, dns []string, ttl
 	if err != nil {
 		return nil, err
 	}
+
 	tmpl := &x509.Certificate{
 		SerialNumber: serial,
 		Subject:      pkix.Name{},
@@ -105,6 +109,7 @@ func (m *Material) leaf(pub crypto.PublicKey, uris []*url.URL, dns []string, ttl
 
 		BasicConstraintsValid: true,
 	}
+
 	if _, ok := pub.(*rsa.PublicKey); ok {
 		tmpl.KeyUsage |= x509.KeyUsageKeyEncipherment
 	}
@@ -116,6 +121,7 @@ func (m *Material) leaf(pub crypto.PublicKey, uris []*url.URL, dns []string, ttl
 	if !tmpl.NotAfter.After(now) {
 		return nil, fmt.Errorf("the signing certificate %q (%s) expired on %s: replace it", m.Cert.Subject, m.Origin, tmpl.NotAfter.UTC().Format(time.RFC3339))
 	}
+
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, m.Cert, pub, m.Key)
 	if err != nil {
 		return nil, fmt.Errorf("sign: %w", err)

@@ -51,6 +51,7 @@ func (r *Resolver) ServeDNS(ctx context.Context, w dns.ResponseWriter, req *dns.
 		}
 		return r.pass(ctx, w, req)
 	}
+
 	addrs, host, exists := table.Lookup(strings.TrimSuffix(qname, "."))
 	if zone == "" {
 		if !host || len(addrs) == 0 || !ours(state.QType()) {
@@ -58,6 +59,7 @@ func (r *Resolver) ServeDNS(ctx context.Context, w dns.ResponseWriter, req *dns.
 		}
 		return r.reply(state, qname, r.addresses(state, addrs), dns.RcodeSuccess)
 	}
+
 	if records, ok := r.special(state, zone); ok {
 		return r.reply(state, zone, records, dns.RcodeSuccess)
 	}
@@ -105,6 +107,7 @@ func (r *Resolver) special(state request.Request, zone string) ([]dns.RR, bool) 
 		}
 		return []dns.RR{&dns.TXT{Hdr: hdr(dns.TypeTXT), Txt: []string{"isthmus " + version.Version}}}, true
 	}
+
 	return nil, false
 }
 
@@ -125,6 +128,7 @@ func (r *Resolver) addresses(state request.Request, addrs []netip.Addr) []dns.RR
 			out = append(out, &dns.AAAA{Hdr: hdr, AAAA: a.AsSlice()})
 		}
 	}
+
 	return out
 }
 
@@ -138,6 +142,7 @@ func (r *Resolver) reply(state request.Request, apex string, records []dns.RR, r
 	if len(records) == 0 {
 		m.Ns = []dns.RR{r.soa(apex)}
 	}
+
 	state.SizeAndDo(m)
 	m = state.Scrub(m)
 	if err := state.W.WriteMsg(m); err != nil {

@@ -54,6 +54,7 @@ func (c *Config) Validate() error {
 	if len(c.Zones) == 0 {
 		c.Zones = []string{"global"}
 	}
+
 	for _, z := range append([]string{c.Forward}, c.Zones...) {
 		if strings.ContainsAny(z, " \t\r\n{}\"#") {
 			return fmt.Errorf("dns: %q is neither a zone nor a resolver", z)
@@ -87,6 +88,7 @@ func Run(ctx context.Context, c Config) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
+
 	load := caddy.LoaderFunc(func(serverType string) (caddy.Input, error) {
 		text, path := []byte(c.Corefile()), "built-in Corefile"
 		if c.CorefilePath != "" {
@@ -98,11 +100,13 @@ func Run(ctx context.Context, c Config) error {
 		}
 		return caddy.CaddyfileInput{Contents: text, Filepath: path, ServerTypeName: serverType}, nil
 	})
+
 	caddy.Quiet, dnsserver.Quiet = true, true
 	caddy.AppName, caddy.AppVersion = "isthmus-dns", version.Version
 	dnsserver.Directives = directives()
 	caddy.RegisterPlugin(pluginName, caddy.Plugin{ServerType: "dns", Action: setup(c.Names)})
 	caddy.SetDefaultCaddyfileLoader("isthmus", load) // what the reload plugin reads again
+
 	input, err := load.Load("dns")
 	if err != nil {
 		return fmt.Errorf("dns: read the Corefile: %w", err)
@@ -111,6 +115,7 @@ func Run(ctx context.Context, c Config) error {
 		return fmt.Errorf("dns: start with %s: %w", input.Path(), err)
 	}
 	<-ctx.Done()
+
 	// A reload replaces the instance, so those that run now are stopped.
 	var errs []error
 	for _, inst := range append([]*caddy.Instance(nil), caddy.Instances()...) {

@@ -40,6 +40,7 @@ func parse(c *caddy.Controller) (*Resolver, error) {
 		if n > 0 {
 			return nil, plugin.ErrOnce
 		}
+
 		r.Zones = plugin.OriginsFromArgsOrServerBlock(c.RemainingArgs(), c.ServerBlockKeys)
 		for c.NextBlock() {
 			switch c.Val() {
@@ -58,5 +59,6 @@ func parse(c *caddy.Controller) (*Resolver, error) {
 			}
 		}
 	}
+
 	return r, nil
 }

@@ -41,6 +41,7 @@ func Hosts(objects []*api.Object, in api.Estate) []Host {
 		if !ok || settled[o].Refused != nil {
 			continue
 		}
+
 		own := ownAddresses(se)
 		for _, name := range api.EntryHosts(se) {
 			addrs := own
@@ -57,6 +58,7 @@ func Hosts(objects []*api.Object, in api.Estate) []Host {
 			add(into, name, o.Namespace, addrs, in.Names(name, o.Namespace))
 		}
 	}
+
 	return list(public, private)
 }
 
@@ -97,6 +99,7 @@ func list(public, private map[string]*answer) []Host {
 	for name, a := range public {
 		hosts = append(hosts, Host{Name: name, Addrs: unique(a.addrs)})
 	}
+
 	covers := NewTable(hosts)
 	for name, a := range private {
 		if _, covered, _ := covers.Lookup(name); !covered && len(a.addrs) > 0 {
@@ -149,6 +152,7 @@ func NewTable(hosts []Host) *Table {
 			// *-api.foo.com covers is resolved elsewhere.
 			continue
 		}
+
 		if suffix, ok := strings.CutPrefix(name, "*."); ok {
 			t.wild[suffix] = h.Addrs
 			t.inner[suffix] = true
@@ -156,10 +160,12 @@ func NewTable(hosts []Host) *Table {
 		} else {
 			t.exact[name] = h.Addrs
 		}
+
 		for parent := above(name); parent != ""; parent = above(parent) {
 			t.inner[parent] = true
 		}
 	}
+
 	return t
 }
 

@@ -24,6 +24,7 @@ func ParseBundle(data []byte) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	b := &Bundle{Pool: x509.NewCertPool()}
 	for _, c := range certs {
 		if !c.IsCA {
@@ -68,6 +69,7 @@ func ParseCertificates(data []byte) ([]*x509.Certificate, error) {
 		}
 		out = append(out, c)
 	}
+
 	if bytes.Contains(data, []byte("-----BEGIN")) {
 		return nil, fmt.Errorf("a PEM block after certificate %d is cut off or damaged", len(out))
 	}

@@ -41,10 +41,12 @@ func assemble(key *ecdsa.PrivateKey, chainPEM []string) (*tls.Certificate, error
 	if err != nil {
 		return nil, err
 	}
+
 	pub, ok := certs[0].PublicKey.(*ecdsa.PublicKey)
 	if !ok || !key.PublicKey.Equal(pub) {
 		return nil, errors.New("the certificate is for another key")
 	}
+
 	out := &tls.Certificate{PrivateKey: key, Leaf: certs[0]}
 	for i, c := range certs {
 		if i > 0 && bytes.Equal(c.RawSubject, c.RawIssuer) && c.CheckSignatureFrom(c) == nil {
@@ -65,6 +67,7 @@ func verifyChain(cert *tls.Certificate, bundle *Bundle, id ID, now time.Time) er
 	if got != id {
 		return fmt.Errorf("it is for %s, want %s", got, id)
 	}
+
 	inter := x509.NewCertPool()
 	for _, raw := range cert.Certificate[1:] {
 		c, err := x509.ParseCertificate(raw)
@@ -73,6 +76,7 @@ func verifyChain(cert *tls.Certificate, bundle *Bundle, id ID, now time.Time) er
 		}
 		inter.AddCert(c)
 	}
+
 	_, err = cert.Leaf.Verify(x509.VerifyOptions{
 		Roots: bundle.Pool, Intermediates: inter, CurrentTime: now,
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
@@ -105,15 +109,18 @@ func (s *Source) keep(cert *tls.Certificate) error {
 	if s.cfg.StateDir == "" {
 		return nil
 	}
+
 	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
 	if err != nil {
 		return err
 	}
+
 	var buf bytes.Buffer
 	buf.Write(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))
 	for _, raw := range cert.Certificate {
 		buf.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw}))
 	}
+
 	name := filepath.Join(s.cfg.StateDir, keptFile)
 	tmp := name + ".tmp"
 	if err := os.WriteFile(tmp, buf.Bytes(), 0o600); err != nil {
@@ -128,11 +135,13 @@ func (s *Source) loadKept() {
 	if s.cfg.StateDir == "" || s.bundle.Load() == nil {
 		return
 	}
+
 	name := filepath.Join(s.cfg.StateDir, keptFile)
 	data, err := os.ReadFile(name)
 	if err != nil {
 		return
 	}
+
 	cert, err := tls.X509KeyPair(data, data)
 	if err == nil {
 		err = verifyChain(&cert, s.bundle.Load(), s.cfg.ID, time.Now())
@@ -141,6 +150,7 @@ func (s *Source) loadKept() {
 		s.cfg.Logger.Info("kept certificate is of no use", "file", name, "error", err)
 		return
 	}
+
 	s.cert.Store(&cert)
 	s.setErr(nil)
 	s.cfg.Logger.Info("took up the kept certificate", "file", name, "until", cert.Leaf.NotAfter)
@@ -162,12 +172,14 @@ func (s *Source) clientTLS(showCert bool) (*tls.Config, error) {
 	if bundle == nil {
 		return nil, fmt.Errorf("trust bundle %s is not there yet", s.cfg.RootFile)
 	}
+
 	cfg := &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		ServerName: s.cfg.ServerName,
 		RootCAs:    bundle.Pool,
 		NextProtos: []string{"h2"},
 	}
+
 	if showCert {
 		cfg.GetClientCertificate = func(cri *tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			cert := s.cert.Load()

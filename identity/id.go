@@ -26,10 +26,12 @@ func Parse(s string) (ID, error) {
 	if !ok {
 		return ID{}, fmt.Errorf("identity %q: does not start with spiffe://", s)
 	}
+
 	seg := strings.Split(rest, "/")
 	if len(seg) != 5 || seg[1] != "ns" || seg[3] != "sa" {
 		return ID{}, fmt.Errorf("identity %q: want spiffe://TRUSTDOMAIN/ns/NAMESPACE/sa/ACCOUNT", s)
 	}
+
 	id := ID{TrustDomain: seg[0], Namespace: seg[2], ServiceAccount: seg[4]}
 	if err := id.Validate(); err != nil {
 		return ID{}, fmt.Errorf("identity %q: %w", s, err)
@@ -63,6 +65,7 @@ func checkPart(what, s, punctuation string) error {
 	if s == "." || s == ".." {
 		return fmt.Errorf("%s is %q", what, s)
 	}
+
 	for i := range len(s) {
 		c := s[i]
 		if 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || strings.IndexByte(punctuation, c) >= 0 {

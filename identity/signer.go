@@ -48,6 +48,7 @@ func (c *CAClient) Sign(ctx context.Context, csrPEM string, ttl time.Duration) (
 	if err != nil {
 		return nil, err
 	}
+
 	token, err := ReadToken(c.TokenFile)
 	if err != nil {
 		return nil, err
@@ -64,6 +65,7 @@ func (c *CAClient) Sign(ctx context.Context, csrPEM string, ttl time.Duration) (
 		return nil, fmt.Errorf("ask CA %s: %w", c.Address, err)
 	}
 	defer conn.Close()
+
 	resp, err := securityapi.NewIstioCertificateServiceClient(conn).CreateCertificate(ctx,
 		&securityapi.IstioCertificateRequest{Csr: csrPEM, ValidityDuration: int64(ttl / time.Second)},
 		grpc.WaitForReady(false))
@@ -100,6 +102,7 @@ func ReadToken(file string) (string, error) {
 	if file == "" {
 		return "", nil
 	}
+
 	data, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) {
 		return "", nil
@@ -107,6 +110,7 @@ func ReadToken(file string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read service account token: %w", err)
 	}
+
 	token := strings.TrimSpace(string(data))
 	if strings.ContainsAny(token, " \t\r\n") {
 		return "", fmt.Errorf("service account token %s holds white space", file)

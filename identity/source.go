@@ -92,6 +92,7 @@ func NewSource(cfg Config) (*Source, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("identity source: %w", err)
 	}
+
 	s := &Source{cfg: cfg, signer: cfg.Signer, changed: make(chan struct{})}
 	if s.signer == nil {
 		ca := *cfg.CA
@@ -100,6 +101,7 @@ func NewSource(cfg Config) (*Source, error) {
 		}
 		s.signer = &ca
 	}
+
 	s.setErr(errors.New("no certificate yet"))
 	s.readRoots()
 	s.loadKept()
@@ -160,6 +162,7 @@ func (s *Source) Run(ctx context.Context) error {
 	attempt := 0
 	next := time.NewTimer(s.untilRenewal())
 	defer next.Stop()
+
 	for {
 		select {
 		case <-ctx.Done():
@@ -221,16 +224,19 @@ func (s *Source) renew(ctx context.Context) error {
 	if bundle == nil {
 		return fmt.Errorf("trust bundle %s is not there: discovery publishes it as ConfigMap istio-ca-root-cert in every namespace", s.cfg.RootFile)
 	}
+
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	key, csr, err := newRequest(s.cfg.ID)
 	if err != nil {
 		return err
 	}
+
 	chain, err := s.signer.Sign(ctx, csr, s.cfg.TTL)
 	if err != nil {
 		return err
 	}
+
 	cert, err := assemble(key, chain)
 	if err != nil {
 		return fmt.Errorf("the CA's answer: %w", err)
@@ -238,11 +244,13 @@ func (s *Source) renew(ctx context.Context) error {
 	if err := verifyChain(cert, bundle, s.cfg.ID, time.Now()); err != nil {
 		return fmt.Errorf("the CA's certificate, checked by %s: %w", s.cfg.RootFile, err)
 	}
+
 	// First the file, then the memory: whoever sees the certificate here finds
 	// it after a restart, too.
 	if err := s.keep(cert); err != nil {
 		s.cfg.Logger.Warn("cannot keep the certificate for a restart", "error", err)
 	}
+
 	s.issued = time.Now()
 	s.put(cert)
 	s.cfg.Logger.Info("got a certificate", "identity", s.cfg.ID.String(), "until", cert.Leaf.NotAfter)
@@ -270,15 +278,18 @@ func (s *Source) readRoots() bool {
 		}
 		return false
 	}
+
 	if bytes.Equal(data, s.rootFile) {
 		return false
 	}
+
 	s.rootFile = data
 	bundle, err := ParseBundle(data)
 	if err != nil {
 		s.cfg.Logger.Error("trust bundle refused, the last good one stays", "file", s.cfg.RootFile, "error", err)
 		return false
 	}
+
 	s.bundle.Store(bundle)
 	s.cfg.Logger.Info("trust bundle read", "file", s.cfg.RootFile, "roots", len(bundle.Certs))
 	s.notify()

@@ -72,11 +72,13 @@ func Run(ctx context.Context, c Config) error {
 	if c.Namespace == "" || c.Rest == nil || c.Charts == nil {
 		return errors.New("operator: Rest, Namespace and Charts are needed")
 	}
+
 	ctrl.SetLogger(logr.FromSlogHandler(c.Logger.Handler()))
 	applier, err := apply.NewClient(c.Rest)
 	if err != nil {
 		return err
 	}
+
 	mgr, err := ctrl.NewManager(c.Rest, ctrl.Options{
 		Cache: cacheOptions(c), LeaderElection: true, LeaderElectionID: "istio-operator-lock",
 		LeaderElectionNamespace: c.Namespace, LeaderElectionReleaseOnCancel: true,
@@ -92,6 +94,7 @@ func Run(ctx context.Context, c Config) error {
 	if err := untilServed(ctx, mgr.GetRESTMapper(), c.Logger); err != nil {
 		return fmt.Errorf("operator: %w", err)
 	}
+
 	r := &reconciler{config: c, client: mgr.GetClient(), applier: applier}
 	if err := r.register(mgr); err != nil {
 		return fmt.Errorf("operator: %w", err)
@@ -130,6 +133,7 @@ func cacheOptions(c Config) cache.Options {
 	for _, k := range watched() {
 		byObject[metadataOf(k)] = cache.ByObject{Label: ours}
 	}
+
 	resource := &unstructured.Unstructured{}
 	resource.SetGroupVersionKind(GVK())
 	if len(c.Watch) > 0 {

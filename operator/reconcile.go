@@ -54,24 +54,29 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err := r.client.Get(ctx, req.NamespacedName, u); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
+
 	u = u.DeepCopy()
 	if u.GetDeletionTimestamp() != nil {
 		return overtaken(r.remove(ctx, u))
 	}
+
 	if controllerutil.AddFinalizer(u, Finalizer) {
 		if err := r.client.Update(ctx, u); err != nil {
 			return overtaken(err)
 		}
 	}
+
 	config, err := r.resolve(ctx, u)
 	if err != nil {
 		// A resource that is wrong stays wrong until it is edited.
 		return overtaken(r.report(ctx, u, status{Status: statusError, Message: err.Error()}))
 	}
+
 	st, err := r.install(ctx, u, config)
 	if err != nil {
 		st = status{Status: statusError, Message: err.Error(), Components: st.Components}
 	}
+
 	st.Warnings = config.Warnings
 	reported, reportErr := overtaken(r.report(ctx, u, st))
 	if err := errors.Join(err, reportErr); err != nil || reported.RequeueAfter > 0 {
@@ -93,6 +98,7 @@ func (r *reconciler) resolve(ctx context.Context, u *unstructured.Unstructured) 
 	if err != nil {
 		return nil, err
 	}
+
 	config, err := values.Resolve(values.Input{Files: []values.File{{Name: u.GetName(), Data: data}}, Hub: r.config.Hub, Tag: r.config.Tag})
 	if err != nil {
 		return nil, err
@@ -110,6 +116,7 @@ func (r *reconciler) onlyOne(ctx context.Context, u *unstructured.Unstructured, 
 	if err != nil {
 		return err
 	}
+
 	for _, other := range list {
 		rev, _, _ := unstructured.NestedString(other.Object, "spec", "revision")
 		if rev == "" {
@@ -124,6 +131,7 @@ func (r *reconciler) onlyOne(ctx context.Context, u *unstructured.Unstructured, 
 				revision, other.GetNamespace(), other.GetName())
 		}
 	}
+
 	return nil
 }
 
@@ -133,15 +141,18 @@ func (r *reconciler) install(ctx context.Context, u *unstructured.Unstructured, 
 	if err != nil {
 		return status{}, err
 	}
+
 	spec, err := yaml.Marshal(config.Given)
 	if err != nil {
 		return status{}, err
 	}
+
 	plan, err := r.applier.Plan(ctx, apply.Desired{Revision: config.Revision, Namespace: config.Namespace,
 		Version: r.config.Version, Spec: string(spec), Objects: objs})
 	if err != nil {
 		return status{}, err
 	}
+
 	if n := plan.Changes(); n > 0 {
 		r.config.Logger.Info("applying", "resource", u.GetNamespace()+"/"+u.GetName(), "create", plan.Count(apply.Create),
 			"change", plan.Count(apply.Change), "delete", plan.Count(apply.Delete))
@@ -149,6 +160,7 @@ func (r *reconciler) install(ctx context.Context, u *unstructured.Unstructured, 
 	if err := r.applier.Run(ctx, plan, apply.Options{NoWait: true, Timeout: time.Minute}); err != nil {
 		return status{}, err
 	}
+
 	results, err := verify.Objects(ctx, r.applier, objs)
 	if err != nil {
 		return status{}, err
@@ -161,10 +173,12 @@ func (r *reconciler) remove(ctx context.Context, u *unstructured.Unstructured) e
 	if !slices.Contains(u.GetFinalizers(), Finalizer) {
 		return nil
 	}
+
 	revision, _, _ := unstructured.NestedString(u.Object, "spec", "revision")
 	if revision == "" {
 		revision = values.DefaultRevision
 	}
+
 	if r.onlyOne(ctx, u, revision) == nil {
 		r.config.Logger.Info("removing", "resource", u.GetNamespace()+"/"+u.GetName(), "revision", revision)
 		if err := r.uninstall(ctx, revision); err != nil {
@@ -183,6 +197,7 @@ func (r *reconciler) uninstall(ctx context.Context, revision string) error {
 	if !slices.ContainsFunc(invs, func(inv apply.Inventory) bool { return inv.Revision == revision }) {
 		return nil
 	}
+
 	removal, err := r.applier.PlanRemoval(ctx, revision, false)
 	if err != nil {
 		return err

@@ -52,6 +52,7 @@ func (s status) object(generation int64) map[string]any {
 	if s.Message != "" {
 		out["message"] = s.Message
 	}
+
 	if len(s.Warnings) > 0 {
 		list := make([]any, len(s.Warnings))
 		for i, w := range s.Warnings {
@@ -59,6 +60,7 @@ func (s status) object(generation int64) map[string]any {
 		}
 		out["warnings"] = list
 	}
+
 	components := map[string]any{}
 	for name, c := range s.Components {
 		m := map[string]any{"status": c.Status}
@@ -67,6 +69,7 @@ func (s status) object(generation int64) map[string]any {
 		}
 		components[name] = m
 	}
+
 	if len(components) > 0 {
 		out["componentStatus"] = components
 	}

@@ -60,12 +60,14 @@ func (w *Watcher) Run(ctx context.Context) error {
 	if err := informer.SetTransform(w.decode); err != nil {
 		return fmt.Errorf("watch ServiceEntries: %w", err)
 	}
+
 	err := informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
 		w.log.Warn("ServiceEntries cannot be watched; the last known names stay", "err", err)
 	})
 	if err != nil {
 		return fmt.Errorf("watch ServiceEntries: %w", err)
 	}
+
 	dirty := make(chan struct{}, 1)
 	touch := func() {
 		select {
@@ -73,6 +75,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		default:
 		}
 	}
+
 	registration, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    func(any) { touch() },
 		UpdateFunc: func(any, any) { touch() },
@@ -81,12 +84,14 @@ func (w *Watcher) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("watch ServiceEntries: %w", err)
 	}
+
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		informer.RunWithContext(ctx)
 	}()
 	defer func() { <-done }()
+
 	if !cache.WaitForCacheSync(ctx.Done(), registration.HasSynced) {
 		return nil // the context has ended
 	}
@@ -112,11 +117,13 @@ func (w *Watcher) decode(in any) (any, error) {
 	if !ok {
 		return in, nil // decoded already, or the mark of a deletion
 	}
+
 	e := &entry{ObjectMeta: metav1.ObjectMeta{Namespace: u.GetNamespace(), Name: u.GetName(), ResourceVersion: u.GetResourceVersion(), UID: u.GetUID()}}
 	raw, err := json.Marshal(u.Object)
 	if err != nil {
 		return nil, fmt.Errorf("encode ServiceEntry %s/%s: %w", e.Namespace, e.Name, err)
 	}
+
 	object, err := api.Decode(raw)
 	if err != nil {
 		w.log.Warn("ServiceEntry skipped: it is not valid", "namespace", e.Namespace, "name", e.Name, "err", err)

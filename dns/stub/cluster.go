@@ -48,12 +48,14 @@ func (o *Options) complete() error {
 			*s = value
 		}
 	}
+
 	if o.Timeout <= 0 {
 		o.Timeout = 3 * time.Minute
 	}
 	if o.Progress == nil {
 		o.Progress = func(string) {}
 	}
+
 	o.Zone = strings.ToLower(strings.Trim(o.Zone, "."))
 	if o.Zone == "" || strings.ContainsAny(o.Zone, " \t\r\n{}\"#:/,") {
 		return fmt.Errorf("%q is not the name of a zone", o.Zone)
@@ -90,6 +92,7 @@ func (c *cluster) upstreams(ctx context.Context) ([]netip.Addr, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read Service %s/%s: %w", c.o.Namespace, c.o.Service, err)
 	}
+
 	var out []netip.Addr
 	for _, ip := range append([]string{svc.Spec.ClusterIP}, svc.Spec.ClusterIPs...) {
 		if a, err := netip.ParseAddr(ip); err == nil && (len(out) == 0 || out[0] != a) {
@@ -145,6 +148,7 @@ func (c *cluster) version(ctx context.Context, pods []corev1.Pod) (corefile.Vers
 			oldest, known = v, true
 		}
 	}
+
 	if !known {
 		return oldest, fmt.Errorf("the version of the cluster's CoreDNS is not known: neither the tag of its image nor its metrics tell; are its pods in %s running?", dnsNamespace)
 	}
@@ -171,6 +175,7 @@ func (c *cluster) configMap(ctx context.Context, pods []corev1.Pod) (*corev1.Con
 			break
 		}
 	}
+
 	cm, err := c.kube.CoreV1().ConfigMaps(dnsNamespace).Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil, c.noCoreDNS(ctx)
@@ -236,6 +241,7 @@ func (c *cluster) spread(ctx context.Context, text string, pods []corev1.Pod) er
 	if err != nil {
 		return err
 	}
+
 	stamp := time.Now().UTC().Format(time.RFC3339Nano)
 	if f.Reloads() && !anyCrashing(pods) {
 		patch := fmt.Appendf(nil, `{"metadata":{"annotations":{%q:%q}}}`, touchedAnnotation, stamp)
@@ -245,11 +251,13 @@ func (c *cluster) spread(ctx context.Context, text string, pods []corev1.Pod) er
 		}
 		return nil
 	}
+
 	patch := fmt.Appendf(nil, `{"spec":{"template":{"metadata":{"annotations":{"kubectl.kubernetes.io/restartedAt":%q}}}}}`, stamp)
 	list, err := c.kube.AppsV1().Deployments(dnsNamespace).List(ctx, metav1.ListOptions{LabelSelector: dnsSelector})
 	if err != nil {
 		return fmt.Errorf("list the Deployments of the cluster's DNS: %w", err)
 	}
+
 	for _, d := range list.Items {
 		c.say("CoreDNS is started anew: it does not take up a changed Corefile by itself")
 		if _, err := c.kube.AppsV1().Deployments(dnsNamespace).Patch(ctx, d.Name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}); err != nil {

@@ -28,14 +28,17 @@ func (c *cluster) forward(ctx context.Context, pod *corev1.Pod, port int32, do f
 		return fmt.Errorf("port-forward to %s: %w", pod.Name, err)
 	}
 	overHTTP := spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: transport}, http.MethodPost, url)
+
 	// What goes wrong comes back as an error; the library's log is not needed.
 	quiet := klog.NewContext(ctx, logr.Discard())
 	quiet, stop := context.WithCancel(quiet)
 	defer stop()
+
 	overWebSocket, err := portforward.NewSPDYOverWebsocketDialerForStreamingWithLogger(logr.Discard(), url, c.config)
 	if err != nil {
 		return fmt.Errorf("port-forward to %s: %w", pod.Name, err)
 	}
+
 	dialer := portforward.NewFallbackDialerForStreaming(overWebSocket, overHTTP, func(err error) bool {
 		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
 	})
@@ -44,6 +47,7 @@ func (c *cluster) forward(ctx context.Context, pod *corev1.Pod, port int32, do f
 	if err != nil {
 		return fmt.Errorf("port-forward to %s: %w", pod.Name, err)
 	}
+
 	done := make(chan error, 1)
 	go func() { done <- fw.ForwardPorts() }()
 	select {
@@ -55,6 +59,7 @@ func (c *cluster) forward(ctx context.Context, pod *corev1.Pod, port int32, do f
 		return fmt.Errorf("port-forward to %s: %w", pod.Name, ctx.Err())
 	}
 	defer func() { stop(); <-done }()
+
 	ports, err := fw.GetPorts()
 	if err != nil {
 		return fmt.Errorf("port-forward to %s: %w", pod.Name, err)
@@ -96,6 +101,7 @@ func (c *cluster) lookup(ctx context.Context, pod *corev1.Pod, name string) (str
 		}
 		return fmt.Errorf("%s answers %s for %s", pod.Name, dns.RcodeToString[in.Rcode], name)
 	})
+
 	return answer, err
 }
 
@@ -112,12 +118,14 @@ func (c *cluster) buildVersion(ctx context.Context, pod *corev1.Pod) (string, er
 		if err != nil {
 			return err
 		}
+
 		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 		resp, err := client.Do(req)
 		if err != nil {
 			return fmt.Errorf("metrics of %s: %w", pod.Name, err)
 		}
 		defer resp.Body.Close()
+
 		for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
 			if m := buildInfo.FindStringSubmatch(lines.Text()); m != nil {
 				version = m[1]
@@ -126,5 +134,6 @@ func (c *cluster) buildVersion(ctx context.Context, pod *corev1.Pod) (string, er
 		}
 		return fmt.Errorf("metrics of %s do not tell its version", pod.Name)
 	})
+
 	return version, err
 }

@@ -54,10 +54,12 @@ func Apply(ctx context.Context, config *rest.Config, o Options) (*Report, error)
 	if err != nil {
 		return nil, err
 	}
+
 	upstreams, err := c.upstreams(ctx)
 	if err != nil {
 		return nil, err
 	}
+
 	stub := corefile.Stub{Zone: c.o.Zone, Upstreams: upstreams}
 	r := &Report{Zone: c.o.Zone, Service: upstreams[0].String()}
 	var before, after *corev1.ConfigMap
@@ -69,6 +71,7 @@ func Apply(ctx context.Context, config *rest.Config, o Options) (*Report, error)
 	if err != nil {
 		return nil, err
 	}
+
 	started := time.Now()
 	if r.Lookups, err = c.verify(ctx); err == nil {
 		c.say("%s is answered by %s through every CoreDNS pod (%.1f s)", c.o.Zone, c.o.Service, time.Since(started).Seconds())
@@ -76,6 +79,7 @@ func Apply(ctx context.Context, config *rest.Config, o Options) (*Report, error)
 		r.Forwards = []string{r.Service}
 		return r, nil
 	}
+
 	err = fmt.Errorf("%w%s%s", err, c.complaints(started), c.serviceTrouble(ctx))
 	if !r.Changed {
 		return r, fmt.Errorf("the Corefile is as it should be, but lookups do not work: %w", err)
@@ -90,25 +94,30 @@ func (c *cluster) edit(ctx context.Context, stub corefile.Stub, r *Report) (befo
 	if err != nil {
 		return nil, nil, err
 	}
+
 	cm, err := c.configMap(ctx, pods)
 	if err != nil {
 		return nil, nil, err
 	}
+
 	v, err := c.version(ctx, pods)
 	if err != nil {
 		return nil, nil, err
 	}
+
 	r.ConfigMap, r.CoreDNS = cm.Namespace+"/"+cm.Name, v.String()
 	old := cm.Data[corefileKey]
 	text, err := stub.Set(old, v)
 	if err != nil {
 		return nil, nil, fmt.Errorf("ConfigMap %s: %w", r.ConfigMap, err)
 	}
+
 	added := text != old
 	text, r.Changes, err = corefile.Modernise(text, v)
 	if err != nil {
 		return nil, nil, fmt.Errorf("ConfigMap %s: %w", r.ConfigMap, err)
 	}
+
 	if probesReady(pods) {
 		var missing bool
 		if text, missing, err = corefile.EnsureReady(text); err != nil {
@@ -118,6 +127,7 @@ func (c *cluster) edit(ctx context.Context, stub corefile.Stub, r *Report) (befo
 			r.Changes = append(r.Changes, "ready is added, which the readiness probe of CoreDNS's pods asks for")
 		}
 	}
+
 	for _, change := range r.Changes {
 		c.say("Corefile, %s (CoreDNS is %s)", change, v)
 	}
@@ -125,10 +135,12 @@ func (c *cluster) edit(ctx context.Context, stub corefile.Stub, r *Report) (befo
 		r.Changes = append(r.Changes, fmt.Sprintf("%s goes to %s", c.o.Zone, r.Service))
 		c.say("Corefile: %s goes to %s at %s", c.o.Zone, c.o.Service, r.Service)
 	}
+
 	if text == old {
 		c.say("the Corefile sends %s to %s already", c.o.Zone, r.Service)
 		return cm, cm, nil
 	}
+
 	after, err = c.put(ctx, cm, text)
 	if err != nil {
 		return nil, nil, err
@@ -160,6 +172,7 @@ func (c *cluster) lookups(ctx context.Context) ([]Lookup, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	var out []Lookup
 	first := fmt.Errorf("no pod of CoreDNS runs in %s", dnsNamespace)
 	for i := range pods {
@@ -169,11 +182,13 @@ func (c *cluster) lookups(ctx context.Context) ([]Lookup, error) {
 		if len(out) == 0 {
 			first = nil
 		}
+
 		l := Lookup{Pod: pods[i].Name}
 		answer, err := c.lookup(ctx, &pods[i], meshdns.ProbeLabel+"."+c.o.Zone)
 		if err == nil && !ready(&pods[i]) {
 			err = fmt.Errorf("%s answers, but is not ready", pods[i].Name)
 		}
+
 		if err != nil {
 			l.Error = err.Error()
 			if first == nil {
@@ -183,6 +198,7 @@ func (c *cluster) lookups(ctx context.Context) ([]Lookup, error) {
 		l.Answer = answer
 		out = append(out, l)
 	}
+
 	return out, first
 }
 
@@ -192,11 +208,13 @@ func (c *cluster) rollBack(before, after *corev1.ConfigMap, why error) error {
 	// The caller's context may be what ended the wait.
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
+
 	text := before.Data[corefileKey]
 	restored := after.DeepCopy()
 	if _, err := c.put(ctx, restored, text); err != nil {
 		return fmt.Errorf("%s does not resolve through the cluster's DNS: %w; the old Corefile could not be put back: %w", c.o.Zone, why, err)
 	}
+
 	if pods, err := c.pods(ctx); err == nil {
 		// Without it CoreDNS notices on its own, only later.
 		_ = c.spread(ctx, text, pods)
@@ -212,6 +230,7 @@ func (c *cluster) complaints(since time.Time) string {
 	if err != nil {
 		return ""
 	}
+
 	from := metav1.NewTime(since.Add(-time.Second))
 	for i := range pods {
 		logs, err := c.kube.CoreV1().Pods(dnsNamespace).GetLogs(pods[i].Name, &corev1.PodLogOptions{Container: coreDNS(&pods[i]).Name, SinceTime: &from}).DoRaw(ctx)
@@ -224,6 +243,7 @@ func (c *cluster) complaints(since time.Time) string {
 			}
 		}
 	}
+
 	return ""
 }
 
@@ -235,6 +255,7 @@ func (c *cluster) serviceTrouble(ctx context.Context) string {
 	if err != nil {
 		return ""
 	}
+
 	for _, s := range slices.Items {
 		for _, e := range s.Endpoints {
 			if e.Conditions.Ready == nil || *e.Conditions.Ready {
@@ -252,14 +273,17 @@ func Show(ctx context.Context, config *rest.Config, o Options) (*Report, error) 
 	if err != nil {
 		return nil, err
 	}
+
 	pods, err := c.pods(ctx)
 	if err != nil {
 		return nil, err
 	}
+
 	cm, err := c.configMap(ctx, pods)
 	if err != nil {
 		return nil, err
 	}
+
 	r := &Report{Zone: c.o.Zone, ConfigMap: cm.Namespace + "/" + cm.Name, State: "absent"}
 	if v, err := c.version(ctx, pods); err == nil {
 		r.CoreDNS = v.String()
@@ -267,6 +291,7 @@ func Show(ctx context.Context, config *rest.Config, o Options) (*Report, error) 
 	if up, err := c.upstreams(ctx); err == nil {
 		r.Service = up[0].String()
 	}
+
 	forwards, present, ours, err := corefile.Stub{Zone: c.o.Zone}.Find(cm.Data[corefileKey])
 	if err != nil {
 		return nil, fmt.Errorf("ConfigMap %s: %w", r.ConfigMap, err)
@@ -274,6 +299,7 @@ func Show(ctx context.Context, config *rest.Config, o Options) (*Report, error) 
 	if !present {
 		return r, nil
 	}
+
 	r.Forwards = forwards
 	switch {
 	case !ours:
@@ -283,6 +309,7 @@ func Show(ctx context.Context, config *rest.Config, o Options) (*Report, error) 
 	default:
 		r.State = "present"
 	}
+
 	r.Lookups, err = c.lookups(ctx)
 	if err != nil && len(r.Lookups) == 0 {
 		return r, err
@@ -309,15 +336,18 @@ func (c *cluster) remove(ctx context.Context) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	cm, err := c.configMap(ctx, pods)
 	if err != nil {
 		return nil, err
 	}
+
 	r := &Report{Zone: c.o.Zone, ConfigMap: cm.Namespace + "/" + cm.Name, State: "absent"}
 	text, found, err := corefile.Stub{Zone: c.o.Zone}.Remove(cm.Data[corefileKey])
 	if err != nil {
 		return nil, fmt.Errorf("ConfigMap %s: %w", r.ConfigMap, err)
 	}
+
 	if !found {
 		c.say("the Corefile has no block of ours for %s", c.o.Zone)
 		return r, nil
@@ -325,6 +355,7 @@ func (c *cluster) remove(ctx context.Context) (*Report, error) {
 	if _, err := c.put(ctx, cm, text); err != nil {
 		return nil, err
 	}
+
 	r.Changed, r.Changes = true, []string{c.o.Zone + " is no longer sent to the mesh"}
 	c.say("%s is taken out of the Corefile", c.o.Zone)
 	return r, c.spread(ctx, text, pods)
