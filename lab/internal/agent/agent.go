@@ -50,6 +50,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := spec.HoldPID(cfg.Paths.AgentLock()); err != nil {
 		return fmt.Errorf("the lab's agent runs already: %w", err)
 	}
+
 	lab, err := spec.Load(cfg.Paths)
 	if err != nil {
 		return err
@@ -57,12 +58,14 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := ownMounts(); err != nil {
 		return err
 	}
+
 	fab, err := fabric.New(ctx, lab)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+
 	a := &Agent{cfg: cfg, lab: lab, fabric: fab, nodes: map[string]*node{}, ctx: ctx}
 	for _, c := range lab.Clusters {
 		a.nodes[c.Name()] = newNode(a, c)
@@ -70,6 +73,7 @@ func Run(ctx context.Context, cfg Config) error {
 			return err
 		}
 	}
+
 	go serveNames(ctx, cfg.Log)
 	go endWithout(ctx, cfg.Paths.Spec(), cancel)
 	defer a.forwards.Wait()
@@ -113,10 +117,12 @@ func (a *Agent) serve(ctx context.Context) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove a stale socket: %w", err)
 	}
+
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		return fmt.Errorf("listen for commands: %w", err)
 	}
+
 	srv := &http.Server{Handler: a.handler(), ReadHeaderTimeout: 10 * time.Second}
 	stop := context.AfterFunc(ctx, func() { srv.Close() })
 	defer stop()
@@ -164,10 +170,12 @@ func (a *Agent) expose(c spec.Cluster, addr string, port int) (Exposure, error) 
 	if err != nil {
 		return Exposure{}, err
 	}
+
 	e := Exposure{Cluster: c.Name(), Address: addr, Port: l.Addr().(*net.TCPAddr).Port}
 	a.mu.Lock()
 	a.exposed = append(a.exposed, e)
 	a.mu.Unlock()
+
 	a.forwards.Go(func() {
 		forward.Serve(a.ctx, l, func(ctx context.Context) (net.Conn, error) { return n.dial(ctx, addr) }, a.cfg.Log)
 	})

@@ -89,12 +89,14 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 			return fmt.Errorf("encode a command: %w", err)
 		}
 	}
+
 	ctx, cancel := context.WithTimeoutCause(ctx, c.patience, fmt.Errorf("no answer within %s", c.patience))
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, &body)
 	if err != nil {
 		return fmt.Errorf("ask the lab's agent: %w", err)
 	}
+
 	resp, err := c.http.Do(req)
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
@@ -103,6 +105,7 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 		return fmt.Errorf("the lab's agent does not answer (%w): repair the lab with `lab up`", err)
 	}
 	defer resp.Body.Close()
+
 	dec := json.NewDecoder(resp.Body)
 	if resp.StatusCode != http.StatusOK {
 		var f failure
@@ -111,6 +114,7 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 		}
 		return errors.New(f.Error)
 	}
+
 	if out == nil {
 		return nil
 	}
@@ -131,15 +135,18 @@ func Launch(ctx context.Context, p spec.Paths) error {
 		return fmt.Errorf("open the agent's log: %w", err)
 	}
 	defer log.Close()
+
 	began, err := log.Seek(0, 2)
 	if err != nil {
 		return fmt.Errorf("open the agent's log: %w", err)
 	}
+
 	hostNet, err := os.Open("/proc/self/ns/net")
 	if err != nil {
 		return fmt.Errorf("open the host's network namespace: %w", err)
 	}
 	defer hostNet.Close()
+
 	cmd := exec.Command("/proc/self/exe", "agent", "--state-dir", p.Root)
 	cmd.Args[0] = "lab"
 	cmd.Dir = "/"
@@ -149,6 +156,7 @@ func Launch(ctx context.Context, p spec.Paths) error {
 		Setsid:     true,
 		Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
 	}
+
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start the lab's agent: %w", err)
 	}
@@ -164,6 +172,7 @@ func awaitAgent(ctx context.Context, p spec.Paths, ended <-chan error, logFrom i
 	defer tick.Stop()
 	client := NewClient(p)
 	defer client.http.CloseIdleConnections()
+
 	for {
 		if _, err := client.State(ctx); err == nil {
 			return nil
@@ -194,6 +203,7 @@ func Kill(p spec.Paths) error {
 	if err != nil || pid == 0 {
 		return err
 	}
+
 	fd, err := unix.PidfdOpen(pid, 0)
 	if errors.Is(err, unix.ESRCH) {
 		return nil
@@ -202,6 +212,7 @@ func Kill(p spec.Paths) error {
 		return fmt.Errorf("find the lab's agent, process %d: %w", pid, err)
 	}
 	defer unix.Close(fd)
+
 	// The number may have been given to another process meanwhile: ask again
 	// now that the descriptor holds on to the process.
 	if again, err := spec.Holder(p.AgentLock()); err != nil || again != pid {
@@ -210,6 +221,7 @@ func Kill(p spec.Paths) error {
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("end the lab's agent, process %d: %w", pid, err)
 	}
+
 	for {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(killPatience.Milliseconds()))
 		switch {

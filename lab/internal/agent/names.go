@@ -27,6 +27,7 @@ func serveNames(ctx context.Context, log *slog.Logger) {
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
+
 	buf := make([]byte, 64<<10)
 	for {
 		n, from, err := conn.ReadFrom(buf)
@@ -47,14 +48,17 @@ func denyName(q []byte) []byte {
 	if len(q) < dnsHeaderLen {
 		return nil
 	}
+
 	flags := binary.BigEndian.Uint16(q[2:])
 	if flags&dnsResponse != 0 || binary.BigEndian.Uint16(q[4:]) != 1 {
 		return nil
 	}
+
 	end := questionEnd(q)
 	if end < 0 {
 		return nil
 	}
+
 	reply := append([]byte{}, q[:end]...)
 	binary.BigEndian.PutUint16(reply[2:], dnsResponse|flags&dnsOpcodeAndRD|dnsRA|dnsNameError)
 	clear(reply[6:dnsHeaderLen])

@@ -83,14 +83,17 @@ func (n *node) switchOn(ctx context.Context) error {
 	if err := cgroup.Create(n.cgroupRoot()); err != nil {
 		return err
 	}
+
 	cmd, plug, err := n.spawn()
 	if err != nil {
 		return fmt.Errorf("start the machine of %s: %w", n.cluster.Name(), err)
 	}
 	ended := make(chan struct{})
+
 	n.mu.Lock()
 	n.machine, n.ended, n.since = cmd.Process, ended, time.Now()
 	n.mu.Unlock()
+
 	go n.watch(cmd, ended)
 	defer plug.Close() // the machine waits for this
 	if err := n.agent.fabric.Plug(n.cluster, cmd.Process.Pid); err != nil {
@@ -108,11 +111,13 @@ func (n *node) spawn() (cmd *exec.Cmd, plug *os.File, err error) {
 		return nil, nil, err
 	}
 	defer log.Close()
+
 	wait, plug, err := os.Pipe()
 	if err != nil {
 		return nil, nil, err
 	}
 	defer wait.Close()
+
 	cmd = exec.Command("/proc/self/exe", "machine", "--state-dir", paths.Root, "--cluster", n.cluster.Name())
 	cmd.Args[0] = "lab"
 	cmd.Dir = "/"
@@ -122,6 +127,7 @@ func (n *node) spawn() (cmd *exec.Cmd, plug *os.File, err error) {
 		Setsid:     true,
 		Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
 	}
+
 	if err := cmd.Start(); err != nil {
 		plug.Close()
 		return nil, nil, err
@@ -136,9 +142,11 @@ func (n *node) watch(cmd *exec.Cmd, ended chan struct{}) {
 	var wg sync.WaitGroup
 	wg.Go(func() { n.giveAddresses(ctx, cmd.Process.Pid) })
 	err := cmd.Wait()
+
 	n.mu.Lock()
 	n.machine = nil
 	n.mu.Unlock()
+
 	n.agent.cfg.Log.Info("machine ended", "cluster", n.cluster.Name(), "how", fmt.Sprint(err))
 	cancel()
 	wg.Wait()
@@ -153,12 +161,14 @@ func (n *node) giveAddresses(ctx context.Context, pid int) {
 		log.Error("load balancers get no addresses", "error", err)
 		return
 	}
+
 	client, err := kubeapi.New(n.cluster.APIAddr().String(), admin)
 	if err != nil {
 		log.Error("load balancers get no addresses", "error", err)
 		return
 	}
 	defer client.Close()
+
 	giver := lbaddr.Giver{
 		Client: client,
 		Pool:   n.cluster.LoadBalancerIPs(),
@@ -183,9 +193,11 @@ func (n *node) kill() error {
 	n.mu.Lock()
 	machine, ended := n.machine, n.ended
 	n.mu.Unlock()
+
 	if machine == nil {
 		return nil
 	}
+
 	// An error means that it has just ended by itself.
 	_ = machine.Kill()
 	select {
@@ -213,11 +225,13 @@ func (n *node) dial(ctx context.Context, addr string) (net.Conn, error) {
 	if pid == 0 {
 		return nil, fmt.Errorf("%s is off", n.cluster.Name())
 	}
+
 	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
 	if err != nil {
 		return nil, fmt.Errorf("reach the network of %s: %w", n.cluster.Name(), err)
 	}
 	defer ns.Close()
+
 	var conn net.Conn
 	err = fabric.Within(ns, func() error {
 		var err error

@@ -57,6 +57,7 @@ func (a *Agent) handler() http.Handler {
 		since, err := a.nodes[c.Name()].start(r.Context())
 		return started{Since: since}, err
 	})
+
 	handle(mux, "POST /clusters/{name}/stop", func(r *http.Request, _ struct{}) (struct{}, error) {
 		c, err := a.lab.Cluster(r.PathValue("name"))
 		if err == nil {
@@ -64,6 +65,7 @@ func (a *Agent) handler() http.Handler {
 		}
 		return struct{}{}, err
 	})
+
 	handle(mux, "POST /partition", func(r *http.Request, p Partition) (struct{}, error) {
 		pair, err := a.pair(p)
 		if err == nil {
@@ -74,6 +76,7 @@ func (a *Agent) handler() http.Handler {
 	handle(mux, "POST /heal", func(r *http.Request, _ struct{}) (struct{}, error) {
 		return struct{}{}, a.fabric.Heal(r.Context())
 	})
+
 	handle(mux, "POST /expose", func(_ *http.Request, e Exposure) (Exposure, error) {
 		c, err := a.lab.Cluster(e.Cluster)
 		if err != nil {
@@ -81,6 +84,7 @@ func (a *Agent) handler() http.Handler {
 		}
 		return a.expose(c, e.Address, e.Port)
 	})
+
 	handle(mux, "POST /reach", func(r *http.Request, e Exposure) (struct{}, error) {
 		c, err := a.lab.Cluster(e.Cluster)
 		if err != nil {
@@ -105,15 +109,18 @@ func handle[Req, Resp any](mux *http.ServeMux, pattern string, call func(*http.R
 		if r.ContentLength != 0 {
 			err = json.NewDecoder(r.Body).Decode(&req)
 		}
+
 		var resp any
 		if err == nil {
 			resp, err = call(r, req)
 		}
+
 		w.Header().Set("Content-Type", "application/json")
 		if err != nil {
 			w.WriteHeader(http.StatusUnprocessableEntity)
 			resp = failure{Error: err.Error()}
 		}
+
 		// A caller that has gone away needs no answer.
 		_ = json.NewEncoder(w).Encode(resp)
 	})
@@ -142,6 +149,7 @@ func (a *Agent) state() State {
 		s.Partitions = append(s.Partitions, Partition{A: pair.A.Name(), B: pair.B.Name(), Mode: mode})
 	}
 	slices.SortFunc(s.Partitions, func(x, y Partition) int { return strings.Compare(x.A+x.B, y.A+y.B) })
+
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s.Exposed = append([]Exposure{}, a.exposed...)

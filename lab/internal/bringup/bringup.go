@@ -65,9 +65,11 @@ func (l *Lab) Up(ctx context.Context, wish Wish) error {
 		return err
 	}
 	defer unlock()
+
 	if err := l.settle(wish); err != nil {
 		return err
 	}
+
 	l.client = agent.NewClient(l.Paths)
 	if l.standing(ctx) {
 		fmt.Fprintf(l.Out, "lab %s is up already: %d clusters, Kubernetes %s\n", l.lab.Name, len(l.lab.Clusters), l.lab.Kubernetes)
@@ -76,11 +78,13 @@ func (l *Lab) Up(ctx context.Context, wish Wish) error {
 	if err := l.provide(ctx, wish); err != nil {
 		return err
 	}
+
 	fmt.Fprintf(l.Out, "lab %s: starting %s\n", l.lab.Name, strings.Join(l.lab.Names(), ", "))
 	began := time.Now()
 	if err := l.ready(ctx); err != nil {
 		return err
 	}
+
 	group, groupCtx := errgroup.WithContext(ctx)
 	for _, c := range l.lab.Clusters {
 		group.Go(func() error {
@@ -90,6 +94,7 @@ func (l *Lab) Up(ctx context.Context, wish Wish) error {
 			return nil
 		})
 	}
+
 	if err := group.Wait(); err != nil {
 		return fmt.Errorf("%w\n(the lab is left as it is: look under %s, `lab up` tries again, `lab down` removes it)", err, l.Paths.Root)
 	}
@@ -111,6 +116,7 @@ func (l *Lab) settle(wish Wish) error {
 		l.lab = found
 		return conflict(found, wish)
 	}
+
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -151,6 +157,7 @@ func (l *Lab) standing(ctx context.Context) bool {
 	if err != nil {
 		return false
 	}
+
 	for _, c := range l.lab.Clusters {
 		if !slices.Contains(state.Running, c.Name()) {
 			return false
@@ -165,6 +172,7 @@ func (l *Lab) standing(ctx context.Context) bool {
 			return false
 		}
 	}
+
 	return true
 }
 
@@ -182,6 +190,7 @@ func (l *Lab) API(c spec.Cluster) (*kubeapi.Client, error) {
 func (l *Lab) ready(ctx context.Context) error {
 	try, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+
 	if _, err := l.client.State(try); err == nil {
 		return l.writeFiles()
 	}
@@ -226,6 +235,7 @@ func (l *Lab) Down(ctx context.Context, name string) error {
 		return err
 	}
 	defer unlock()
+
 	if found, err := spec.Load(l.Paths); err == nil {
 		name = found.Name
 	}
@@ -234,12 +244,14 @@ func (l *Lab) Down(ctx context.Context, name string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
+
 	if err := cgroup.Remove(ctx, nodeconf.CgroupOf(name)); err != nil {
 		return err
 	}
 	if err := cgroup.RemoveIfEmpty(filepath.Dir(nodeconf.CgroupOf(name))); err != nil {
 		return err
 	}
+
 	found, left, err := l.Paths.Remove()
 	if err != nil {
 		return err
@@ -250,10 +262,12 @@ func (l *Lab) Down(ctx context.Context, name string) error {
 	if filepath.Dir(l.Paths.Root) == spec.DefaultStateDir {
 		_ = os.Remove(spec.DefaultStateDir) // stays while another lab is in it
 	}
+
 	if !found {
 		fmt.Fprintf(l.Out, "there is no lab %s\n", name)
 		return nil
 	}
+
 	fmt.Fprintf(l.Out, "lab %s is gone\n", name)
 	if len(left) > 0 {
 		fmt.Fprintf(l.Out, "%s stays, with what the lab did not make: %s\n", l.Paths.Root, strings.Join(left, ", "))

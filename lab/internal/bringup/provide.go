@@ -29,6 +29,7 @@ func (l *Lab) provide(ctx context.Context, wish Wish) error {
 	if err != nil {
 		return err
 	}
+
 	var dirs []string
 	coredns := ""
 	for _, p := range programs {
@@ -44,6 +45,7 @@ func (l *Lab) provide(ctx context.Context, wish Wish) error {
 		}
 		dirs = append(dirs, dir)
 	}
+
 	if wish.KubernetesBin != "" || wish.FromSource || !allThere(l.lab.BinDirs) {
 		l.lab.BinDirs = dirs
 	}
@@ -68,15 +70,18 @@ func (l *Lab) provideImages(ctx context.Context, coredns string) error {
 	if err != nil {
 		return err
 	}
+
 	cache := filepath.Join(l.Store.Cache, "images")
 	l.images = []archive{
 		{ref: nodeconf.PauseImage, file: filepath.Join(cache, filepath.Base(dir)+".tar")},
 		{ref: addon.CoreDNSImage, file: filepath.Join(cache, filepath.Base(filepath.Dir(coredns))+".tar")},
 	}
+
 	packed := []imagetar.Image{
 		{Entrypoint: []string{"/pause"}, User: "65535:65535", Files: []imagetar.File{{Path: "/pause", Source: filepath.Join(dir, "pause")}}},
 		{Entrypoint: []string{"/coredns"}, Files: []imagetar.File{{Path: "/coredns", Source: coredns}}},
 	}
+
 	for i, a := range l.images {
 		if _, err := os.Stat(a.file); err == nil {
 			continue
@@ -94,6 +99,7 @@ func (l *Lab) writeFiles() error {
 	if err := spec.Save(l.Paths, l.lab); err != nil {
 		return err
 	}
+
 	var contexts []nodeconf.Context
 	for _, c := range l.lab.Clusters {
 		if err := l.writeNode(c); err != nil {
@@ -107,6 +113,7 @@ func (l *Lab) writeFiles() error {
 			Name: c.Name(), Server: fmt.Sprintf("https://127.0.0.1:%d", c.HostPort), Admin: admin,
 		})
 	}
+
 	if err := spec.WriteFile(l.Paths.Kubeconfig(), nodeconf.Kubeconfig(contexts), 0o600); err != nil {
 		return err
 	}
@@ -121,11 +128,13 @@ func (l *Lab) writeNode(c spec.Cluster) error {
 			return err
 		}
 	}
+
 	node := nodeconf.Node{Lab: l.lab, Cluster: c}
 	files, err := node.ComponentFiles()
 	if err != nil {
 		return err
 	}
+
 	// The marker comes last: without it the secrets are made anew.
 	marker := filepath.Join(paths.Config(), "secrets-complete")
 	if _, err := os.Stat(marker); err != nil {
@@ -140,6 +149,7 @@ func (l *Lab) writeNode(c spec.Cluster) error {
 			return err
 		}
 	}
+
 	return writeAll(paths.Config(), files, 0o644)
 }
 
@@ -172,6 +182,7 @@ func (l *Lab) linkKubectl() error {
 	if err := os.MkdirAll(l.Paths.Bin(), 0o755); err != nil {
 		return fmt.Errorf("make kubectl reachable: %w", err)
 	}
+
 	link := filepath.Join(l.Paths.Bin(), "kubectl")
 	if err := os.Remove(link); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("make kubectl reachable: %w", err)

@@ -43,15 +43,18 @@ func (l *Lab) raise(ctx context.Context, c spec.Cluster, began time.Time) error 
 	if err != nil {
 		return err
 	}
+
 	node, err := l.findNode(ctx, c)
 	if err != nil {
 		return err
 	}
+
 	api, err := l.API(c)
 	if err != nil {
 		return err
 	}
 	defer api.Close()
+
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error { return l.loadOwnImages(groupCtx, node) })
 	group.Go(func() error { return l.addons(groupCtx, c, api) })
@@ -61,6 +64,7 @@ func (l *Lab) raise(ctx context.Context, c spec.Cluster, began time.Time) error 
 	if err := l.await(ctx, c, "node", func() bool { return NodeReady(ctx, api, c, on) }); err != nil {
 		return err
 	}
+
 	fmt.Fprintf(l.Out, "%s: node ready after %s\n", c.Name(), time.Since(began).Round(100*time.Millisecond))
 	if err := l.await(ctx, c, "name server", func() bool { return l.client.Reaches(ctx, c.Name(), dnsAddress(c)) }); err != nil {
 		return err
@@ -88,6 +92,7 @@ func (l *Lab) loadOwnImages(ctx context.Context, node *reach.Node) error {
 	if err := node.AwaitContainerd(ctx); err != nil {
 		return err
 	}
+
 	for _, a := range l.images {
 		has, err := node.HasImage(ctx, a.ref)
 		if err != nil {
@@ -109,18 +114,22 @@ func (l *Lab) addons(ctx context.Context, c spec.Cluster, api *kubeapi.Client) e
 	if err := l.await(ctx, c, "API server", func() bool { return api.Get(ctx, "/readyz", nil) == nil }); err != nil {
 		return err
 	}
+
 	err := api.Get(ctx, addon.DeploymentPath, nil)
 	if err == nil || !kubeapi.IsNotFound(err) {
 		return err
 	}
+
 	admin, err := kubeapi.ReadAdmin(l.Paths.Cluster(c).Config())
 	if err != nil {
 		return err
 	}
+
 	kubectl, err := l.kubectl()
 	if err != nil {
 		return err
 	}
+
 	cmd := exec.CommandContext(ctx, kubectl, "--kubeconfig", l.Paths.Kubeconfig(), "--context", c.Name(),
 		"apply", "--server-side", "--field-manager=isthmus-lab", "-f", "-")
 	cmd.Stdin = strings.NewReader(addon.Manifest(c, admin.CA))
@@ -151,6 +160,7 @@ func (l *Lab) await(ctx context.Context, c spec.Cluster, what string, done func(
 			return fmt.Errorf("the %s is not ready: %w (logs are under %s)", what, ctx.Err(), l.Paths.Cluster(c).VarLog())
 		}
 	}
+
 	return nil
 }
 
@@ -170,6 +180,7 @@ func NodeReady(ctx context.Context, api *kubeapi.Client, c spec.Cluster, since t
 			} `json:"conditions"`
 		} `json:"status"`
 	}
+
 	var lease struct {
 		Spec struct {
 			RenewTime time.Time `json:"renewTime"`
@@ -178,10 +189,12 @@ func NodeReady(ctx context.Context, api *kubeapi.Client, c spec.Cluster, since t
 	if api.Get(ctx, "/api/v1/nodes/"+c.NodeName(), &node) != nil || len(node.Spec.Taints) > 0 {
 		return false
 	}
+
 	const leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/"
 	if api.Get(ctx, leases+c.NodeName(), &lease) != nil || lease.Spec.RenewTime.Before(since) {
 		return false
 	}
+
 	for _, cond := range node.Status.Conditions {
 		if cond.Type == "Ready" {
 			return cond.Status == "True"

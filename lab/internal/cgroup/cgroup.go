@@ -54,6 +54,7 @@ func Create(path string) error {
 	if err != nil {
 		return err
 	}
+
 	for _, point := range points {
 		if err := os.MkdirAll(filepath.Join(point, path), 0o755); err != nil {
 			return fmt.Errorf("make cgroup %s: %w", path, err)
@@ -90,6 +91,7 @@ func Remove(ctx context.Context, path string) error {
 	}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
+
 	for _, point := range points {
 		for {
 			err := removeTree(filepath.Join(point, path))
@@ -103,12 +105,14 @@ func Remove(ctx context.Context, path string) error {
 			}
 		}
 	}
+
 	return nil
 }
 
 // holders names the processes that keep a cgroup, for an error.
 func holders(root string) string {
 	var pids []string
+
 	// What cannot be read is left out: the error stands without it.
 	_ = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() {
@@ -117,6 +121,7 @@ func holders(root string) string {
 		}
 		return nil
 	})
+
 	if len(pids) == 0 {
 		return ""
 	}
@@ -152,6 +157,7 @@ func removeTree(root string) error {
 	if err != nil {
 		return err
 	}
+
 	for _, dir := range slices.Backward(dirs) {
 		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err

@@ -46,6 +46,7 @@ func (a *app) store(o programOptions) (*release.Store, error) {
 	if o.checksumFile == "" {
 		o.checksumFile = a.variable(checksumsVariable)
 	}
+
 	client := fetch.NewClient(a.env.Environ, fetch.DefaultLimits())
 	var err error
 	store.Downloads, err = release.NewDownloads(client, o.mirror, o.checksumFile)
@@ -90,14 +91,17 @@ takes about ten minutes on two cores.`,
 			if !known {
 				return fmt.Errorf("output format %q: only json and checksums are known", output)
 			}
+
 			wanted, err := release.Cluster(version)
 			if err != nil {
 				return err
 			}
+
 			store, err := a.store(options)
 			if err != nil {
 				return err
 			}
+
 			var got []program
 			for _, p := range wanted {
 				dir, err := store.Ensure(cmd.Context(), p)
@@ -110,9 +114,11 @@ takes about ten minutes on two cores.`,
 				}
 				got = append(got, program{Name: p.Name, Version: p.Version, Dir: dir, Commands: origins})
 			}
+
 			return show(cmd.OutOrStdout(), got)
 		},
 	}
+
 	f := cmd.Flags()
 	f.StringVar(&version, "kubernetes-version", spec.DefaultKubernetes, "Kubernetes version")
 	f.StringVarP(&output, "output", "o", "", `output format: "json", "checksums" (a list for --checksum-file), or lines for people if not given`)
@@ -159,6 +165,7 @@ func printChecksums(out io.Writer, programs []program) error {
 			listed[c.Path] = true
 		}
 	}
+
 	if len(listed) == 0 {
 		return fmt.Errorf("nothing in the cache was downloaded, so there are no checksums to list")
 	}

@@ -62,14 +62,17 @@ func (a *app) execCommand() *cobra.Command {
 			if err := a.needRoot("entering a node"); err != nil {
 				return err
 			}
+
 			p, lab, c, err := a.loadCluster(args[0])
 			if err != nil {
 				return err
 			}
+
 			node, err := reach.Find(p, lab, c)
 			if err != nil {
 				return err
 			}
+
 			run := node.Command(cmd.Context(), args[1:]...)
 			run.Stdin, run.Stdout, run.Stderr = a.env.Stdin, a.env.Stdout, a.env.Stderr
 			err = run.Run()
@@ -100,14 +103,17 @@ func (a *app) loadImages(cmd *cobra.Command, only, files []string) error {
 	if err := a.needRoot("loading images"); err != nil {
 		return err
 	}
+
 	p, lab, err := a.load()
 	if err != nil {
 		return err
 	}
+
 	nodes, names, err := findNodes(p, lab, only)
 	if err != nil {
 		return err
 	}
+
 	group, ctx := errgroup.WithContext(cmd.Context())
 	for _, node := range nodes {
 		group.Go(func() error {
@@ -119,6 +125,7 @@ func (a *app) loadImages(cmd *cobra.Command, only, files []string) error {
 			return nil
 		})
 	}
+
 	if err := group.Wait(); err != nil {
 		return err
 	}
@@ -133,6 +140,7 @@ func findNodes(p spec.Paths, lab *spec.Lab, only []string) (nodes []*reach.Node,
 	if len(only) > 0 {
 		chosen = nil
 	}
+
 	for _, name := range slices.Compact(slices.Sorted(slices.Values(only))) {
 		c, err := lab.Cluster(name)
 		if err != nil {
@@ -140,6 +148,7 @@ func findNodes(p spec.Paths, lab *spec.Lab, only []string) (nodes []*reach.Node,
 		}
 		chosen = append(chosen, c)
 	}
+
 	var last error
 	for _, c := range chosen {
 		node, err := reach.Find(p, lab, c)
@@ -152,6 +161,7 @@ func findNodes(p spec.Paths, lab *spec.Lab, only []string) (nodes []*reach.Node,
 		}
 		nodes, names = append(nodes, node), append(names, c.Name())
 	}
+
 	if len(nodes) == 0 {
 		return nil, nil, last
 	}

@@ -52,10 +52,12 @@ func (a *app) machineCommand() *cobra.Command {
 			if os.Getpid() != 1 {
 				return errors.New("this command is for the lab's agent to run")
 			}
+
 			p, lab, err := a.load()
 			if err != nil {
 				return err
 			}
+
 			c, err := lab.Cluster(cluster)
 			if err != nil {
 				return err
@@ -68,6 +70,7 @@ func (a *app) machineCommand() *cobra.Command {
 			})
 		},
 	}
+
 	cmd.Flags().StringVar(&cluster, "cluster", "", "cluster")
 	return cmd
 }
@@ -78,6 +81,7 @@ func (a *app) self(command string) string {
 	if exe, err := os.Executable(); err == nil {
 		line = exe
 	}
+
 	line = quote(line) + " " + command
 	if a.name != "default" {
 		line += " --name " + a.name

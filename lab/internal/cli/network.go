@@ -33,6 +33,7 @@ func (a *app) partitionCommand() *cobra.Command {
 			return nil
 		},
 	}
+
 	cmd.Flags().StringVar(&mode, "mode", string(fabric.Drop), `"drop" loses packets in silence, "reject" refuses them at once`)
 	return cmd
 }
@@ -71,10 +72,12 @@ its first port if none is given.`,
 			if err != nil {
 				return err
 			}
+
 			addr, err := resolve(cmd.Context(), &bringup.Lab{Paths: p}, c, args[1])
 			if err != nil {
 				return err
 			}
+
 			got, err := agent.NewClient(p).Expose(cmd.Context(), agent.Exposure{Cluster: c.Name(), Address: addr, Port: port})
 			if err != nil {
 				return err
@@ -83,6 +86,7 @@ its first port if none is given.`,
 			return nil
 		},
 	}
+
 	cmd.Flags().IntVar(&port, "port", 0, "port on the loopback (default any free one)")
 	return cmd
 }
@@ -92,10 +96,12 @@ func resolve(ctx context.Context, l *bringup.Lab, c spec.Cluster, target string)
 	if ap, err := netip.ParseAddrPort(target); err == nil {
 		return ap.String(), nil
 	}
+
 	namespace, rest, found := strings.Cut(strings.TrimPrefix(target, "svc/"), "/")
 	if !found {
 		return "", fmt.Errorf("%q is neither IP:PORT nor NAMESPACE/SERVICE", target)
 	}
+
 	name, portText, withPort := strings.Cut(rest, ":")
 	var svc struct {
 		Spec struct {
@@ -106,18 +112,22 @@ func resolve(ctx context.Context, l *bringup.Lab, c spec.Cluster, target string)
 			} `json:"ports"`
 		} `json:"spec"`
 	}
+
 	client, err := l.API(c)
 	if err != nil {
 		return "", err
 	}
 	defer client.Close()
+
 	if err := client.Get(ctx, fmt.Sprintf("/api/v1/namespaces/%s/services/%s", namespace, name), &svc); err != nil {
 		return "", fmt.Errorf("find service %s/%s in %s: %w", namespace, name, c.Name(), err)
 	}
+
 	ip, err := netip.ParseAddr(svc.Spec.ClusterIP)
 	if err != nil {
 		return "", fmt.Errorf("service %s/%s has no cluster IP: name the IP of a pod", namespace, name)
 	}
+
 	for _, p := range svc.Spec.Ports {
 		if !withPort || portText == p.Name || portText == strconv.Itoa(p.Port) {
 			return netip.AddrPortFrom(ip, uint16(p.Port)).String(), nil

@@ -40,6 +40,7 @@ type app struct {
 func Run(args []string, env Env) (int, error) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
+
 	// The first Ctrl-C lets a command tidy up; a second one ends it.
 	context.AfterFunc(ctx, stop)
 	root := newRoot(&app{env: env})
@@ -48,6 +49,7 @@ func Run(args []string, env Env) (int, error) {
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
 	err := root.ExecuteContext(ctx)
+
 	var status exitStatus
 	switch {
 	case err == nil:
@@ -71,6 +73,7 @@ func newRoot(a *app) *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.name, "name", "default", "name of the lab; labs of different names stand side by side")
 	flags.StringVar(&a.stateDir, "state-dir", "", "directory of the lab's files (default "+spec.DefaultStateDir+"/NAME)")

@@ -26,14 +26,17 @@ needs to be there.`,
 			if err := preflight.Packages(preflight.MissingForSamples(preflight.Lookup)); err != nil {
 				return err
 			}
+
 			elsewhere := hub != "" || dir != ""
 			if _, _, err := a.load(); err != nil && !(elsewhere && errors.Is(err, fs.ErrNotExist)) {
 				return err
 			}
+
 			archives, err := sample.Pack(cmd.Context(), a.storeFromSource())
 			if err != nil {
 				return err
 			}
+
 			for _, archive := range archives {
 				if err := a.deliver(archive, hub, dir); err != nil {
 					return err
@@ -42,6 +45,7 @@ needs to be there.`,
 			return a.loadSamples(cmd, only, archives, elsewhere)
 		},
 	}
+
 	f := cmd.Flags()
 	f.StringVar(&hub, "push", "", "registry and path to push to, as HUB/NAME:TAG")
 	f.StringVar(&dir, "save", "", "directory to write the archives to")
@@ -58,6 +62,7 @@ func (a *app) deliver(archive sample.Archive, hub, dir string) error {
 		}
 		fmt.Fprintln(a.env.Stdout, "saved", file)
 	}
+
 	if hub != "" {
 		ref := hub + "/" + archive.Name
 		if err := imagetar.Push(archive.File, ref); err != nil {

@@ -55,6 +55,7 @@ func (a *app) statusCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+
 			s := a.gather(cmd.Context(), p, lab)
 			switch output {
 			case "json":
@@ -67,6 +68,7 @@ func (a *app) statusCommand() *cobra.Command {
 			return fmt.Errorf("output format %q: only json is known", output)
 		},
 	}
+
 	cmd.Flags().StringVarP(&output, "output", "o", "", `output format: "json", or a table if not given`)
 	return cmd
 }
@@ -82,6 +84,7 @@ func (a *app) gather(ctx context.Context, p spec.Paths, lab *spec.Lab) status {
 	if err == nil {
 		s.AgentUp, s.Partitions, s.Exposed = true, state.Partitions, state.Exposed
 	}
+
 	for _, c := range lab.Clusters {
 		s.Clusters = append(s.Clusters, clusterStatus{
 			Name:           c.Name(),
@@ -96,6 +99,7 @@ func (a *app) gather(ctx context.Context, p spec.Paths, lab *spec.Lab) status {
 			Zone:           c.Zone(),
 		})
 	}
+
 	return s
 }
 
@@ -103,11 +107,13 @@ func clusterState(ctx context.Context, l *bringup.Lab, c spec.Cluster, running b
 	if !running {
 		return "off"
 	}
+
 	client, err := l.API(c)
 	if err != nil {
 		return "not ready"
 	}
 	defer client.Close()
+
 	if !bringup.NodeReady(ctx, client, c, time.Time{}) {
 		return "not ready"
 	}
@@ -119,6 +125,7 @@ func (s status) print(out io.Writer) error {
 	if !s.AgentUp {
 		fmt.Fprintln(out, "the lab's agent is not running: repair the lab with `lab up`")
 	}
+
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "CLUSTER\tSTATE\tAPI SERVER\tINSIDE THE LAB\tPODS\tSERVICES\tREGION")
 	for _, c := range s.Clusters {
@@ -127,6 +134,7 @@ func (s status) print(out io.Writer) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+
 	for _, p := range s.Partitions {
 		fmt.Fprintf(out, "partition: %s and %s (%s)\n", p.A, p.B, p.Mode)
 	}

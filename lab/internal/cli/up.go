@@ -22,6 +22,7 @@ func (a *app) upCommand() *cobra.Command {
 			if err := preflight.Check(a.env.Root, preflight.Lookup); err != nil {
 				return err
 			}
+
 			l, err := a.bringup()
 			if err != nil {
 				return err
@@ -29,6 +30,7 @@ func (a *app) upCommand() *cobra.Command {
 			if l.Store, err = a.store(programs); err != nil {
 				return err
 			}
+
 			preflight.RaiseWatchLimit(a.env.Stdout)
 			wish.Name, wish.Network, wish.FromSource = a.name, spec.Network(network), programs.fromSource
 			if err := l.Up(cmd.Context(), wish); err != nil {
@@ -38,6 +40,7 @@ func (a *app) upCommand() *cobra.Command {
 			return nil
 		},
 	}
+
 	f := cmd.Flags()
 	f.IntVar(&wish.Clusters, "clusters", 0, fmt.Sprintf("number of clusters (default %d)", bringup.DefaultClusters))
 	f.StringVar(&network, "network", "", fmt.Sprintf("%q: clusters reach each other's node and load-balancer addresses; %q: pods reach pods (default %q)", spec.MultiNetwork, spec.SingleNetwork, bringup.DefaultNetwork))
@@ -83,6 +86,7 @@ func (a *app) depsCommand() *cobra.Command {
 			return nil
 		},
 	}
+
 	cmd.Flags().BoolVar(&install, "install", false, "install them with apt-get")
 	return cmd
 }

@@ -55,6 +55,7 @@ func (c Cuts) rules() string {
 			}
 		}
 	}
+
 	b.WriteString("\t}\n}\n")
 	return b.String()
 }

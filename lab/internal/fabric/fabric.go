@@ -45,6 +45,7 @@ func New(ctx context.Context, lab *spec.Lab) (*Fabric, error) {
 	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644); err != nil {
 		return nil, fmt.Errorf("let the fabric forward packets: %w", err)
 	}
+
 	f := &Fabric{lab: lab, cuts: Cuts{}}
 	return f, f.apply(ctx)
 }
@@ -54,14 +55,17 @@ func New(ctx context.Context, lab *spec.Lab) (*Fabric, error) {
 func (f *Fabric) Plug(c spec.Cluster, pid int) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+
 	if err := f.unplug(c); err != nil {
 		return err
 	}
+
 	veth := &netlink.Veth{
 		LinkAttrs:     netlink.LinkAttrs{Name: c.Link()},
 		PeerName:      nodeLink,
 		PeerNamespace: netlink.NsPid(pid),
 	}
+
 	if err := netlink.LinkAdd(veth); err != nil {
 		return fmt.Errorf("lay a cable to %s: %w", c.Name(), err)
 	}
@@ -112,6 +116,7 @@ func (f *Fabric) unplug(c spec.Cluster) error {
 	if err == nil {
 		err = netlink.LinkDel(link)
 	}
+
 	// The kernel drops the cable with the node's namespace: it may be gone
 	// by now.
 	if err != nil && !errors.Is(err, unix.ENODEV) {
@@ -134,6 +139,7 @@ func (f *Fabric) setUpNear(c spec.Cluster) error {
 	if f.lab.Network != spec.SingleNetwork {
 		return nil
 	}
+
 	return netlink.RouteReplace(&netlink.Route{
 		LinkIndex: link.Attrs().Index, Dst: ipNet(c.PodCIDR()), Gw: c.NodeIP().AsSlice(),
 	})
@@ -145,6 +151,7 @@ func setUpFar(c spec.Cluster, pid int) error {
 		return err
 	}
 	defer h.Close()
+
 	for _, name := range []string{"lo", nodeLink} {
 		link, err := h.LinkByName(name)
 		if err != nil {
@@ -159,6 +166,7 @@ func setUpFar(c spec.Cluster, pid int) error {
 			return err
 		}
 	}
+
 	link, err := h.LinkByName(nodeLink)
 	if err != nil {
 		return err
@@ -174,18 +182,22 @@ func SetAddresses(c spec.Cluster, pid int, want []netip.Addr) error {
 		return err
 	}
 	defer h.Close()
+
 	link, err := h.LinkByName(nodeLink)
 	if err != nil {
 		return fmt.Errorf("find the network interface of %s: %w", c.Name(), err)
 	}
+
 	have, err := h.AddrList(link, netlink.FAMILY_V4)
 	if err != nil {
 		return fmt.Errorf("list the addresses of %s: %w", c.Name(), err)
 	}
+
 	missing := map[netip.Addr]bool{}
 	for _, ip := range want {
 		missing[ip] = true
 	}
+
 	for i := range have {
 		ip, _ := netip.AddrFromSlice(have[i].IP.To4())
 		if ip == c.NodeIP() || missing[ip] {
@@ -196,6 +208,7 @@ func SetAddresses(c spec.Cluster, pid int, want []netip.Addr) error {
 			return fmt.Errorf("take address %s from %s: %w", ip, c.Name(), err)
 		}
 	}
+
 	for ip := range missing {
 		if err := h.AddrAdd(link, address(ip, 32)); err != nil {
 			return fmt.Errorf("give address %s to %s: %w", ip, c.Name(), err)

@@ -75,6 +75,7 @@ func NewClient(environ []string, limits Limits) *Client {
 		// The checksum is that of the file as it lies on the server.
 		DisableCompression: true,
 	}
+
 	transport.RegisterProtocol("file", http.NewFileTransport(http.Dir("/")))
 	return &Client{
 		http:   &http.Client{Transport: transport, CheckRedirect: checkRedirect},
@@ -94,6 +95,7 @@ func proxies(environ []string) *httpproxy.Config {
 			value[upper] = v
 		}
 	}
+
 	return &httpproxy.Config{
 		HTTPProxy:  value["HTTP_PROXY"],
 		HTTPSProxy: value["HTTPS_PROXY"],
@@ -148,6 +150,7 @@ func (c *Client) get(ctx context.Context, rawURL string, offset int64) (*answer,
 		cancel(nil)
 		return nil, fmt.Errorf("ask for %s: %w", rawURL, err)
 	}
+
 	if offset > 0 {
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
 	}
@@ -159,6 +162,7 @@ func (c *Client) get(ctx context.Context, rawURL string, offset int64) (*answer,
 		}
 		return nil, &SiteError{plainly(err, c.limits)}
 	}
+
 	a := &answer{Response: resp, limit: c.limits.Stall, cancel: cancel, ctx: ctx}
 	switch resp.StatusCode {
 	case http.StatusOK, http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable:
@@ -169,6 +173,7 @@ func (c *Client) get(ctx context.Context, rawURL string, offset int64) (*answer,
 	default:
 		err = &SiteError{fmt.Errorf("%s answers %s", resp.Request.URL.Host, resp.Status)}
 	}
+
 	resp.Body.Close()
 	cancel(nil)
 	return nil, err
@@ -186,6 +191,7 @@ func plainly(err error, limits Limits) error {
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return fmt.Errorf("no answer within %s", limits.Answer)
 	}
+
 	var asked *url.Error
 	if errors.As(err, &asked) {
 		return asked.Err
@@ -225,6 +231,7 @@ func (c *Client) Small(ctx context.Context, rawURL string) ([]byte, error) {
 		return nil, err
 	}
 	defer a.Close()
+
 	raw, err := io.ReadAll(io.LimitReader(a, maxSmall+1))
 	if err != nil && ctx.Err() != nil {
 		return nil, ctx.Err()

@@ -59,14 +59,17 @@ func (c *Client) File(ctx context.Context, rawURL string, want Sum, path string,
 		return fmt.Errorf("keep a download: %w", err)
 	}
 	defer part.Close()
+
 	d := &download{client: c, url: rawURL, part: part, progress: progress}
 	if err := d.open(want); err != nil {
 		return err
 	}
+
 	for again := false; ; again = true {
 		if err := d.finish(ctx); err != nil {
 			return d.explain(ctx, err)
 		}
+
 		got, err := sumOf(part)
 		if err != nil {
 			return err
@@ -77,12 +80,14 @@ func (c *Client) File(ctx context.Context, rawURL string, want Sum, path string,
 		if err := d.restart(); err != nil {
 			return err
 		}
+
 		// Two halves of different files make a wrong whole: a file that was
 		// put together gets one more try, from its beginning.
 		if again || !d.pieced {
 			return &ChecksumError{URL: rawURL, Got: got, Want: want}
 		}
 	}
+
 	if err := part.Sync(); err != nil {
 		return fmt.Errorf("write %s to disk: %w", path, err)
 	}
@@ -108,10 +113,12 @@ func (d *download) open(want Sum) error {
 	if err != nil {
 		return fmt.Errorf("keep a download: %w", err)
 	}
+
 	d.have = info.Size()
 	if d.have == 0 {
 		return nil
 	}
+
 	got, err := sumOf(d.part)
 	if err != nil {
 		return err
@@ -146,6 +153,7 @@ func (d *download) finish(ctx context.Context) error {
 		if fruitless++; fruitless >= d.client.limits.Tries {
 			return err
 		}
+
 		select {
 		case <-time.After(d.client.limits.Pause):
 		case <-ctx.Done():
@@ -163,6 +171,7 @@ func (d *download) request(ctx context.Context) error {
 		return err
 	}
 	defer a.Close()
+
 	switch {
 	case a.StatusCode == http.StatusPartialContent && d.continues(a):
 	case a.StatusCode == http.StatusOK:
@@ -178,6 +187,7 @@ func (d *download) request(ctx context.Context) error {
 		}
 		return fmt.Errorf("%s answers %s to the wish for the rest of the file", a.Request.URL.Host, a.Status)
 	}
+
 	total := int64(-1)
 	if a.ContentLength >= 0 {
 		total = d.have + a.ContentLength
@@ -205,6 +215,7 @@ func (d *download) receive(a *answer, total int64) error {
 			d.have += int64(n)
 			d.progress(d.have, total)
 		}
+
 		if err == io.EOF {
 			d.complete = true
 			return nil

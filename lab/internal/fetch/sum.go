@@ -45,11 +45,13 @@ func ParseLines(text string) (Lines, error) {
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
+
 		digits, name, _ := strings.Cut(line, " ")
 		sum, err := ParseSum(digits)
 		if err != nil {
 			return nil, fmt.Errorf("line %d: %w; a line is 64 hexadecimal digits, two blanks and a name", number+1, err)
 		}
+
 		// An asterisk before the name stands for a file read in binary mode.
 		name = strings.TrimPrefix(strings.TrimSpace(name), "*")
 		if other, twice := lines[name]; twice && other != sum {
@@ -57,6 +59,7 @@ func ParseLines(text string) (Lines, error) {
 		}
 		lines[name] = sum
 	}
+
 	return lines, nil
 }
 

@@ -28,11 +28,13 @@ func Serve(ctx context.Context, l net.Listener, dial Dial, log *slog.Logger) {
 	defer stop()
 	var wg sync.WaitGroup
 	defer wg.Wait()
+
 	for {
 		conn, err := l.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
+
 		if err != nil {
 			log.Warn("accept failed", "listener", l.Addr(), "error", err)
 			select {
@@ -41,6 +43,7 @@ func Serve(ctx context.Context, l net.Listener, dial Dial, log *slog.Logger) {
 			}
 			continue
 		}
+
 		wg.Go(func() {
 			if err := carry(ctx, conn, dial); err != nil {
 				log.Debug("connection not carried", "listener", l.Addr(), "error", err)
@@ -57,11 +60,13 @@ func carry(ctx context.Context, near net.Conn, dial Dial) error {
 		return err
 	}
 	defer far.Close()
+
 	stop := context.AfterFunc(ctx, func() {
 		near.Close()
 		far.Close()
 	})
 	defer stop()
+
 	var wg sync.WaitGroup
 	wg.Go(func() { copyHalf(far, near) })
 	copyHalf(near, far)

@@ -52,6 +52,7 @@ func Write(file, ref string, img Image) error {
 	if err != nil {
 		return fmt.Errorf("image name %q: %w", ref, err)
 	}
+
 	built, err := assemble(img)
 	if err != nil {
 		return fmt.Errorf("pack image %s: %w", ref, err)
@@ -59,6 +60,7 @@ func Write(file, ref string, img Image) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return fmt.Errorf("pack image %s: %w", ref, err)
 	}
+
 	tmp := file + ".new"
 	if err := tarball.WriteToFile(tmp, tag, built); err != nil {
 		return fmt.Errorf("write image %s: %w", ref, err)
@@ -75,6 +77,7 @@ func Push(file, ref string) error {
 	if err != nil {
 		return fmt.Errorf("read image archive %s: %w", file, err)
 	}
+
 	tag, err := name.NewTag(ref)
 	if err != nil {
 		return fmt.Errorf("image name %q: %w", ref, err)
@@ -90,11 +93,13 @@ func assemble(img Image) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil }
 	l, err := tarball.LayerFromOpener(open, tarball.WithCompressionLevel(gzip.BestSpeed), tarball.WithCompressedCaching)
 	if err != nil {
 		return nil, err
 	}
+
 	base, err := mutate.ConfigFile(empty.Image, &v1.ConfigFile{
 		Architecture: runtime.GOARCH,
 		OS:           "linux",
@@ -122,6 +127,7 @@ func layer(files []File) ([]byte, error) {
 			return nil, err
 		}
 	}
+
 	sorted := slices.SortedFunc(slices.Values(files), func(a, b File) int { return strings.Compare(a.Path, b.Path) })
 	for _, f := range sorted {
 		if err := f.write(w); err != nil {
@@ -142,6 +148,7 @@ func directories(files []File) []string {
 			seen[dir] = true
 		}
 	}
+
 	var dirs []string
 	for dir := range seen {
 		dirs = append(dirs, dir)
@@ -159,6 +166,7 @@ func (f File) write(w *tar.Writer) error {
 		h.Typeflag, h.Linkname, h.Mode = tar.TypeSymlink, f.Link, 0o777
 		return w.WriteHeader(h)
 	}
+
 	data := f.Data
 	if f.Source != "" {
 		var err error
@@ -166,6 +174,7 @@ func (f File) write(w *tar.Writer) error {
 			return err
 		}
 	}
+
 	h.Typeflag, h.Size = tar.TypeReg, int64(len(data))
 	if err := w.WriteHeader(h); err != nil {
 		return err

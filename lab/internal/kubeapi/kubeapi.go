@@ -54,6 +54,7 @@ func New(addr string, admin nodeconf.Admin) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("use the administrator's certificate: %w", err)
 	}
+
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(admin.CA) {
 		return nil, errors.New("use the cluster's authority: no certificate in it")
@@ -107,6 +108,7 @@ func (c *Client) do(ctx context.Context, method, path, contentType string, body 
 		return err
 	}
 	defer resp.Body.Close()
+
 	if out == nil {
 		_, err = io.Copy(io.Discard, resp.Body)
 	} else {
@@ -128,6 +130,7 @@ func (c *Client) send(ctx context.Context, method, path, contentType string, bod
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
 	}
+
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", method, path, err)
@@ -136,6 +139,7 @@ func (c *Client) send(ctx context.Context, method, path, contentType string, bod
 		return resp, nil
 	}
 	defer resp.Body.Close()
+
 	raw, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // the status says enough
 	var status struct{ Message string }
 	if json.Unmarshal(raw, &status) != nil || status.Message == "" {
@@ -170,12 +174,14 @@ func Follow[T any](ctx context.Context, c *Client, path string, replace func([]T
 	if err := replace(all.Items); err != nil {
 		return err
 	}
+
 	q := url.Values{"watch": {"1"}, "resourceVersion": {all.Metadata.ResourceVersion}}
 	resp, err := c.send(ctx, http.MethodGet, path+"?"+q.Encode(), "", nil)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
+
 	dec := json.NewDecoder(resp.Body)
 	for {
 		var ev Event[T]

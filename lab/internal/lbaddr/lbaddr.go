@@ -71,6 +71,7 @@ func assign(pool []netip.Addr, services []Service) (given map[string]netip.Addr,
 	for _, ip := range pool {
 		free[ip] = true
 	}
+
 	given = map[string]netip.Addr{}
 	take := func(s Service, ip netip.Addr) {
 		if _, has := given[s.key()]; !has && free[ip] {
@@ -78,16 +79,19 @@ func assign(pool []netip.Addr, services []Service) (given map[string]netip.Addr,
 			delete(free, ip)
 		}
 	}
+
 	wanting := slices.DeleteFunc(slices.Clone(services), func(s Service) bool { return !s.wants() })
 	slices.SortFunc(wanting, func(a, b Service) int { return strings.Compare(a.key(), b.key()) })
 	for _, s := range wanting {
 		take(s, s.current())
 	}
+
 	for _, s := range wanting {
 		if ip, err := netip.ParseAddr(s.Spec.LoadBalancerIP); err == nil {
 			take(s, ip)
 		}
 	}
+
 	next := 0
 	for _, s := range wanting {
 		for ; next < len(pool) && given[s.key()] == (netip.Addr{}); next++ {
@@ -153,10 +157,12 @@ func (g *Giver) reconcile(ctx context.Context) error {
 	for _, s := range g.services {
 		all = append(all, s)
 	}
+
 	given, without := assign(g.Pool, all)
 	for _, key := range without {
 		g.Log.Warn("no load-balancer address is left", "service", key)
 	}
+
 	var put []netip.Addr
 	for _, ip := range given {
 		put = append(put, ip)
@@ -164,6 +170,7 @@ func (g *Giver) reconcile(ctx context.Context) error {
 	if err := g.Put(put); err != nil {
 		return err
 	}
+
 	for _, s := range all {
 		if err := g.writeStatus(ctx, s, given[s.key()]); err != nil {
 			return err
@@ -181,10 +188,12 @@ func (g *Giver) writeStatus(ctx context.Context, s Service, ip netip.Addr) error
 	if !ip.IsValid() && !slices.Contains(g.Pool, s.current()) {
 		return nil // an address that someone else gave
 	}
+
 	var ingress []Ingress
 	if ip.IsValid() {
 		ingress = []Ingress{{IP: ip.String()}}
 	}
+
 	path := fmt.Sprintf("/api/v1/namespaces/%s/services/%s/status", s.Metadata.Namespace, s.Metadata.Name)
 	patch := map[string]any{"status": map[string]any{"loadBalancer": map[string]any{"ingress": ingress}}}
 	err := g.Client.MergePatch(ctx, path, patch)
@@ -194,6 +203,7 @@ func (g *Giver) writeStatus(ctx context.Context, s Service, ip netip.Addr) error
 	if err != nil {
 		return fmt.Errorf("give address %s to service %s: %w", ip, s.key(), err)
 	}
+
 	s.Status.LoadBalancer.Ingress = ingress
 	g.services[s.key()] = s
 	g.Log.Info("load-balancer address", "service", s.key(), "ip", ip)

@@ -24,10 +24,12 @@ func layOut(cfg Config) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("part the node's mounts from the host's: %w", err)
 	}
+
 	// Pods may ask for mounts to propagate within the node.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, ""); err != nil {
 		return fmt.Errorf("share mounts within the node: %w", err)
 	}
+
 	binds, err := openBinds(cfg)
 	if err != nil {
 		return err
@@ -35,11 +37,13 @@ func layOut(cfg Config) error {
 	if err := unix.Mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=755"); err != nil {
 		return fmt.Errorf("mount the node's /run: %w", err)
 	}
+
 	for _, b := range binds {
 		if err := b.mount(); err != nil {
 			return err
 		}
 	}
+
 	if err := os.MkdirAll(logDir, 0o755); err != nil {
 		return fmt.Errorf("make the components' log directory: %w", err)
 	}
@@ -59,6 +63,7 @@ func openBinds(cfg Config) ([]bind, error) {
 	for i, dir := range cfg.Node.Lab.BinDirs {
 		binds = append(binds, bind{source: dir, target: fmt.Sprintf("%s/%d", nodeconf.BinDir, i)})
 	}
+
 	for i := range binds {
 		fd, err := unix.Open(binds[i].source, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
@@ -92,6 +97,7 @@ func shadowSysctls() error {
 		"kernel/keys/root_maxkeys":  "1000000",
 		"kernel/keys/root_maxbytes": "25000000",
 	}
+
 	for name, value := range wanted {
 		shadow := filepath.Join("/run/lab/sysctl", name)
 		if err := os.MkdirAll(filepath.Dir(shadow), 0o755); err != nil {
@@ -100,6 +106,7 @@ func shadowSysctls() error {
 		if err := os.WriteFile(shadow, []byte(value+"\n"), 0o644); err != nil {
 			return fmt.Errorf("shadow sysctl %s: %w", name, err)
 		}
+
 		target := "/proc/sys/" + name
 		if _, err := os.Stat(target); err != nil {
 			continue // a kernel without it
@@ -108,5 +115,6 @@ func shadowSysctls() error {
 			return fmt.Errorf("shadow sysctl %s: %w", name, err)
 		}
 	}
+
 	return nil
 }

@@ -46,11 +46,13 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o644); err != nil {
 		return fmt.Errorf("let the node forward packets: %w", err)
 	}
+
 	s := newSupervisor(cfg)
 	go s.reap(ctx)
 	if err := s.once(ctx, []string{"nft", "-f", nodeconf.ConfigDir + "/node.nft"}); err != nil {
 		return fmt.Errorf("load the node's packet rules: %w", err)
 	}
+
 	native := !overlayWorks()
 	if native {
 		cfg.Log.Info("overlay mounts do not work under the state directory: images are copied instead")
@@ -69,11 +71,13 @@ func overlayWorks() bool {
 		return false
 	}
 	defer os.RemoveAll(base)
+
 	for _, d := range []string{"lower", "upper", "work", "merged"} {
 		if err := os.Mkdir(base+"/"+d, 0o755); err != nil {
 			return false
 		}
 	}
+
 	opts := fmt.Sprintf("lowerdir=%[1]s/lower,upperdir=%[1]s/upper,workdir=%[1]s/work", base)
 	if err := unix.Mount("overlay", base+"/merged", "overlay", 0, opts); err != nil {
 		return false

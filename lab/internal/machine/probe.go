@@ -31,9 +31,11 @@ func await(ctx context.Context, p nodeconf.Probe, waiting func(time.Duration)) e
 		defer client.CloseIdleConnections()
 		check = func(ctx context.Context) bool { return answers(ctx, client, p.URL) }
 	}
+
 	tick, remind := time.NewTicker(probeEvery), time.NewTicker(remindEvery)
 	defer tick.Stop()
 	defer remind.Stop()
+
 	for began := time.Now(); ; {
 		if check(ctx) {
 			return nil
@@ -64,6 +66,7 @@ func probeClient(caFile string) (*http.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the authority for a probe: %w", err)
 	}
+
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(pem) {
 		return nil, fmt.Errorf("no certificate in %s", caFile)

@@ -47,6 +47,7 @@ func (s *supervisor) reap(ctx context.Context) {
 	died := make(chan os.Signal, 1)
 	signal.Notify(died, unix.SIGCHLD)
 	defer signal.Stop(died)
+
 	for {
 		for s.reapOne() {
 		}
@@ -63,6 +64,7 @@ func (s *supervisor) reap(ctx context.Context) {
 func (s *supervisor) reapOne() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	var ws unix.WaitStatus
 	pid, err := unix.Wait4(-1, &ws, unix.WNOHANG, nil)
 	if err == unix.EINTR {
@@ -71,6 +73,7 @@ func (s *supervisor) reapOne() bool {
 	if err != nil || pid <= 0 {
 		return false
 	}
+
 	if done, ok := s.children[pid]; ok {
 		delete(s.children, pid)
 		done <- ws
@@ -84,6 +87,7 @@ func (s *supervisor) start(args []string, out *os.File) (<-chan unix.WaitStatus,
 	if err != nil {
 		return nil, err
 	}
+
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", args[0], err)
@@ -91,12 +95,14 @@ func (s *supervisor) start(args []string, out *os.File) (<-chan unix.WaitStatus,
 	defer null.Close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	p, err := os.StartProcess(file, args, &os.ProcAttr{
 		Dir: "/", Env: environ(s.node), Files: []*os.File{null, out, out},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", args[0], err)
 	}
+
 	done := make(chan unix.WaitStatus, 1)
 	s.children[p.Pid] = done
 	return done, nil
@@ -108,6 +114,7 @@ func (s *supervisor) once(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+
 	select {
 	case ws := <-done:
 		if !ws.Exited() || ws.ExitStatus() != 0 {
@@ -130,6 +137,7 @@ func (s *supervisor) keep(ctx context.Context, p nodeconf.Process) {
 			return
 		}
 	}
+
 	pause := firstPause
 	for ctx.Err() == nil {
 		began := time.Now()
@@ -154,10 +162,12 @@ func (s *supervisor) runLogged(ctx context.Context, p nodeconf.Process) string {
 		return err.Error()
 	}
 	defer out.Close()
+
 	done, err := s.start(p.Args, out)
 	if err != nil {
 		return err.Error()
 	}
+
 	select {
 	case ws := <-done:
 		return describe(ws)

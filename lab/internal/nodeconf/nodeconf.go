@@ -56,14 +56,17 @@ func (n Node) ComponentFiles() (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	proxy, err := asJSON(n.kubeProxyConfig())
 	if err != nil {
 		return nil, err
 	}
+
 	cni, err := asJSON(n.cniConfig())
 	if err != nil {
 		return nil, err
 	}
+
 	audit, err := asJSON(auditPolicy())
 	if err != nil {
 		return nil, err
@@ -223,6 +226,7 @@ func (n Node) packetRules() string {
 			direct = append(direct, c.PodCIDR().String())
 		}
 	}
+
 	return fmt.Sprintf(`table ip isthmus-lab
 delete table ip isthmus-lab
 table ip isthmus-lab {

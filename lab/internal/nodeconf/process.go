@@ -27,6 +27,7 @@ func (n Node) Processes(nativeSnapshots bool) []Process {
 	if nativeSnapshots {
 		containerdConf = ConfigDir + "/containerd-native.toml"
 	}
+
 	return []Process{
 		{Name: "etcd", Args: n.etcdArgs()},
 		{Name: "kube-apiserver", Args: n.apiserverArgs()},

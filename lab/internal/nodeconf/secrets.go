@@ -31,14 +31,17 @@ func (n Node) Secrets(now time.Time) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	front, err := pki.NewAuthority(n.Cluster.Name()+"-front-proxy-ca", now)
 	if err != nil {
 		return nil, err
 	}
+
 	private, public, err := pki.NewSigningKey()
 	if err != nil {
 		return nil, err
 	}
+
 	files := map[string][]byte{
 		"ca.crt":             ca.Cert,
 		"ca.key":             ca.Key,
@@ -49,11 +52,13 @@ func (n Node) Secrets(now time.Time) (map[string][]byte, error) {
 	if err := issue(files, front, "front-proxy-client", pki.Leaf{CommonName: "front-proxy-client", Client: true}); err != nil {
 		return nil, err
 	}
+
 	for name, leaf := range n.leaves() {
 		if err := issue(files, ca, name, leaf); err != nil {
 			return nil, err
 		}
 	}
+
 	for _, user := range []string{"admin", "controller-manager", "scheduler", "kubelet", "kube-proxy"} {
 		admin := Admin{CA: ca.Cert, Cert: files[user+".crt"], Key: files[user+".key"]}
 		files[user+".kubeconfig"] = Kubeconfig([]Context{{

@@ -50,10 +50,12 @@ func NewAuthority(commonName string, now time.Time) (*Authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the key of authority %q: %w", commonName, err)
 	}
+
 	tmpl, err := template(pkix.Name{CommonName: commonName}, now)
 	if err != nil {
 		return nil, err
 	}
+
 	tmpl.IsCA = true
 	tmpl.BasicConstraintsValid = true
 	tmpl.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature | x509.KeyUsageCRLSign
@@ -61,10 +63,12 @@ func NewAuthority(commonName string, now time.Time) (*Authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sign authority %q: %w", commonName, err)
 	}
+
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
 		return nil, fmt.Errorf("parse authority %q: %w", commonName, err)
 	}
+
 	pair, err := encode(der, key)
 	if err != nil {
 		return nil, err
@@ -78,21 +82,25 @@ func (a *Authority) Issue(leaf Leaf) (Pair, error) {
 	if err != nil {
 		return Pair{}, fmt.Errorf("make the key of %q: %w", leaf.CommonName, err)
 	}
+
 	tmpl, err := template(pkix.Name{CommonName: leaf.CommonName, Organization: leaf.Organizations}, a.now)
 	if err != nil {
 		return Pair{}, err
 	}
+
 	tmpl.KeyUsage = x509.KeyUsageDigitalSignature
 	tmpl.DNSNames = leaf.DNSNames
 	for _, ip := range leaf.IPs {
 		tmpl.IPAddresses = append(tmpl.IPAddresses, net.IP(ip.AsSlice()))
 	}
+
 	if leaf.Server {
 		tmpl.ExtKeyUsage = append(tmpl.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
 	}
 	if leaf.Client {
 		tmpl.ExtKeyUsage = append(tmpl.ExtKeyUsage, x509.ExtKeyUsageClientAuth)
 	}
+
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, a.cert, key.Public(), a.key)
 	if err != nil {
 		return Pair{}, fmt.Errorf("sign %q: %w", leaf.CommonName, err)
@@ -107,10 +115,12 @@ func NewSigningKey() (private, public []byte, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("make the token key: %w", err)
 	}
+
 	private, err = encodeKey(key)
 	if err != nil {
 		return nil, nil, err
 	}
+
 	der, err := x509.MarshalPKIXPublicKey(key.Public())
 	if err != nil {
 		return nil, nil, fmt.Errorf("encode the token key: %w", err)

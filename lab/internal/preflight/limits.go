@@ -25,6 +25,7 @@ func RaiseWatchLimit(out io.Writer) {
 	if err != nil {
 		return // a kernel without inotify has no limit to raise
 	}
+
 	have, err := strconv.Atoi(strings.TrimSpace(string(raw)))
 	if err != nil || have >= enoughWatches {
 		return

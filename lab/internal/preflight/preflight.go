@@ -58,6 +58,7 @@ func Lookup(program string) bool {
 	if _, err := exec.LookPath(program); err == nil {
 		return true
 	}
+
 	for _, dir := range []string{"/usr/sbin/", "/sbin/"} {
 		if _, err := os.Stat(dir + program); err == nil {
 			return true
@@ -113,10 +114,12 @@ func Install(ctx context.Context, environ, pkgs []string, out io.Writer) error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("installing packages takes root: run `sudo apt-get install -y %s`", strings.Join(pkgs, " "))
 	}
+
 	install := append([]string{"install", "-y", "--no-install-recommends"}, pkgs...)
 	if apt(ctx, environ, out, install...) == nil {
 		return nil
 	}
+
 	// Perhaps the package lists are missing or old.
 	if err := apt(ctx, environ, out, "update"); err != nil {
 		return err

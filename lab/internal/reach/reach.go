@@ -58,6 +58,7 @@ func (n *Node) AwaitContainerd(ctx context.Context) error {
 	path := fmt.Sprintf("/proc/%d/root%s", n.pid, nodeconf.ContainerdSocket)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
+
 	for {
 		conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "unix", path)
 		if err == nil {

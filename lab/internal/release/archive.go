@@ -22,10 +22,12 @@ func extract(archive, out string, members []string) ([]string, error) {
 		return nil, fmt.Errorf("unpack: %w", err)
 	}
 	defer f.Close()
+
 	unzipped, err := gzip.NewReader(f)
 	if err != nil {
 		return nil, fmt.Errorf("unpack %s: %w", filepath.Base(archive), err)
 	}
+
 	var found []string
 	for files := tar.NewReader(unzipped); ; {
 		head, err := files.Next()
@@ -38,6 +40,7 @@ func extract(archive, out string, members []string) ([]string, error) {
 		if head.Typeflag != tar.TypeReg || !slices.Contains(members, path.Clean(head.Name)) {
 			continue
 		}
+
 		command := path.Base(head.Name)
 		if err := writeCommand(filepath.Join(out, command), files); err != nil {
 			return nil, err

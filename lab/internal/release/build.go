@@ -28,9 +28,11 @@ func (b builder) build(ctx context.Context, p Program, scratch, out string) erro
 	show := newDisplay(b.out, p.label(), "downloading its source")
 	outcome := ""
 	defer func() { show.end(outcome) }()
+
 	if err := b.prepare(ctx, p, scratch); err != nil {
 		return err
 	}
+
 	meter := &meter{display: show, total: b.countPackages(ctx, p, scratch)}
 	show.set("compiling")
 	if err := b.compile(ctx, p, scratch, out, meter); err != nil {
@@ -45,10 +47,12 @@ func (b builder) prepare(ctx context.Context, p Program, scratch string) error {
 	if p.Sources != nil {
 		return writeSources(scratch, p)
 	}
+
 	upstream, err := b.upstreamGoMod(ctx, p, scratch)
 	if err != nil {
 		return err
 	}
+
 	mod, err := goMod(p, upstream)
 	if err != nil {
 		return err
@@ -72,6 +76,7 @@ func (b builder) upstreamGoMod(ctx context.Context, p Program, scratch string) (
 	if err != nil {
 		return nil, fmt.Errorf("download module %s@%s: %w", p.Module, p.Version, err)
 	}
+
 	raw, err := os.ReadFile(got.GoMod)
 	if err != nil {
 		return nil, fmt.Errorf("read go.mod of %s: %w", p.Module, err)
@@ -95,6 +100,7 @@ func (b builder) compile(ctx context.Context, p Program, scratch, out string, me
 		"-ldflags", strings.TrimSpace("-s -w " + p.LinkFlags),
 		"-o", filepath.Join(out, p.Binary) + trailing(p),
 	}
+
 	cmd := b.goCommand(ctx, scratch, append(args, p.Packages...)...)
 	cmd.Stderr = meter
 	if err := cmd.Run(); err != nil {

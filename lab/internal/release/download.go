@@ -56,13 +56,16 @@ func NewDownloads(client *fetch.Client, mirror, checksums string) (*Downloads, e
 			return nil, fmt.Errorf("list of checksums %s, %w", checksums, err)
 		}
 	}
+
 	if mirror == "" {
 		return s, nil
 	}
+
 	u, err := url.Parse(mirror)
 	if err != nil {
 		return nil, fmt.Errorf("mirror: %w", err)
 	}
+
 	switch {
 	case u.Scheme == "https" && u.Host != "", u.Scheme == "file" && u.Host == "" && u.Path != "":
 	case u.Scheme == "http" && u.Host != "":
@@ -109,11 +112,13 @@ func (s *Store) download(ctx context.Context, p Program, out string) (Origins, e
 	if s.Downloads == nil || p.Official == nil {
 		return nil, nil
 	}
+
 	site := s.Downloads.site(p.Official)
 	if why := s.Downloads.unusable[site]; why != nil {
 		fmt.Fprintf(s.Out, "%s: compiling it, since %s cannot be used\n", p.label(), site)
 		return nil, nil
 	}
+
 	var all Origins
 	for _, file := range p.Official.Files {
 		got, err := s.downloadFile(ctx, p, file, out)
@@ -130,8 +135,10 @@ func (s *Store) download(ctx context.Context, p Program, out string) (Origins, e
 		case err != nil:
 			return nil, advise(err)
 		}
+
 		all = append(all, got...)
 	}
+
 	return all, nil
 }
 
@@ -158,10 +165,12 @@ func (s *Downloads) wanted(ctx context.Context, o *Official, file ReleaseFile) (
 		}
 		return sum, nil
 	}
+
 	raw, err := s.client.Small(ctx, s.url(o, file.Checksums).String())
 	if err != nil {
 		return fetch.Sum{}, err
 	}
+
 	lines, err := fetch.ParseLines(string(raw))
 	if err == nil {
 		var sum fetch.Sum
@@ -169,6 +178,7 @@ func (s *Downloads) wanted(ctx context.Context, o *Official, file ReleaseFile) (
 			return sum, nil
 		}
 	}
+
 	// Such as the page of a network that wants a login first.
 	return fetch.Sum{}, &fetch.SiteError{Err: fmt.Errorf("%s is no list of checksums: %w", s.url(o, file.Checksums).Redacted(), err)}
 }
@@ -181,15 +191,18 @@ func (s *Store) downloadFile(ctx context.Context, p Program, file ReleaseFile, o
 	if err != nil {
 		return nil, err
 	}
+
 	parts := filepath.Join(s.Cache, "downloads")
 	if err := os.MkdirAll(parts, 0o755); err != nil {
 		return nil, fmt.Errorf("make a directory for downloads: %w", err)
 	}
+
 	part := filepath.Join(parts, sum.String()+".part")
 	from := s.Downloads.url(p.Official, file.Path)
 	if err := s.fetch(ctx, p, from, sum, part); err != nil {
 		return nil, err
 	}
+
 	commands := []string{path.Base(file.Path)}
 	if len(file.Members) > 0 {
 		if commands, err = extract(part, out, file.Members); err != nil {
@@ -200,6 +213,7 @@ func (s *Store) downloadFile(ctx context.Context, p Program, file ReleaseFile, o
 	} else if err := moveCommand(part, filepath.Join(out, commands[0])); err != nil {
 		return nil, err
 	}
+
 	var all Origins
 	for _, command := range commands {
 		all = append(all, Origin{
@@ -227,6 +241,7 @@ func (s *Store) fetch(ctx context.Context, p Program, from *url.URL, sum fetch.S
 	show := newDisplay(s.Out, p.label(), "downloading "+name)
 	outcome := ""
 	defer func() { show.end(outcome) }()
+
 	err := s.Downloads.client.File(ctx, from.String(), sum, part, func(done, total int64) {
 		text := "downloading " + name + ", " + fetch.Bytes(done)
 		if total >= 0 {

@@ -18,15 +18,18 @@ func goMod(p Program, upstream []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse go.mod of %s %s: %w", p.Module, p.Version, err)
 	}
+
 	f := new(modfile.File)
 	if err := f.AddModuleStmt("isthmus.local/lab/" + p.Name); err != nil {
 		return nil, err
 	}
+
 	if up.Go != nil {
 		if err := f.AddGoStmt(up.Go.Version); err != nil {
 			return nil, err
 		}
 	}
+
 	for _, g := range up.Godebug {
 		if err := f.AddGodebug(g.Key, g.Value); err != nil {
 			return nil, err
@@ -35,12 +38,14 @@ func goMod(p Program, upstream []byte) ([]byte, error) {
 	if err := f.AddRequire(p.Module, p.Version); err != nil {
 		return nil, err
 	}
+
 	for _, r := range p.Requires {
 		mod, version, _ := strings.Cut(r, "@")
 		if err := f.AddRequire(mod, version); err != nil {
 			return nil, err
 		}
 	}
+
 	if err := addReplaces(f, p, up); err != nil {
 		return nil, err
 	}
@@ -74,6 +79,7 @@ func writeSources(dir string, p Program) error {
 	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte(mod), 0o644); err != nil {
 		return fmt.Errorf("write the module of %s: %w", p.Name, err)
 	}
+
 	for name, data := range p.Sources {
 		file := filepath.Join(dir, filepath.FromSlash(name))
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {

@@ -68,6 +68,7 @@ func ReadOrigins(dir string, p Program) (Origins, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read where %s comes from: %w", p.label(), err)
 	}
+
 	var all Origins
 	if err := json.Unmarshal(raw, &all); err != nil {
 		return nil, fmt.Errorf("%s is damaged (%w): remove %s, then run `lab build`", filepath.Join(dir, originFile), err, dir)

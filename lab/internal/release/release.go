@@ -90,6 +90,7 @@ func Kubernetes(version string) (Program, error) {
 	if err != nil {
 		return Program{}, err
 	}
+
 	p := Program{
 		Name:    "kubernetes",
 		Version: version,
@@ -99,6 +100,7 @@ func Kubernetes(version string) (Program, error) {
 			" -X k8s.io/client-go/pkg/version.gitVersion=" + version,
 		Official: &Official{Site: "https://dl.k8s.io/release", Folder: "kubernetes"},
 	}
+
 	for _, name := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"} {
 		p.Packages = append(p.Packages, "k8s.io/kubernetes/cmd/"+name)
 		file := fmt.Sprintf("%s/bin/linux/%s/%s", version, runtime.GOARCH, name)

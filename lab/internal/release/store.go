@@ -39,6 +39,7 @@ func (s *Store) Ensure(ctx context.Context, p Program) (string, error) {
 	if err := os.MkdirAll(s.Cache, 0o755); err != nil {
 		return "", fmt.Errorf("make the cache: %w", err)
 	}
+
 	unlock, err := spec.Lock(ctx, dir+".lock", func(waited time.Duration) {
 		fmt.Fprintf(s.Out, "%s: another lab is getting it: waiting for that (%s; Ctrl-C gives up)\n", p.label(), waited.Round(time.Second))
 	})
@@ -46,6 +47,7 @@ func (s *Store) Ensure(ctx context.Context, p Program) (string, error) {
 		return "", fmt.Errorf("get %s: %w", p.label(), err)
 	}
 	defer unlock()
+
 	if Complete(dir, p) {
 		return dir, nil
 	}
@@ -66,6 +68,7 @@ func (s *Store) dir(p Program) string {
 		}
 		return plain
 	}
+
 	origins, err := ReadOrigins(plain, p)
 	if err == nil && Complete(plain, p) && !origins.Downloaded() {
 		return plain
@@ -94,25 +97,30 @@ func Complete(dir string, p Program) bool {
 // holds the lock of dir.
 func (s *Store) make(ctx context.Context, p Program, dir string) error {
 	scratch := filepath.Join(s.Cache, ".build-"+filepath.Base(dir))
+
 	// One that was killed may have left its own.
 	if err := os.RemoveAll(scratch); err != nil {
 		return fmt.Errorf("clear a scratch directory: %w", err)
 	}
 	defer os.RemoveAll(scratch)
+
 	out := filepath.Join(scratch, "out")
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return fmt.Errorf("make a scratch directory: %w", err)
 	}
+
 	origins, err := s.download(ctx, p, out)
 	if err != nil {
 		return err
 	}
+
 	if rest := p.without(origins); len(rest.Packages) > 0 {
 		if err := (builder{environ: s.Environ, out: s.Out}).build(ctx, rest, scratch, out); err != nil {
 			return err
 		}
 		origins = append(origins, compiled(rest)...)
 	}
+
 	if err := writeOrigins(out, origins); err != nil {
 		return err
 	}
@@ -126,11 +134,13 @@ func replace(out, dir string) error {
 	if err != nil {
 		return fmt.Errorf("put the programs in place: %w", err)
 	}
+
 	for _, e := range entries {
 		if err := toDisk(filepath.Join(out, e.Name())); err != nil {
 			return err
 		}
 	}
+
 	if err := toDisk(out); err != nil {
 		return err
 	}

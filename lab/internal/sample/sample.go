@@ -85,9 +85,11 @@ func Pack(ctx context.Context, store *release.Store) ([]Archive, error) {
 		}
 		all = append(all, a)
 	}
+
 	if runtime.GOOS != "linux" {
 		return all, nil
 	}
+
 	image, key, err := sleep(ctx)
 	if err != nil {
 		return nil, err
@@ -112,6 +114,7 @@ func Save(a Archive, dir string) (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("save image %s: %w", a.Name, err)
 	}
+
 	file := filepath.Join(dir, flat(a.Name)+".tar")
 	if err := os.WriteFile(file, raw, 0o644); err != nil {
 		return "", fmt.Errorf("save image %s: %w", a.Name, err)

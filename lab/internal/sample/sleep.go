@@ -29,14 +29,17 @@ func sleep(ctx context.Context) (imagetar.Image, string, error) {
 	if err != nil {
 		return imagetar.Image{}, "", errors.New("the sleep image needs curl: run `lab deps --install`")
 	}
+
 	applets, err := exec.CommandContext(ctx, busybox, "--list").Output()
 	if err != nil {
 		return imagetar.Image{}, "", fmt.Errorf("the sleep image needs Debian's busybox-static: run `lab deps --install` (%w)", err)
 	}
+
 	out, err := exec.CommandContext(ctx, "ldd", curl).Output()
 	if err != nil {
 		return imagetar.Image{}, "", fmt.Errorf("find the libraries of curl: %w", err)
 	}
+
 	files := []imagetar.File{
 		{Path: busybox, Source: busybox},
 		{Path: "/usr/bin/curl", Source: curl},
@@ -45,6 +48,7 @@ func sleep(ctx context.Context) (imagetar.Image, string, error) {
 		{Path: "/etc/passwd", Data: []byte("root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n"), Mode: 0o644},
 		{Path: "/etc/group", Data: []byte("root:x:0:\nnogroup:x:65534:\n"), Mode: 0o644},
 	}
+
 	for applet := range strings.FieldsSeq(string(applets)) {
 		if applet != "busybox" {
 			files = append(files, imagetar.File{Path: "/bin/" + applet, Link: "busybox"})
@@ -53,6 +57,7 @@ func sleep(ctx context.Context) (imagetar.Image, string, error) {
 	for _, lib := range libraries(string(out)) {
 		files = append(files, imagetar.File{Path: lib, Source: lib})
 	}
+
 	key, err := digest(files)
 	if err != nil {
 		return imagetar.Image{}, "", err

@@ -79,12 +79,14 @@ func lockOnce(path string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
+
 	for {
 		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if !errors.Is(err, unix.EINTR) {
 			break
 		}
 	}
+
 	if err != nil {
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
@@ -105,6 +107,7 @@ func HoldPID(path string) error {
 	if err != nil {
 		return fmt.Errorf("lock %s: %w", path, err)
 	}
+
 	err = unix.FcntlFlock(uintptr(fd), unix.F_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
 	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
 		return ErrLocked
@@ -125,6 +128,7 @@ func Holder(path string) (pid int, err error) {
 		return 0, fmt.Errorf("look at lock %s: %w", path, err)
 	}
 	defer f.Close()
+
 	lk := unix.Flock_t{Type: unix.F_RDLCK}
 	if err := unix.FcntlFlock(f.Fd(), unix.F_GETLK, &lk); err != nil {
 		return 0, fmt.Errorf("look at lock %s: %w", path, err)

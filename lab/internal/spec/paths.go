@@ -74,6 +74,7 @@ func (p Paths) Remove() (found bool, left []string, err error) {
 	if err != nil {
 		return false, nil, fmt.Errorf("look at the lab's files: %w", err)
 	}
+
 	marks := []string{p.AgentLock(), p.Spec() + newSuffix, p.Spec()}
 	own := append([]string{
 		p.Kubeconfig(), p.Kubeconfig() + newSuffix, p.Bin(), p.Socket(), p.AgentLog(),
@@ -89,6 +90,7 @@ func (p Paths) Remove() (found bool, left []string, err error) {
 			left = append(left, e.Name())
 		}
 	}
+
 	if !found {
 		return false, left, nil
 	}
@@ -97,6 +99,7 @@ func (p Paths) Remove() (found bool, left []string, err error) {
 			return true, left, fmt.Errorf("remove the lab's files: %w", err)
 		}
 	}
+
 	if len(left) > 0 {
 		return true, left, nil
 	}
@@ -142,6 +145,7 @@ func Load(p Paths) (*Lab, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the lab's description: %w", err)
 	}
+
 	l := &Lab{}
 	if err := json.Unmarshal(raw, l); err != nil {
 		return nil, fmt.Errorf("%s is damaged (%w): run `lab down`, then `lab up`", p.Spec(), err)
