@@ -8,8 +8,8 @@ import (
 	"encoding/base64"
 	"strings"
 
+	"github.com/isthmus-mesh/isthmus/lab/internal/plan"
 	"github.com/isthmus-mesh/isthmus/lab/internal/release"
-	"github.com/isthmus-mesh/isthmus/lab/internal/spec"
 )
 
 //go:embed cluster.yaml
@@ -23,7 +23,7 @@ const CoreDNSImage = "docker.io/isthmus-lab/coredns:" + release.CoreDNSVersion
 const DeploymentPath = "/apis/apps/v1/namespaces/kube-system/deployments/coredns"
 
 // Manifest renders the objects of a cluster; ca is its authority as PEM.
-func Manifest(c spec.Cluster, ca []byte) string {
+func Manifest(c plan.Cluster, ca []byte) string {
 	return strings.NewReplacer(
 		"${API_ADDRESS}", c.APIAddr().String(),
 		"${CA}", base64.StdEncoding.EncodeToString(ca),

@@ -21,12 +21,12 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/lab/internal/fabric"
 	"github.com/isthmus-mesh/isthmus/lab/internal/forward"
-	"github.com/isthmus-mesh/isthmus/lab/internal/spec"
+	"github.com/isthmus-mesh/isthmus/lab/internal/plan"
 )
 
 // Config is what an agent needs.
 type Config struct {
-	Paths spec.Paths
+	Paths plan.Paths
 	// HostNet is the host's network namespace.
 	HostNet *os.File
 	Log     *slog.Logger
@@ -35,7 +35,7 @@ type Config struct {
 // Agent runs one lab. Its methods may be called concurrently.
 type Agent struct {
 	cfg    Config
-	lab    *spec.Lab
+	lab    *plan.Lab
 	fabric *fabric.Fabric
 	nodes  map[string]*node
 	ctx    context.Context // ends with the agent; for what outlives a request
@@ -47,11 +47,11 @@ type Agent struct {
 
 // Run is the agent's life. It returns only when it cannot go on.
 func Run(ctx context.Context, cfg Config) error {
-	if err := spec.HoldPID(cfg.Paths.AgentLock()); err != nil {
+	if err := plan.HoldPID(cfg.Paths.AgentLock()); err != nil {
 		return fmt.Errorf("the lab's agent runs already: %w", err)
 	}
 
-	lab, err := spec.Load(cfg.Paths)
+	lab, err := plan.Load(cfg.Paths)
 	if err != nil {
 		return err
 	}
@@ -148,7 +148,7 @@ func (a *Agent) listenOnHost(port int) (net.Listener, error) {
 }
 
 // listenForAPI opens the cluster's API server to the host.
-func (a *Agent) listenForAPI(c spec.Cluster) error {
+func (a *Agent) listenForAPI(c plan.Cluster) error {
 	l, err := a.listenOnHost(c.HostPort)
 	if err != nil {
 		return fmt.Errorf("API server of %s: %w", c.Name(), err)
@@ -164,7 +164,7 @@ func (a *Agent) listenForAPI(c spec.Cluster) error {
 const dialTimeout = 10 * time.Second
 
 // expose opens addr, as seen from a cluster's node, on the host's loopback.
-func (a *Agent) expose(c spec.Cluster, addr string, port int) (Exposure, error) {
+func (a *Agent) expose(c plan.Cluster, addr string, port int) (Exposure, error) {
 	n := a.nodes[c.Name()]
 	l, err := a.listenOnHost(port)
 	if err != nil {

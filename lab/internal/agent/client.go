@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isthmus-mesh/isthmus/lab/internal/fabric"
-	"github.com/isthmus-mesh/isthmus/lab/internal/spec"
+	"github.com/isthmus-mesh/isthmus/lab/internal/plan"
 )
 
 // commandPatience bounds a command to the agent. The longest, switching a
@@ -32,7 +32,7 @@ type Client struct {
 }
 
 // NewClient makes a client; it does not connect yet.
-func NewClient(p spec.Paths) *Client {
+func NewClient(p plan.Paths) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", p.Socket())
 	}
@@ -129,7 +129,7 @@ const startPatience = 15 * time.Second
 
 // Launch starts the agent of the lab under p and waits until it answers. The
 // agent stays when the caller ends.
-func Launch(ctx context.Context, p spec.Paths) error {
+func Launch(ctx context.Context, p plan.Paths) error {
 	log, err := os.OpenFile(p.AgentLog(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return fmt.Errorf("open the agent's log: %w", err)
@@ -165,7 +165,7 @@ func Launch(ctx context.Context, p spec.Paths) error {
 	return awaitAgent(ctx, p, ended, began)
 }
 
-func awaitAgent(ctx context.Context, p spec.Paths, ended <-chan error, logFrom int64) error {
+func awaitAgent(ctx context.Context, p plan.Paths, ended <-chan error, logFrom int64) error {
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -198,8 +198,8 @@ func lastWords(path string, from int64) string {
 
 // Kill ends the agent and with it the whole lab; it returns when the kernel
 // has ended every process of it. Without an agent it does nothing.
-func Kill(p spec.Paths) error {
-	pid, err := spec.Holder(p.AgentLock())
+func Kill(p plan.Paths) error {
+	pid, err := plan.Holder(p.AgentLock())
 	if err != nil || pid == 0 {
 		return err
 	}
@@ -215,7 +215,7 @@ func Kill(p spec.Paths) error {
 
 	// The number may have been given to another process meanwhile: ask again
 	// now that the descriptor holds on to the process.
-	if again, err := spec.Holder(p.AgentLock()); err != nil || again != pid {
+	if again, err := plan.Holder(p.AgentLock()); err != nil || again != pid {
 		return err
 	}
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {

@@ -7,17 +7,17 @@ import (
 	"testing"
 	"time"
 
-	"github.com/isthmus-mesh/isthmus/lab/internal/spec"
+	"github.com/isthmus-mesh/isthmus/lab/internal/plan"
 )
 
 // TestAgentThatHangsIsNotWaitedForForEver: an agent that was stopped, or hangs,
 // still has its socket, and the kernel takes connections to it.
 func TestAgentThatHangsIsNotWaitedForForEver(t *testing.T) {
-	paths, err := spec.NewPaths(filepath.Join(t.TempDir(), "lab"))
+	paths, err := plan.NewPaths(filepath.Join(t.TempDir(), "lab"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := spec.WriteFile(paths.Spec(), nil, 0o600); err != nil {
+	if err := plan.WriteFile(paths.Spec(), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	l, err := net.Listen("unix", paths.Socket())

@@ -19,7 +19,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/lab/internal/kubeapi"
 	"github.com/isthmus-mesh/isthmus/lab/internal/lbaddr"
 	"github.com/isthmus-mesh/isthmus/lab/internal/nodeconf"
-	"github.com/isthmus-mesh/isthmus/lab/internal/spec"
+	"github.com/isthmus-mesh/isthmus/lab/internal/plan"
 )
 
 const (
@@ -33,7 +33,7 @@ const (
 // node is one cluster's machine: running, or switched off.
 type node struct {
 	agent   *Agent
-	cluster spec.Cluster
+	cluster plan.Cluster
 
 	// change makes start and stop take turns.
 	change sync.Mutex
@@ -44,7 +44,7 @@ type node struct {
 	ended   chan struct{}
 }
 
-func newNode(a *Agent, c spec.Cluster) *node { return &node{agent: a, cluster: c} }
+func newNode(a *Agent, c plan.Cluster) *node { return &node{agent: a, cluster: c} }
 
 // running returns the machine's process id in the agent's namespace, or 0.
 func (n *node) running() int {

@@ -22,8 +22,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/lab/internal/cgroup"
 	"github.com/isthmus-mesh/isthmus/lab/internal/kubeapi"
 	"github.com/isthmus-mesh/isthmus/lab/internal/nodeconf"
+	"github.com/isthmus-mesh/isthmus/lab/internal/plan"
 	"github.com/isthmus-mesh/isthmus/lab/internal/release"
-	"github.com/isthmus-mesh/isthmus/lab/internal/spec"
 )
 
 // Wish is what the user asks of `lab up`. The zero value of a field leaves
@@ -31,7 +31,7 @@ import (
 type Wish struct {
 	Name       string
 	Clusters   int
-	Network    spec.Network
+	Network    plan.Network
 	Kubernetes string
 	// KubernetesBin is a directory of ready-made binaries to prefer.
 	KubernetesBin string
@@ -42,18 +42,18 @@ type Wish struct {
 // Defaults of a new lab.
 const (
 	DefaultClusters = 2
-	DefaultNetwork  = spec.MultiNetwork
+	DefaultNetwork  = plan.MultiNetwork
 )
 
 // Lab brings one lab up and down.
 type Lab struct {
-	Paths spec.Paths
+	Paths plan.Paths
 	// Store has the programs; nil where none is needed.
 	Store *release.Store
 	// Out receives a line per step.
 	Out io.Writer
 
-	lab    *spec.Lab
+	lab    *plan.Lab
 	client *agent.Client
 	images []archive
 }
@@ -104,14 +104,14 @@ func (l *Lab) Up(ctx context.Context, wish Wish) error {
 
 // lock lets one command at a time change the lab.
 func (l *Lab) lock(ctx context.Context) (func(), error) {
-	return spec.Lock(ctx, l.Paths.CommandLock(), func(waited time.Duration) {
+	return plan.Lock(ctx, l.Paths.CommandLock(), func(waited time.Duration) {
 		fmt.Fprintf(l.Out, "another lab command is at work on this lab: waiting for it (%s; Ctrl-C gives up)\n", waited.Round(time.Second))
 	})
 }
 
 // settle loads the lab that is there, or lays out a new one.
 func (l *Lab) settle(wish Wish) error {
-	found, err := spec.Load(l.Paths)
+	found, err := plan.Load(l.Paths)
 	if err == nil {
 		l.lab = found
 		return conflict(found, wish)
@@ -127,14 +127,14 @@ func (l *Lab) settle(wish Wish) error {
 		wish.Network = DefaultNetwork
 	}
 	if wish.Kubernetes == "" {
-		wish.Kubernetes = spec.DefaultKubernetes
+		wish.Kubernetes = plan.DefaultKubernetes
 	}
-	l.lab, err = spec.New(wish.Name, wish.Clusters, wish.Network, wish.Kubernetes)
+	l.lab, err = plan.New(wish.Name, wish.Clusters, wish.Network, wish.Kubernetes)
 	return err
 }
 
 // conflict reports a wish that the lab that is there cannot fulfil.
-func conflict(have *spec.Lab, wish Wish) error {
+func conflict(have *plan.Lab, wish Wish) error {
 	differ := func(what string, has, want any) error {
 		return fmt.Errorf("lab %s has %s %v, not %v: run `lab down` first, or choose another --name", have.Name, what, has, want)
 	}
@@ -177,7 +177,7 @@ func (l *Lab) standing(ctx context.Context) bool {
 }
 
 // API makes a client for a cluster's API server, through the host's loopback.
-func (l *Lab) API(c spec.Cluster) (*kubeapi.Client, error) {
+func (l *Lab) API(c plan.Cluster) (*kubeapi.Client, error) {
 	admin, err := kubeapi.ReadAdmin(l.Paths.Cluster(c).Config())
 	if err != nil {
 		return nil, err
@@ -236,7 +236,7 @@ func (l *Lab) Down(ctx context.Context, name string) error {
 	}
 	defer unlock()
 
-	if found, err := spec.Load(l.Paths); err == nil {
+	if found, err := plan.Load(l.Paths); err == nil {
 		name = found.Name
 	}
 	if err := agent.Kill(l.Paths); err != nil {
@@ -259,8 +259,8 @@ func (l *Lab) Down(ctx context.Context, name string) error {
 	if err := os.Remove(l.Paths.CommandLock()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove the lab's lock: %w", err)
 	}
-	if filepath.Dir(l.Paths.Root) == spec.DefaultStateDir {
-		_ = os.Remove(spec.DefaultStateDir) // stays while another lab is in it
+	if filepath.Dir(l.Paths.Root) == plan.DefaultStateDir {
+		_ = os.Remove(plan.DefaultStateDir) // stays while another lab is in it
 	}
 
 	if !found {

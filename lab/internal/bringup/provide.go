@@ -12,8 +12,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/lab/internal/imagetar"
 	"github.com/isthmus-mesh/isthmus/lab/internal/kubeapi"
 	"github.com/isthmus-mesh/isthmus/lab/internal/nodeconf"
+	"github.com/isthmus-mesh/isthmus/lab/internal/plan"
 	"github.com/isthmus-mesh/isthmus/lab/internal/release"
-	"github.com/isthmus-mesh/isthmus/lab/internal/spec"
 	"github.com/isthmus-mesh/isthmus/lab/samples"
 )
 
@@ -96,7 +96,7 @@ func (l *Lab) provideImages(ctx context.Context, coredns string) error {
 // writeFiles writes the lab's description, every node's configuration and the
 // kubeconfig. Secrets that are there already stay.
 func (l *Lab) writeFiles() error {
-	if err := spec.Save(l.Paths, l.lab); err != nil {
+	if err := plan.Save(l.Paths, l.lab); err != nil {
 		return err
 	}
 
@@ -114,14 +114,14 @@ func (l *Lab) writeFiles() error {
 		})
 	}
 
-	if err := spec.WriteFile(l.Paths.Kubeconfig(), nodeconf.Kubeconfig(contexts), 0o600); err != nil {
+	if err := plan.WriteFile(l.Paths.Kubeconfig(), nodeconf.Kubeconfig(contexts), 0o600); err != nil {
 		return err
 	}
 	return l.linkKubectl()
 }
 
 // writeNode fills the directories of one node.
-func (l *Lab) writeNode(c spec.Cluster) error {
+func (l *Lab) writeNode(c plan.Cluster) error {
 	paths := l.Paths.Cluster(c)
 	for _, dir := range []string{paths.Config(), paths.VarLib(), paths.VarLog()} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -145,7 +145,7 @@ func (l *Lab) writeNode(c spec.Cluster) error {
 		if err := writeAll(paths.Config(), secrets, 0o600); err != nil {
 			return err
 		}
-		if err := spec.WriteFile(marker, nil, 0o600); err != nil {
+		if err := plan.WriteFile(marker, nil, 0o600); err != nil {
 			return err
 		}
 	}
@@ -155,7 +155,7 @@ func (l *Lab) writeNode(c spec.Cluster) error {
 
 func writeAll(dir string, files map[string][]byte, mode os.FileMode) error {
 	for name, data := range files {
-		if err := spec.WriteFile(filepath.Join(dir, name), data, mode); err != nil {
+		if err := plan.WriteFile(filepath.Join(dir, name), data, mode); err != nil {
 			return err
 		}
 	}

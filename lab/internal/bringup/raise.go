@@ -15,8 +15,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/lab/internal/addon"
 	"github.com/isthmus-mesh/isthmus/lab/internal/agent"
 	"github.com/isthmus-mesh/isthmus/lab/internal/kubeapi"
+	"github.com/isthmus-mesh/isthmus/lab/internal/plan"
 	"github.com/isthmus-mesh/isthmus/lab/internal/reach"
-	"github.com/isthmus-mesh/isthmus/lab/internal/spec"
 )
 
 const (
@@ -29,14 +29,14 @@ const (
 )
 
 // Raise switches one cluster of a standing lab on and waits until it serves.
-func (l *Lab) Raise(ctx context.Context, lab *spec.Lab, c spec.Cluster) error {
+func (l *Lab) Raise(ctx context.Context, lab *plan.Lab, c plan.Cluster) error {
 	l.lab = lab
 	l.client = agent.NewClient(l.Paths)
 	return l.raise(ctx, c, time.Now())
 }
 
 // raise brings one cluster from wherever it is to ready.
-func (l *Lab) raise(ctx context.Context, c spec.Cluster, began time.Time) error {
+func (l *Lab) raise(ctx context.Context, c plan.Cluster, began time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, raisePatience)
 	defer cancel()
 	on, err := l.client.Start(ctx, c.Name())
@@ -74,7 +74,7 @@ func (l *Lab) raise(ctx context.Context, c spec.Cluster, began time.Time) error 
 }
 
 // findNode waits for the machine's first sign of life.
-func (l *Lab) findNode(ctx context.Context, c spec.Cluster) (*reach.Node, error) {
+func (l *Lab) findNode(ctx context.Context, c plan.Cluster) (*reach.Node, error) {
 	var node *reach.Node
 	var last error
 	err := l.await(ctx, c, "machine", func() bool {
@@ -110,7 +110,7 @@ func (l *Lab) loadOwnImages(ctx context.Context, node *reach.Node) error {
 
 // addons waits for the API server and gives a new cluster its first objects.
 // Once there, they are the user's to change.
-func (l *Lab) addons(ctx context.Context, c spec.Cluster, api *kubeapi.Client) error {
+func (l *Lab) addons(ctx context.Context, c plan.Cluster, api *kubeapi.Client) error {
 	if err := l.await(ctx, c, "API server", func() bool { return api.Get(ctx, "/readyz", nil) == nil }); err != nil {
 		return err
 	}
@@ -141,7 +141,7 @@ func (l *Lab) addons(ctx context.Context, c spec.Cluster, api *kubeapi.Client) e
 
 // await polls until done, says from time to time what it waits for, and what it
 // waited for when time runs out or the machine ends.
-func (l *Lab) await(ctx context.Context, c spec.Cluster, what string, done func() bool) error {
+func (l *Lab) await(ctx context.Context, c plan.Cluster, what string, done func() bool) error {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	began := time.Now()
@@ -168,7 +168,7 @@ func (l *Lab) await(ctx context.Context, c spec.Cluster, what string, done func(
 // heard of since that time: until then the API server's word is that of before
 // a power cut. A taint, such as that of a node not yet welcomed, makes it not
 // ready.
-func NodeReady(ctx context.Context, api *kubeapi.Client, c spec.Cluster, since time.Time) bool {
+func NodeReady(ctx context.Context, api *kubeapi.Client, c plan.Cluster, since time.Time) bool {
 	var node struct {
 		Spec struct {
 			Taints []struct{} `json:"taints"`
@@ -204,4 +204,4 @@ func NodeReady(ctx context.Context, api *kubeapi.Client, c spec.Cluster, since t
 }
 
 // dnsAddress is where a cluster's name server answers its pods.
-func dnsAddress(c spec.Cluster) string { return netip.AddrPortFrom(c.DNSServiceIP(), 53).String() }
+func dnsAddress(c plan.Cluster) string { return netip.AddrPortFrom(c.DNSServiceIP(), 53).String() }

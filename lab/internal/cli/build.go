@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/isthmus-mesh/isthmus/lab/internal/fetch"
+	"github.com/isthmus-mesh/isthmus/lab/internal/plan"
 	"github.com/isthmus-mesh/isthmus/lab/internal/release"
-	"github.com/isthmus-mesh/isthmus/lab/internal/spec"
 )
 
 // Variables of the environment that stand for flags, so that a team's machines
@@ -120,7 +120,7 @@ takes about ten minutes on two cores.`,
 	}
 
 	f := cmd.Flags()
-	f.StringVar(&version, "kubernetes-version", spec.DefaultKubernetes, "Kubernetes version")
+	f.StringVar(&version, "kubernetes-version", plan.DefaultKubernetes, "Kubernetes version")
 	f.StringVarP(&output, "output", "o", "", `output format: "json", "checksums" (a list for --checksum-file), or lines for people if not given`)
 	options.addTo(f)
 	return cmd

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/isthmus-mesh/isthmus/lab/internal/agent"
+	"github.com/isthmus-mesh/isthmus/lab/internal/plan"
 	"github.com/isthmus-mesh/isthmus/lab/internal/reach"
-	"github.com/isthmus-mesh/isthmus/lab/internal/spec"
 )
 
 func (a *app) stopCommand() *cobra.Command {
@@ -135,7 +135,7 @@ func (a *app) loadImages(cmd *cobra.Command, only, files []string) error {
 
 // findNodes returns the nodes of the clusters named, or, when none is, of all
 // that run.
-func findNodes(p spec.Paths, lab *spec.Lab, only []string) (nodes []*reach.Node, names []string, err error) {
+func findNodes(p plan.Paths, lab *plan.Lab, only []string) (nodes []*reach.Node, names []string, err error) {
 	chosen := lab.Clusters
 	if len(only) > 0 {
 		chosen = nil

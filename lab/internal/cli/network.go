@@ -12,7 +12,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/lab/internal/agent"
 	"github.com/isthmus-mesh/isthmus/lab/internal/bringup"
 	"github.com/isthmus-mesh/isthmus/lab/internal/fabric"
-	"github.com/isthmus-mesh/isthmus/lab/internal/spec"
+	"github.com/isthmus-mesh/isthmus/lab/internal/plan"
 )
 
 func (a *app) partitionCommand() *cobra.Command {
@@ -92,7 +92,7 @@ its first port if none is given.`,
 }
 
 // resolve turns what the user names into an address and a port.
-func resolve(ctx context.Context, l *bringup.Lab, c spec.Cluster, target string) (string, error) {
+func resolve(ctx context.Context, l *bringup.Lab, c plan.Cluster, target string) (string, error) {
 	if ap, err := netip.ParseAddrPort(target); err == nil {
 		return ap.String(), nil
 	}

@@ -13,7 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/isthmus-mesh/isthmus/lab/internal/spec"
+	"github.com/isthmus-mesh/isthmus/lab/internal/plan"
 )
 
 // Env is what the process found around itself.
@@ -76,7 +76,7 @@ func newRoot(a *app) *cobra.Command {
 
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.name, "name", "default", "name of the lab; labs of different names stand side by side")
-	flags.StringVar(&a.stateDir, "state-dir", "", "directory of the lab's files (default "+spec.DefaultStateDir+"/NAME)")
+	flags.StringVar(&a.stateDir, "state-dir", "", "directory of the lab's files (default "+plan.DefaultStateDir+"/NAME)")
 	root.AddCommand(
 		a.upCommand(), a.downCommand(), a.statusCommand(), a.envCommand(),
 		a.stopCommand(), a.startCommand(), a.execCommand(), a.loadImageCommand(),
@@ -88,32 +88,32 @@ func newRoot(a *app) *cobra.Command {
 }
 
 // paths are the lab's files, by the global flags.
-func (a *app) paths() (spec.Paths, error) {
-	if err := spec.CheckName(a.name); err != nil {
-		return spec.Paths{}, err
+func (a *app) paths() (plan.Paths, error) {
+	if err := plan.CheckName(a.name); err != nil {
+		return plan.Paths{}, err
 	}
 	dir := a.stateDir
 	if dir == "" {
-		dir = filepath.Join(spec.DefaultStateDir, a.name)
+		dir = filepath.Join(plan.DefaultStateDir, a.name)
 	}
-	return spec.NewPaths(dir)
+	return plan.NewPaths(dir)
 }
 
 // load reads the lab that the global flags name.
-func (a *app) load() (spec.Paths, *spec.Lab, error) {
+func (a *app) load() (plan.Paths, *plan.Lab, error) {
 	p, err := a.paths()
 	if err != nil {
-		return spec.Paths{}, nil, err
+		return plan.Paths{}, nil, err
 	}
-	l, err := spec.Load(p)
+	l, err := plan.Load(p)
 	return p, l, err
 }
 
 // loadCluster reads the lab that the global flags name and finds a cluster.
-func (a *app) loadCluster(name string) (spec.Paths, *spec.Lab, spec.Cluster, error) {
+func (a *app) loadCluster(name string) (plan.Paths, *plan.Lab, plan.Cluster, error) {
 	p, lab, err := a.load()
 	if err != nil {
-		return p, nil, spec.Cluster{}, err
+		return p, nil, plan.Cluster{}, err
 	}
 	c, err := lab.Cluster(name)
 	return p, lab, c, err

@@ -13,13 +13,13 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/lab/internal/agent"
 	"github.com/isthmus-mesh/isthmus/lab/internal/bringup"
-	"github.com/isthmus-mesh/isthmus/lab/internal/spec"
+	"github.com/isthmus-mesh/isthmus/lab/internal/plan"
 )
 
 // status is the answer of `lab status -o json`.
 type status struct {
 	Name       string            `json:"name"`
-	Network    spec.Network      `json:"network"`
+	Network    plan.Network      `json:"network"`
 	Kubernetes string            `json:"kubernetes"`
 	Kubeconfig string            `json:"kubeconfig"`
 	AgentUp    bool              `json:"agentUp"`
@@ -73,7 +73,7 @@ func (a *app) statusCommand() *cobra.Command {
 	return cmd
 }
 
-func (a *app) gather(ctx context.Context, p spec.Paths, lab *spec.Lab) status {
+func (a *app) gather(ctx context.Context, p plan.Paths, lab *plan.Lab) status {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	s := status{
@@ -103,7 +103,7 @@ func (a *app) gather(ctx context.Context, p spec.Paths, lab *spec.Lab) status {
 	return s
 }
 
-func clusterState(ctx context.Context, l *bringup.Lab, c spec.Cluster, running bool) string {
+func clusterState(ctx context.Context, l *bringup.Lab, c plan.Cluster, running bool) string {
 	if !running {
 		return "off"
 	}

@@ -6,8 +6,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/isthmus-mesh/isthmus/lab/internal/bringup"
+	"github.com/isthmus-mesh/isthmus/lab/internal/plan"
 	"github.com/isthmus-mesh/isthmus/lab/internal/preflight"
-	"github.com/isthmus-mesh/isthmus/lab/internal/spec"
 )
 
 func (a *app) upCommand() *cobra.Command {
@@ -32,7 +32,7 @@ func (a *app) upCommand() *cobra.Command {
 			}
 
 			preflight.RaiseWatchLimit(a.env.Stdout)
-			wish.Name, wish.Network, wish.FromSource = a.name, spec.Network(network), programs.fromSource
+			wish.Name, wish.Network, wish.FromSource = a.name, plan.Network(network), programs.fromSource
 			if err := l.Up(cmd.Context(), wish); err != nil {
 				return err
 			}
@@ -43,8 +43,8 @@ func (a *app) upCommand() *cobra.Command {
 
 	f := cmd.Flags()
 	f.IntVar(&wish.Clusters, "clusters", 0, fmt.Sprintf("number of clusters (default %d)", bringup.DefaultClusters))
-	f.StringVar(&network, "network", "", fmt.Sprintf("%q: clusters reach each other's node and load-balancer addresses; %q: pods reach pods (default %q)", spec.MultiNetwork, spec.SingleNetwork, bringup.DefaultNetwork))
-	f.StringVar(&wish.Kubernetes, "kubernetes-version", "", "Kubernetes version (default "+spec.DefaultKubernetes+")")
+	f.StringVar(&network, "network", "", fmt.Sprintf("%q: clusters reach each other's node and load-balancer addresses; %q: pods reach pods (default %q)", plan.MultiNetwork, plan.SingleNetwork, bringup.DefaultNetwork))
+	f.StringVar(&wish.Kubernetes, "kubernetes-version", "", "Kubernetes version (default "+plan.DefaultKubernetes+")")
 	f.StringVar(&wish.KubernetesBin, "kubernetes-bin", "", "directory of ready-made Kubernetes binaries to use before all others")
 	programs.addTo(f)
 	return cmd

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/isthmus-mesh/isthmus/lab/internal/spec"
+	"github.com/isthmus-mesh/isthmus/lab/internal/plan"
 )
 
 // Mode says what happens to packets between two parted clusters.
@@ -21,10 +21,10 @@ const (
 )
 
 // Pair is two clusters, the one of lower index first.
-type Pair struct{ A, B spec.Cluster }
+type Pair struct{ A, B plan.Cluster }
 
 // NewPair puts two different clusters in order.
-func NewPair(a, b spec.Cluster) (Pair, error) {
+func NewPair(a, b plan.Cluster) (Pair, error) {
 	if a.Index == b.Index {
 		return Pair{}, fmt.Errorf("%s cannot be parted from itself: name two clusters", a.Name())
 	}
@@ -42,7 +42,7 @@ func (c Cuts) rules() string {
 	var b strings.Builder
 	b.WriteString("table ip isthmus-fabric\ndelete table ip isthmus-fabric\ntable ip isthmus-fabric {\n\tchain forward {\n\t\ttype filter hook forward priority 0; policy accept;\n")
 	pairs := slices.SortedFunc(maps.Keys(c), func(x, y Pair) int {
-		return (x.A.Index-y.A.Index)*spec.MaxClusters + x.B.Index - y.B.Index
+		return (x.A.Index-y.A.Index)*plan.MaxClusters + x.B.Index - y.B.Index
 	})
 	for _, p := range pairs {
 		for _, way := range [][2]string{{p.A.Link(), p.B.Link()}, {p.B.Link(), p.A.Link()}} {

@@ -4,10 +4,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/isthmus-mesh/isthmus/lab/internal/spec"
+	"github.com/isthmus-mesh/isthmus/lab/internal/plan"
 )
 
-func cluster(i int) spec.Cluster { return spec.Cluster{Index: i} }
+func cluster(i int) plan.Cluster { return plan.Cluster{Index: i} }
 
 func pair(t *testing.T, a, b int) Pair {
 	t.Helper()

@@ -19,7 +19,7 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
-	"github.com/isthmus-mesh/isthmus/lab/internal/spec"
+	"github.com/isthmus-mesh/isthmus/lab/internal/plan"
 )
 
 // nodeLink is the node's end of its cable.
@@ -27,14 +27,14 @@ const nodeLink = "eth0"
 
 // Fabric is the router. Its methods may be called concurrently.
 type Fabric struct {
-	lab *spec.Lab
+	lab *plan.Lab
 
 	mu   sync.Mutex
 	cuts Cuts
 }
 
 // New turns the process's network namespace into the lab's router.
-func New(ctx context.Context, lab *spec.Lab) (*Fabric, error) {
+func New(ctx context.Context, lab *plan.Lab) (*Fabric, error) {
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
 		return nil, fmt.Errorf("find the fabric's loopback: %w", err)
@@ -52,7 +52,7 @@ func New(ctx context.Context, lab *spec.Lab) (*Fabric, error) {
 
 // Plug lays a cable between the fabric and the network namespace of process
 // pid and gives both ends their addresses and routes.
-func (f *Fabric) Plug(c spec.Cluster, pid int) error {
+func (f *Fabric) Plug(c plan.Cluster, pid int) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 
@@ -81,7 +81,7 @@ func (f *Fabric) Plug(c spec.Cluster, pid int) error {
 // Unplug removes the cable to a node, if there is one. Packets to the node's
 // networks vanish from then on, as they do when a site loses its power, rather
 // than being answered by the router.
-func (f *Fabric) Unplug(c spec.Cluster) error {
+func (f *Fabric) Unplug(c plan.Cluster) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, dst := range f.networks(c) {
@@ -93,8 +93,8 @@ func (f *Fabric) Unplug(c spec.Cluster) error {
 }
 
 // networks are those that the fabric reaches through a node.
-func (f *Fabric) networks(c spec.Cluster) []netip.Prefix {
-	if f.lab.Network == spec.SingleNetwork {
+func (f *Fabric) networks(c plan.Cluster) []netip.Prefix {
+	if f.lab.Network == plan.SingleNetwork {
 		return []netip.Prefix{c.NodeNet(), c.PodCIDR()}
 	}
 	return []netip.Prefix{c.NodeNet()}
@@ -108,7 +108,7 @@ func blackhole(dst netip.Prefix) *netlink.Route {
 // blackholeMetric ranks behind that of any other route.
 const blackholeMetric = 1 << 20
 
-func (f *Fabric) unplug(c spec.Cluster) error {
+func (f *Fabric) unplug(c plan.Cluster) error {
 	link, err := netlink.LinkByName(c.Link())
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
 		return nil
@@ -125,7 +125,7 @@ func (f *Fabric) unplug(c spec.Cluster) error {
 	return nil
 }
 
-func (f *Fabric) setUpNear(c spec.Cluster) error {
+func (f *Fabric) setUpNear(c plan.Cluster) error {
 	link, err := netlink.LinkByName(c.Link())
 	if err != nil {
 		return err
@@ -136,7 +136,7 @@ func (f *Fabric) setUpNear(c spec.Cluster) error {
 	if err := netlink.LinkSetUp(link); err != nil {
 		return err
 	}
-	if f.lab.Network != spec.SingleNetwork {
+	if f.lab.Network != plan.SingleNetwork {
 		return nil
 	}
 
@@ -145,7 +145,7 @@ func (f *Fabric) setUpNear(c spec.Cluster) error {
 	})
 }
 
-func setUpFar(c spec.Cluster, pid int) error {
+func setUpFar(c plan.Cluster, pid int) error {
 	h, err := nodeHandle(pid)
 	if err != nil {
 		return err
@@ -176,7 +176,7 @@ func setUpFar(c spec.Cluster, pid int) error {
 
 // SetAddresses makes the node of process pid answer for exactly these
 // load-balancer addresses beside its own.
-func SetAddresses(c spec.Cluster, pid int, want []netip.Addr) error {
+func SetAddresses(c plan.Cluster, pid int, want []netip.Addr) error {
 	h, err := nodeHandle(pid)
 	if err != nil {
 		return err

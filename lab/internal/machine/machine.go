@@ -17,13 +17,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/isthmus-mesh/isthmus/lab/internal/nodeconf"
-	"github.com/isthmus-mesh/isthmus/lab/internal/spec"
+	"github.com/isthmus-mesh/isthmus/lab/internal/plan"
 )
 
 // Config says which node this process is to become.
 type Config struct {
 	Node  nodeconf.Node
-	Paths spec.ClusterPaths
+	Paths plan.ClusterPaths
 	// Plugged yields end of file once the node's network cable is in.
 	Plugged io.Reader
 	Log     *slog.Logger
@@ -31,7 +31,7 @@ type Config struct {
 
 // Run turns the process into the node. It returns only when that fails.
 func Run(ctx context.Context, cfg Config) error {
-	if err := spec.HoldPID(cfg.Paths.MachineLock()); err != nil {
+	if err := plan.HoldPID(cfg.Paths.MachineLock()); err != nil {
 		return fmt.Errorf("%s runs already: %w", cfg.Node.Cluster.Name(), err)
 	}
 	if err := layOut(cfg); err != nil {

@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/isthmus-mesh/isthmus/lab/internal/spec"
+	"github.com/isthmus-mesh/isthmus/lab/internal/plan"
 )
 
 // Directories as the components see them, inside the machine.
@@ -28,8 +28,8 @@ const PauseImage = "docker.io/isthmus-lab/pause:v1"
 
 // Node is one node, with what its configuration depends on.
 type Node struct {
-	Lab     *spec.Lab
-	Cluster spec.Cluster
+	Lab     *plan.Lab
+	Cluster plan.Cluster
 }
 
 // CgroupRoot is the parent, in every cgroup hierarchy, of the node's pods.
@@ -220,7 +220,7 @@ disabled_plugins = [
 // reached, and see their callers, as they are.
 func (n Node) packetRules() string {
 	direct := []string{n.Cluster.PodCIDR().String()}
-	if n.Lab.Network == spec.SingleNetwork {
+	if n.Lab.Network == plan.SingleNetwork {
 		direct = nil
 		for _, c := range n.Lab.Clusters {
 			direct = append(direct, c.PodCIDR().String())

@@ -8,12 +8,12 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/lab/internal/nodeconf"
-	"github.com/isthmus-mesh/isthmus/lab/internal/spec"
+	"github.com/isthmus-mesh/isthmus/lab/internal/plan"
 )
 
-func node(t *testing.T, network spec.Network) nodeconf.Node {
+func node(t *testing.T, network plan.Network) nodeconf.Node {
 	t.Helper()
-	lab, err := spec.New("demo", 3, network, spec.DefaultKubernetes)
+	lab, err := plan.New("demo", 3, network, plan.DefaultKubernetes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,7 +22,7 @@ func node(t *testing.T, network spec.Network) nodeconf.Node {
 }
 
 func TestComponentFilesNameTheCluster(t *testing.T) {
-	files, err := node(t, spec.MultiNetwork).ComponentFiles()
+	files, err := node(t, plan.MultiNetwork).ComponentFiles()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func TestComponentFilesNameTheCluster(t *testing.T) {
 }
 
 func TestMasqueradeFollowsTheNetwork(t *testing.T) {
-	for network, others := range map[spec.Network]bool{spec.MultiNetwork: false, spec.SingleNetwork: true} {
+	for network, others := range map[plan.Network]bool{plan.MultiNetwork: false, plan.SingleNetwork: true} {
 		files, err := node(t, network).ComponentFiles()
 		if err != nil {
 			t.Fatal(err)
@@ -63,7 +63,7 @@ func TestMasqueradeFollowsTheNetwork(t *testing.T) {
 }
 
 func TestSecretsFitTogether(t *testing.T) {
-	files, err := node(t, spec.MultiNetwork).Secrets(time.Now())
+	files, err := node(t, plan.MultiNetwork).Secrets(time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestSecretsFitTogether(t *testing.T) {
 // TestProcessesUseExistingFiles checks that every file named on a command line
 // is one that the node has.
 func TestProcessesUseExistingFiles(t *testing.T) {
-	n := node(t, spec.MultiNetwork)
+	n := node(t, plan.MultiNetwork)
 	files, err := n.ComponentFiles()
 	if err != nil {
 		t.Fatal(err)

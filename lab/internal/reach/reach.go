@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/lab/internal/nodeconf"
-	"github.com/isthmus-mesh/isthmus/lab/internal/spec"
+	"github.com/isthmus-mesh/isthmus/lab/internal/plan"
 )
 
 // Node is a cluster's running node.
@@ -30,8 +30,8 @@ type Node struct {
 }
 
 // Find returns the running node of a cluster.
-func Find(p spec.Paths, lab *spec.Lab, c spec.Cluster) (*Node, error) {
-	pid, err := spec.Holder(p.Cluster(c).MachineLock())
+func Find(p plan.Paths, lab *plan.Lab, c plan.Cluster) (*Node, error) {
+	pid, err := plan.Holder(p.Cluster(c).MachineLock())
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,7 @@ import (
 	"runtime"
 	"strings"
 
-	"github.com/isthmus-mesh/isthmus/lab/internal/spec"
+	"github.com/isthmus-mesh/isthmus/lab/internal/plan"
 )
 
 // Versions of what goes with Kubernetes.
@@ -86,7 +86,7 @@ func (p Program) Binaries() []string {
 
 // Kubernetes is every Kubernetes command a cluster and its user need.
 func Kubernetes(version string) (Program, error) {
-	staging, err := spec.StagingVersion(version)
+	staging, err := plan.StagingVersion(version)
 	if err != nil {
 		return Program{}, err
 	}

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/isthmus-mesh/isthmus/lab/internal/spec"
+	"github.com/isthmus-mesh/isthmus/lab/internal/plan"
 )
 
 // Store keeps programs in a cache, and puts there what it lacks: downloaded
@@ -40,7 +40,7 @@ func (s *Store) Ensure(ctx context.Context, p Program) (string, error) {
 		return "", fmt.Errorf("make the cache: %w", err)
 	}
 
-	unlock, err := spec.Lock(ctx, dir+".lock", func(waited time.Duration) {
+	unlock, err := plan.Lock(ctx, dir+".lock", func(waited time.Duration) {
 		fmt.Fprintf(s.Out, "%s: another lab is getting it: waiting for that (%s; Ctrl-C gives up)\n", p.label(), waited.Round(time.Second))
 	})
 	if err != nil {

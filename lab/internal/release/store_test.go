@@ -22,7 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/isthmus-mesh/isthmus/lab/internal/fetch"
-	"github.com/isthmus-mesh/isthmus/lab/internal/spec"
+	"github.com/isthmus-mesh/isthmus/lab/internal/plan"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -469,7 +469,7 @@ func TestTwoLabsTakeTurns(t *testing.T) {
 	s.put("/mirror/pair/v1/right", []byte("RIGHT"))
 	var first bytes.Buffer
 	store := s.store(t, &first, "")
-	unlock, err := spec.TryLock(p.Dir(store.Cache) + ".lock")
+	unlock, err := plan.TryLock(p.Dir(store.Cache) + ".lock")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package spec_test
+package plan_test
 
 import (
 	"bufio"
@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/isthmus-mesh/isthmus/lab/internal/spec"
+	"github.com/isthmus-mesh/isthmus/lab/internal/plan"
 )
 
 // holderEnv tells a child of the test binary which file to hold.
@@ -17,7 +17,7 @@ const holderEnv = "LAB_TEST_HOLD"
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv(holderEnv); path != "" {
-		if err := spec.HoldPID(path); err != nil {
+		if err := plan.HoldPID(path); err != nil {
 			os.Exit(3)
 		}
 		os.Stdout.WriteString("held\n")
@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 
 func TestHolderIsTheProcessThatHolds(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
-	if pid, err := spec.Holder(path); pid != 0 || err != nil {
+	if pid, err := plan.Holder(path); pid != 0 || err != nil {
 		t.Fatalf("no file: holder %d, %v", pid, err)
 	}
 	exe, err := os.Executable()
@@ -52,33 +52,33 @@ func TestHolderIsTheProcessThatHolds(t *testing.T) {
 	if line, _ := bufio.NewReader(out).ReadString('\n'); line != "held\n" {
 		t.Fatalf("child says %q", line)
 	}
-	if pid, err := spec.Holder(path); pid != child.Process.Pid || err != nil {
+	if pid, err := plan.Holder(path); pid != child.Process.Pid || err != nil {
 		t.Errorf("holder %d, %v; want %d", pid, err, child.Process.Pid)
 	}
-	if err := spec.HoldPID(path); !errors.Is(err, spec.ErrLocked) {
+	if err := plan.HoldPID(path); !errors.Is(err, plan.ErrLocked) {
 		t.Errorf("holding a held file: %v", err)
 	}
 	in.Close()
 	if err := child.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	if pid, err := spec.Holder(path); pid != 0 || err != nil {
+	if pid, err := plan.Holder(path); pid != 0 || err != nil {
 		t.Errorf("after its end: holder %d, %v", pid, err)
 	}
 }
 
 func TestLockIsOnThePresentFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
-	unlock, err := spec.Lock(t.Context(), path, nil)
+	unlock, err := plan.Lock(t.Context(), path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := spec.TryLock(path); !errors.Is(err, spec.ErrLocked) {
+	if _, err := plan.TryLock(path); !errors.Is(err, plan.ErrLocked) {
 		t.Fatalf("locked twice: %v", err)
 	}
 	told, waiting := make(chan struct{}), make(chan func())
 	go func() {
-		u, err := spec.Lock(t.Context(), path, func(time.Duration) { close(told) })
+		u, err := plan.Lock(t.Context(), path, func(time.Duration) { close(told) })
 		if err != nil {
 			t.Error(err)
 		}
@@ -90,7 +90,7 @@ func TestLockIsOnThePresentFile(t *testing.T) {
 	}
 	unlock()
 	second := <-waiting
-	if _, err := spec.TryLock(path); !errors.Is(err, spec.ErrLocked) {
+	if _, err := plan.TryLock(path); !errors.Is(err, plan.ErrLocked) {
 		t.Fatalf("the lock after a removal is not on the file that others see: %v", err)
 	}
 	second()

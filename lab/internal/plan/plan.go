@@ -1,8 +1,8 @@
-// Package spec describes a lab on paper: which clusters it has, which
+// Package plan describes a lab on paper: which clusters it has, which
 // addresses they use inside the lab's own namespaces, and where its files
 // lie. It computes and it reads and writes one JSON file; it starts nothing
 // and opens no socket.
-package spec
+package plan
 
 import (
 	"errors"

@@ -1,4 +1,4 @@
-package spec_test
+package plan_test
 
 import (
 	"errors"
@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/isthmus-mesh/isthmus/lab/internal/spec"
+	"github.com/isthmus-mesh/isthmus/lab/internal/plan"
 )
 
 func TestNewRefusesWhatCannotBeBuilt(t *testing.T) {
@@ -17,23 +17,23 @@ func TestNewRefusesWhatCannotBeBuilt(t *testing.T) {
 		name     string
 		lab      string
 		clusters int
-		network  spec.Network
+		network  plan.Network
 		version  string
 		want     string // part of the error; empty for none
 	}{
-		{"good", "default", 2, spec.MultiNetwork, "v1.37.2", ""},
-		{"largest", "a", spec.MaxClusters, spec.SingleNetwork, "v1.34.2", ""},
-		{"path in name", "../x", 2, spec.MultiNetwork, "v1.37.2", "lab name"},
-		{"upper case", "Lab", 2, spec.MultiNetwork, "v1.37.2", "lab name"},
-		{"empty name", "", 2, spec.MultiNetwork, "v1.37.2", "lab name"},
-		{"long name", strings.Repeat("a", 33), 2, spec.MultiNetwork, "v1.37.2", "lab name"},
-		{"no cluster", "x", 0, spec.MultiNetwork, "v1.37.2", "0 clusters"},
-		{"too many", "x", spec.MaxClusters + 1, spec.MultiNetwork, "v1.37.2", "17 clusters"},
+		{"good", "default", 2, plan.MultiNetwork, "v1.37.2", ""},
+		{"largest", "a", plan.MaxClusters, plan.SingleNetwork, "v1.34.2", ""},
+		{"path in name", "../x", 2, plan.MultiNetwork, "v1.37.2", "lab name"},
+		{"upper case", "Lab", 2, plan.MultiNetwork, "v1.37.2", "lab name"},
+		{"empty name", "", 2, plan.MultiNetwork, "v1.37.2", "lab name"},
+		{"long name", strings.Repeat("a", 33), 2, plan.MultiNetwork, "v1.37.2", "lab name"},
+		{"no cluster", "x", 0, plan.MultiNetwork, "v1.37.2", "0 clusters"},
+		{"too many", "x", plan.MaxClusters + 1, plan.MultiNetwork, "v1.37.2", "17 clusters"},
 		{"odd network", "x", 2, "flat", "v1.37.2", `network "flat"`},
-		{"odd version", "x", 2, spec.MultiNetwork, "1.37", "of Kubernetes"},
+		{"odd version", "x", 2, plan.MultiNetwork, "1.37", "of Kubernetes"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := spec.New(c.lab, c.clusters, c.network, c.version)
+			_, err := plan.New(c.lab, c.clusters, c.network, c.version)
 			if c.want == "" {
 				if err != nil {
 					t.Fatalf("refused: %v", err)
@@ -50,7 +50,7 @@ func TestNewRefusesWhatCannotBeBuilt(t *testing.T) {
 // TestAddressesAreApart checks that no two networks of a full lab overlap, and
 // that each address lies in the network it belongs to.
 func TestAddressesAreApart(t *testing.T) {
-	lab, err := spec.New("x", spec.MaxClusters, spec.SingleNetwork, spec.DefaultKubernetes)
+	lab, err := plan.New("x", plan.MaxClusters, plan.SingleNetwork, plan.DefaultKubernetes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestAddressesAreApart(t *testing.T) {
 }
 
 func TestClusterByName(t *testing.T) {
-	lab, err := spec.New("x", 2, spec.MultiNetwork, spec.DefaultKubernetes)
+	lab, err := plan.New("x", 2, plan.MultiNetwork, plan.DefaultKubernetes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,38 +95,38 @@ func TestClusterByName(t *testing.T) {
 }
 
 func TestSaveAndLoad(t *testing.T) {
-	p, err := spec.NewPaths(filepath.Join(t.TempDir(), "lab"))
+	p, err := plan.NewPaths(filepath.Join(t.TempDir(), "lab"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := spec.Load(p); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := plan.Load(p); !errors.Is(err, fs.ErrNotExist) {
 		t.Fatalf("loading nothing gives %v", err)
 	}
-	lab, err := spec.New("x", 2, spec.SingleNetwork, spec.DefaultKubernetes)
+	lab, err := plan.New("x", 2, plan.SingleNetwork, plan.DefaultKubernetes)
 	if err != nil {
 		t.Fatal(err)
 	}
 	lab.Clusters[1].HostPort = 4711
-	if err := spec.Save(p, lab); err != nil {
+	if err := plan.Save(p, lab); err != nil {
 		t.Fatal(err)
 	}
-	got, err := spec.Load(p)
+	got, err := plan.Load(p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Network != spec.SingleNetwork || len(got.Clusters) != 2 || got.Clusters[1].HostPort != 4711 {
+	if got.Network != plan.SingleNetwork || len(got.Clusters) != 2 || got.Clusters[1].HostPort != 4711 {
 		t.Fatalf("loaded %+v", got)
 	}
 	if err := os.WriteFile(p.Spec(), []byte(`{"name":"x"`), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := spec.Load(p); err == nil || !strings.Contains(err.Error(), "lab down") {
+	if _, err := plan.Load(p); err == nil || !strings.Contains(err.Error(), "lab down") {
 		t.Fatalf("a damaged file gives %v, want what to do", err)
 	}
 }
 
 func TestLongStateDirectoryIsRefused(t *testing.T) {
-	if _, err := spec.NewPaths("/" + strings.Repeat("x", 100)); err == nil {
+	if _, err := plan.NewPaths("/" + strings.Repeat("x", 100)); err == nil {
 		t.Fatal("a path that no Unix socket fits under is accepted")
 	}
 }
