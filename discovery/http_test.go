@@ -1,4 +1,4 @@
-package main
+package discovery
 
 import (
 	"context"
@@ -27,7 +27,7 @@ func startHTTP(t *testing.T, h http.Handler, tlsConfig *tls.Config) (addr string
 	if tlsConfig != nil {
 		l = tlsListener(l, tlsConfig)
 	}
-	s := &discoveryServers{log: slog.New(slog.DiscardHandler), drain: time.Second}
+	s := &Server{cfg: Config{Drain: time.Second}, log: slog.New(slog.DiscardHandler)}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.serveHTTP(ctx, l, h) }()

@@ -1,4 +1,4 @@
-package main
+package discovery
 
 import (
 	"context"
@@ -75,14 +75,14 @@ func onlyHTTP1(next http.Handler) http.Handler {
 }
 
 // serveHTTP serves until ctx ends. A listener that is nil is not served.
-func (s *discoveryServers) serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
+func (s *Server) serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
 	if l == nil {
 		return nil
 	}
 	srv := newHTTPServer(h, s.log)
 
 	stop := context.AfterFunc(ctx, func() {
-		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.drain)
+		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
 		defer cancel()
 		if srv.Shutdown(late) != nil {
 			_ = srv.Close()

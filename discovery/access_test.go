@@ -1,4 +1,4 @@
-package main
+package discovery
 
 import (
 	"bytes"
@@ -6,12 +6,9 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"runtime/debug"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -64,11 +61,12 @@ func newMonitor(t *testing.T) *monitor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &discovery{
-		cfg: &discoveryConfig{}, log: slog.New(slog.DiscardHandler), registry: prometheus.NewRegistry(), clients: kube.Clients{Kube: client},
+	s := &Server{
+		cfg: Config{Clients: kube.Clients{Kube: client}},
+		log: slog.New(slog.DiscardHandler), registry: prometheus.NewRegistry(),
 		store: store, source: source, xds: serve.New(source, nil, serve.Config{}),
 	}
-	m.handler = d.monitoring(&discoveryServers{})
+	m.handler = s.monitoring()
 	return m
 }
 
@@ -173,78 +171,6 @@ func TestDebugTokensAreAskedAboutFewAtATime(t *testing.T) {
 	}
 	if n := m.questions.Load(); n != maxQuestions {
 		t.Errorf("the API server was asked %d times at once", n)
-	}
-}
-
-// parseIstiodVersion takes the line apart as istioctl does.
-func parseIstiodVersion(line string) (version, revision, status string) {
-	parts := strings.Split(line, "-")
-	n := len(parts)
-	if n < 3 {
-		return line, "", ""
-	}
-	return strings.Join(parts[:n-2], "-"), parts[n-2], parts[n-1]
-}
-
-func TestVersionPage(t *testing.T) {
-	w := newMonitor(t).get("/version", "10.9.9.9:1", "")
-	if got := w.Header().Get("Content-Type"); got != "text/plain" {
-		t.Errorf("content type %q", got)
-	}
-	if v, revision, status := parseIstiodVersion(w.Body.String()); v == "" || revision == "" || status == "" {
-		t.Errorf("%q is not VERSION-REVISION-STATUS", w.Body)
-	}
-
-	info := &debug.BuildInfo{Settings: []debug.BuildSetting{{Key: "vcs.revision", Value: "0123abc"}, {Key: "vcs.modified", Value: "false"}}}
-	if got := versionLine("v1.2.3-rc.1", info); got != "v1.2.3-rc.1-0123abc-Clean" {
-		t.Errorf("got %q", got)
-	}
-	if v, revision, status := parseIstiodVersion(versionLine("v1.2.3-rc.1", info)); v != "v1.2.3-rc.1" || revision != "0123abc" || status != "Clean" {
-		t.Errorf("istioctl reads %q, %q, %q", v, revision, status)
-	}
-}
-
-func TestDiscoveryFlags(t *testing.T) {
-	for name, tt := range map[string]struct {
-		args []string
-		env  map[string]string
-		want func(c *discoveryConfig) bool
-		says string
-	}{
-		"nothing": {want: func(c *discoveryConfig) bool {
-			return c.plainAddr == "" && c.maxCertTTL == 24*time.Hour && c.connectionAge == 30*time.Minute
-		}},
-		"Istio's names": {
-			args: []string{"--keepaliveMaxServerConnectionAge=10m"},
-			env:  map[string]string{"MAX_WORKLOAD_CERT_TTL": "48h", "DEFAULT_WORKLOAD_CERT_TTL": "12h"},
-			want: func(c *discoveryConfig) bool {
-				return c.maxCertTTL == 48*time.Hour && c.defaultCertTTL == 12*time.Hour && c.connectionAge == 10*time.Minute
-			},
-		},
-		"flag before environment": {
-			args: []string{"--max-workload-cert-ttl=36h"},
-			env:  map[string]string{"MAX_WORKLOAD_CERT_TTL": "48h"},
-			want: func(c *discoveryConfig) bool { return c.maxCertTTL == 36*time.Hour },
-		},
-		"not a duration": {env: map[string]string{"MAX_WORKLOAD_CERT_TTL": "2 days"}, says: "$MAX_WORKLOAD_CERT_TTL"},
-		"too young":      {args: []string{"--keepaliveMaxServerConnectionAge=1s"}, says: "less than one minute"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			c := &discoveryConfig{}
-			flags := c.flags(func(string) string { return "" }, "host")
-			if err := flags.Parse(tt.args); err != nil {
-				t.Fatal(err)
-			}
-			err := c.readEnvironment(flags, func(name string) string { return tt.env[name] })
-			switch {
-			case tt.says != "" && (err == nil || !strings.Contains(err.Error(), tt.says)):
-				t.Errorf("got %v, want an error that says %q", err, tt.says)
-			case tt.says == "" && err != nil:
-				t.Error(err)
-			case tt.want != nil && !tt.want(c):
-				t.Errorf("got %+v", c)
-			}
-		})
 	}
 }
 

@@ -1,0 +1,104 @@
+package discovery
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/ca"
+	"github.com/isthmus-mesh/isthmus/kube"
+	"github.com/isthmus-mesh/isthmus/xds/serve"
+)
+
+// reachAPIServer sets up what needs the API server: the trust domain, the root,
+// and what the cluster's version allows. It tries until it succeeds or ctx ends:
+// the API server may come after the control plane, and a wrong cacerts may be
+// corrected.
+func (s *Server) reachAPIServer(ctx context.Context) error {
+	var trustDomain string
+	err := s.untilReached(ctx, "read the mesh configuration", func() (err error) {
+		if trustDomain, err = s.trustDomain(ctx); err != nil {
+			return err
+		}
+		version, err := s.cfg.Clients.Kube.Discovery().ServerVersion()
+		if err != nil {
+			return err
+		}
+		s.nativeSidecars = knowsNativeSidecars(version.Major, version.Minor)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+
+	err = s.untilReached(ctx, "load the certificate authority", func() (err error) {
+		s.authority, err = ca.Load(ctx, s.cfg.Clients.Kube, ca.Config{
+			Namespace:   s.cfg.Namespace,
+			TrustDomain: trustDomain,
+			TTL:         min(s.cfg.DefaultCertTTL, s.cfg.MaxCertTTL),
+			MaxTTL:      s.cfg.MaxCertTTL,
+			Logger:      s.log,
+			Registerer:  s.registry,
+		})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+
+	s.auth, err = ca.NewAuthenticator(s.cfg.Clients.Kube, ca.AuthConfig{TrustDomain: trustDomain, JWTPolicy: s.cfg.JWTPolicy})
+	if err != nil {
+		return err
+	}
+	s.xds = serve.New(s.source, s.auth, serve.Config{
+		AllowPlaintext: s.cfg.Listen.PlainXDS != "",
+		MaxAge:         s.cfg.ConnectionAge,
+		Logger:         s.log,
+		Registerer:     s.registry,
+	})
+	return nil
+}
+
+// trustDomain is that of the mesh configuration; empty, which is the default's,
+// when there is none.
+func (s *Server) trustDomain(ctx context.Context) (string, error) {
+	data, err := kube.ReadConfigMap(ctx, s.cfg.Clients.Kube, s.cfg.Namespace, s.cfg.meshConfigMap())
+	if err != nil {
+		return "", err
+	}
+	mc, _, err := api.LoadMeshConfig(data["mesh"])
+	if err != nil {
+		return "", nil // the reader of the mesh configuration says so
+	}
+	return mc.TrustDomain, nil
+}
+
+// untilReached repeats what failed, with a log line each time that it does.
+func (s *Server) untilReached(ctx context.Context, what string, do func() error) error {
+	wait := 200 * time.Millisecond
+	for {
+		err := do()
+		if err == nil {
+			return nil
+		}
+		s.log.Error("cannot "+what+"; trying again", "error", err)
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, 5*time.Second)
+	}
+}
+
+// knowsNativeSidecars tells whether init containers may be restartable by
+// default: since Kubernetes 1.29.
+func knowsNativeSidecars(major, minor string) bool {
+	var a, b int
+	// Some vendors write the minor version as 29+.
+	if _, err := fmt.Sscanf(major+" "+minor, "%d %d", &a, &b); err != nil {
+		return false
+	}
+	return a > 1 || b >= 29
+}
