@@ -15,8 +15,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/isthmus-mesh/isthmus/bench/mesh"
 	"github.com/isthmus-mesh/isthmus/bench/upstream"
+	"github.com/isthmus-mesh/isthmus/test/rig/mesh"
 )
 
 func main() {

@@ -15,7 +15,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/bench/controlplane"
 	"github.com/isthmus-mesh/isthmus/bench/fleet"
-	"github.com/isthmus-mesh/isthmus/bench/meter"
+	"github.com/isthmus-mesh/isthmus/test/rig/meter"
 )
 
 type proxiesFlags struct {

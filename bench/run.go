@@ -12,9 +12,9 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/bench/controlplane"
 	"github.com/isthmus-mesh/isthmus/bench/dataplane"
-	"github.com/isthmus-mesh/isthmus/bench/peers"
-	"github.com/isthmus-mesh/isthmus/bench/pki"
 	"github.com/isthmus-mesh/isthmus/bench/report"
+	"github.com/isthmus-mesh/isthmus/test/rig/peers"
+	"github.com/isthmus-mesh/isthmus/test/rig/pki"
 )
 
 // The parts of a run.

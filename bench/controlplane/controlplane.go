@@ -17,10 +17,10 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/isthmus-mesh/isthmus/bench/fleet"
-	"github.com/isthmus-mesh/isthmus/bench/mesh"
-	"github.com/isthmus-mesh/isthmus/bench/meter"
-	"github.com/isthmus-mesh/isthmus/bench/pki"
 	"github.com/isthmus-mesh/isthmus/bench/report"
+	"github.com/isthmus-mesh/isthmus/test/rig/mesh"
+	"github.com/isthmus-mesh/isthmus/test/rig/meter"
+	"github.com/isthmus-mesh/isthmus/test/rig/pki"
 	"github.com/isthmus-mesh/isthmus/xds"
 )
 

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/isthmus-mesh/isthmus/bench/meter"
 	"github.com/isthmus-mesh/isthmus/bench/report"
+	"github.com/isthmus-mesh/isthmus/test/rig/meter"
 )
 
 // point is one size of the mesh on the curve.

@@ -6,9 +6,9 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/bench/fleet"
-	"github.com/isthmus-mesh/isthmus/bench/mesh"
-	"github.com/isthmus-mesh/isthmus/bench/meter"
 	"github.com/isthmus-mesh/isthmus/bench/report"
+	"github.com/isthmus-mesh/isthmus/test/rig/mesh"
+	"github.com/isthmus-mesh/isthmus/test/rig/meter"
 )
 
 // restartedPods is the size of the rolling restart.

@@ -9,13 +9,13 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/isthmus-mesh/isthmus/bench/mesh"
-	"github.com/isthmus-mesh/isthmus/bench/peers"
-	"github.com/isthmus-mesh/isthmus/bench/pki"
 	"github.com/isthmus-mesh/isthmus/bench/report"
-	"github.com/isthmus-mesh/isthmus/bench/topo"
 	"github.com/isthmus-mesh/isthmus/bench/upstream"
 	"github.com/isthmus-mesh/isthmus/model"
+	"github.com/isthmus-mesh/isthmus/test/rig/mesh"
+	"github.com/isthmus-mesh/isthmus/test/rig/peers"
+	"github.com/isthmus-mesh/isthmus/test/rig/pki"
+	"github.com/isthmus-mesh/isthmus/test/rig/topo"
 )
 
 // Options say what to measure.

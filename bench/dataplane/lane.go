@@ -8,10 +8,10 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/bench/load"
-	"github.com/isthmus-mesh/isthmus/bench/meter"
-	"github.com/isthmus-mesh/isthmus/bench/peers"
-	"github.com/isthmus-mesh/isthmus/bench/topo"
 	"github.com/isthmus-mesh/isthmus/bench/upstream"
+	"github.com/isthmus-mesh/isthmus/test/rig/meter"
+	"github.com/isthmus-mesh/isthmus/test/rig/peers"
+	"github.com/isthmus-mesh/isthmus/test/rig/topo"
 )
 
 // The contenders.

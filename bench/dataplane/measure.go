@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/bench/load"
-	"github.com/isthmus-mesh/isthmus/bench/meter"
 	"github.com/isthmus-mesh/isthmus/bench/report"
+	"github.com/isthmus-mesh/isthmus/test/rig/meter"
 )
 
 // openRate is the requests per second of an open run.

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/isthmus-mesh/isthmus/bench/meter"
-	"github.com/isthmus-mesh/isthmus/bench/peers"
+	"github.com/isthmus-mesh/isthmus/test/rig/meter"
+	"github.com/isthmus-mesh/isthmus/test/rig/peers"
 )
 
 // profiles writes pprof profiles of isthmus-proxy under load into a directory.

@@ -11,9 +11,9 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/bench/controlplane"
 	"github.com/isthmus-mesh/isthmus/bench/fleet"
-	"github.com/isthmus-mesh/isthmus/bench/mesh"
-	"github.com/isthmus-mesh/isthmus/bench/meter"
-	"github.com/isthmus-mesh/isthmus/bench/pki"
+	"github.com/isthmus-mesh/isthmus/test/rig/mesh"
+	"github.com/isthmus-mesh/isthmus/test/rig/meter"
+	"github.com/isthmus-mesh/isthmus/test/rig/pki"
 )
 
 // server is a discovery server in this process.

@@ -67,6 +67,20 @@ func TestDirectories(t *testing.T) {
 	}
 }
 
+// TestProductLinksNoTests: what is installed has nothing of the rigs in it.
+func TestProductLinksNoTests(t *testing.T) {
+	for _, p := range list(t) {
+		if !under(p.ImportPath, []string{"cmd"}) {
+			continue
+		}
+		for _, dep := range p.Deps {
+			if under(dep, []string{"test", "bench"}) {
+				t.Errorf("%s links %s", p.ImportPath, dep)
+			}
+		}
+	}
+}
+
 func TestClientGo(t *testing.T) {
 	for _, p := range list(t) {
 		for _, imp := range p.Imports {

@@ -1,6 +1,9 @@
 // Package conformance holds the control plane and the data plane to the one
 // contract between them: whatever xds/resources emits, for whatever the model
 // holds, is valid Envoy configuration, and the built-in proxy accepts it.
+//
+// It takes resources from their source, without the server around it (package
+// discovery): what is drawn at random are rows, which need not come from objects.
 package conformance
 
 import (

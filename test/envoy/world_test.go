@@ -19,12 +19,12 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/interop/grpc_testing"
 
-	"github.com/isthmus-mesh/isthmus/bench/mesh"
-	"github.com/isthmus-mesh/isthmus/bench/meter"
-	"github.com/isthmus-mesh/isthmus/bench/peers"
-	"github.com/isthmus-mesh/isthmus/bench/pki"
-	"github.com/isthmus-mesh/isthmus/bench/topo"
 	"github.com/isthmus-mesh/isthmus/model"
+	"github.com/isthmus-mesh/isthmus/test/rig/mesh"
+	"github.com/isthmus-mesh/isthmus/test/rig/meter"
+	"github.com/isthmus-mesh/isthmus/test/rig/peers"
+	"github.com/isthmus-mesh/isthmus/test/rig/pki"
+	"github.com/isthmus-mesh/isthmus/test/rig/topo"
 )
 
 const (

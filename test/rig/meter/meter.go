@@ -4,7 +4,6 @@
 package meter
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -17,6 +16,9 @@ import (
 	"strings"
 	"time"
 
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 	"golang.org/x/sys/unix"
 )
 
@@ -132,30 +134,22 @@ func do(ctx context.Context, dial Dialer, method, url string, body []byte) ([]by
 	return page, nil
 }
 
-// Counter adds up the samples of a metric on a page in Prometheus's text
-// format, whatever their labels.
+// Counter adds up the counters of a name on a page in Prometheus's text format,
+// whatever their labels.
 func Counter(page []byte, name string) (float64, error) {
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(page))
+	if err != nil {
+		return 0, fmt.Errorf("the page is not of metrics: %w", err)
+	}
+	family, ok := families[name]
+	if !ok || family.GetType() != dto.MetricType_COUNTER {
+		return 0, fmt.Errorf("the page has no counter %s", name)
+	}
+
 	var sum float64
-	found := false
-	lines := bufio.NewScanner(bytes.NewReader(page))
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		rest, ok := strings.CutPrefix(lines.Text(), name)
-		if !ok || (rest[0] != ' ' && rest[0] != '{') {
-			continue
-		}
-		fields := strings.Fields(rest[strings.LastIndexByte(rest, '}')+1:])
-		if len(fields) == 0 {
-			continue
-		}
-		v, err := strconv.ParseFloat(fields[0], 64)
-		if err != nil {
-			return 0, fmt.Errorf("metric %s: %w", name, err)
-		}
-		sum, found = sum+v, true
+	for _, m := range family.GetMetric() {
+		sum += m.GetCounter().GetValue()
 	}
-	if !found {
-		return 0, fmt.Errorf("the page has no metric %s", name)
-	}
-	return sum, lines.Err()
+	return sum, nil
 }

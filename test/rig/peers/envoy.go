@@ -10,8 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/isthmus-mesh/isthmus/bench/meter"
-	"github.com/isthmus-mesh/isthmus/bench/topo"
+	"github.com/isthmus-mesh/isthmus/test/rig/meter"
+	"github.com/isthmus-mesh/isthmus/test/rig/topo"
 	"github.com/isthmus-mesh/isthmus/xds"
 )
 
@@ -63,7 +63,7 @@ type Mesh struct {
 	// Gateway makes it a gateway instead of a sidecar.
 	Gateway bool
 	RootPEM []byte
-	// Token proves the identity to the bench's discovery.
+	// Token proves the identity to the rig's discovery.
 	Token string
 	// Concurrency is Threads when zero.
 	Concurrency int

@@ -1,6 +1,6 @@
-// Package pki makes the certificates of a measurement: a root, and leaves for
-// workloads and servers, all with P-256 keys, as the mesh's own CA makes them.
-// They live for a day and secure nothing but the bench's namespaces.
+// Package pki makes the certificates of a rig: a root, and leaves for workloads
+// and servers, all with P-256 keys, as the mesh's own CA makes them. They live for
+// a day and secure nothing but the rig's namespaces.
 package pki
 
 import (
@@ -42,7 +42,7 @@ func NewRoot() (*Root, error) {
 	if err != nil {
 		return nil, err
 	}
-	tmpl.Subject = pkix.Name{CommonName: "bench root"}
+	tmpl.Subject = pkix.Name{CommonName: "rig root"}
 	tmpl.IsCA, tmpl.BasicConstraintsValid = true, true
 	tmpl.KeyUsage = x509.KeyUsageCertSign
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)

@@ -1,6 +1,6 @@
-// Package peers starts the proxies that are measured against each other, each
-// in a namespace of the bench and with a configuration that does the same work:
-// haproxy, nginx, Envoy and isthmus-proxy.
+// Package peers starts the proxies that talk with each other, or are measured
+// against each other: haproxy, nginx, Envoy and isthmus-proxy, each in a network
+// namespace of package topo, and with a configuration that does the same work.
 package peers
 
 import (
@@ -13,8 +13,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/isthmus-mesh/isthmus/bench/meter"
-	"github.com/isthmus-mesh/isthmus/bench/topo"
+	"github.com/isthmus-mesh/isthmus/test/rig/meter"
+	"github.com/isthmus-mesh/isthmus/test/rig/topo"
 )
 
 // ProxyUID is the user and group that proxies run as: redirection leaves its

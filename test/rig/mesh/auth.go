@@ -15,12 +15,12 @@ import (
 	"google.golang.org/grpc/status"
 	securityapi "istio.io/api/security/v1alpha1"
 
-	"github.com/isthmus-mesh/isthmus/bench/pki"
 	"github.com/isthmus-mesh/isthmus/identity"
+	"github.com/isthmus-mesh/isthmus/test/rig/pki"
 )
 
-// Token is what a proxy of the identity shows to the bench's discovery. It
-// proves nothing: whoever can reach the bench's namespaces is the bench.
+// Token is what a proxy of the identity shows to the rig's discovery. It proves
+// nothing: whoever can reach the rig's namespaces is the rig.
 func Token(namespace, account string) string { return namespace + "/" + account }
 
 // authenticator takes callers for whom they say they are: by client
@@ -42,10 +42,10 @@ func (authenticator) Authenticate(ctx context.Context) (identity.ID, error) {
 			return identity.ID{TrustDomain: identity.DefaultTrustDomain, Namespace: namespace, ServiceAccount: account}, nil
 		}
 	}
-	return identity.ID{}, status.Error(codes.Unauthenticated, "neither a client certificate nor a token of the bench")
+	return identity.ID{}, status.Error(codes.Unauthenticated, "neither a client certificate nor a token of the rig")
 }
 
-// signer is istio.v1.auth.IstioCertificateService over the bench's root.
+// signer is istio.v1.auth.IstioCertificateService over the rig's root.
 type signer struct {
 	securityapi.UnimplementedIstioCertificateServiceServer
 	root *pki.Root

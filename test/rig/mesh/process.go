@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/isthmus-mesh/isthmus/bench/meter"
+	"github.com/isthmus-mesh/isthmus/test/rig/meter"
 )
 
 // Process is a discovery server that runs as a process of its own.

@@ -1,6 +1,6 @@
-// Package topo makes the network that a measurement runs in: network
-// namespaces joined by one bridge, with nothing of it on the host. The
-// namespaces have no names; they go when the process that made them does.
+// Package topo makes the network that a rig runs in: network namespaces joined by
+// one bridge, with nothing of it on the host. The namespaces have no names; they go
+// when the process that made them does.
 //
 // It needs root. It starts processes inside namespaces, and runs functions
 // there; what they do is none of its business.

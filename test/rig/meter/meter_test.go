@@ -51,15 +51,20 @@ func TestCounter(t *testing.T) {
 # TYPE mallocs_total counter
 mallocs_total 5
 mallocs_total{kind="a} b"} 2.5e+01
+# TYPE mallocs_total_other counter
 mallocs_total_other 7
-broken{x="y"} z
+# TYPE heap_bytes gauge
+heap_bytes 3
 `)
 	if v, err := Counter(page, "mallocs_total"); err != nil || v != 30 {
 		t.Errorf("%v, %v; want 30", v, err)
 	}
-	for _, name := range []string{"none", "broken", "mallocs"} {
+	for _, name := range []string{"none", "heap_bytes", "mallocs"} {
 		if v, err := Counter(page, name); err == nil {
 			t.Errorf("%s: %v", name, v)
 		}
+	}
+	if v, err := Counter(append(page, `broken{x="y"} z`+"\n"...), "mallocs_total"); err == nil {
+		t.Errorf("a page that is broken: %v", v)
 	}
 }

@@ -19,9 +19,9 @@ import (
 	"google.golang.org/grpc/credentials"
 	securityapi "istio.io/api/security/v1alpha1"
 
-	"github.com/isthmus-mesh/isthmus/bench/pki"
 	"github.com/isthmus-mesh/isthmus/identity"
 	"github.com/isthmus-mesh/isthmus/model"
+	"github.com/isthmus-mesh/isthmus/test/rig/pki"
 	"github.com/isthmus-mesh/isthmus/xds/resources"
 	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
@@ -33,7 +33,7 @@ const ServerName = "istiod.istio-system.svc"
 type Config struct {
 	Scene Scene
 	// Plain takes xDS and SDS, TLS xDS and certificate requests, Control the
-	// bench's own requests over HTTP (/change, /stats). Each is host:port.
+	// rig's own requests over HTTP (/change, /stats). Each is host:port.
 	Plain, TLS, Control string
 	// RootDir holds the root with its key, as pki.Root.Save writes it.
 	RootDir string
@@ -126,7 +126,7 @@ func serverTLS(root *pki.Root) (*tls.Config, error) {
 		ClientAuth: tls.VerifyClientCertIfGiven, MinVersion: tls.VersionTLS12}, nil
 }
 
-// controls is the HTTP interface of the bench.
+// controls is the HTTP interface for changes and figures.
 func controls(c *changer, source *resources.Source) http.Handler {
 	answer := func(w http.ResponseWriter, v any, err error) {
 		if err != nil {

@@ -7,8 +7,8 @@ import (
 	"os/exec"
 	"path/filepath"
 
-	"github.com/isthmus-mesh/isthmus/bench/meter"
-	"github.com/isthmus-mesh/isthmus/bench/topo"
+	"github.com/isthmus-mesh/isthmus/test/rig/meter"
+	"github.com/isthmus-mesh/isthmus/test/rig/topo"
 )
 
 // The ports of isthmus-proxy that are asked from outside.

@@ -7,8 +7,8 @@ import (
 	"path/filepath"
 	"text/template"
 
-	"github.com/isthmus-mesh/isthmus/bench/pki"
-	"github.com/isthmus-mesh/isthmus/bench/topo"
+	"github.com/isthmus-mesh/isthmus/test/rig/pki"
+	"github.com/isthmus-mesh/isthmus/test/rig/topo"
 )
 
 // Role is which of two proxies on the way a classic one is.
