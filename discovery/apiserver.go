@@ -7,6 +7,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/ca"
+	"github.com/isthmus-mesh/isthmus/internal/backoff"
 	"github.com/isthmus-mesh/isthmus/kube"
 	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
@@ -76,19 +77,16 @@ func (s *Server) trustDomain(ctx context.Context) (string, error) {
 
 // untilReached repeats what failed, with a log line each time that it does.
 func (s *Server) untilReached(ctx context.Context, what string, do func() error) error {
-	wait := 200 * time.Millisecond
+	delays := backoff.Delays{First: 200 * time.Millisecond, Most: 5 * time.Second}
 	for {
 		err := do()
 		if err == nil {
 			return nil
 		}
 		s.log.Error("cannot "+what+"; trying again", "error", err)
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(wait):
+		if err := delays.Wait(ctx); err != nil {
+			return err
 		}
-		wait = min(2*wait, 5*time.Second)
 	}
 }
 

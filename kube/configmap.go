@@ -9,6 +9,8 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/isthmus-mesh/isthmus/internal/wake"
 )
 
 func configMapInformer(client kubernetes.Interface, namespace, name string) cache.SharedIndexInformer {
@@ -22,18 +24,12 @@ func configMapInformer(client kubernetes.Interface, namespace, name string) cach
 // Calls never overlap.
 func FollowConfigMap(ctx context.Context, client kubernetes.Interface, namespace, name string, use func(map[string]string)) error {
 	inf := configMapInformer(client, namespace, name)
-	changed := make(chan struct{}, 1)
-	wake := func() {
-		select {
-		case changed <- struct{}{}:
-		default:
-		}
-	}
+	changed := wake.NewSignal()
 
 	reg, err := inf.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(any) { wake() },
-		UpdateFunc: func(any, any) { wake() },
-		DeleteFunc: func(any) { wake() },
+		AddFunc:    func(any) { changed.Send() },
+		UpdateFunc: func(any, any) { changed.Send() },
+		DeleteFunc: func(any) { changed.Send() },
 	})
 	if err != nil {
 		return err

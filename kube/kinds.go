@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/internal/backoff"
 )
 
 // crdPoll is how often kinds that the cluster does not have are looked for.
@@ -73,19 +74,16 @@ func newKinds(r *Reader) *kinds { return &kinds{r: r, running: map[kind]*kindWat
 // start looks for the kinds until the cluster has answered once, and waits for
 // those that it has.
 func (k *kinds) start(ctx context.Context) error {
-	backoff := 100 * time.Millisecond
+	delays := backoff.Delays{First: 100 * time.Millisecond, Most: crdPoll}
 	for {
 		err := k.look(ctx)
 		if err == nil {
 			break
 		}
 		k.r.log.Warn("cannot ask the API server which kinds it has; trying again", "error", err)
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(backoff):
+		if err := delays.Wait(ctx); err != nil {
+			return err
 		}
-		backoff = min(2*backoff, crdPoll)
 	}
 
 	k.mu.Lock()

@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/util/flowcontrol"
 
 	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/internal/wake"
 )
 
 // reasonNotHonoured is the reason of the condition on an object of a kind that
@@ -47,7 +48,7 @@ type NotHonoured struct {
 	// lines is how many objects are named each time; the others are counted.
 	lines int
 
-	some chan struct{} // capacity 1: there is something to log
+	some wake.Signal // there is something to log
 	wg   sync.WaitGroup
 
 	mu      sync.Mutex
@@ -257,10 +258,7 @@ func (n *NotHonoured) set(k api.ServedKind, gvr schema.GroupVersionResource, m *
 		return
 	}
 
-	select {
-	case n.some <- struct{}{}:
-	default:
-	}
+	n.some.Send()
 
 	// Of a shared kind, the status belongs to the controller that acts on it.
 	if k.Status && !k.Shared() {

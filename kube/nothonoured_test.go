@@ -274,7 +274,7 @@ func TestManyAreCounted(t *testing.T) {
 		c.notHonoured.changed[refOf(k, head(u))] = k
 	}
 	c.notHonoured.mu.Unlock()
-	c.notHonoured.some <- struct{}{}
+	c.notHonoured.some.Send()
 	c.eventually("the count", func() bool { return strings.Contains(c.log.String(), "objects=48") })
 	if got := strings.Count(c.log.String(), "\n"); got != 4 || !strings.Contains(strings.Split(c.log.String(), "\n")[0], "deny-all") {
 		t.Errorf("%d lines:\n%s", got, c.log)

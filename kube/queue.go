@@ -1,6 +1,10 @@
 package kube
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/isthmus-mesh/isthmus/internal/wake"
+)
 
 // kind tells which informer an object is of.
 type kind uint8
@@ -32,21 +36,18 @@ type ref struct {
 type queue struct {
 	mu   sync.Mutex
 	refs map[ref]struct{}
-	some chan struct{} // capacity 1
+	some wake.Signal
 }
 
 func newQueue() *queue {
-	return &queue{refs: map[ref]struct{}{}, some: make(chan struct{}, 1)}
+	return &queue{refs: map[ref]struct{}{}, some: wake.NewSignal()}
 }
 
 func (q *queue) add(r ref) {
 	q.mu.Lock()
 	q.refs[r] = struct{}{}
 	q.mu.Unlock()
-	select {
-	case q.some <- struct{}{}:
-	default:
-	}
+	q.some.Send()
 }
 
 // take empties the queue.

@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/util/flowcontrol"
 
 	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/internal/wake"
 )
 
 // StatusWriter writes a condition on configuration objects that are not wholly
@@ -37,7 +38,7 @@ type StatusWriter struct {
 
 	mu      sync.Mutex // guards pending
 	pending map[statusKey]statusReport
-	some    chan struct{} // capacity 1: there is something to write
+	some    wake.Signal // there is something to write
 }
 
 type statusKey struct {
@@ -57,7 +58,7 @@ type statusReport struct {
 func NewStatusWriter(client dynamic.Interface, log *slog.Logger) *StatusWriter {
 	return &StatusWriter{
 		client: client, log: log,
-		pending: map[statusKey]statusReport{}, some: make(chan struct{}, 1),
+		pending: map[statusKey]statusReport{}, some: wake.NewSignal(),
 	}
 }
 
@@ -80,10 +81,7 @@ func (w *StatusWriter) report(resource schema.GroupVersionResource, u *unstructu
 	w.pending[key] = statusReport{generation: u.GetGeneration(), outcome: o}
 	w.mu.Unlock()
 
-	select {
-	case w.some <- struct{}{}:
-	default:
-	}
+	w.some.Send()
 }
 
 // reportUnread notes what became of an object of which only the metadata is
@@ -93,10 +91,7 @@ func (w *StatusWriter) reportUnread(resource schema.GroupVersionResource, namesp
 	w.pending[statusKey{resource, namespace, name}] = statusReport{outcome: o, unread: true}
 	w.mu.Unlock()
 
-	select {
-	case w.some <- struct{}{}:
-	default:
-	}
+	w.some.Send()
 }
 
 // forget drops what was noted of an object that is gone.

@@ -18,6 +18,8 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+
+	"github.com/isthmus-mesh/isthmus/internal/wake"
 )
 
 // fieldManager owns what discovery sets on webhook configurations.
@@ -48,13 +50,7 @@ type WebhookConfig struct {
 // before it returns: a control plane that is taken down on purpose must not lock
 // people out of their configuration. What is wrong is found when it is read.
 func Webhooks(ctx context.Context, client kubernetes.Interface, cfg WebhookConfig) error {
-	changed := make(chan struct{}, 1)
-	wake := func(any) {
-		select {
-		case changed <- struct{}{}:
-		default:
-		}
-	}
+	changed := wake.NewSignal()
 	factory := func(name string) informers.SharedInformerFactory {
 		return informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithTweakListOptions(only(name)))
 	}
@@ -69,7 +65,8 @@ func Webhooks(ctx context.Context, client kubernetes.Interface, cfg WebhookConfi
 	defer wg.Wait()
 	for _, inf := range append(slices.Collect(maps.Values(validating)), mutating) {
 		if _, err := inf.AddEventHandler(cache.ResourceEventHandlerFuncs{
-			AddFunc: wake, UpdateFunc: func(_, obj any) { wake(obj) },
+			AddFunc:    func(any) { changed.Send() },
+			UpdateFunc: func(any, any) { changed.Send() },
 		}); err != nil {
 			return err
 		}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/dns"
+	"github.com/isthmus-mesh/isthmus/internal/wake"
 )
 
 // quiet is how long events are gathered before the table is built again: a
@@ -68,18 +69,12 @@ func (w *Watcher) Run(ctx context.Context) error {
 		return fmt.Errorf("watch ServiceEntries: %w", err)
 	}
 
-	dirty := make(chan struct{}, 1)
-	touch := func() {
-		select {
-		case dirty <- struct{}{}:
-		default:
-		}
-	}
+	changed := wake.NewSignal()
 
 	registration, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc:    func(any) { touch() },
-		UpdateFunc: func(any, any) { touch() },
-		DeleteFunc: func(any) { touch() },
+		AddFunc:    func(any) { changed.Send() },
+		UpdateFunc: func(any, any) { changed.Send() },
+		DeleteFunc: func(any) { changed.Send() },
 	})
 	if err != nil {
 		return fmt.Errorf("watch ServiceEntries: %w", err)
@@ -100,7 +95,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-dirty:
+		case <-changed:
 		}
 		select {
 		case <-ctx.Done():

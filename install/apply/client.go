@@ -23,6 +23,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/isthmus-mesh/isthmus/install/render"
+	"github.com/isthmus-mesh/isthmus/internal/backoff"
 )
 
 // FieldManager owns, in server-side apply, what the installer sets.
@@ -193,17 +194,14 @@ func retry(ctx context.Context, do func() error) error {
 // retryWhile repeats what failed for a reason that passing knows, five times
 // within three seconds.
 func retryWhile(ctx context.Context, passing func(error) bool, do func() error) error {
-	delay := 100 * time.Millisecond
+	delays := backoff.Delays{First: 100 * time.Millisecond, Most: 2 * time.Second}
 	for attempt := 0; ; attempt++ {
 		err := do()
 		if err == nil || attempt == 5 || !passing(err) {
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return errors.Join(err, ctx.Err())
-		case <-time.After(delay):
-			delay *= 2
+		if ended := delays.Wait(ctx); ended != nil {
+			return errors.Join(err, ended)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/isthmus-mesh/isthmus/identity"
+	"github.com/isthmus-mesh/isthmus/internal/wake"
 	"github.com/isthmus-mesh/isthmus/xds/fetch"
 )
 
@@ -25,7 +26,7 @@ type Agent struct {
 	engine   Engine
 	log      *slog.Logger
 	draining atomic.Bool
-	quit     chan struct{} // capacity 1: an exit was asked for
+	quit     wake.Signal // an exit was asked for
 	addrs    atomic.Pointer[Addresses]
 	open     chan struct{} // closed when addrs is set
 }
@@ -39,7 +40,7 @@ func New(cfg Config) (*Agent, error) {
 		return nil, errors.New("agent: no engine")
 	}
 
-	a := &Agent{cfg: cfg, id: cfg.Identity, engine: cfg.Engine, log: cfg.Logger, quit: make(chan struct{}, 1), open: make(chan struct{})}
+	a := &Agent{cfg: cfg, id: cfg.Identity, engine: cfg.Engine, log: cfg.Logger, quit: wake.NewSignal(), open: make(chan struct{})}
 	var err error
 	if a.id == nil {
 		if a.id, err = NewIdentity(cfg); err != nil {
@@ -224,10 +225,7 @@ func (a *Agent) drain(ctx context.Context) {
 
 // Quit asks for an orderly exit, as SIGTERM does.
 func (a *Agent) Quit() {
-	select {
-	case a.quit <- struct{}{}:
-	default:
-	}
+	a.quit.Send()
 }
 
 // Ready is nil when the proxy can carry traffic, and says else what is in the

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/isthmus-mesh/isthmus/internal/backoff"
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
 )
 
@@ -95,7 +96,7 @@ func (s *socket) close() { _ = s.ln.Close() }
 func (s *socket) accept() {
 	defer s.m.wait.Done()
 
-	pause := 5 * time.Millisecond
+	pauses := backoff.Delays{First: 5 * time.Millisecond, Most: time.Second}
 	for {
 		c, err := s.ln.AcceptTCP()
 		if errors.Is(err, net.ErrClosed) {
@@ -105,12 +106,11 @@ func (s *socket) accept() {
 		if err != nil {
 			// Out of descriptors or memory: what is open goes on.
 			s.m.log.Warn("cannot accept connections for the moment", "listener", s.current.Load().cfg.Name, "error", err)
-			time.Sleep(pause)
-			pause = min(pause*2, time.Second)
+			time.Sleep(pauses.Next())
 			continue
 		}
 
-		pause = 5 * time.Millisecond
+		pauses.Reset()
 		if !s.admit() {
 			s.turnAway(c)
 			continue

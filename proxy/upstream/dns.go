@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/backoff"
+	"github.com/isthmus-mesh/isthmus/internal/wake"
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 )
 
@@ -25,7 +27,7 @@ type dnsWatch struct {
 	cluster *Cluster
 	cancel  context.CancelFunc
 	done    chan struct{}
-	nudge   chan struct{} // see hurry; holds one
+	nudge   wake.Signal // see hurry
 	last    map[string][]netip.Addr
 }
 
@@ -35,7 +37,7 @@ func watchNames(c *Cluster) *dnsWatch {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &dnsWatch{
 		cluster: c, cancel: cancel, done: make(chan struct{}),
-		nudge: make(chan struct{}, 1), last: map[string][]netip.Addr{},
+		nudge: wake.NewSignal(), last: map[string][]netip.Addr{},
 	}
 	if len(w.hosts()) == 0 {
 		w.publish()
@@ -54,10 +56,7 @@ func (w *dnsWatch) stop() {
 
 // hurry asks for a fresh look, because an address did not answer.
 func (w *dnsWatch) hurry() {
-	select {
-	case w.nudge <- struct{}{}:
-	default:
-	}
+	w.nudge.Send()
 }
 
 // hosts returns the distinct names to resolve.
@@ -80,7 +79,7 @@ func (w *dnsWatch) hosts() []string {
 func (w *dnsWatch) run(ctx context.Context) {
 	defer close(w.done)
 	hosts := w.hosts()
-	retry := dnsRetry
+	retries := backoff.Delays{First: dnsRetry, Most: dnsRetryMax}
 
 	for {
 		ttl, failed := w.resolve(ctx, hosts)
@@ -91,10 +90,9 @@ func (w *dnsWatch) run(ctx context.Context) {
 
 		wait := refreshAfter(w.cluster.cfg, ttl)
 		if failed {
-			wait = min(wait, retry)
-			retry = min(retry*2, dnsRetryMax)
+			wait = min(wait, retries.Next())
 		} else {
-			retry = dnsRetry
+			retries.Reset()
 		}
 
 		if !w.sleep(ctx, wait) {
