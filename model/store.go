@@ -42,27 +42,12 @@ type Store struct {
 	Meshes       Table[*Mesh]
 	Clusters     Table[*Cluster]
 
-	byPort      statedb.Index[*Service, uint16]
 	byNamespace statedb.Index[*Service, string]
 }
 
 // NewStore makes an empty Store.
 func NewStore() (*Store, error) {
 	s := &Store{db: statedb.New()}
-	s.byPort = statedb.Index[*Service, uint16]{
-		Name: "port",
-		FromObject: func(svc *Service) index.KeySet {
-			keys := make([]index.Key, 0, len(svc.Ports))
-			for i := range svc.Ports {
-				keys = append(keys, index.Uint16(svc.Ports[i].Number))
-			}
-			if len(keys) == 0 {
-				return index.KeySet{}
-			}
-			return index.NewKeySet(keys[0], keys[1:]...)
-		},
-		FromKey: index.Uint16,
-	}
 	s.byNamespace = statedb.Index[*Service, string]{
 		Name: "namespace",
 		FromObject: func(svc *Service) index.KeySet {
@@ -76,7 +61,7 @@ func NewStore() (*Store, error) {
 			err = e
 		}
 	}
-	add(newTable(s.db, &s.Services, "services", s.byPort, s.byNamespace))
+	add(newTable(s.db, &s.Services, "services", s.byNamespace))
 	add(newTable(s.db, &s.Endpoints, "endpoints"))
 	add(newTable(s.db, &s.Traits, "traits"))
 	add(newTable(s.db, &s.Workloads, "workloads"))
@@ -119,12 +104,6 @@ func (s *Store) Write() WriteTxn {
 	return s.db.WriteTxn(s.Services, s.Endpoints, s.Traits, s.Workloads, s.Destinations,
 		s.Peers, s.Gateways, s.Namespaces, s.Networks, s.Meshes, s.Clusters)
 }
-
-// OfHost asks for the rows of one host, in the order of their keys.
-func (t Table[R]) OfHost(host string) statedb.Query[R] { return t.key.Query(host + "\x00") }
-
-// WithPort asks for the services that have a port with the number.
-func (s *Store) WithPort(number uint16) statedb.Query[*Service] { return s.byPort.Query(number) }
 
 // InNamespace asks for the services of a namespace of a cluster.
 func (s *Store) InNamespace(c ClusterID, namespace string) statedb.Query[*Service] {
