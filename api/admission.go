@@ -2,9 +2,7 @@ package api
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -45,39 +43,16 @@ func NewValidator(cfg ValidatorConfig) http.Handler {
 
 type validator struct{ cfg ValidatorConfig }
 
-// ServeHTTP answers one AdmissionReview.
+// ServeHTTP implements http.Handler. A body that is no AdmissionReview is answered
+// as such, and nobody else need know of it.
 func (v *validator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodPost {
-		http.Error(w, "post an AdmissionReview", http.StatusMethodNotAllowed)
-		return
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxReview))
-	if err != nil {
-		http.Error(w, "reading the AdmissionReview: "+err.Error(), http.StatusBadRequest)
-		return
-	}
-	out, err := v.review(body)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	// A client that has gone away gets no answer: there is nobody to tell.
-	_, _ = w.Write(out)
+	_ = ServeReview(w, r, maxReview, v.admit)
 }
 
-// review answers a review, JSON to JSON.
-func (v *validator) review(body []byte) ([]byte, error) {
-	var review admissionv1.AdmissionReview
-	if err := json.Unmarshal(body, &review); err != nil {
-		return nil, fmt.Errorf("AdmissionReview: %w", err)
-	}
-	if review.Request == nil {
-		return nil, errors.New("AdmissionReview: request is missing")
-	}
-	req := review.Request
-	response := &admissionv1.AdmissionResponse{UID: req.UID, Allowed: true}
-	warnings, err := v.admit(req)
+// admit answers a request.
+func (v *validator) admit(req *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+	response := &admissionv1.AdmissionResponse{Allowed: true}
+	warnings, err := v.check(req)
 	response.Warnings = warnings
 	if err != nil {
 		response.Allowed = false
@@ -89,8 +64,7 @@ func (v *validator) review(body []byte) ([]byte, error) {
 			"kind", clip(req.Kind.Kind), "namespace", clip(req.Namespace), "name", clip(req.Name), "error", clip(err.Error()))
 	}
 	v.cfg.Observe(knownKind(req.Kind.Kind), response.Allowed)
-	review.Request, review.Response = nil, response
-	return json.Marshal(review)
+	return response
 }
 
 // knownKind is the kind, or "other".
@@ -113,9 +87,9 @@ func clip(s string) string {
 	return fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(s[:room], ""), len(s))
 }
 
-// admit tells whether an operation may go on, and what it asks for without
+// check tells whether an operation may go on, and what it asks for without
 // effect.
-func (v *validator) admit(req *admissionv1.AdmissionRequest) (warnings []string, err error) {
+func (v *validator) check(req *admissionv1.AdmissionRequest) (warnings []string, err error) {
 	if req.Operation != admissionv1.Create && req.Operation != admissionv1.Update {
 		return nil, nil
 	}

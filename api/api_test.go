@@ -203,10 +203,10 @@ func FuzzLoadMeshConfig(f *testing.F) {
 }
 
 func FuzzAdmission(f *testing.F) {
-	f.Add([]byte(`{"request":{"uid":"1","operation":"CREATE","kind":{"kind":"ServiceEntry","group":"networking.istio.io"},"object":{}}}`))
+	f.Add([]byte(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","operation":"CREATE","kind":{"kind":"ServiceEntry","group":"networking.istio.io"},"object":{}}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		v := &validator{cfg: ValidatorConfig{Logger: quiet(), Observe: func(string, bool) {}}}
-		if out, err := v.review(body); err == nil && len(out) == 0 {
+		if out, err := Review(body, v.admit); err == nil && len(out) == 0 {
 			t.Fatal("neither an error nor an answer")
 		}
 	})

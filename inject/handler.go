@@ -3,9 +3,7 @@ package inject
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 
@@ -13,6 +11,8 @@ import (
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/isthmus-mesh/isthmus/api"
 )
 
 // maxReview bounds a request's body in bytes; the API server's own limit on an
@@ -73,57 +73,18 @@ type handler struct {
 	counters counters
 }
 
-// ServeHTTP implements http.Handler. A body that is no AdmissionReview is
-// answered with status 400, which the API server treats as a failed webhook.
+// ServeHTTP implements http.Handler.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodPost {
-		http.Error(w, "an AdmissionReview is posted here", http.StatusMethodNotAllowed)
-		return
-	}
-
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxReview))
-	if err != nil {
-		http.Error(w, fmt.Sprintf("read the AdmissionReview: %v", err), http.StatusBadRequest)
-		return
-	}
-
-	h.counters.requests.Inc()
-	out, err := h.review(body)
-	if err != nil {
+	if err := api.ServeReview(w, r, maxReview, h.admit); err != nil {
+		h.counters.requests.Inc()
 		h.counters.failure.Inc()
 		h.log.Error("injection request not understood", "err", err)
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
 	}
-	w.Header().Set("Content-Type", "application/json")
-
-	// An error here is a connection that went away: the API server reports it.
-	_, _ = w.Write(out)
 }
 
-// review answers one AdmissionReview, from bytes to bytes.
-func (h *handler) review(body []byte) ([]byte, error) {
-	var in admissionv1.AdmissionReview
-	if err := json.Unmarshal(body, &in); err != nil {
-		return nil, fmt.Errorf("decode the AdmissionReview: %w", err)
-	}
-	if in.APIVersion != admissionv1.SchemeGroupVersion.String() || in.Kind != "AdmissionReview" {
-		return nil, fmt.Errorf("the request is %q %q, not admission.k8s.io/v1 AdmissionReview", in.APIVersion, in.Kind)
-	}
-	if in.Request == nil || in.Request.UID == "" {
-		return nil, errors.New("the AdmissionReview has no request with a uid")
-	}
-
-	resp := h.admit(in.Request)
-	resp.UID = in.Request.UID
-	out, err := json.Marshal(&admissionv1.AdmissionReview{TypeMeta: in.TypeMeta, Response: resp})
-	if err != nil {
-		return nil, fmt.Errorf("encode the answer: %w", err)
-	}
-	return out, nil
-}
-
+// admit answers a request for a pod.
 func (h *handler) admit(req *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+	h.counters.requests.Inc()
 	if req.Operation != admissionv1.Create {
 		return &admissionv1.AdmissionResponse{Allowed: true}
 	}

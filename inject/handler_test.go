@@ -16,6 +16,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/isthmus-mesh/isthmus/api"
 )
 
 func reviewOf(t testing.TB, pod string) []byte {
@@ -161,7 +163,7 @@ func FuzzReview(f *testing.F) {
 	h, _ := newTestHandler(f, live(settings(f)), map[string]string{NamespaceLabel: "enabled"})
 	h.log = slog.New(slog.DiscardHandler)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		out, err := h.review(body)
+		out, err := api.Review(body, h.admit)
 		if err != nil {
 			return
 		}
