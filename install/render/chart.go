@@ -12,6 +12,7 @@ import (
 	"helm.sh/helm/v4/pkg/chart/common"
 	"helm.sh/helm/v4/pkg/chart/common/util"
 	"helm.sh/helm/v4/pkg/chart/loader/archive"
+	chart "helm.sh/helm/v4/pkg/chart/v2"
 	"helm.sh/helm/v4/pkg/chart/v2/loader"
 	"helm.sh/helm/v4/pkg/engine"
 	"sigs.k8s.io/yaml"
@@ -95,15 +96,13 @@ func helmMessage(err error) error {
 	return err
 }
 
-type chartFiles = []*archive.BufferedFile
-
 // loadChart reads one chart out of a file system.
-func loadChart(charts fs.FS, dir string) (*chartV2, error) {
+func loadChart(charts fs.FS, dir string) (*chart.Chart, error) {
 	sub, err := fs.Sub(charts, dir)
 	if err != nil {
 		return nil, err
 	}
-	var files chartFiles
+	var files []*archive.BufferedFile
 	err = fs.WalkDir(sub, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err

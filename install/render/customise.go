@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/isthmus-mesh/isthmus/api/operator"
+	"github.com/isthmus-mesh/isthmus/install/values"
 )
 
 // customise changes the rendered objects of one component as its k8s settings
@@ -57,7 +58,7 @@ func (e *editor) merge(kind string, with map[string]any, path ...string) {
 		return
 	}
 	old, _, _ := unstructured.NestedMap(u.Object, path...)
-	e.set(u, overlay(old, with), path...)
+	e.set(u, values.Merged(old, with), path...)
 }
 
 // replace puts a mapping in the place of the one at a path, selector aside.
@@ -160,7 +161,7 @@ func (e *editor) container(k operator.KubernetesResources) {
 		if key == "readinessProbe" {
 			delete(first, key)
 		}
-		first = overlay(first, map[string]any{key: v})
+		first = values.Merged(first, map[string]any{key: v})
 	}
 	first["env"] = byName(first["env"], asList(k.Env))
 	first["volumeMounts"] = byName(first["volumeMounts"], asList(k.VolumeMounts))

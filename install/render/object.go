@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
 )
@@ -122,7 +123,7 @@ func Decode(text []byte, component string) ([]Object, error) {
 			out = append(out, Object{Unstructured: u, Component: component})
 			continue
 		}
-		err := u.EachListItem(func(item runtimeObject) error {
+		err := u.EachListItem(func(item runtime.Object) error {
 			out = append(out, Object{Unstructured: item.(*unstructured.Unstructured), Component: component})
 			return nil
 		})

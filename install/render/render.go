@@ -6,17 +6,9 @@ import (
 	"maps"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
-
-	chartv2 "helm.sh/helm/v4/pkg/chart/v2"
 
 	"github.com/isthmus-mesh/isthmus/api/operator"
 	"github.com/isthmus-mesh/isthmus/install/values"
-)
-
-type (
-	runtimeObject = runtime.Object
-	chartV2       = chartv2.Chart
 )
 
 // The components, by the names that labels and messages use.
@@ -76,7 +68,7 @@ func parts(c *values.Config) []part {
 			if r.namespace == "" {
 				r.namespace = c.Namespace
 			}
-			r.values = overlay(r.values, s.UnvalidatedValues)
+			r.values = values.Merged(r.values, s.UnvalidatedValues)
 			out = append(out, part{release: r, k8s: component.K8s, workload: workload})
 		}
 	}
@@ -139,35 +131,34 @@ func unique(objs []Object) error {
 // The values of each chart.
 
 func globalValues(c *values.Config) map[string]any {
-	return overlay(section(section(c.Tree, "values"), "global"), map[string]any{
+	return values.Merged(values.Section(c.Tree, "values", "global"), map[string]any{
 		"hub": c.Spec.Hub, "tag": c.Spec.Tag, "istioNamespace": c.Namespace,
 	})
 }
 
 func istiodValues(c *values.Config) map[string]any {
-	v := section(c.Tree, "values")
 	return map[string]any{
-		"revision": c.Revision, "global": globalValues(c), "meshConfig": orEmpty(section(c.Tree, "meshConfig")),
-		"pilot": orEmpty(section(v, "pilot")), "sidecarInjectorWebhook": orEmpty(section(v, "sidecarInjectorWebhook")),
+		"revision": c.Revision, "global": globalValues(c), "meshConfig": orEmpty(values.Section(c.Tree, "meshConfig")),
+		"pilot": orEmpty(values.Section(c.Tree, "values", "pilot")), "sidecarInjectorWebhook": orEmpty(values.Section(c.Tree, "values", "sidecarInjectorWebhook")),
 	}
 }
 
 func corednsValues(c *values.Config) map[string]any {
-	return overlay(section(section(c.Tree, "values"), "istiocoredns"), map[string]any{
-		"global": globalValues(c), "meshConfig": orEmpty(section(c.Tree, "meshConfig")),
+	return values.Merged(values.Section(c.Tree, "values", "istiocoredns"), map[string]any{
+		"global": globalValues(c), "meshConfig": orEmpty(values.Section(c.Tree, "meshConfig")),
 	})
 }
 
 func gatewayValues(c *values.Config, g operator.Gateway, role string) map[string]any {
-	own := maps.Clone(section(section(section(c.Tree, "values"), "gateways"), g.Name))
+	own := maps.Clone(values.Section(c.Tree, "values", "gateways", g.Name))
 	delete(own, "enabled")
 	labels := map[string]any{"app": g.Name, "istio": role}
 	for k, v := range g.Label {
 		labels[k] = v
 	}
-	return overlay(map[string]any{
+	return values.Merged(map[string]any{
 		"name": g.Name, "revision": c.Revision, "labels": labels,
-		"global": globalValues(c), "meshConfig": orEmpty(section(c.Tree, "meshConfig")),
+		"global": globalValues(c), "meshConfig": orEmpty(values.Section(c.Tree, "meshConfig")),
 	}, own)
 }
 
@@ -176,25 +167,4 @@ func orEmpty(m map[string]any) map[string]any {
 		return map[string]any{}
 	}
 	return m
-}
-
-func section(m map[string]any, key string) map[string]any {
-	s, _ := m[key].(map[string]any)
-	return s
-}
-
-// overlay returns base with over merged into it, mapping by mapping.
-func overlay(base, over map[string]any) map[string]any {
-	out := maps.Clone(base)
-	if out == nil {
-		out = map[string]any{}
-	}
-	for k, v := range over {
-		if m, ok := v.(map[string]any); ok {
-			old, _ := out[k].(map[string]any)
-			v = overlay(old, m)
-		}
-		out[k] = v
-	}
-	return out
 }

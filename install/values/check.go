@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -14,11 +13,10 @@ import (
 
 // check refuses what no single key shows to be wrong.
 func (c *Config) check() error {
-	label := regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
-	if !label.MatchString(c.Namespace) {
+	if !isLabel(c.Namespace) {
 		return fmt.Errorf("namespace: %q is not a namespace's name", c.Namespace)
 	}
-	if !label.MatchString(c.Revision) {
+	if !isLabel(c.Revision) {
 		return fmt.Errorf("revision: %q is not a DNS label (lower-case letters, digits and dashes)", c.Revision)
 	}
 	if err := c.checkNamespaces(); err != nil {
@@ -30,7 +28,7 @@ func (c *Config) check() error {
 
 	seen := map[string]bool{}
 	for _, g := range c.gateways() {
-		if !label.MatchString(g.Name) {
+		if !isLabel(g.Name) {
 			return fmt.Errorf("gateway name: %q is not a DNS label", g.Name)
 		}
 		if seen[g.Namespace+"/"+g.Name] {
@@ -48,6 +46,10 @@ func (c *Config) check() error {
 	}
 	return nil
 }
+
+// isLabel tells whether a name is a DNS label, as names of namespaces and Services
+// are.
+func isLabel(name string) bool { return len(validation.IsDNS1123Label(name)) == 0 }
 
 // checkNamespaces refuses two namespaces for one control plane.
 func (c *Config) checkNamespaces() error {

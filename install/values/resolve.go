@@ -57,7 +57,7 @@ func Resolve(in Input) (*Config, error) {
 	}
 	name := baseProfile
 	for _, l := range layers {
-		name = first(l.Profile(), name)
+		name = cmp.Or(l.Profile(), name)
 	}
 	tree, err := Profile(name)
 	if err != nil {
@@ -101,22 +101,13 @@ func (in Input) complete(tree operator.Tree, profile string) (*Config, error) {
 	}
 	c := &Config{Tree: tree, Given: maps.Clone(tree), Spec: spec, Profile: profile}
 	delete(c.Given, "revision")
-	c.Namespace = first(in.Namespace, spec.Namespace, spec.Values.Global.IstioNamespace, "istio-system")
-	c.Revision = first(in.Revision, spec.Revision, spec.Values.Revision, DefaultRevision)
-	spec.Hub = first(spec.Hub, spec.Values.Global.Hub, in.Hub)
-	spec.Tag = first(spec.Tag, spec.Values.Global.Tag, in.Tag)
+	c.Namespace = cmp.Or(in.Namespace, spec.Namespace, spec.Values.Global.IstioNamespace, "istio-system")
+	c.Revision = cmp.Or(in.Revision, spec.Revision, spec.Values.Revision, DefaultRevision)
+	spec.Hub = cmp.Or(spec.Hub, spec.Values.Global.Hub, in.Hub)
+	spec.Tag = cmp.Or(spec.Tag, spec.Values.Global.Tag, in.Tag)
 	tree["hub"], tree["tag"] = spec.Hub, spec.Tag
 	tree["namespace"], tree["revision"] = c.Namespace, c.Revision
 	spec.Namespace, spec.Revision = c.Namespace, c.Revision
 	c.Warnings = c.idle()
 	return c, c.check()
-}
-
-func first(vs ...string) string {
-	for _, v := range vs {
-		if v != "" {
-			return v
-		}
-	}
-	return ""
 }
