@@ -28,9 +28,9 @@ type Estate struct {
 
 // complete fills in what Istio's installations use.
 func (in *Estate) complete() {
-	in.RootNamespace = cmp.Or(in.RootNamespace, "istio-system")
-	in.ClusterDomain = cmp.Or(in.ClusterDomain, "cluster.local")
-	in.GlobalSuffix = cmp.Or(in.GlobalSuffix, "global")
+	in.RootNamespace = cmp.Or(in.RootNamespace, DefaultNamespace)
+	in.ClusterDomain = cmp.Or(in.ClusterDomain, DefaultClusterDomain)
+	in.GlobalSuffix = cmp.Or(in.GlobalSuffix, DefaultGlobalDomain)
 }
 
 // Settlement is what becomes of one ServiceEntry beside all others.

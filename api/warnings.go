@@ -9,8 +9,6 @@ import (
 
 // Labels of configuration objects that the mesh acts on.
 const (
-	// LabelRevision limits an object to the control plane of one revision.
-	LabelRevision = "istio.io/rev"
 	// LabelAllocate, set to "false" on a ServiceEntry, keeps the mesh from
 	// giving its hosts an address.
 	LabelAllocate = "networking.istio.io/enable-autoallocate-ip"

@@ -22,23 +22,11 @@ import (
 	"github.com/isthmus-mesh/isthmus/identity"
 )
 
-// JWT policies, by the names of values.global.jwtPolicy.
-const (
-	// JWTThirdParty takes tokens made for the audience istio-ca alone.
-	JWTThirdParty = "third-party-jwt"
-	// JWTFirstParty also takes the API server's own tokens, as clusters
-	// without projected volumes have them.
-	JWTFirstParty = "first-party-jwt"
-)
-
-// Audience is whom a proxy's token is made for.
-const Audience = "istio-ca"
-
 // AuthConfig is what an [Authenticator] needs.
 type AuthConfig struct {
 	// TrustDomain is that of every caller; cluster.local when empty.
 	TrustDomain string
-	// JWTPolicy is JWTThirdParty when empty.
+	// JWTPolicy is identity.JWTThirdParty when empty.
 	JWTPolicy string
 	// CacheFor is how long a token that the API server has accepted is taken
 	// without asking again; 1 min when zero.
@@ -62,10 +50,10 @@ const maxToken = 16 << 10
 func NewAuthenticator(client kubernetes.Interface, cfg AuthConfig) (*Authenticator, error) {
 	switch cfg.JWTPolicy {
 	case "":
-		cfg.JWTPolicy = JWTThirdParty
-	case JWTThirdParty, JWTFirstParty:
+		cfg.JWTPolicy = identity.JWTThirdParty
+	case identity.JWTThirdParty, identity.JWTFirstParty:
 	default:
-		return nil, fmt.Errorf("jwt policy %q: want %s or %s", cfg.JWTPolicy, JWTThirdParty, JWTFirstParty)
+		return nil, fmt.Errorf("jwt policy %q: want %s or %s", cfg.JWTPolicy, identity.JWTThirdParty, identity.JWTFirstParty)
 	}
 
 	if cfg.TrustDomain == "" {
@@ -194,8 +182,8 @@ func peerAddr(ctx context.Context) netip.Addr {
 
 // review asks the API server whose token it is.
 func (a *Authenticator) review(ctx context.Context, token string) (identity.ID, error) {
-	st, err := a.ask(ctx, token, []string{Audience})
-	if err == nil && !st.Authenticated && a.cfg.JWTPolicy == JWTFirstParty {
+	st, err := a.ask(ctx, token, []string{identity.TokenAudience})
+	if err == nil && !st.Authenticated && a.cfg.JWTPolicy == identity.JWTFirstParty {
 		st, err = a.ask(ctx, token, nil)
 	}
 	if err != nil {
@@ -205,7 +193,7 @@ func (a *Authenticator) review(ctx context.Context, token string) (identity.ID, 
 	if !st.Authenticated {
 		reason := st.Error
 		if reason == "" {
-			reason = "not accepted for audience " + Audience
+			reason = "not accepted for audience " + identity.TokenAudience
 		}
 		return identity.ID{}, status.Errorf(codes.Unauthenticated, "service account token: %s", reason)
 	}

@@ -48,7 +48,7 @@ type mesh struct {
 func (m *mesh) review(action clienttesting.Action) (bool, runtime.Object, error) {
 	m.reviews.Add(1)
 	tr := action.(clienttesting.CreateAction).GetObject().(*authenticationv1.TokenReview).DeepCopy()
-	user, audiences := "", []string{ca.Audience}
+	user, audiences := "", []string{identity.TokenAudience}
 	switch tr.Spec.Token {
 	case "good":
 		user = "system:serviceaccount:foo:default"
@@ -212,7 +212,7 @@ func TestServerOfAnotherRootIsRefused(t *testing.T) {
 }
 
 func TestFirstPartyTokens(t *testing.T) {
-	m := newMesh(t, ca.JWTFirstParty)
+	m := newMesh(t, identity.JWTFirstParty)
 	m.write("token", "first-party")
 	s := m.source()
 	m.run(s)

@@ -6,7 +6,8 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/isthmus-mesh/isthmus/ca"
+	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/identity"
 	"github.com/isthmus-mesh/isthmus/kube"
 	"github.com/isthmus-mesh/isthmus/model"
 )
@@ -41,7 +42,7 @@ type Config struct {
 	ServerNames []string
 
 	// JWTPolicy names the tokens that proxies may prove themselves with:
-	// ca.JWTThirdParty or ca.JWTFirstParty.
+	// identity.JWTThirdParty or identity.JWTFirstParty.
 	JWTPolicy string
 	// DefaultCertTTL and MaxCertTTL are the lifetimes of workload
 	// certificates: when none is asked for, and at most; one minute or more.
@@ -79,14 +80,14 @@ type Addresses struct {
 // it lacks Clients, Pod and Listen. The names are those of Istio.
 func Default() Config {
 	return Config{
-		Namespace: "istio-system",
-		Revision:  "default",
+		Namespace: api.DefaultNamespace,
+		Revision:  api.DefaultRevision,
 
 		Cluster:       "Kubernetes",
-		ClusterDomain: "cluster.local",
-		GlobalDomain:  "global",
+		ClusterDomain: api.DefaultClusterDomain,
+		GlobalDomain:  api.DefaultGlobalDomain,
 
-		JWTPolicy:      ca.JWTThirdParty,
+		JWTPolicy:      identity.JWTThirdParty,
 		DefaultCertTTL: 24 * time.Hour,
 		MaxCertTTL:     24 * time.Hour,
 		ConnectionAge:  30 * time.Minute,
@@ -118,8 +119,8 @@ func (c *Config) validate() error {
 		want(f.value != "", "the %s is empty", f.what)
 	}
 
-	want(c.JWTPolicy == ca.JWTThirdParty || c.JWTPolicy == ca.JWTFirstParty,
-		"JWT policy %q: want %s or %s", c.JWTPolicy, ca.JWTThirdParty, ca.JWTFirstParty)
+	want(c.JWTPolicy == identity.JWTThirdParty || c.JWTPolicy == identity.JWTFirstParty,
+		"JWT policy %q: want %s or %s", c.JWTPolicy, identity.JWTThirdParty, identity.JWTFirstParty)
 	want(c.DefaultCertTTL >= time.Minute,
 		"workload certificates that last %s by default: want one minute or more", c.DefaultCertTTL)
 	want(c.MaxCertTTL >= time.Minute,
@@ -133,7 +134,7 @@ func (c *Config) validate() error {
 
 // suffix ends the names of a revision's objects.
 func (c *Config) suffix() string {
-	if c.Revision == "" || c.Revision == "default" {
+	if c.Revision == "" || c.Revision == api.DefaultRevision {
 		return ""
 	}
 	return "-" + c.Revision

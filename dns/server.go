@@ -21,6 +21,7 @@ import (
 	_ "github.com/coredns/coredns/plugin/ready"
 	_ "github.com/coredns/coredns/plugin/reload"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/version"
 )
 
@@ -52,7 +53,7 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("dns: port %d is not between 1 and 65535", c.Listen)
 	}
 	if len(c.Zones) == 0 {
-		c.Zones = []string{"global"}
+		c.Zones = []string{api.DefaultGlobalDomain}
 	}
 
 	for _, z := range append([]string{c.Forward}, c.Zones...) {

@@ -7,6 +7,8 @@ import (
 
 	"google.golang.org/protobuf/types/known/wrapperspb"
 	istio "istio.io/api/annotation"
+
+	"github.com/isthmus-mesh/isthmus/api"
 )
 
 // TestEveryAnnotation: each annotation that Istio documents for pods acts, is
@@ -91,7 +93,7 @@ spec: {containers: [{name: a, readinessProbe: {tcpSocket: {port: 1}}}]}`
 			}
 			p := podOf(t, pod(a.Name, w.value))
 			patch, warnings, err := Patch(p, "bar", settings(t))
-			d, decideErr := Decide(p, "bar", map[string]string{NamespaceLabel: "enabled"}, settings(t))
+			d, decideErr := Decide(p, "bar", map[string]string{api.LabelInjection: "enabled"}, settings(t))
 			got := "silence"
 			switch {
 			case err != nil && strings.Contains(err.Error(), a.Name):

@@ -6,6 +6,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/isthmus-mesh/isthmus/identity"
 )
 
 // The volumes of the proxy, and where they are mounted.
@@ -15,8 +17,7 @@ const (
 	podinfoVolume = "istio-podinfo"
 	stateVolume   = "istio-proxy-state"
 
-	tokenAudience = "istio-ca"
-	tokenSeconds  = 43200
+	tokenSeconds = 43200
 )
 
 // proxyBinary is the one program in the proxy's image.
@@ -200,7 +201,7 @@ func (b *builder) mounts() []corev1.VolumeMount {
 }
 
 func (b *builder) thirdPartyToken() bool {
-	return b.settings.Values.Global.JWTPolicy == "third-party-jwt"
+	return b.settings.Values.Global.JWTPolicy == identity.JWTThirdParty
 }
 
 func (b *builder) volumes() []corev1.Volume {
@@ -221,7 +222,7 @@ func (b *builder) volumes() []corev1.Volume {
 		volumes = append(volumes, corev1.Volume{Name: tokenVolume, VolumeSource: corev1.VolumeSource{
 			Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{{
 				ServiceAccountToken: &corev1.ServiceAccountTokenProjection{
-					Audience: tokenAudience, ExpirationSeconds: ptr(int64(tokenSeconds)), Path: "istio-token",
+					Audience: identity.TokenAudience, ExpirationSeconds: ptr(int64(tokenSeconds)), Path: "istio-token",
 				},
 			}}},
 		}})

@@ -7,6 +7,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/isthmus-mesh/isthmus/api"
 )
 
 // Decision says whether a pod gets a proxy, and why.
@@ -94,7 +96,7 @@ func selects(pod *corev1.Pod, namespaceLabels map[string]string, s *Settings) (D
 		return Decision{Inject: true, Reason: "alwaysInjectSelector matches the pod"}, nil
 	}
 
-	if rev := pod.Labels[RevisionLabel]; rev != "" {
+	if rev := pod.Labels[api.LabelRevision]; rev != "" {
 		return byRevision("pod", rev, s), nil
 	}
 	if namespaceLabels == nil {
@@ -121,31 +123,31 @@ func ownWord(pod *corev1.Pod) (said string, yes bool, err error) {
 }
 
 func byNamespace(nsLabels map[string]string, s *Settings) (Decision, error) {
-	rev := nsLabels[RevisionLabel]
-	switch v := nsLabels[NamespaceLabel]; v {
+	rev := nsLabels[api.LabelRevision]
+	switch v := nsLabels[api.LabelInjection]; v {
 	case "enabled":
-		if s.revision() != "default" && rev == "" {
+		if s.revision() != api.DefaultRevision && rev == "" {
 			return Decision{Reason: "its namespace is injected by the default revision, not by " + s.revision()}, nil
 		}
-		return Decision{Inject: true, Reason: "its namespace has the label " + NamespaceLabel + "=enabled"}, nil
+		return Decision{Inject: true, Reason: "its namespace has the label " + api.LabelInjection + "=enabled"}, nil
 	case "disabled":
-		return Decision{Reason: "its namespace has the label " + NamespaceLabel + "=disabled"}, nil
+		return Decision{Reason: "its namespace has the label " + api.LabelInjection + "=disabled"}, nil
 	case "":
 	default:
-		return Decision{}, fmt.Errorf("label %s of the namespace: %q is neither enabled nor disabled", NamespaceLabel, v)
+		return Decision{}, fmt.Errorf("label %s of the namespace: %q is neither enabled nor disabled", api.LabelInjection, v)
 	}
 
 	if rev != "" {
 		return byRevision("namespace", rev, s), nil
 	}
-	if s.Values.SidecarInjectorWebhook.EnableNamespacesByDefault && s.revision() == "default" {
+	if s.Values.SidecarInjectorWebhook.EnableNamespacesByDefault && s.revision() == api.DefaultRevision {
 		return Decision{Inject: true, Reason: "namespaces are injected by default"}, nil
 	}
 	return Decision{Reason: "neither the pod nor its namespace asks for a proxy"}, nil
 }
 
 func byRevision(what, rev string, s *Settings) Decision {
-	reason := fmt.Sprintf("its %s has the label %s=%s", what, RevisionLabel, rev)
+	reason := fmt.Sprintf("its %s has the label %s=%s", what, api.LabelRevision, rev)
 	if rev != s.revision() {
 		return Decision{Reason: reason + ", and this is revision " + s.revision()}
 	}

@@ -5,10 +5,12 @@ import (
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/isthmus-mesh/isthmus/api"
 )
 
 func TestDecide(t *testing.T) {
-	enabled := map[string]string{NamespaceLabel: "enabled"}
+	enabled := map[string]string{api.LabelInjection: "enabled"}
 	never := func(s *Settings) {
 		s.Values.SidecarInjectorWebhook.NeverInjectSelector = []metav1.LabelSelector{{MatchLabels: map[string]string{"job": "build"}}}
 	}
@@ -23,12 +25,12 @@ func TestDecide(t *testing.T) {
 		reason    string
 	}{
 		"enabled":              {labels: enabled, inject: true, reason: "istio-injection=enabled"},
-		"disabled":             {labels: map[string]string{NamespaceLabel: "disabled"}, reason: "disabled"},
+		"disabled":             {labels: map[string]string{api.LabelInjection: "disabled"}, reason: "disabled"},
 		"unlabelled":           {labels: map[string]string{}, reason: "neither"},
 		"selected by webhook":  {labels: nil, inject: true, reason: "selected"},
 		"by default":           {labels: map[string]string{}, edit: byDefault, inject: true, reason: "by default"},
-		"namespace revision":   {labels: map[string]string{RevisionLabel: "canary"}, edit: canary, inject: true, reason: "istio.io/rev=canary"},
-		"other revision":       {labels: map[string]string{RevisionLabel: "canary"}, reason: "this is revision default"},
+		"namespace revision":   {labels: map[string]string{api.LabelRevision: "canary"}, edit: canary, inject: true, reason: "istio.io/rev=canary"},
+		"other revision":       {labels: map[string]string{api.LabelRevision: "canary"}, reason: "this is revision default"},
 		"default is not ours":  {labels: enabled, edit: canary, reason: "default revision"},
 		"pod revision":         {pod: "{metadata: {labels: {istio.io/rev: canary}}}", labels: map[string]string{}, edit: canary, inject: true, reason: "its pod"},
 		"label opts out":       {pod: "{metadata: {labels: {sidecar.istio.io/inject: 'false'}}}", labels: enabled, reason: `"false"`},
@@ -71,7 +73,7 @@ func TestDecideRefuses(t *testing.T) {
 	}{
 		"label":      {"{metadata: {labels: {sidecar.istio.io/inject: maybe}}}", nil, "label sidecar.istio.io/inject"},
 		"annotation": {"{metadata: {annotations: {sidecar.istio.io/inject: ''}}}", nil, "annotation sidecar.istio.io/inject"},
-		"namespace":  {"{}", map[string]string{NamespaceLabel: "true"}, "label istio-injection"},
+		"namespace":  {"{}", map[string]string{api.LabelInjection: "true"}, "label istio-injection"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := Decide(podOf(t, c.pod), "bar", c.labels, settings(t)); err == nil || !strings.Contains(err.Error(), c.want) {

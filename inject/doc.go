@@ -27,10 +27,6 @@ const (
 	// InjectName is the label and the annotation by which one pod opts in
 	// ("true") or out ("false"). The label wins.
 	InjectName = "sidecar.istio.io/inject"
-	// RevisionLabel names the control plane that injects a namespace or pod.
-	RevisionLabel = "istio.io/rev"
-	// NamespaceLabel is "enabled" or "disabled" on a namespace.
-	NamespaceLabel = "istio-injection"
 
 	proxyUID      = 1337
 	statusPort    = 15020

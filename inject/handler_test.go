@@ -84,7 +84,7 @@ func live(s *Settings) *Live {
 }
 
 func TestHandler(t *testing.T) {
-	enabled := map[string]string{NamespaceLabel: "enabled"}
+	enabled := map[string]string{api.LabelInjection: "enabled"}
 	for name, c := range map[string]struct {
 		pod        string
 		source     Source
@@ -160,7 +160,7 @@ func FuzzReview(f *testing.F) {
 	} {
 		f.Add([]byte(`{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u","operation":"CREATE","namespace":"n","kind":{"kind":"Pod"},"object":` + pod + `}}`))
 	}
-	h, _ := newTestHandler(f, live(settings(f)), map[string]string{NamespaceLabel: "enabled"})
+	h, _ := newTestHandler(f, live(settings(f)), map[string]string{api.LabelInjection: "enabled"})
 	h.log = slog.New(slog.DiscardHandler)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		out, err := api.Review(body, h.admit)

@@ -7,6 +7,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/isthmus-mesh/isthmus/api"
 )
 
 // overlaid is the pod httpbin with a container istio-proxy of its own in front.
@@ -185,7 +187,7 @@ func TestInjectedGateway(t *testing.T) {
 
 	host := podOf(t, gatewayPod)
 	host.Spec.HostNetwork = true
-	if d, err := Decide(host, "bar", map[string]string{NamespaceLabel: "enabled"}, settings(t)); err != nil || !d.Inject {
+	if d, err := Decide(host, "bar", map[string]string{api.LabelInjection: "enabled"}, settings(t)); err != nil || !d.Inject {
 		t.Errorf("a gateway in the host's network redirects nothing: %+v %v", d, err)
 	}
 }
@@ -193,7 +195,7 @@ func TestInjectedGateway(t *testing.T) {
 // TestForeignProxy: a pod with a proxy of its own, image and all, is left alone
 // and told so.
 func TestForeignProxy(t *testing.T) {
-	enabled := map[string]string{NamespaceLabel: "enabled"}
+	enabled := map[string]string{api.LabelInjection: "enabled"}
 	d, err := Decide(podOf(t, "spec: {containers: [{name: a}, {name: istio-proxy, image: envoy}]}"), "bar", enabled, settings(t))
 	if err != nil || d.Inject || !d.Impossible || !strings.Contains(d.Reason, `"auto"`) {
 		t.Errorf("%+v %v", d, err)

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/isthmus-mesh/isthmus/api"
 )
 
 // operation is one step of a JSON patch (RFC 6902).
@@ -88,7 +90,7 @@ func (b *builder) metadataOps() ([]operation, error) {
 	labels := map[string]string{
 		"service.istio.io/canonical-name":     canonicalName(b.pod, b.workload),
 		"service.istio.io/canonical-revision": canonicalRevision(b.pod),
-		RevisionLabel:                         b.settings.revision(),
+		api.LabelRevision:                     b.settings.revision(),
 	}
 
 	if !b.gateway() {

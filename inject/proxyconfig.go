@@ -58,7 +58,7 @@ func podProxyConfig(s *Settings, o *options) (*meshv1alpha1.ProxyConfig, []strin
 
 	if merged.DiscoveryAddress == "" {
 		host := "istiod"
-		if s.revision() != "default" {
+		if s.revision() != api.DefaultRevision {
 			host += "-" + s.revision()
 		}
 		merged.DiscoveryAddress = host + "." + s.Values.Global.IstioNamespace + ".svc:15012"

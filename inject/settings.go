@@ -10,6 +10,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
+
+	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/identity"
 )
 
 // Values is the part of the Helm values that injection reads, as the installer
@@ -126,19 +129,19 @@ func ParseValues(text []byte) (*Values, error) {
 	}
 
 	g := &v.Global
-	setDefault(&g.IstioNamespace, "istio-system")
-	setDefault(&g.JWTPolicy, "third-party-jwt")
+	setDefault(&g.IstioNamespace, api.DefaultNamespace)
+	setDefault(&g.JWTPolicy, identity.JWTThirdParty)
 	setDefault(&g.ImagePullPolicy, string(corev1.PullIfNotPresent))
 	setDefault(&g.Proxy.Image, "proxyv2")
 	setDefault(&g.MultiCluster.ClusterName, "Kubernetes")
-	setDefault(&g.MultiCluster.GlobalDomainSuffix, "global")
-	setDefault(&g.Proxy.ClusterDomain, "cluster.local")
+	setDefault(&g.MultiCluster.GlobalDomainSuffix, api.DefaultGlobalDomain)
+	setDefault(&g.Proxy.ClusterDomain, api.DefaultClusterDomain)
 	if g.Hub == "" || g.Tag == "" {
 		return nil, errors.New("injection values: global.hub and global.tag are needed to name the proxy's image; set both in the ConfigMap istio-sidecar-injector, key values")
 	}
 
 	switch g.JWTPolicy {
-	case "third-party-jwt", "first-party-jwt":
+	case identity.JWTThirdParty, identity.JWTFirstParty:
 	default:
 		return nil, fmt.Errorf("injection values: global.jwtPolicy: %q is neither third-party-jwt nor first-party-jwt", g.JWTPolicy)
 	}
@@ -206,7 +209,7 @@ type Settings struct {
 
 func (s *Settings) revision() string {
 	if s.Revision == "" {
-		return "default"
+		return api.DefaultRevision
 	}
 	return s.Revision
 }
@@ -225,7 +228,7 @@ func (s *Settings) trustDomain() string {
 	case s.Values.Global.TrustDomain != "":
 		return s.Values.Global.TrustDomain
 	}
-	return "cluster.local"
+	return identity.DefaultTrustDomain
 }
 
 // Source gives the settings that hold now.

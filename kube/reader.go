@@ -85,13 +85,13 @@ func (c *Config) complete() error {
 		return fmt.Errorf("kube: Config.Cluster is empty; every row carries the id of its cluster")
 	}
 	if c.ClusterDomain == "" {
-		c.ClusterDomain = "cluster.local"
+		c.ClusterDomain = api.DefaultClusterDomain
 	}
 	if c.Revision == "" {
-		c.Revision = "default"
+		c.Revision = api.DefaultRevision
 	}
 	if c.Namespace == "" {
-		c.Namespace = "istio-system"
+		c.Namespace = api.DefaultNamespace
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()

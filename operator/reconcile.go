@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/yaml"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/install/apply"
 	"github.com/isthmus-mesh/isthmus/install/render"
 	"github.com/isthmus-mesh/isthmus/install/values"
@@ -120,7 +121,7 @@ func (r *reconciler) onlyOne(ctx context.Context, u *unstructured.Unstructured, 
 	for _, other := range list {
 		rev, _, _ := unstructured.NestedString(other.Object, "spec", "revision")
 		if rev == "" {
-			rev = values.DefaultRevision
+			rev = api.DefaultRevision
 		}
 		if other.GetUID() == u.GetUID() || rev != revision {
 			continue
@@ -176,7 +177,7 @@ func (r *reconciler) remove(ctx context.Context, u *unstructured.Unstructured) e
 
 	revision, _, _ := unstructured.NestedString(u.Object, "spec", "revision")
 	if revision == "" {
-		revision = values.DefaultRevision
+		revision = api.DefaultRevision
 	}
 
 	if r.onlyOne(ctx, u, revision) == nil {

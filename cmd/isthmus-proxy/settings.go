@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/identity"
 	"github.com/isthmus-mesh/isthmus/proxy/agent"
 )
 
@@ -47,13 +48,13 @@ func (s *settings) bind(c *call) {
 		{&s.serviceAccount, "service-account", "SERVICE_ACCOUNT", "", "service account of the pod"},
 		{&s.ip, "ip", "INSTANCE_IP", "", "address of the pod (default: that of its first interface)"},
 		{&s.nodeName, "node-name", "NODE_NAME", "", "name of the node that the pod runs on"},
-		{&s.trustDomain, "trust-domain", "TRUST_DOMAIN", "cluster.local", "trust domain of the mesh"},
+		{&s.trustDomain, "trust-domain", "TRUST_DOMAIN", identity.DefaultTrustDomain, "trust domain of the mesh"},
 		{&s.dnsDomain, "domain", "DNS_DOMAIN", "cluster.local", "DNS domain of the cluster"},
 		{&s.proxyConfig, "proxy-config", "PROXY_CONFIG", "{}", "JSON with discoveryAddress, terminationDrainDuration, concurrency"},
 		{&s.discovery, "discovery-address", "", "", "discovery's HOST:PORT (default: that of proxy-config, or " + agent.DefaultDiscovery + ")"},
 		{&s.ca, "ca-address", "CA_ADDR", "", "the CA's HOST:PORT (default: discovery's)"},
 		{&s.serverName, "discovery-server-name", "", "", "DNS name that discovery's certificate must carry (default: by its address)"},
-		{&s.jwtPolicy, "jwt-policy", "JWT_POLICY", "third-party-jwt", "which token proves the pod: third-party-jwt or first-party-jwt"},
+		{&s.jwtPolicy, "jwt-policy", "JWT_POLICY", identity.JWTThirdParty, "which token proves the pod: third-party-jwt or first-party-jwt"},
 		{&s.certProvider, "cert-provider", "PILOT_CERT_PROVIDER", "istiod", "who signs discovery's certificate: istiod"},
 		{&s.tokenFile, "token-file", "", "", "service account token (default: by jwt-policy)"},
 		{&s.rootFile, "root-file", "", "/var/run/secrets/istio/root-cert.pem", "trust bundle of the mesh"},
@@ -125,9 +126,9 @@ func (s *settings) token() (string, error) {
 		return s.tokenFile, nil
 	}
 	switch s.jwtPolicy {
-	case "third-party-jwt":
+	case identity.JWTThirdParty:
 		return thirdPartyToken, nil
-	case "first-party-jwt":
+	case identity.JWTFirstParty:
 		return firstPartyToken, nil
 	}
 	return "", fmt.Errorf("jwt-policy %q: want third-party-jwt or first-party-jwt", s.jwtPolicy)

@@ -63,10 +63,10 @@ log, prometheus, ready, reload and isthmus:
 	}
 	cmd.Flags().StringVar(&c.CorefilePath, "conf", "", "Corefile to serve by, instead of the built-in one")
 	cmd.Flags().IntVar(&c.Listen, "port", 10053, "UDP and TCP port to serve DNS on")
-	cmd.Flags().StringSliceVar(&c.Zones, "zone", []string{"global"}, "zone that the server has the last word for (repeatable)")
-	cmd.Flags().StringVar(&estate.GlobalSuffix, "global-domain", "global", "DNS domain of services in other clusters, NAME.NAMESPACE.global")
-	cmd.Flags().StringVar(&estate.RootNamespace, "root-namespace", cmp.Or(os.Getenv("POD_NAMESPACE"), defaultIstioNamespace), "namespace whose ServiceEntries may declare any host ($POD_NAMESPACE)")
-	cmd.Flags().StringVar(&estate.ClusterDomain, "domain", cmp.Or(os.Getenv("DOMAIN_SUFFIX"), "cluster.local"), "DNS domain of Kubernetes services ($DOMAIN_SUFFIX)")
+	cmd.Flags().StringSliceVar(&c.Zones, "zone", []string{api.DefaultGlobalDomain}, "zone that the server has the last word for (repeatable)")
+	cmd.Flags().StringVar(&estate.GlobalSuffix, "global-domain", api.DefaultGlobalDomain, "DNS domain of services in other clusters, NAME.NAMESPACE.global")
+	cmd.Flags().StringVar(&estate.RootNamespace, "root-namespace", cmp.Or(os.Getenv("POD_NAMESPACE"), api.DefaultNamespace), "namespace whose ServiceEntries may declare any host ($POD_NAMESPACE)")
+	cmd.Flags().StringVar(&estate.ClusterDomain, "domain", cmp.Or(os.Getenv("DOMAIN_SUFFIX"), api.DefaultClusterDomain), "DNS domain of Kubernetes services ($DOMAIN_SUFFIX)")
 	cmd.Flags().StringVar(&c.Forward, "forward", "", "resolver for all other questions: an address, or a file such as /etc/resolv.conf")
 	return cmd
 }

@@ -119,7 +119,7 @@ func (k *kubeInject) settings(ctx context.Context) (*inject.Settings, error) {
 
 func (k *kubeInject) liveSettings(ctx context.Context, client kubernetes.Interface) (*inject.Settings, error) {
 	suffix := ""
-	if k.revision != "" && k.revision != "default" {
+	if k.revision != "" && k.revision != api.DefaultRevision {
 		suffix = "-" + k.revision
 	}
 	text, err := k.configMapKey(ctx, client, "istio-sidecar-injector"+suffix, "values")

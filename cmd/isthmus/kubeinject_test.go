@@ -6,13 +6,15 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/isthmus-mesh/isthmus/api"
 )
 
 // kubeInjected runs kube-inject with input on standard input.
 func kubeInjected(t *testing.T, input string, args ...string) (out, said string, err error) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	c := newKubeInjectCommand(&kubeFlags{istioNamespace: defaultIstioNamespace, kubeconfig: filepath.Join(t.TempDir(), "none")})
+	c := newKubeInjectCommand(&kubeFlags{istioNamespace: api.DefaultNamespace, kubeconfig: filepath.Join(t.TempDir(), "none")})
 	c.SilenceUsage, c.SilenceErrors = true, true
 	c.SetIn(strings.NewReader(input))
 	c.SetOut(&stdout)

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/charts"
 	"github.com/isthmus-mesh/isthmus/install/apply"
 	"github.com/isthmus-mesh/isthmus/install/render"
@@ -49,7 +50,7 @@ func (o *operatorFlags) add(p *pflag.FlagSet) {
 	p.StringVar(&o.namespace, "operatorNamespace", "istio-operator", "namespace of the operator")
 	p.StringVar(&o.hub, "hub", version.DefaultHub, "repository of its image, and of what it installs")
 	p.StringVar(&o.tag, "tag", version.Version, "tag of its image, and of what it installs")
-	p.StringSliceVar(&o.watch, "watchedNamespaces", []string{defaultIstioNamespace}, watchedText)
+	p.StringSliceVar(&o.watch, "watchedNamespaces", []string{api.DefaultNamespace}, watchedText)
 }
 
 func (o *operatorFlags) addChange(p *pflag.FlagSet) {
@@ -277,7 +278,7 @@ func newOperatorRunCommand(f *kubeFlags) *cobra.Command {
 	p.StringVar(&c.Namespace, "pod-namespace", cmp.Or(os.Getenv("POD_NAMESPACE"), "istio-operator"), "namespace of the operator ($POD_NAMESPACE)")
 	p.StringVar(&c.Hub, "hub", version.DefaultHub, "repository of images where a resource names none")
 	p.StringVar(&c.Tag, "tag", version.Version, "tag of images where a resource names none")
-	p.StringSliceVar(&c.Watch, "watchedNamespaces", []string{defaultIstioNamespace}, watchedText)
+	p.StringSliceVar(&c.Watch, "watchedNamespaces", []string{api.DefaultNamespace}, watchedText)
 	p.StringVar(&c.MetricsAddr, "metrics-addr", ":8383", "address for metrics")
 	p.StringVar(&c.HealthAddr, "health-addr", ":8081", "address for readiness")
 	p.StringVar(&level, "log-level", "info", "debug, info, warn or error")

@@ -9,6 +9,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/version"
 )
 
@@ -43,7 +44,7 @@ func newRootCommand(calledAs string) *cobra.Command {
 	p := root.PersistentFlags()
 	p.StringVarP(&f.kubeconfig, "kubeconfig", "c", "", "kubeconfig file (default: $KUBECONFIG, ~/.kube/config, or the pod's service account)")
 	p.StringVar(&f.context, "context", "", "kubeconfig context to use (default: the current one)")
-	p.StringVarP(&f.istioNamespace, "istioNamespace", "i", defaultIstioNamespace, "namespace of the control plane")
+	p.StringVarP(&f.istioNamespace, "istioNamespace", "i", api.DefaultNamespace, "namespace of the control plane")
 	p.StringVarP(&f.ns, "namespace", "n", "", "namespace the command works in (default: the context's)")
 
 	root.AddCommand(
@@ -65,8 +66,6 @@ func newRootCommand(calledAs string) *cobra.Command {
 	)
 	return root
 }
-
-const defaultIstioNamespace = "istio-system"
 
 // newExperimentalCommand groups commands whose flags may still change.
 func newExperimentalCommand(f *kubeFlags) *cobra.Command {

@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/install/apply"
-	"github.com/isthmus-mesh/isthmus/install/values"
 )
 
 func newUninstallCommand(f *kubeFlags) *cobra.Command {
@@ -76,7 +76,7 @@ the Secret cacerts always stays.`,
 func (c *configFlags) revisionToRemove(stdin io.Reader) (string, error) {
 	if c.revision != "" || len(c.files) == 0 {
 		if c.revision == "" {
-			return values.DefaultRevision, nil
+			return api.DefaultRevision, nil
 		}
 		return c.revision, nil
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/kubernetes"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/install/apply"
 	"github.com/isthmus-mesh/isthmus/install/revision"
 	"github.com/isthmus-mesh/isthmus/version"
@@ -61,7 +62,7 @@ func (i *installFlags) startFromInstalled(ctx context.Context, client *apply.Cli
 	// In place when the revision is installed; else beside the default one, or
 	// the only one.
 	at := -1
-	for _, rev := range []string{i.config.revision, revision.Default} {
+	for _, rev := range []string{i.config.revision, api.DefaultRevision} {
 		if at < 0 && rev != "" {
 			at = slices.IndexFunc(invs, func(inv apply.Inventory) bool { return inv.Revision == rev })
 		}
@@ -70,7 +71,7 @@ func (i *installFlags) startFromInstalled(ctx context.Context, client *apply.Cli
 		at = 0
 	}
 	if at < 0 {
-		return fmt.Errorf("nothing to upgrade from: no revision %q, and %d revisions are installed; use install", revision.Default, len(invs))
+		return fmt.Errorf("nothing to upgrade from: no revision %q, and %d revisions are installed; use install", api.DefaultRevision, len(invs))
 	}
 	doc, err := installedDocument(invs[at])
 	if err != nil {
@@ -128,7 +129,7 @@ func newUpgradeMoveCommand(f *kubeFlags) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&to, "revision", "r", "", "the `revision` to move to")
-	cmd.Flags().StringVar(&from, "from", revision.Default, "with --all: the `revision` to move from")
+	cmd.Flags().StringVar(&from, "from", api.DefaultRevision, "with --all: the `revision` to move from")
 	cmd.Flags().BoolVar(&all, "all", false, "every namespace of the revision given by --from")
 	cmd.Flags().DurationVar(&timeout, "readiness-timeout", 5*time.Minute, "how long a namespace's workloads may take")
 	_ = cmd.MarkFlagRequired("revision")

@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/yaml"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/version"
 )
 
@@ -94,7 +95,7 @@ func countVersions(pods []corev1.Pod, container string) []versionCount {
 	for _, p := range pods {
 		for _, c := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
 			if c.Name == container {
-				counts[versionCount{Component: container, Revision: p.Labels["istio.io/rev"], Version: imageTag(c.Image)}]++
+				counts[versionCount{Component: container, Revision: p.Labels[api.LabelRevision], Version: imageTag(c.Image)}]++
 			}
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/dns/stub"
 )
 
@@ -26,7 +27,7 @@ so that pods resolve names such as httpbin.bar.global.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	p := cmd.PersistentFlags()
-	p.StringVar(&x.options.Zone, "zone", "global", "zone that the mesh answers for")
+	p.StringVar(&x.options.Zone, "zone", api.DefaultGlobalDomain, "zone that the mesh answers for")
 	p.StringVar(&x.options.Service, "dns-service", "istiocoredns", "Service of the mesh's DNS server, in the control plane's namespace")
 	p.StringVarP(&x.output, "output", "o", "", "print the result as json or yaml")
 	cmd.AddCommand(x.apply(), x.show(), x.remove())

@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/dns/corefile"
 )
 
@@ -43,7 +44,7 @@ type Options struct {
 }
 
 func (o *Options) complete() error {
-	for s, value := range map[*string]string{&o.Zone: "global", &o.Namespace: "istio-system", &o.Service: "istiocoredns"} {
+	for s, value := range map[*string]string{&o.Zone: api.DefaultGlobalDomain, &o.Namespace: api.DefaultNamespace, &o.Service: "istiocoredns"} {
 		if *s == "" {
 			*s = value
 		}

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/install/render"
 )
 
@@ -60,7 +61,7 @@ func (c *Client) PlanRemoval(ctx context.Context, revision string, purge bool) (
 		return r, c.userResources(ctx, r)
 	}
 	if r.heir, err = c.heir(ctx, r.inventories, staying); r.heir != nil {
-		r.Kept = append(r.Kept, fmt.Sprintf("ValidatingWebhookConfiguration/%s: calls revision %s from now on", r.heir.GetName(), r.heir.GetLabels()[revisionLabel]))
+		r.Kept = append(r.Kept, fmt.Sprintf("ValidatingWebhookConfiguration/%s: calls revision %s from now on", r.heir.GetName(), r.heir.GetLabels()[api.LabelRevision]))
 	}
 	return r, err
 }

@@ -6,17 +6,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/isthmus-mesh/isthmus/api"
 )
 
 // defaultValidator is the validation webhook that sees every object, of whatever
 // revision or none. All revisions' installations list it, and it calls one of
 // them: the default, or, where there is none, the first that was installed.
 const defaultValidator = "istiod-default-validator"
-
-const (
-	revisionLabel   = "istio.io/rev"
-	defaultRevision = "default"
-)
 
 func isDefaultValidator(kind, name string) bool {
 	return kind == "ValidatingWebhookConfiguration" && name == defaultValidator
@@ -39,7 +36,7 @@ func called(u *unstructured.Unstructured) types.NamespacedName {
 // default revision takes it from every other; whether that other is still there
 // is for the caller to find out.
 func AnsweredByOther(intent, live *unstructured.Unstructured) (types.NamespacedName, bool) {
-	if live == nil || !isDefaultValidator(intent.GetKind(), intent.GetName()) || intent.GetLabels()[revisionLabel] == defaultRevision {
+	if live == nil || !isDefaultValidator(intent.GetKind(), intent.GetName()) || intent.GetLabels()[api.LabelRevision] == api.DefaultRevision {
 		return types.NamespacedName{}, false
 	}
 	other := called(live)
@@ -82,7 +79,7 @@ func (c *Client) heir(ctx context.Context, leaving, staying []Inventory) (*unstr
 func wantedBy(invs []Inventory, e Entry) *unstructured.Unstructured {
 	var found *unstructured.Unstructured
 	for i := range invs {
-		if own := invs[i].entry(e); own != nil && own.Intent != nil && (found == nil || invs[i].Revision == defaultRevision) {
+		if own := invs[i].entry(e); own != nil && own.Intent != nil && (found == nil || invs[i].Revision == api.DefaultRevision) {
 			found = own.Intent
 		}
 	}

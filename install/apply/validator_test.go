@@ -12,18 +12,19 @@ import (
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/install/render"
 )
 
 // validatorOf is the default validator as a revision renders it.
 func validatorOf(revision, policy string) render.Object {
 	service := "istiod"
-	if revision != defaultRevision {
+	if revision != api.DefaultRevision {
 		service += "-" + revision
 	}
 	return object("ValidatingWebhookConfiguration", defaultValidator, m{
 		"apiVersion": "admissionregistration.k8s.io/v1",
-		"metadata":   m{"name": defaultValidator, "labels": m{revisionLabel: revision}},
+		"metadata":   m{"name": defaultValidator, "labels": m{api.LabelRevision: revision}},
 		"webhooks": []any{m{
 			"name": "validation.istio.io", "failurePolicy": policy,
 			"clientConfig": m{"service": m{"name": service, "namespace": "istio-system"}},
@@ -119,7 +120,7 @@ func TestDefaultValidatorHasOneRevision(t *testing.T) {
 		if policy := hooks[0].(m)["failurePolicy"]; s.Action != Keep && policy != "Ignore" {
 			t.Errorf("%s: failurePolicy %s before the control plane answers", name, policy)
 		}
-		if own := plan.Steps[0].rendered; called(own).Name == "" || own.GetLabels()[revisionLabel] != c.revision {
+		if own := plan.Steps[0].rendered; called(own).Name == "" || own.GetLabels()[api.LabelRevision] != c.revision {
 			t.Errorf("%s: the inventory forgets what the revision itself would have", name)
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/install/render"
 )
 
@@ -253,8 +254,8 @@ func Trusted(u *unstructured.Unstructured) bool {
 // webhook answers.
 func (r *run) probeInjection(ctx context.Context) error {
 	labels := map[string]string{"sidecar.istio.io/inject": "true"}
-	if rev := r.plan.Desired.Revision; rev != "default" {
-		labels["istio.io/rev"] = rev
+	if rev := r.plan.Desired.Revision; rev != api.DefaultRevision {
+		labels[api.LabelRevision] = rev
 	}
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{GenerateName: "isthmus-probe-", Labels: labels},

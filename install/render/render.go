@@ -7,6 +7,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/api/operator"
 	"github.com/isthmus-mesh/isthmus/install/values"
 )
@@ -90,7 +91,7 @@ func parts(c *values.Config) []part {
 
 // suffix is what a revision adds to the names of its objects.
 func suffix(revision string) string {
-	if revision == "" || revision == values.DefaultRevision {
+	if revision == "" || revision == api.DefaultRevision {
 		return ""
 	}
 	return "-" + revision

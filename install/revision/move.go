@@ -12,14 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
-)
 
-// The labels of a namespace that choose its injector.
-const (
-	InjectionLabel = "istio-injection"
-	RevisionLabel  = "istio.io/rev"
-	// Default is the revision that InjectionLabel stands for.
-	Default = "default"
+	"github.com/isthmus-mesh/isthmus/api"
 )
 
 // restartAnnotation is the one that kubectl rollout restart sets.
@@ -28,12 +22,12 @@ const restartAnnotation = "kubectl.kubernetes.io/restartedAt"
 // Of returns the revision that injects into a namespace; "" when none does.
 func Of(ns *corev1.Namespace) string {
 	switch {
-	case ns.Labels[InjectionLabel] == "enabled":
-		return Default
-	case ns.Labels[InjectionLabel] != "":
+	case ns.Labels[api.LabelInjection] == "enabled":
+		return api.DefaultRevision
+	case ns.Labels[api.LabelInjection] != "":
 		return ""
 	}
-	return ns.Labels[RevisionLabel]
+	return ns.Labels[api.LabelRevision]
 }
 
 // Namespaces lists the namespaces that a revision injects into.
@@ -89,13 +83,13 @@ func switchTo(ctx context.Context, client kubernetes.Interface, namespace, revis
 
 // label makes a revision the injector of a namespace.
 func label(ctx context.Context, client kubernetes.Interface, namespace, revision string) error {
-	labels := map[string]any{InjectionLabel: nil, RevisionLabel: nil}
+	labels := map[string]any{api.LabelInjection: nil, api.LabelRevision: nil}
 	switch revision {
 	case "":
-	case Default:
-		labels[InjectionLabel] = "enabled"
+	case api.DefaultRevision:
+		labels[api.LabelInjection] = "enabled"
 	default:
-		labels[RevisionLabel] = revision
+		labels[api.LabelRevision] = revision
 	}
 	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"labels": labels}})
 	if err != nil {

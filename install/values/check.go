@@ -8,6 +8,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/api/operator"
 )
 
@@ -75,7 +76,7 @@ func (c *Config) checkDomains() error {
 			return fmt.Errorf("%s: %q is not a DNS domain: %s", key, domain, errs[0])
 		}
 	}
-	if g := global.MultiCluster.GlobalDomainSuffix; g != "" && g == cmp.Or(global.Proxy.ClusterDomain, "cluster.local") {
+	if g := global.MultiCluster.GlobalDomainSuffix; g != "" && g == cmp.Or(global.Proxy.ClusterDomain, api.DefaultClusterDomain) {
 		return fmt.Errorf("values.global.multiCluster.globalDomainSuffix: %q is the cluster's own domain; name another for the services of other clusters", g)
 	}
 	return nil

@@ -1,9 +1,11 @@
 package values
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/api/operator"
 )
 
@@ -45,9 +47,6 @@ type Config struct {
 	// Warnings tell of settings that are taken and change nothing.
 	Warnings []string
 }
-
-// DefaultRevision is the name of the control plane that has no other.
-const DefaultRevision = "default"
 
 // Resolve merges and checks.
 func Resolve(in Input) (*Config, error) {
@@ -101,8 +100,8 @@ func (in Input) complete(tree operator.Tree, profile string) (*Config, error) {
 	}
 	c := &Config{Tree: tree, Given: maps.Clone(tree), Spec: spec, Profile: profile}
 	delete(c.Given, "revision")
-	c.Namespace = cmp.Or(in.Namespace, spec.Namespace, spec.Values.Global.IstioNamespace, "istio-system")
-	c.Revision = cmp.Or(in.Revision, spec.Revision, spec.Values.Revision, DefaultRevision)
+	c.Namespace = cmp.Or(in.Namespace, spec.Namespace, spec.Values.Global.IstioNamespace, api.DefaultNamespace)
+	c.Revision = cmp.Or(in.Revision, spec.Revision, spec.Values.Revision, api.DefaultRevision)
 	spec.Hub = cmp.Or(spec.Hub, spec.Values.Global.Hub, in.Hub)
 	spec.Tag = cmp.Or(spec.Tag, spec.Values.Global.Tag, in.Tag)
 	tree["hub"], tree["tag"] = spec.Hub, spec.Tag

@@ -37,7 +37,7 @@ var mayImport = map[string][]string{
 	"proxy":         {"xds", "xds/fetch", "identity"},
 	"discovery":     {"api", "ca", "compile", "identity", "inject", "kube", "model", "xds", "xds/resources", "xds/serve"},
 	"dns":           {"api"},
-	"inject":        {"api"},
+	"inject":        {"api", "identity"},
 	"install":       {"api", "dns", "charts"},
 	"operator":      {"api", "install", "kube"},
 	"charts":        {},
