@@ -41,6 +41,7 @@ func newPublisher(a *Authority) *publisher {
 
 // run publishes until ctx ends.
 func (p *publisher) run(ctx context.Context) error {
+	defer p.queue.ShutDown()
 	nsInformer := p.namespaces.Core().V1().Namespaces().Informer()
 	cmInformer := p.configMaps.Core().V1().ConfigMaps().Informer()
 	if _, err := nsInformer.AddEventHandler(enqueue(func(o metav1.Object) { p.queue.Add(o.GetName()) })); err != nil {

@@ -25,16 +25,20 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
+	"k8s.io/klog/v2"
 
 	"github.com/isthmus-mesh/isthmus/ca"
 	"github.com/isthmus-mesh/isthmus/identity"
 	"github.com/isthmus-mesh/isthmus/xds/fetch"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	klog.SetSlogLogger(slog.New(slog.DiscardHandler))
+	goleak.VerifyTestMain(m)
+}
 
 // token is what the fake API server takes for the account shop/caller's.
-const token = "the token of shop/caller"
+const token = "token-of-shop-caller"
 
 // controlPlane is a control plane that runs on loopback over a fake API server.
 type controlPlane struct {
@@ -183,7 +187,10 @@ func TestProxyJoins(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.background(source.Run)
-	c.eventually("certificate", func() bool { return source.Certificate() != nil })
+	c.eventually("certificate", func() bool {
+		err := source.Err()
+		return err == nil && source.Certificate() != nil
+	})
 
 	meta, err := structpb.NewStruct(map[string]any{"CLUSTER_ID": "Kubernetes", "SERVICE_ACCOUNT": "caller"})
 	if err != nil {

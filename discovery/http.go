@@ -74,23 +74,31 @@ func onlyHTTP1(next http.Handler) http.Handler {
 	})
 }
 
-// serveHTTP serves until ctx ends. A listener that is nil is not served.
+// serveHTTP serves until ctx ends and the calls that are under way then are
+// answered, or the time for that is over. A listener that is nil is not served.
 func (s *Server) serveHTTP(ctx context.Context, l net.Listener, h http.Handler) error {
 	if l == nil {
 		return nil
 	}
 	srv := newHTTPServer(h, s.log)
 
+	drained := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
+		defer close(drained)
 		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.Drain)
 		defer cancel()
 		if srv.Shutdown(late) != nil {
 			_ = srv.Close()
 		}
 	})
-	defer stop()
 
-	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	err := srv.Serve(l)
+	if !stop() {
+		// Serve ends when Shutdown begins, and not when it is done: the
+		// process would end with calls of the API server unanswered.
+		<-drained
+	}
+	if !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve %s: %w", l.Addr(), err)
 	}
 	return nil

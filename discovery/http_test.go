@@ -19,6 +19,15 @@ import (
 // startHTTP serves a handler as discovery does, until the test ends.
 func startHTTP(t *testing.T, h http.Handler, tlsConfig *tls.Config) (addr string) {
 	t.Helper()
+	addr, stop := startStoppableHTTP(t, h, tlsConfig)
+	t.Cleanup(stop)
+	return addr
+}
+
+// startStoppableHTTP serves until stop is called, which returns when the server
+// has ended.
+func startStoppableHTTP(t *testing.T, h http.Handler, tlsConfig *tls.Config) (addr string, stop func()) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -31,13 +40,52 @@ func startHTTP(t *testing.T, h http.Handler, tlsConfig *tls.Config) (addr string
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.serveHTTP(ctx, l, h) }()
-	t.Cleanup(func() {
+	return addr, func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-	})
-	return addr
+	}
+}
+
+// TestCallsUnderWayAreAnswered: a server that stops ends when its calls have, and
+// not at once. The control plane's process ended with them unanswered.
+func TestCallsUnderWayAreAnswered(t *testing.T) {
+	reached, answer := make(chan struct{}), make(chan struct{})
+	addr, stop := startStoppableHTTP(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(reached)
+		<-answer
+		_, _ = io.WriteString(w, "answered")
+	}), nil)
+
+	body := make(chan string, 1)
+	go func() {
+		resp, err := http.Get("http://" + addr)
+		if err != nil {
+			body <- err.Error()
+			return
+		}
+		defer resp.Body.Close()
+		b, _ := io.ReadAll(resp.Body)
+		body <- string(b)
+	}()
+	<-reached
+
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		stop()
+	}()
+	select {
+	case <-stopped:
+		t.Error("the server ended with a call under way")
+	case <-time.After(200 * time.Millisecond):
+	}
+	close(answer)
+	if got := <-body; got != "answered" {
+		t.Errorf("the call got %q", got)
+	}
+	<-stopped
 }
 
 // CVE-2026-97032: any client that was given HTTP/2 on the webhooks' port could
