@@ -236,7 +236,7 @@ func (p *Proxy) slot(name string) *config.RouteSlot {
 	return s
 }
 
-// Route implements httpproxy.RouteProvider. It is called while a listener is
+// Route implements routes.Provider. It is called while a listener is
 // put in force, that is from Apply, which holds mu.
 func (p *Proxy) Route(name string) *config.RouteSlot { return p.slot(name) }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/proxy/outcome"
 )
 
 // Info describes one accepted connection. It is immutable once the
@@ -70,8 +71,8 @@ type TCPRecorder interface {
 	// to it. It is called now and then while a connection lasts, from more
 	// than one goroutine.
 	Add(received, sent int64)
-	// Close ends the record. flags are Envoy's response flags: UF (connect
-	// failed), UH (no healthy endpoint), NC (no such cluster), UC (broken
-	// off by the upstream), DC (by the peer), or none.
-	Close(flags string)
+	// Close ends the record and says why the connection ended: NoCluster,
+	// NoHealthyUpstream, UpstreamFailure (no connection), UpstreamTerminated
+	// or DownstreamClosed (broken off by that side), or None.
+	Close(outcome.Flag)
 }

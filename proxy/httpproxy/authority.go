@@ -3,6 +3,8 @@ package httpproxy
 import (
 	"net/netip"
 	"strings"
+
+	"github.com/isthmus-mesh/isthmus/proxy/routes"
 )
 
 // isAuthority reports whether b is a host with an optional port (RFC 9110 section 7.2, RFC 3986 section 3.2), or
@@ -33,7 +35,7 @@ func isAuthority(b []byte) bool {
 var regNameTable = func() (t [256]bool) {
 	const subDelimiters = "!$&'()*+;="
 	for i := range t {
-		t[i] = unreserved(byte(i)) || strings.IndexByte(subDelimiters, byte(i)) >= 0
+		t[i] = routes.Unreserved(byte(i)) || strings.IndexByte(subDelimiters, byte(i)) >= 0
 	}
 	return t
 }()
@@ -65,17 +67,4 @@ func isPort(port string) bool {
 		}
 	}
 	return true
-}
-
-// withoutFinalDot removes the dot with which an absolute domain name ends, before a port or not: it names the same
-// host (RFC 3986 section 3.2.2). It allocates only when there is a dot before a port.
-func withoutFinalDot(authority string) string {
-	end := len(withoutPort(authority))
-	if end < 2 || authority[end-1] != '.' {
-		return authority
-	}
-	if end == len(authority) {
-		return authority[:end-1]
-	}
-	return authority[:end-1] + authority[end:]
 }

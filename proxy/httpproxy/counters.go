@@ -17,9 +17,9 @@ func (k *countedCluster) get(t *telemetry.Telemetry, info *downstream.Info, c *c
 	if k.cluster != c.cluster {
 		*k = countedCluster{cluster: c.cluster}
 	}
-	i := index(c.grpc)
+	i := index(c.GRPC)
 	if k.handles[i] == nil {
-		k.handles[i] = t.HTTPFor(info, c.cluster, nil, "", c.grpc)
+		k.handles[i] = t.HTTPFor(info, c.cluster, nil, "", c.GRPC)
 	}
 	return k.handles[i]
 }

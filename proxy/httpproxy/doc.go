@@ -10,10 +10,13 @@
 // the writer of the other, within the room that flow control gives. Where the versions differ between the two sides,
 // a request crosses over a pipe, as if it came by the other version.
 //
-//	server.go     New, Handler, ServeConn      routes.go        routes, compiled
-//	session.go    a downstream HTTP/1          exchange.go      a request and its response, upload.go, tunnel.go
-//	              connection                   encode.go        the heads that go out
-//	h2server.go   a downstream HTTP/2          h2pair.go        a request, h2answer.go its response
+// What is decided about a request is decided in package exchange, which both engines ask; call.go is what they share
+// besides.
+//
+//	server.go     New, Handler, ServeConn      call.go          a request, whatever its version; counters.go
+//	session.go    a downstream HTTP/1          request.go       a request and its answer, upload.go, tunnel.go
+//	              connection                   encode.go        the heads that go out, fields.go, reply.go
+//	h2server.go   a downstream HTTP/2          h2pair.go        a request, h2answer.go its answer
 //	              connection                   h2conn.go        either end of a connection, h2frames.go what comes,
 //	pool.go       connections to endpoints,                     h2write.go what goes, h2stream.go streams,
 //	                                            h2window.go what peers may send, h2calm.go what they may
@@ -21,11 +24,10 @@
 //	                                            frames, h2error.go, h2watch.go deadlines
 //	              h2pool.go                    bridgeup.go      HTTP/1 to HTTP/2, bridgedown.go the reverse
 //	silence.go    is a pooled one still good?  head.go          the HTTP/1 syntax: parse.go, framing.go, chunk.go,
-//	policy.go     XFCC, ids, paths                              authority.go
-//	owned.go      fields of the proxy's own    relay.go         bodies, buffer.go
-//	retry.go      what is tried again,         keeper.go        an upload that may have to be sent again
-//	              handback.go
-//	drain.go      saying goodbye               account.go       telemetry, counters.go
+//	policy.go     what a connection says of                     authority.go
+//	              its caller                   relay.go         bodies, buffer.go
+//	owned.go      fields of the proxy's own    keeper.go        an upload that may have to be sent again
+//	drain.go      saying goodbye               account.go       telemetry
 //
 // The package opens no listening sockets, terminates no TLS, resolves no names and decodes no xDS.
 package httpproxy

@@ -5,48 +5,29 @@ import (
 	"strings"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/proxy/exchange"
+	"github.com/isthmus-mesh/isthmus/proxy/routes"
 )
 
 // encodeRequest writes the head for the endpoint into s.scratch: the fields as they came, less what ends at this
 // hop, plus what the proxy says itself.
-func (s *session) encodeRequest(q *target) {
+func (s *session) encodeRequest(q *routes.Target) {
 	h := &s.req
-	r := s.call.route
-	for _, name := range r.dropRequest {
-		dropNamed(h, name)
-	}
 	host := s.hostFor(q)
 	if host != "" {
 		h.dropID(fieldHost)
 	}
-	xfcc := s.clientCert()
-	edits := editsOf(h, r.request)
-	forwarded := s.forwardedProto()
-	xff := ""
-	h.dropID(fieldEnvoyInternal)
-	if s.h.hcm.UseRemoteAddress {
-		xff = joinValues(h.all(fieldForwardedFor), s.info.Peer.Addr().String())
-		h.dropID(fieldForwardedFor)
-		h.dropID(fieldEnvoy)
-	}
+	fields := s.fields.of(h)
+	exchange.EditRequest(fields, s.call.Route, s.h.hcm, &s.edge)
 
 	out := append(s.scratch[:0], h.method...)
 	out = append(out, ' ')
 	out = append(out, s.pathFor(q)...)
 	out = append(out, " HTTP/1.1\r\n"...)
 	out = appendField(out, "host", host)
-	out = h.appendFields(out)
-	out = append(out, edits...)
-	out = appendField(out, "x-forwarded-client-cert", xfcc)
-	out = appendField(out, "x-forwarded-for", xff)
-	out = appendField(out, "x-forwarded-proto", forwarded)
-	if s.h.hcm.GenerateRequestID && !h.has(fieldRequestID) {
-		out = append(out, "x-request-id: "...)
-		out = appendRequestID(out)
-		out = append(out, "\r\n"...)
-	}
+	out = fields.append(out)
 	switch {
-	case s.call.upgrade != "":
+	case s.upgrade != "":
 		out = append(out, "connection: Upgrade\r\n"...)
 		out = appendField(out, "upgrade", view(h.get(fieldUpgrade)))
 	case h.trailersOK:
@@ -66,59 +47,26 @@ func appendField(out []byte, name, value string) []byte {
 }
 
 // hostFor returns the Host to send when it is not the one that came.
-func (s *session) hostFor(q *target) string {
-	a := s.call.route.Action
+func (s *session) hostFor(q *routes.Target) string {
+	a := s.call.Route.Action
 	switch {
 	case a.HostRewrite != "":
 		return a.HostRewrite
 	case a.AutoHost && s.call.ep.Hostname() != "":
 		return s.call.ep.Hostname()
-	case q.authority != view(s.req.get(fieldHost)):
-		return q.authority
+	case q.Authority != view(s.req.get(fieldHost)):
+		return q.Authority
 	}
 	return ""
 }
 
 // pathFor returns the request target. An absolute one stays so on its way out to where the caller sent it itself,
 // which may be a proxy; the application of this pod is asked as an origin server (RFC 9112 section 3.2.1).
-func (s *session) pathFor(q *target) string {
+func (s *session) pathFor(q *routes.Target) string {
 	if s.req.target[0] != '/' && s.info.Direction != config.DirectionInbound && s.call.cluster.Config().Type == config.ClusterOriginalDst {
 		return view(s.req.target)
 	}
-	return s.call.route.rewrite(q.path)
-}
-
-// clientCert drops or keeps x-forwarded-client-cert and returns the value to add.
-func (s *session) clientCert() string {
-	c := &s.cert
-	if !c.keep {
-		s.req.dropID(fieldXFCC)
-		return c.element
-	}
-	if c.element == "" || !s.req.has(fieldXFCC) {
-		return c.element
-	}
-	var all []string
-	for i := range s.req.fields {
-		if f := &s.req.fields[i]; f.id == fieldXFCC {
-			all = append(all, string(s.req.value(f)))
-		}
-	}
-	s.req.dropID(fieldXFCC)
-	return strings.Join(append(all, c.element), ",")
-}
-
-// forwardedProto returns the x-forwarded-proto to add. At the edge the caller's word does not count.
-func (s *session) forwardedProto() string {
-	if s.h.hcm.UseRemoteAddress {
-		s.req.dropID(fieldForwardedProto)
-	} else if s.req.has(fieldForwardedProto) {
-		return ""
-	}
-	if s.info.TLS != nil {
-		return "https"
-	}
-	return "http"
+	return s.call.Route.Rewrite(q.Path)
 }
 
 func joinValues(have, add string) string {
@@ -148,40 +96,9 @@ func splitAbsolute(t string) (authority, path string, err error) {
 	return authority, path, nil
 }
 
-func dropNamed(h *head, lower string) {
-	for i := range h.fields {
-		switch f := &h.fields[i]; f.id {
-		case fieldHost, fieldContentLength, fieldTransferEncoding:
-		default:
-			if equalLower(h.name(f), lower) {
-				f.drop = true
-			}
-		}
-	}
-}
-
-// editsOf applies header edits: it drops what is replaced and returns the lines to add.
-func editsOf(h *head, edits []config.HeaderEdit) []byte {
-	var out []byte
-	for i := range edits {
-		e := &edits[i]
-		name := strings.ToLower(e.Name)
-		if e.IfAbsent {
-			if _, has := h.lookup(name); has {
-				continue
-			}
-		}
-		if !e.Append {
-			dropNamed(h, name)
-		}
-		out = appendField(out, e.Name, e.Value)
-	}
-	return out
-}
-
 // interim passes a 1xx response on. The body of the request may follow only after it.
 func (s *session) interim(h *head) {
-	if s.call.http10 {
+	if s.http10 {
 		return
 	}
 	out := appendStatus(s.out.pending, h)
@@ -198,54 +115,31 @@ func appendStatus(out []byte, h *head) []byte {
 	return append(out, "\r\n"...)
 }
 
-// encodeResponse writes the head of a final response into s.out and decides the framing of its body.
+// encodeResponse writes the head of a final answer into s.out and decides the framing of its body.
 func (s *session) encodeResponse(h *head) {
-	c := &s.call
 	chunk := false
 	switch {
 	case h.status == 204:
 		h.dropID(fieldContentLength)
 		h.dropID(fieldTransferEncoding)
-	case h.framing.kind == bodyUntilClose && !c.http10:
+	case h.framing.kind == bodyUntilClose && !s.http10:
 		chunk = true
 	case h.framing.kind == bodyUntilClose:
-		c.keep = false
-	case h.framing.kind == bodyChunked && c.http10:
+		s.keep = false
+	case h.framing.kind == bodyChunked && s.http10:
 		h.dropID(fieldTransferEncoding)
 		s.down.dechunk = true
-		c.keep = false
+		s.keep = false
 	}
-	server := s.h.hcm.ServerName
-	if s.h.hcm.ServerPassThrough && h.has(fieldServer) {
-		server = ""
-	}
-	if server != "" {
-		h.dropID(fieldServer)
-	}
-	h.dropID(fieldFailed)
-	var edits []byte
-	if r := c.route; len(r.response)+len(r.dropResponse) > 0 {
-		for _, name := range r.dropResponse {
-			dropNamed(h, name)
-		}
-		edits = editsOf(h, r.response)
-	}
+
+	fields := s.fields.of(h)
+	exchange.EditResponse(fields, s.call.Route, s.h.hcm)
 	out := appendStatus(s.out.pending, h)
-	out = h.appendFields(out)
-	out = append(out, edits...)
-	out = appendField(out, "server", server)
+	out = fields.append(out)
 	if chunk {
 		s.down.rechunk = true
 		out = append(out, "transfer-encoding: chunked\r\n"...)
 	}
 	out = s.appendConnection(out)
 	s.out.pending = append(out, "\r\n"...)
-}
-
-func parseGRPCStatus(v string) int {
-	n, err := strconv.Atoi(v)
-	if err != nil || n < 0 || n > 999 {
-		return -1
-	}
-	return n
 }

@@ -194,33 +194,6 @@ func TestBadFirstChunk(t *testing.T) {
 	}
 }
 
-// TestFinalDotMatchesTheRoute asks for absolute domain names.
-func TestFinalDotMatchesTheRoute(t *testing.T) {
-	rc := &config.RouteConfig{IgnorePortInHost: true, VirtualHosts: []*config.VirtualHost{
-		{Name: "exact", Domains: []string{"web.foo.svc.cluster.local"}},
-		{Name: "suffix", Domains: []string{"*.example.com"}},
-		{Name: "any", Domains: []string{"*"}},
-	}}
-	for _, ignore := range []bool{true, false} {
-		rc.IgnorePortInHost = ignore
-		table := compileRoutes(rc, nil)
-		for host, want := range map[string]string{
-			"web.foo.svc.cluster.local.": "exact", "Web.foo.svc.cluster.local.": "exact", "a.example.com.": "suffix",
-			".": "any", "": "any", "web.foo.svc.cluster.local..": "any",
-		} {
-			if got := table.host(host).name; got != want {
-				t.Errorf("%q (ignoring ports: %v) leads to %s, want %s", host, ignore, got, want)
-			}
-			if got := table.host(host + ":8000").name; ignore && got != want {
-				t.Errorf("%q leads to %s, want %s", host+":8000", got, want)
-			}
-		}
-	}
-	if got := withoutFinalDot("[::1]:80"); got != "[::1]:80" {
-		t.Errorf("an address became %q", got)
-	}
-}
-
 // TestUpgradeToHTTP2 asks a cluster that is spoken to in HTTP/2 for a WebSocket: it must not become a plain GET.
 func TestUpgradeToHTTP2(t *testing.T) {
 	addr := backend(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the endpoint was reached") }))

@@ -2,15 +2,14 @@ package httpproxy
 
 import (
 	"errors"
-	"net/http"
 	"strconv"
 	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
-	"github.com/isthmus-mesh/isthmus/proxy/telemetry"
-	"github.com/isthmus-mesh/isthmus/proxy/upstream"
+	"github.com/isthmus-mesh/isthmus/proxy/exchange"
+	"github.com/isthmus-mesh/isthmus/proxy/outcome"
 )
 
 // answers receives what one upstream stream of a pair brings; it is stale once the pair has another.
@@ -27,100 +26,105 @@ func (a *answers) headers(fields []hpack.HeaderField, end bool) {
 		return
 	}
 	if p.responded {
-		p.trail(fields, end)
+		p.trailLocked(fields, end)
 		return
 	}
+
 	status, rest, err := responseStatus(fields)
 	if err != nil || status < 200 && end || status == 101 {
 		p.up.reset(http2.ErrCodeProtocol)
-		p.answer(upstreamFailure(p.call.cluster, p.call.ep, badRequest("its response has no valid status")))
+		p.tryFailedLocked(exchange.Malformed, badRequest("its response has no valid status"), http2.ErrCodeProtocol)
 		return
 	}
 	if status < 200 {
 		p.down.sendHeaders(fields, false)
 		return
 	}
-	grpc := telemetry.NoGRPCStatus
-	if p.call.grpc && end {
-		v, _ := lookupField(rest, "grpc-status")
-		grpc = parseGRPCStatus(v)
+	if h, pass := p.judgeLocked(status, rest, end); pass {
+		p.passLocked(h, rest, end)
 	}
+}
+
+// judgeLocked asks what becomes of a final answer, and reports whether it is to be passed on. Otherwise the request
+// is on its way to another endpoint.
+func (p *pair) judgeLocked(status int, rest []hpack.HeaderField, end bool) (h exchange.Head, pass bool) {
 	p.call.ep.Report(outcomeOf(status))
-	failed, _ := lookupField(rest, "x-isthmus-failed")
-	if p.unwanted(status, grpc, failed) {
-		p.up.reset(http2.ErrCodeCancel)
-		p.another()
-		return
+	grpc := outcome.NoGRPCStatus
+	if p.call.GRPC && end {
+		v, _ := lookupField(rest, "grpc-status")
+		grpc = exchange.ParseGRPCStatus(v)
 	}
+	failed, _ := lookupField(rest, exchange.FailedField)
+	h = p.call.answerHead(status, grpc, failed, !p.lostBody)
+	v := p.call.Answered(&h)
+	if v.Do != exchange.Another {
+		return h, true
+	}
+	if !p.call.other(p.srv.info) {
+		p.call.NoOther(&h)
+		return h, true
+	}
+
+	p.abandonTryLocked()
+	v.Do = exchange.Pick
+	p.followLocked(p.call.heed(v), http2.ErrCodeCancel)
+	return h, false
+}
+
+// passLocked begins the answer to the caller.
+func (p *pair) passLocked(h exchange.Head, rest []hpack.HeaderField, end bool) {
 	p.responded, p.replay = true, nil
-	p.call.outcome.Code, p.call.outcome.GRPC = status, grpc
 	if e := p.call.entry; e != nil {
 		e.ResponseHeaders = values(p.srv.h.log.ResponseHeaders(), func(n string) (string, bool) { return lookupField(rest, n) })
 	}
-	p.down.sendHeaders(responseFields(p.srv.h, p.call.route, status, rest), end)
+	out := &p.answer
+	*out = make(fieldList, 0, len(rest)+2)
+	*out = append(*out, hpack.HeaderField{Name: ":status", Value: strconv.Itoa(h.Status)})
+	*out = append(*out, rest...)
+	exchange.EditResponse(out, p.call.Route, p.srv.h.hcm)
+	p.down.sendHeaders(*out, end)
+	*out = nil
 	if end {
-		p.ended()
+		p.endedLocked()
 	}
-}
-
-// unwanted reports whether the retry policy wants another endpoint to answer instead, and there is one. It is
-// called with the lock held.
-func (p *pair) unwanted(status, grpc int, failed string) bool {
-	policy := p.call.route.retries
-	if p.lostBody || p.tries >= policy.limit() || !policy.answered(status, grpc) && !p.call.handedBack(failed, policy) {
-		return false
-	}
-	hint := p.hint()
-	hint.Tried = append(hint.Tried[:len(hint.Tried):len(hint.Tried)], p.call.ep)
-	_, err := p.call.cluster.Pick(hint)
-	return err == nil
-}
-
-// another gives the current upstream stream up and sends the request to another endpoint. It is called with the
-// lock held.
-func (p *pair) another() {
-	p.call.ep.End()
-	p.tried = append(p.tried, p.call.ep)
-	p.up, p.answers = nil, nil
-	time.AfterFunc(retryWait(), func() { p.connect(nil) })
 }
 
 // tryTimeout is called when the time for one try is over.
 func (a *answers) tryTimeout() {
 	p := a.p
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.answers != a || p.done || p.responded {
-		p.mu.Unlock()
 		return
 	}
 	p.up.reset(http2.ErrCodeCancel)
-	p.call.ep.Report(upstream.OutcomeReset)
-	p.call.note(errTimeout, true)
-	policy := p.call.route.retries
-	if !p.lostBody && p.tries < policy.limit() && policy.hungUp() {
-		p.another()
-		p.mu.Unlock()
-		return
-	}
-	p.mu.Unlock()
-	p.fail(errTimeout)
+	p.tryFailedLocked(exchange.Silent, errTimeout, http2.ErrCodeCancel)
 }
 
-// trail passes trailers on; it is called with the lock held.
-func (p *pair) trail(fields []hpack.HeaderField, end bool) {
+// tryFailedLocked ends a try whose stream is over, and does what comes next.
+func (p *pair) tryFailedLocked(c exchange.Cause, err error, code http2.ErrCode) {
+	p.call.ep.End()
+	p.up, p.answers = nil, nil
+	p.followLocked(p.call.heed(p.failedLocked(c, err)), code)
+}
+
+// trailLocked passes trailers on.
+func (p *pair) trailLocked(fields []hpack.HeaderField, end bool) {
 	if !end {
 		p.up.reset(http2.ErrCodeProtocol)
-		p.broken(http2.ErrCodeProtocol, telemetry.FlagUpstreamProtocol)
+		p.call.Broke(exchange.Malformed)
+		p.breakOffLocked(http2.ErrCodeProtocol)
 		return
 	}
-	if p.call.grpc {
+	if p.call.GRPC {
 		v, _ := lookupField(fields, "grpc-status")
-		p.call.outcome.GRPC = parseGRPCStatus(v)
+		p.call.Outcome.GRPC = exchange.ParseGRPCStatus(v)
 	}
 	p.down.sendTrailers(cleanTrailers(fields))
-	p.ended()
+	p.endedLocked()
 }
 
+// data implements h2sink.
 func (a *answers) data(b []byte, end bool) {
 	p := a.p
 	p.mu.Lock()
@@ -131,16 +135,16 @@ func (a *answers) data(b []byte, end bool) {
 	p.sent.Add(int64(len(b)))
 	p.up.credit(p.down.send(b, end))
 	if end {
-		p.ended()
+		p.endedLocked()
 	}
 }
 
-// ended is called with the lock held when the response came to its end.
-func (p *pair) ended() {
+// endedLocked is called when the answer came to its end.
+func (p *pair) endedLocked() {
 	if !p.end {
 		p.up.reset(http2.ErrCodeNo)
 	}
-	p.finish()
+	p.finishLocked()
 }
 
 // isBreach reports whether err says what an endpoint did against the protocol.
@@ -149,100 +153,80 @@ func isBreach(err error) bool {
 	return errors.As(err, &syntax)
 }
 
+// reset implements h2sink: the endpoint gave up, or its connection is over.
 func (a *answers) reset(code http2.ErrCode, refused bool) {
 	p := a.p
 	p.mu.Lock()
-	if p.answers != a || p.done {
-		p.mu.Unlock()
-		return
-	}
-	cause := p.up.cause(code)
-	if p.responded {
-		flag := telemetry.FlagUpstreamReset
-		switch {
-		case code == http2.ErrCodeConnect:
-			flag, code = telemetry.FlagUpstreamTerminated, http2.ErrCodeInternal
-		case isBreach(cause): // the caller did nothing wrong
-			flag, code = telemetry.FlagUpstreamProtocol, http2.ErrCodeInternal
-		}
-		p.broken(code, flag)
-		p.mu.Unlock()
-		return
-	}
-	policy := p.call.route.retries
-	again := !p.lostBody && p.tries < policy.limit() &&
-		(refused || isIdempotent(p.req.method) && code == http2.ErrCodeConnect || policy.hungUp())
-	if isBreach(cause) { // another try would bring the same
-		again = false
-	}
-	p.call.ep.End()
-	p.cause = cause
-	if !refused {
-		p.call.note(cause, true)
-		p.call.ep.Report(upstream.OutcomeReset)
-		p.tried = append(p.tried, p.call.ep)
-	}
-	p.up, p.answers = nil, nil
-	if code == http2.ErrCodeCancel && !again { // as a deadline that struck there first; the caller knows its own better
-		p.broken(code, telemetry.FlagUpstreamReset)
-		p.mu.Unlock()
-		return
-	}
-	p.mu.Unlock()
-	if again {
-		go p.connect(nil)
-		return
-	}
-	p.fail(cause)
-}
-
-// broken passes on that the response broke off. It is called with the lock held.
-func (p *pair) broken(code http2.ErrCode, flag telemetry.Flag) {
-	p.call.outcome.Flag = flag
-	p.down.reset(code)
-	p.finish()
-}
-
-// fail answers for an endpoint that did not.
-func (p *pair) fail(err error) {
-	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.responded && !p.done {
-		p.broken(http2.ErrCodeCancel, telemetry.FlagUpstreamTimeout)
+	if p.answers != a || p.done {
 		return
 	}
-	err = moreTelling(p.cause, err)
-	p.call.failed = p.call.sign(err, p.srv.info)
-	p.answer(upstreamFailure(p.call.cluster, p.call.ep, err))
+	err := p.up.cause(code)
+	cause := resetCause(code, refused, err)
+	if !p.responded {
+		p.tryFailedLocked(cause, err, code)
+		return
+	}
+
+	p.call.Broke(cause)
+	if cause == exchange.Ended || cause == exchange.Malformed { // the caller did nothing wrong
+		code = http2.ErrCodeInternal
+	}
+	p.breakOffLocked(code)
 }
 
-// refuse answers a request that is malformed. It is called with the lock held.
-func (p *pair) refuse(err error) {
-	p.answer(&failure{status: statusOf(err), flag: telemetry.FlagDownstreamProtocol, body: err.Error()})
+// resetCause says what the end of an upstream stream means.
+func resetCause(code http2.ErrCode, refused bool, err error) exchange.Cause {
+	switch {
+	case refused:
+		return exchange.NotSent
+	case isBreach(err):
+		return exchange.Malformed
+	case code == http2.ErrCodeConnect:
+		return exchange.Ended
+	case code == http2.ErrCodeCancel:
+		return exchange.Cancelled
+	}
+	return exchange.Reset
 }
 
-// answer answers in the endpoint's stead. It is called with the lock held.
-func (p *pair) answer(f *failure) {
+// breakOffLocked passes on that the answer broke off.
+func (p *pair) breakOffLocked(code http2.ErrCode) {
+	p.down.reset(code)
+	p.finishLocked()
+}
+
+// refuseLocked answers a request that is malformed.
+func (p *pair) refuseLocked(err error) {
+	p.replyLocked(p.call.Refuse(statusOf(err), outcome.DownstreamProtocol, err.Error()).Answer)
+}
+
+// replyLocked answers in the endpoint's stead.
+func (p *pair) replyLocked(a *exchange.Answer) {
 	if p.done {
 		return
 	}
 	p.responded = true
-	c := &p.call
-	c.outcome.Flag = f.flag
-	fields, body := localAnswer(p.srv.h, c, f)
-	if c.headOnly {
+	local := p.call.Local(a, p.srv.h.hcm.ServerName, time.Now())
+	body := local.Body
+	if p.call.headOnly {
 		body = ""
+	}
+	fields := make([]hpack.HeaderField, 0, len(local.Fields)+1)
+	fields = append(fields, hpack.HeaderField{Name: ":status", Value: strconv.Itoa(local.Status)})
+	for _, f := range local.Fields {
+		fields = append(fields, hpack.HeaderField{Name: f.Name, Value: f.Value})
 	}
 	p.down.sendHeaders(fields, body == "")
 	if body != "" {
 		p.down.send([]byte(body), true)
 		p.sent.Add(int64(len(body)))
 	}
-	p.finish()
+	p.finishLocked()
 }
 
-// finish counts the request. It is called with the lock held, once.
-func (p *pair) finish() {
+// finishLocked counts the request. It is called once.
+func (p *pair) finishLocked() {
 	p.done = true
 	p.replay = nil
 	p.down.credit(p.waiting)
@@ -253,13 +237,8 @@ func (p *pair) finish() {
 	if p.up != nil {
 		c.ep.End()
 	}
-	c.outcome.Duration = time.Since(c.start)
-	c.outcome.Received, c.outcome.Sent = p.received.Load(), p.sent.Load()
-	p.srv.counters(c).Record(&c.outcome)
-	if e := c.entry; e != nil {
-		c.fill(e)
-		p.srv.h.log.Write(e)
-	}
+	c.Outcome.Received, c.Outcome.Sent = p.received.Load(), p.sent.Load()
+	c.finish(p.srv.h, p.srv.counters(c), time.Now())
 }
 
 // responseStatus splits the status off a response head and checks that no field is out of place.
@@ -278,56 +257,4 @@ func responseStatus(fields []hpack.HeaderField) (status int, rest []hpack.Header
 		}
 	}
 	return status, fields[1:], nil
-}
-
-// responseFields makes the head for the caller out of that of the endpoint.
-func responseFields(h *Handler, rt *route, status int, rest []hpack.HeaderField) []hpack.HeaderField {
-	out := make([]hpack.HeaderField, 0, len(rest)+2)
-	out = append(out, hpack.HeaderField{Name: ":status", Value: strconv.Itoa(status)})
-	out = append(out, rest...)
-	if _, has := lookupField(rest, "x-isthmus-failed"); has {
-		out = dropFields(out, "x-isthmus-failed")
-	}
-	if name := h.hcm.ServerName; name != "" {
-		if _, has := lookupField(rest, "server"); !has || !h.hcm.ServerPassThrough {
-			out = append(dropFields(out, "server"), hpack.HeaderField{Name: "server", Value: name})
-		}
-	}
-	if len(rt.response)+len(rt.dropResponse) > 0 {
-		out = editFields(out, rt.dropResponse, rt.response)
-	}
-	return out
-}
-
-// localAnswer builds the head and the body of an answer of the proxy itself.
-func localAnswer(h *Handler, c *call, f *failure) (fields []hpack.HeaderField, body string) {
-	status := f.status
-	kind := "text/plain"
-	if c.grpc {
-		c.outcome.GRPC = grpcStatus(status)
-		status, kind = 200, "application/grpc"
-	} else {
-		body = f.body
-	}
-	c.outcome.Code = status
-	add := func(name, value string) {
-		if value != "" {
-			fields = append(fields, hpack.HeaderField{Name: name, Value: value})
-		}
-	}
-	add(":status", strconv.Itoa(status))
-	add("content-type", kind)
-	add("server", h.hcm.ServerName)
-	add("date", time.Now().UTC().Format(http.TimeFormat))
-	add("location", f.location)
-	add("x-isthmus-failed", c.failed)
-	if c.grpc {
-		add("grpc-status", strconv.Itoa(c.outcome.GRPC))
-		add("grpc-message", grpcMessage(f.body))
-	} else if status != 204 && status != 304 {
-		fields = append(fields, hpack.HeaderField{Name: "content-length", Value: strconv.Itoa(len(body))})
-	} else {
-		body = ""
-	}
-	return fields, body
 }

@@ -2,7 +2,6 @@ package httpproxy
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,6 +9,8 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/isthmus-mesh/isthmus/proxy/exchange"
+	"github.com/isthmus-mesh/isthmus/proxy/routes"
 	"github.com/isthmus-mesh/isthmus/proxy/telemetry"
 	"github.com/isthmus-mesh/isthmus/proxy/upstream"
 )
@@ -31,18 +32,16 @@ type pair struct {
 	call      call
 	up        *h2stream // nil while there is none
 	answers   *answers
-	end       bool // the request came to its end
+	answer    fieldList // the head of the answer as it goes to the caller
+	end       bool      // the request came to its end
 	trailers  []hpack.HeaderField
-	replay    []byte // the body so far, until the response begins
+	replay    []byte // the body so far, until the answer begins
 	waiting   int    // the last part of replay: it came while there was no upstream stream to give room back for it
 	lostBody  bool   // replay does not hold all of it
 	responded bool
 	done      bool
-	tries     int
-	pipe      *h2pipe // set when the HTTP/1 side has the request
-	tried     []*upstream.Endpoint
-	cause     error // why the last try failed
-	timer     *time.Timer
+	pipe      *h2pipe     // set when the HTTP/1 side has the request
+	timer     *time.Timer // of the whole request; nil where it has no bound
 
 	moved   int64 // what had moved when it was last looked at, and since when
 	movedAt time.Time
@@ -50,124 +49,128 @@ type pair struct {
 	received, sent atomic.Int64
 }
 
-// resolve finds the route and the cluster, or says what to answer.
-func (p *pair) resolve() (*target, *failure) {
-	h, c := p.srv.h, &p.call
-	q := &target{
-		method: p.req.method, authority: p.req.authority, path: normalizePath(h.hcm, p.req.path),
-		grpc: p.req.grpc, header: p.req.lookup, destination: p.srv.info.Local.Addr(),
+// target is what routing needs.
+func (p *pair) target() routes.Target {
+	return routes.Target{
+		Method: p.req.method, Authority: p.req.authority, Path: p.req.path,
+		GRPC: p.req.grpc, Header: p.req.lookup, Destination: p.srv.info.Local.Addr(),
 	}
-	if h.hcm.StripAnyHostPort {
-		q.authority = withoutPort(q.authority)
-	}
-	t := h.routes.table()
-	if t != nil {
-		c.route = t.find(q)
-	}
-	if c.route == nil {
-		return nil, noRoute(t, q)
-	}
-	if f := c.route.local(p.srv.info, q); f != nil {
-		return nil, f
-	}
-	ref := c.route.cluster()
-	if c.cluster = ref.Load(); c.cluster == nil {
-		return nil, noCluster(c.route, ref.Name())
-	}
-	if c.route.timeout > 0 {
-		c.deadline = c.start.Add(c.route.timeout)
-	}
-	return q, nil
 }
 
 // encode makes the head for the endpoint.
-func (p *pair) encode(q *target) {
-	rt := p.call.route
-	authority := q.authority
+func (p *pair) encode(q *routes.Target) {
+	rt := p.call.Route
+	authority := q.Authority
 	if rt.Action.HostRewrite != "" {
 		authority = rt.Action.HostRewrite
 	}
-	rest := p.req.policy(p.srv.h, p.srv.info, &p.srv.cert, rt)
-	p.fields = make([]hpack.HeaderField, 0, len(rest)+4)
+	exchange.EditRequest((*fieldList)(&p.req.fields), rt, p.srv.h.hcm, &p.srv.edge)
+
+	p.fields = make([]hpack.HeaderField, 0, len(p.req.fields)+4)
 	p.fields = append(p.fields,
 		hpack.HeaderField{Name: ":method", Value: p.req.method},
 		hpack.HeaderField{Name: ":scheme", Value: p.req.scheme},
 		hpack.HeaderField{Name: ":authority", Value: authority},
-		hpack.HeaderField{Name: ":path", Value: rt.rewrite(q.path)})
-	p.fields = append(p.fields, rest...)
+		hpack.HeaderField{Name: ":path", Value: rt.Rewrite(q.Path)})
+	p.fields = append(p.fields, p.req.fields...)
 }
 
-// start sends the request: at once when there is a connection with room for it, else from a goroutine. It is
-// called with the lock held.
-func (p *pair) start() {
-	if !p.call.deadline.IsZero() {
-		p.timer = time.AfterFunc(time.Until(p.call.deadline), p.timeout)
+// startLocked sends the request: at once when there is a connection with room for it, else from a goroutine.
+func (p *pair) startLocked() {
+	if !p.call.Deadline.IsZero() {
+		p.timer = time.AfterFunc(time.Until(p.call.Deadline), p.timeout)
 	}
-	ep, err := p.call.cluster.Pick(p.hint())
+	ep, err := p.call.cluster.Pick(upstream.Hint{OriginalDst: p.srv.info.Local})
 	if err == nil {
 		pool := p.srv.h.server.pool(ep)
-		if conn := pool.h2.ready(); conn != nil && p.attach(ep, pool, conn) {
+		if conn := pool.h2.ready(); conn != nil && p.attachLocked(ep, pool, conn) {
 			return
 		}
 	}
 	go p.connect(ep)
 }
 
-func (p *pair) hint() upstream.Hint {
-	return upstream.Hint{OriginalDst: p.srv.info.Local, Tried: p.tried}
+// followLocked does what the exchange says next. code is what the caller's stream is reset with where the verdict is
+// to break off.
+func (p *pair) followLocked(v exchange.Verdict, code http2.ErrCode) {
+	switch v.Do {
+	case exchange.Pick:
+		p.up, p.answers = nil, nil
+		go func() {
+			if v.Wait {
+				pause()
+			}
+			p.connect(nil)
+		}()
+	case exchange.Break:
+		p.breakOffLocked(code)
+	case exchange.Reply:
+		p.replyLocked(v.Answer)
+	}
 }
 
 // connect tries endpoints until one takes the request: first, when it is given, then others.
 func (p *pair) connect(first *upstream.Endpoint) {
-	var last error
 	for range 32 { // a round is a try, unless a connection filled up meanwhile
-		p.mu.Lock()
-		hint := p.hint()
-		over := p.done || p.tries >= p.call.route.retries.limit()
-		p.mu.Unlock()
-		if over {
-			break
-		}
-		ep := first
+		ep, err := first, error(nil)
 		if first = nil; ep == nil {
-			var err error
-			if ep, err = pick(p.call.cluster, hint); err != nil {
-				if last == nil {
-					last = err
-				}
-				break
-			}
+			ep, err = p.call.pick(p.srv.info) // nothing else picks for this request meanwhile
 		}
+		if err != nil {
+			p.follow(func() exchange.Verdict { return p.call.NoEndpoint(err) })
+			return
+		}
+
 		pool := p.srv.h.server.pool(ep)
 		conn, err := pool.h2.get(context.Background())
 		p.mu.Lock()
-		if err != nil {
-			p.tries++
-			p.tried = append(p.tried, ep)
-			p.call.ep = ep
-			last = err
+		if p.done || err == nil && p.attachLocked(ep, pool, conn) {
 			p.mu.Unlock()
-			continue
-		}
-		ok := p.done || p.attach(ep, pool, conn)
-		p.mu.Unlock()
-		if ok {
 			return
 		}
-		last = errNoStreams
+		if err != nil {
+			p.call.ep = ep
+			v := p.call.heed(p.failedLocked(exchange.Unreachable, err))
+			if v.Do != exchange.Pick {
+				p.followLocked(v, http2.ErrCodeInternal)
+				p.mu.Unlock()
+				return
+			}
+		}
+		p.mu.Unlock()
 	}
-	if last == nil {
-		last = errors.New("no endpoint took the request")
-	}
-	p.fail(last)
+	p.follow(func() exchange.Verdict {
+		return p.call.Failed(&exchange.Failure{Cause: exchange.NotSent, Err: errNoStreams, Reused: true}, time.Now())
+	})
 }
 
-// attach opens the upstream stream and sends what came so far. It is called with the lock held.
-func (p *pair) attach(ep *upstream.Endpoint, pool *endpointPool, conn *h2conn) bool {
+// follow asks what comes next, unless the request is over, and does it.
+func (p *pair) follow(next func() exchange.Verdict) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.done {
+		p.followLocked(next(), http2.ErrCodeInternal)
+	}
+}
+
+// failedLocked reports a try that failed.
+func (p *pair) failedLocked(c exchange.Cause, err error) exchange.Verdict {
+	f := exchange.Failure{
+		Cause: c, Err: err, BodyAtHand: !p.lostBody,
+		Reused: c == exchange.NotSent, // a refused stream says nothing of the endpoint
+	}
+	if p.call.ep != nil {
+		f.Endpoint = p.call.ep.Addr().String()
+	}
+	return p.call.Failed(&f, time.Now())
+}
+
+// attachLocked opens the upstream stream and sends what came so far.
+func (p *pair) attachLocked(ep *upstream.Endpoint, pool *endpointPool, conn *h2conn) bool {
 	bare := p.end && len(p.replay) == 0 && p.trailers == nil
 	a := &answers{p}
 	fields := p.fields
-	if host := ep.Hostname(); host != "" && p.call.route.Action.AutoHost {
+	if host := ep.Hostname(); host != "" && p.call.Route.Action.AutoHost {
 		fields = append([]hpack.HeaderField(nil), fields...)
 		fields[2].Value = host
 	}
@@ -176,15 +179,21 @@ func (p *pair) attach(ep *upstream.Endpoint, pool *endpointPool, conn *h2conn) b
 	if err != nil {
 		return false
 	}
-	p.tries++
+
+	now := p.call.start
+	if p.call.Tries() > 0 {
+		now = time.Now()
+	}
+	p.call.Connected(now)
 	p.waiting = 0
-	p.call.ep, p.call.pool, p.call.idempotent = ep, pool, isIdempotent(p.req.method)
+	p.call.ep, p.call.pool = ep, pool
 	p.up, p.answers = st, a
 	ep.Begin()
 	p.down.setSource(st)
-	if limit := p.call.route.retries.tryTimeout(); limit > 0 {
-		time.AfterFunc(limit, a.tryTimeout) // does nothing once the response has begun
+	if limit := p.call.Route.Retries.TryTimeout(); limit > 0 {
+		time.AfterFunc(limit, a.tryTimeout) // does nothing once the answer has begun
 	}
+
 	if bare {
 		return true
 	}
@@ -264,22 +273,38 @@ func (p *pair) reset(code http2.ErrCode, refused bool) {
 	if p.up != nil {
 		p.up.reset(http2.ErrCodeCancel)
 	}
-	p.call.outcome.Flag = telemetry.FlagDownstreamClosed
-	p.finish()
+	p.call.CallerGone()
+	p.finishLocked()
 }
 
 // timeout is called when the time for the request is over.
 func (p *pair) timeout() {
 	p.mu.Lock()
-	if p.done {
-		p.mu.Unlock()
-		return
+	defer p.mu.Unlock()
+	p.lateLocked()
+}
+
+// lateLocked ends the request because it takes too long.
+func (p *pair) lateLocked() {
+	switch {
+	case p.done:
+	case p.responded:
+		p.up.reset(http2.ErrCodeCancel)
+		p.call.Broke(exchange.Late)
+		p.breakOffLocked(http2.ErrCodeCancel)
+	default:
+		p.abandonTryLocked()
+		p.followLocked(p.failedLocked(exchange.Late, errTimeout), http2.ErrCodeCancel)
 	}
+}
+
+// abandonTryLocked gives the upstream stream up, if there is one.
+func (p *pair) abandonTryLocked() {
 	if p.up != nil {
 		p.up.reset(http2.ErrCodeCancel)
+		p.call.ep.End()
+		p.up, p.answers = nil, nil
 	}
-	p.mu.Unlock()
-	p.fail(errTimeout)
 }
 
 // openEntry begins an access log entry.

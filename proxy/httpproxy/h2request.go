@@ -6,8 +6,7 @@ import (
 
 	"golang.org/x/net/http2/hpack"
 
-	"github.com/isthmus-mesh/isthmus/proxy/config"
-	"github.com/isthmus-mesh/isthmus/proxy/downstream"
+	"github.com/isthmus-mesh/isthmus/proxy/exchange"
 )
 
 // h2request is a request as it came by HTTP/2. The framer has checked the syntax and the order of its fields.
@@ -84,7 +83,7 @@ func (r *h2request) parseRegular(fields []hpack.HeaderField) (host string, err e
 				return "", err
 			}
 		case "content-type":
-			r.grpc = isGRPC(f.Value)
+			r.grpc = exchange.IsGRPC(f.Value)
 		case "expect":
 			r.expects = true
 		}
@@ -142,17 +141,6 @@ func lookupField(fields []hpack.HeaderField, lower string) (string, bool) {
 	return "", false
 }
 
-// allValues returns the values of every field of a name as one list (RFC 9110 section 5.3).
-func allValues(fields []hpack.HeaderField, lower string) string {
-	list := ""
-	for i := range fields {
-		if fields[i].Name == lower {
-			list = joinValues(list, fields[i].Value)
-		}
-	}
-	return list
-}
-
 // dropEnvoy removes, in place, what callers may not tell the application in Envoy's name; see envoyField.
 func dropEnvoy(fields []hpack.HeaderField, edge bool) []hpack.HeaderField {
 	kept := fields[:0]
@@ -177,66 +165,4 @@ func dropFields(fields []hpack.HeaderField, lower string) []hpack.HeaderField {
 		}
 	}
 	return kept
-}
-
-// editFields applies header edits in place.
-func editFields(fields []hpack.HeaderField, drop []string, add []config.HeaderEdit) []hpack.HeaderField {
-	for _, name := range drop {
-		fields = dropFields(fields, name)
-	}
-	for i := range add {
-		e := &add[i]
-		name := strings.ToLower(e.Name)
-		if _, has := lookupField(fields, name); has && e.IfAbsent {
-			continue
-		}
-		if !e.Append {
-			fields = dropFields(fields, name)
-		}
-		fields = append(fields, hpack.HeaderField{Name: name, Value: e.Value})
-	}
-	return fields
-}
-
-// policy makes the fields for the endpoint out of those that came: the same rules as session.encodeRequest.
-func (r *h2request) policy(h *Handler, info *downstream.Info, cert *clientCert, rt *route) []hpack.HeaderField {
-	fields := editFields(r.fields, rt.dropRequest, rt.request)
-	xfcc := cert.element
-	if cert.keep {
-		for _, f := range fields {
-			if f.Name == "x-forwarded-client-cert" && cert.element != "" {
-				xfcc = f.Value + "," + xfcc
-			}
-		}
-	}
-	if !cert.keep || cert.element != "" {
-		fields = dropFields(fields, "x-forwarded-client-cert")
-	}
-	add := func(name, value string) {
-		if value != "" {
-			fields = append(fields, hpack.HeaderField{Name: name, Value: value})
-		}
-	}
-	add("x-forwarded-client-cert", xfcc)
-	fields = dropEnvoy(fields, h.hcm.UseRemoteAddress)
-	if h.hcm.UseRemoteAddress {
-		have := allValues(fields, "x-forwarded-for")
-		fields = dropFields(fields, "x-forwarded-for")
-		fields = dropFields(fields, "x-forwarded-proto")
-		add("x-forwarded-for", joinValues(have, info.Peer.Addr().String()))
-	}
-	if _, has := lookupField(fields, "x-forwarded-proto"); !has {
-		add("x-forwarded-proto", schemeOf(info))
-	}
-	if _, has := lookupField(fields, "x-request-id"); !has && h.hcm.GenerateRequestID {
-		add("x-request-id", string(appendRequestID(make([]byte, 0, 36))))
-	}
-	return fields
-}
-
-func schemeOf(info *downstream.Info) string {
-	if info.TLS != nil {
-		return "https"
-	}
-	return "http"
 }

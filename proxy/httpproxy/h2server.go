@@ -9,6 +9,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
+	"github.com/isthmus-mesh/isthmus/proxy/exchange"
 	"github.com/isthmus-mesh/isthmus/proxy/telemetry"
 )
 
@@ -19,7 +20,7 @@ const goAwayGrace = time.Second
 type h2server struct {
 	h    *Handler
 	info *downstream.Info
-	cert clientCert
+	edge exchange.Edge
 	c    *h2conn
 
 	mu      sync.Mutex // guards counted and ending
@@ -39,7 +40,7 @@ func (h *Handler) serveH2(conn net.Conn, info *downstream.Info) {
 	if limit := h.hcm.HeadersTimeout; limit > 0 {
 		c.patience = limit
 	}
-	s := &h2server{h: h, info: info, cert: newClientCert(h.hcm, info), c: c}
+	s := &h2server{h: h, info: info, edge: newEdge(h.hcm, info), c: c}
 	c.newSink, c.accept = s.newSink, s.accept
 	written := make(chan struct{})
 	go func() {
@@ -94,9 +95,7 @@ func (c *h2conn) closing() {
 }
 
 func (s *h2server) newSink(st *h2stream) h2sink {
-	return &pair{srv: s, down: st, call: call{
-		start: time.Now(), outcome: telemetry.Outcome{GRPC: telemetry.NoGRPCStatus},
-	}}
+	return &pair{srv: s, down: st, call: call{start: time.Now()}}
 }
 
 // accept begins a request; it must not block.
@@ -109,28 +108,28 @@ func (s *h2server) accept(sink h2sink, h *h2head) {
 	}
 	p.end = h.end
 	if h.tooLarge {
-		p.refuse(&parseError{431, "the request head is too large"})
+		p.refuseLocked(&parseError{431, "the request head is too large"})
 		return
 	}
 	if err := p.req.parse(h.fields, p.down, p.end); err != nil {
 		if statusOf(err) == 400 {
 			p.down.malform()
 		}
-		p.refuse(err)
+		p.refuseLocked(err)
 		return
 	}
-	p.call.grpc = p.req.grpc
+	p.call.GRPC = p.req.grpc
 	p.call.headOnly = p.req.method == "HEAD"
 	if s.h.log != nil {
 		p.openEntry()
 	}
-	q, failed := p.resolve()
-	switch {
-	case failed != nil:
-		p.answer(failed)
+	q := p.target()
+	switch v := p.call.begin(s.h, s.info, &q, false); {
+	case v.Do == exchange.Reply:
+		p.replyLocked(v.Answer)
 	case upstreamProtocol(p.call.cluster, config.ProtocolHTTP2) == config.ProtocolHTTP2:
-		p.encode(q)
-		p.start()
+		p.encode(&q)
+		p.startLocked()
 	default:
 		p.bridge()
 	}
@@ -138,14 +137,7 @@ func (s *h2server) accept(sink h2sink, h *h2head) {
 
 // counters returns the telemetry handles of a call.
 func (s *h2server) counters(c *call) *telemetry.HTTP {
-	t := s.h.server.cfg.Telemetry
-	switch {
-	case s.info.Direction == config.DirectionInbound:
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return s.counted.get(t, s.info, c)
-	case c.pool != nil:
-		return c.pool.count(t, s.info, c.grpc)
-	}
-	return t.HTTPFor(s.info, c.cluster, nil, "", c.grpc)
+	s.mu.Lock() // of counted, which the requests of the connection share
+	defer s.mu.Unlock()
+	return c.counters(s.h, s.info, &s.counted)
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/proxy/routes"
 )
 
 // TestErrorCodes checks which error a caller is told, of the connection or of its stream.
@@ -289,15 +290,15 @@ func TestIdleLimit(t *testing.T) {
 	}{
 		"a body that does not come":    {func(*pair) {}, 0, silentBody},
 		"where the configuration says": {func(*pair) {}, time.Hour, time.Hour},
-		"a stream of gRPC":             {func(p *pair) { p.call.grpc = true }, 0, 0},
+		"a stream of gRPC":             {func(p *pair) { p.call.GRPC = true }, 0, 0},
 		"a request that is complete":   {func(p *pair) { p.end = true }, 0, 0},
 		"a request that is answered":   {func(p *pair) { p.responded = true }, 0, 0},
-		"a route that says for ever":   {func(p *pair) { p.call.route.Action.IdleSet = true }, time.Hour, 0},
+		"a route that says for ever":   {func(p *pair) { p.call.Route.Action.IdleSet = true }, time.Hour, 0},
 	} {
 		p := &pair{srv: &h2server{h: &Handler{hcm: &config.HCM{StreamIdleTimeout: tt.general}}}}
-		p.call.route = &route{Route: &config.Route{Action: &config.RouteAction{}}}
+		p.call.Route = &routes.Route{Route: &config.Route{Action: &config.RouteAction{}}}
 		tt.set(p)
-		if got := p.idleLimit(); got != tt.want {
+		if got := p.idleLimitLocked(); got != tt.want {
 			t.Errorf("%s: %v, want %v", name, got, tt.want)
 		}
 	}

@@ -150,38 +150,30 @@ func (s *h2server) watchStreams() (stop func()) {
 	})
 }
 
-// idleLimit is how long nothing may move; 0: for ever. It is called with the lock held.
-func (p *pair) idleLimit() time.Duration {
-	if a := p.call.route.Action; a != nil && a.IdleSet {
-		return a.IdleTimeout
-	}
-	if limit := p.srv.h.hcm.StreamIdleTimeout; limit > 0 {
+// idleLimitLocked is how long nothing may move; 0: for ever.
+func (p *pair) idleLimitLocked() time.Duration {
+	if limit := p.call.idleLimit(p.srv.h); limit > 0 || p.end || p.responded || p.call.GRPC {
 		return limit
 	}
-	if !p.end && !p.responded && !p.call.grpc {
-		return silentBody
+	if a := p.call.Route.Action; a != nil && a.IdleSet {
+		return 0
 	}
-	return 0
+	return silentBody
 }
 
 // checkIdle ends the request when nothing has moved for as long as the configuration allows.
 func (p *pair) checkIdle(now time.Time) {
 	p.mu.Lock()
-	if p.done || p.pipe != nil || p.call.route == nil {
-		p.mu.Unlock()
+	defer p.mu.Unlock()
+	if p.done || p.pipe != nil || p.call.Route == nil {
 		return
 	}
-	limit := p.idleLimit()
+	limit := p.idleLimitLocked()
 	moved := p.received.Load() + p.sent.Load()
 	if p.movedAt.IsZero() || p.moved != moved {
 		p.moved, p.movedAt = moved, now
 	}
-	over := limit > 0 && now.Sub(p.movedAt) >= limit
-	if over && p.up != nil {
-		p.up.reset(http2.ErrCodeCancel)
-	}
-	p.mu.Unlock()
-	if over {
-		p.fail(errTimeout)
+	if limit > 0 && now.Sub(p.movedAt) >= limit {
+		p.lateLocked()
 	}
 }

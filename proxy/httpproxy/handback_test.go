@@ -177,7 +177,7 @@ func TestHandedBackIsNotForApplications(t *testing.T) {
 		var asked atomic.Int32
 		liar := backend(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			asked.Add(1)
-			w.Header().Set("X-Isthmus-Failed", notProcessed)
+			w.Header().Set("X-Isthmus-Failed", "unprocessed")
 			w.WriteHeader(503)
 		}))
 		ca := mtlstest.NewCA(t, "root")

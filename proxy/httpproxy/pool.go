@@ -2,6 +2,8 @@ package httpproxy
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -59,6 +61,31 @@ type h1conn struct {
 	reused bool
 	served uint32
 	socket silence
+	// written counts the bytes that were written, before those of earlier requests.
+	written atomic.Int64
+	before  int64
+}
+
+// Write implements net.Conn. The upload calls it from a goroutine of its own.
+func (c *h1conn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.written.Add(int64(n))
+	return n, err
+}
+
+// untouched reports, of a connection whose read ended in err, that the endpoint closed it before any byte of the
+// request had reached its machine: then nobody there can have read the request, whatever its method is.
+//
+// The end of a TCP stream carries the last acknowledgement that its sender had to give when it closed (RFC 9293
+// section 3.10.4), and what comes later is answered with a reset. A reset without an end before it proves nothing: it
+// may come from an application that has read a part. Nor is TLS looked at: there the endpoint is a proxy, which says
+// itself what became of the request (exchange.FailedField).
+func (c *h1conn) untouched(err error) bool {
+	if !errors.Is(err, io.EOF) || c.in.w != 0 || c.socket.raw == nil {
+		return false
+	}
+	acked, known := c.socket.acknowledged()
+	return known && acked <= c.before
 }
 
 // refused reports of a bridge that failed whether the endpoint has refused its stream: another may take the request.

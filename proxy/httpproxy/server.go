@@ -10,6 +10,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
+	"github.com/isthmus-mesh/isthmus/proxy/routes"
 	"github.com/isthmus-mesh/isthmus/proxy/telemetry"
 	"github.com/isthmus-mesh/isthmus/proxy/upstream"
 	"github.com/isthmus-mesh/isthmus/xds"
@@ -18,7 +19,7 @@ import (
 // Config is what a Server needs. All fields are required.
 type Config struct {
 	Clusters  *upstream.Set
-	Routes    RouteProvider
+	Routes    routes.Provider
 	Telemetry *telemetry.Telemetry
 	Logger    *slog.Logger
 }
@@ -45,17 +46,17 @@ func New(cfg Config) (*Server, error) {
 type Handler struct {
 	server *Server
 	hcm    *config.HCM
-	routes *routes
+	routes *routes.Source
 	log    *telemetry.AccessLog // nil when no access log is asked for
 }
 
 // Handler compiles an HTTP connection manager. An error means that it cannot be honoured as it stands.
 func (s *Server) Handler(hcm *config.HCM) (*Handler, error) {
-	h := &Handler{server: s, hcm: hcm, routes: &routes{clusters: s.cfg.Clusters}}
+	h := &Handler{server: s, hcm: hcm}
 	if hcm.Routes != nil {
-		h.routes.current.Store(compileRoutes(hcm.Routes, s.cfg.Clusters))
+		h.routes = routes.Inline(hcm.Routes, s.cfg.Clusters)
 	} else {
-		h.routes.slot = s.cfg.Routes.Route(hcm.RouteName)
+		h.routes = routes.Follow(s.cfg.Routes.Route(hcm.RouteName), s.cfg.Clusters)
 	}
 	log, err := s.cfg.Telemetry.AccessLog(hcm.AccessLogs)
 	if err != nil {

@@ -14,8 +14,9 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
-	"github.com/isthmus-mesh/isthmus/proxy/telemetry"
-	"github.com/isthmus-mesh/isthmus/proxy/upstream"
+	"github.com/isthmus-mesh/isthmus/proxy/exchange"
+	"github.com/isthmus-mesh/isthmus/proxy/outcome"
+	"github.com/isthmus-mesh/isthmus/proxy/routes"
 )
 
 const (
@@ -38,7 +39,7 @@ type session struct {
 	conn    net.Conn
 	bridged bool // the request came by HTTP/2
 	info    *downstream.Info
-	cert    clientCert
+	edge    exchange.Edge
 
 	in       inbuf
 	out      outbuf
@@ -51,9 +52,18 @@ type session struct {
 	slowBody func() bool
 
 	call    call
+	fields  headFields // of the head that is being edited
 	up1     upload
 	watch   watcher
 	counted countedCluster
+
+	// of the request that is under way
+	replayable bool   // the whole of it is in scratch
+	upgrade    string // the protocol that the caller may switch to, or ""
+	h2         bool   // the endpoint is spoken to in HTTP/2
+	http10     bool
+	keep       bool // the downstream connection survives the request
+	unread     bool // something of the request may still be on its way
 
 	mu       sync.Mutex // guards idle, and the read deadline of an idle connection
 	idle     bool
@@ -65,35 +75,8 @@ type session struct {
 	fresh     bool      // nothing has come yet
 }
 
-// call is what is learned about one request on its way.
-type call struct {
-	start    time.Time
-	deadline time.Time // of the whole call; zero: none
-	tryEnd   time.Time // of the current try; zero: none
-	lastTry  bool
-	// replayable says that the whole request is in session.scratch.
-	replayable bool
-	idempotent bool   // RFC 9110 section 9.2.2
-	upgrade    string // the protocol that the caller may switch to, or ""
-	sent       bool   // an endpoint may have got a request that failed
-	answered   bool   // and may have answered it
-	failed     string // the x-isthmus-failed of the proxy's own answer
-	route      *route
-	cluster    *upstream.Cluster
-	ep         *upstream.Endpoint
-	pool       *endpointPool
-	outcome    telemetry.Outcome
-	grpc       bool
-	headOnly   bool // a HEAD request
-	h2         bool // the endpoint is spoken to in HTTP/2
-	http10     bool
-	keep       bool // whether the downstream connection survives the request
-	unread     bool // something of the request may still be on its way
-	entry      *telemetry.Entry
-}
-
 func newSession(h *Handler, conn net.Conn, info *downstream.Info) *session {
-	s := &session{h: h, conn: conn, info: info, cert: newClientCert(h.hcm, info), now: time.Now(), fresh: true}
+	s := &session{h: h, conn: conn, info: info, edge: newEdge(h.hcm, info), now: time.Now(), fresh: true}
 	s.in.src = conn
 	s.out.dst, s.out.pool = conn, &h.server.bulk
 	s.lookup = s.req.lookup
@@ -231,125 +214,100 @@ func (s *session) refuse(err error) {
 	default:
 		return
 	}
-	s.call = call{start: time.Now(), outcome: telemetry.Outcome{Flag: telemetry.FlagDownstreamProtocol, GRPC: telemetry.NoGRPCStatus}}
-	s.call.unread = true
-	s.reply(syntax.status, syntax.reason)
+	s.begin(time.Now())
+	s.unread = true
+	s.reply(s.call.Refuse(syntax.status, outcome.DownstreamProtocol, syntax.reason).Answer)
 	s.finish()
 	s.linger()
 }
 
+// begin forgets the last request.
+func (s *session) begin(now time.Time) {
+	s.call = call{start: now, tried: s.call.tried[:0]}
+	s.replayable, s.upgrade, s.h2, s.http10, s.keep, s.unread = false, "", false, false, false, false
+	s.up1.reset()
+	s.watch.reset()
+}
+
 // exchange serves one request whose head is raw, and reports whether the connection can serve another.
 func (s *session) exchange(raw []byte) bool {
-	s.call = call{start: time.Now(), keep: true, outcome: telemetry.Outcome{GRPC: telemetry.NoGRPCStatus}}
 	if err := s.req.parseRequest(raw); err != nil {
 		s.refuse(err)
 		return false
 	}
+	s.begin(time.Now())
 	s.in.discard(len(raw))
-	s.up1.reset()
-	s.watch.reset()
 	c := &s.call
-	c.http10 = s.req.minor == 0
 	c.headOnly = string(s.req.method) == "HEAD"
-	c.keep = !s.req.close && !s.draining.Load()
-	c.grpc = isGRPC(view(s.req.get(fieldContentType)))
+	c.GRPC = exchange.IsGRPC(view(s.req.get(fieldContentType)))
+	s.http10 = s.req.minor == 0
+	s.keep = !s.req.close && !s.draining.Load()
 	if s.req.upgrade {
-		c.upgrade = allowedUpgrade(s.h.hcm, s.req.get(fieldUpgrade))
+		s.upgrade = allowedUpgrade(s.h.hcm, s.req.get(fieldUpgrade))
 	}
 	if s.h.log != nil {
 		s.openEntry()
 	}
+
 	s.forward()
 	s.finish()
-	if !c.keep {
+	if !s.keep {
 		s.linger()
 	}
-	return c.keep
+	return s.keep
 }
 
 // forward routes the request and hands it to the side that speaks to the endpoint.
 func (s *session) forward() {
+	c := &s.call
 	q, err := s.target()
 	if err != nil {
-		s.call.keep = false
-		s.call.outcome.Flag = telemetry.FlagDownstreamProtocol
-		s.replyRest(statusOf(err), err.Error())
+		s.keep = false
+		s.replyRest(c.Refuse(statusOf(err), outcome.DownstreamProtocol, err.Error()).Answer)
 		return
 	}
-	if !s.resolve(&q) {
+	v := c.begin(s.h, s.info, &q, s.draining.Load())
+	if v.Do == exchange.Reply {
+		s.replyRest(v.Answer)
 		return
 	}
-	s.call.h2 = upstreamProtocol(s.call.cluster, config.ProtocolHTTP1) == config.ProtocolHTTP2
-	if s.call.h2 && s.call.upgrade != "" {
-		s.replyWith(&failure{status: 502, flag: telemetry.FlagUpstreamProtocol, body: fmt.Sprintf(
+	s.h2 = upstreamProtocol(c.cluster, config.ProtocolHTTP1) == config.ProtocolHTTP2
+	if s.h2 && s.upgrade != "" {
+		s.replyRest(c.Refuse(502, outcome.UpstreamProtocol, fmt.Sprintf(
 			"cluster %q is spoken to in HTTP/2, where a connection cannot switch to %s; name its port http",
-			s.call.cluster.Name(), s.call.upgrade)})
+			c.cluster.Name(), s.upgrade)).Answer)
 		return
 	}
-	s.forwardTo(&q)
-}
-
-// resolve finds the route and the cluster, or answers.
-func (s *session) resolve(q *target) bool {
-	c := &s.call
-	t := s.h.routes.table()
-	if t != nil {
-		c.route = t.find(q)
-	}
-	if c.route == nil {
-		f := noRoute(t, q)
-		c.outcome.Flag = f.flag
-		s.replyRest(f.status, f.body)
-		return false
-	}
-	if f := c.route.local(s.info, q); f != nil {
-		s.replyWith(f)
-		return false
-	}
-	ref := c.route.cluster()
-	if c.cluster = ref.Load(); c.cluster == nil {
-		f := noCluster(c.route, ref.Name())
-		c.outcome.Flag = f.flag
-		s.replyRest(f.status, f.body)
-		return false
-	}
-	if c.route.timeout > 0 {
-		c.deadline = c.start.Add(c.route.timeout)
-	}
-	return true
+	s.forwardTo(&q, v)
 }
 
 // target reads what routing needs from the request line and Host.
-func (s *session) target() (target, error) {
-	q := target{
-		method: view(s.req.method), authority: view(s.req.get(fieldHost)),
-		path: view(s.req.target), grpc: s.call.grpc, header: s.lookup,
-		destination: s.info.Local.Addr(),
+func (s *session) target() (routes.Target, error) {
+	q := routes.Target{
+		Method: view(s.req.method), Authority: view(s.req.get(fieldHost)),
+		Path: view(s.req.target), GRPC: s.call.GRPC, Header: s.lookup,
+		Destination: s.info.Local.Addr(),
 	}
 	switch {
-	case q.method == "CONNECT":
+	case q.Method == "CONNECT":
 		return q, &parseError{405, "CONNECT is not forwarded on a port whose protocol is HTTP; name the port tcp"}
-	case q.path[0] == '/':
-		q.path = normalizePath(s.h.hcm, q.path)
-	case q.path == "*" && q.method == "OPTIONS":
+	case q.Path[0] == '/':
+	case q.Path == "*" && q.Method == "OPTIONS":
 	default: // absolute form; its authority stands above Host (RFC 9112 section 3.2.2)
-		authority, path, err := splitAbsolute(q.path)
+		authority, path, err := splitAbsolute(q.Path)
 		if err != nil {
 			return q, err
 		}
-		q.authority, q.path = authority, normalizePath(s.h.hcm, path)
+		q.Authority, q.Path = authority, path
 		if path == "" {
-			q.path = "/"
-			if q.method == "OPTIONS" { // RFC 9112 section 3.2.4
-				q.path = "*"
+			q.Path = "/"
+			if q.Method == "OPTIONS" { // RFC 9112 section 3.2.4
+				q.Path = "*"
 			}
 		}
 	}
-	if q.authority == "" { // HTTP/1.0 names no host: the address that was called stands for it
-		q.authority = netip.AddrPortFrom(s.info.Local.Addr().Unmap(), s.info.Local.Port()).String()
-	}
-	if s.h.hcm.StripAnyHostPort {
-		q.authority = withoutPort(q.authority)
+	if q.Authority == "" { // HTTP/1.0 names no host: the address that was called stands for it
+		q.Authority = netip.AddrPortFrom(s.info.Local.Addr().Unmap(), s.info.Local.Port()).String()
 	}
 	return q, nil
 }

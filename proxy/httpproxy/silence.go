@@ -5,6 +5,8 @@ import (
 	"net"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/isthmus-mesh/isthmus/proxy/mtls"
 )
 
@@ -58,6 +60,19 @@ func (s *silence) lasts(taken bool) bool {
 	// Control and not Read: a read deadline that has passed meanwhile is of no interest.
 	s.over = true
 	return s.raw.Control(s.peek) == nil && !s.over
+}
+
+// acknowledged returns how many bytes the peer's machine has taken over the life of a plaintext connection that was
+// opened here.
+func (s *silence) acknowledged() (n int64, known bool) {
+	err := s.raw.Control(func(fd uintptr) {
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err != nil {
+			return
+		}
+		n, known = int64(info.Bytes_acked)-1, true // the SYN counts as one
+	})
+	return n, known && err == nil
 }
 
 func (s *silence) peekFD(fd uintptr) {

@@ -2,12 +2,12 @@ package httpproxy
 
 import (
 	"errors"
-	"io"
-	"net"
 	"os"
 	"sync/atomic"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/proxy/duplex"
+	"github.com/isthmus-mesh/isthmus/proxy/exchange"
 	"github.com/isthmus-mesh/isthmus/proxy/upstream"
 )
 
@@ -18,14 +18,15 @@ const tunnelIdle = time.Hour
 // the caller of ServeConn closes the connection when its patience is over.
 func (s *session) tunnel(conn *h1conn) {
 	c := &s.call
-	c.keep = false
-	c.outcome.Code = 101
+	s.keep = false
+	c.Outcome.Code = 101
 	c.ep.Report(upstream.OutcomeOK)
 	if s.up1.started && !s.up1.settled() {
 		s.stopUpload()
 	}
 	s.watch.stop(s)
 	conn.in.stalled = nil
+
 	out := appendStatus(s.out.pending, &conn.resp)
 	out = conn.resp.appendFields(out)
 	out = append(out, "connection: Upgrade\r\n"...)
@@ -35,60 +36,43 @@ func (s *session) tunnel(conn *h1conn) {
 		_ = conn.Close()
 		return
 	}
+
 	s.setDeadline(time.Time{})
 	_ = conn.SetReadDeadline(time.Time{})
+	defer conn.Close()
+	s.unread = false
 
-	var d duplex
-	d.bulk = &s.h.server.bulk
-	d.touch()
-	done := make(chan int64, 1)
-	go func() { done <- d.copy(conn.Conn, s.conn, &s.in) }()
-	c.outcome.Sent = d.copy(s.conn, conn.Conn, &conn.in)
-	c.outcome.Received = <-done
-	_ = conn.Close()
-	s.call.unread = false
-}
-
-// duplex is a pair of copies with a common idle timeout.
-type duplex struct {
-	bulk  *bulkPool
-	moved atomic.Int64 // when something moved last, unix nanoseconds
-	ended atomic.Bool  // one direction failed
-}
-
-func (d *duplex) touch() { d.moved.Store(time.Now().UnixNano()) }
-
-// copy moves bytes from src, of which in holds some already, to dst until the end, and passes the end on.
-func (d *duplex) copy(dst, src net.Conn, in *inbuf) (n int64) {
-	buf := d.bulk.get()
-	defer d.bulk.put(buf)
-	for {
-		_ = src.SetReadDeadline(time.Now().Add(tunnelIdle))
-		k, err := in.Read(buf[:])
-		if k > 0 {
-			d.touch()
-			if _, werr := dst.Write(buf[:k]); werr != nil {
-				err = werr
-			} else {
-				n += int64(k)
-			}
+	// What was read ahead on either side goes first.
+	ahead := s.in.buffered()
+	if len(ahead) > 0 {
+		if _, err := conn.Conn.Write(ahead); err != nil {
+			c.Broke(exchange.Ended)
+			return
 		}
-		switch {
-		case err == nil:
-			continue
-		case errors.Is(err, io.EOF):
-			if half, ok := dst.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
-				return n
-			}
-		case errors.Is(err, os.ErrDeadlineExceeded) && !d.ended.Load() &&
-			time.Since(time.Unix(0, d.moved.Load())) < tunnelIdle:
-			continue
-		}
-		d.ended.Store(true)
-		_ = dst.Close()
-		_ = src.Close()
-		return n
+		s.in.discard(len(ahead))
 	}
+	back := conn.in.buffered()
+	if len(back) > 0 {
+		if _, err := s.conn.Write(back); err != nil {
+			c.CallerGone()
+			return
+		}
+		conn.in.discard(len(back))
+	}
+
+	var received, sent atomic.Int64
+	broken := duplex.Copy(s.conn, conn.Conn, duplex.Options{Idle: tunnelIdle, Moved: func(r, n int64) {
+		received.Add(r)
+		sent.Add(n)
+	}})
+	switch broken {
+	case duplex.Down:
+		c.CallerGone()
+	case duplex.Up:
+		c.Broke(exchange.Ended)
+	}
+	c.Outcome.Received = received.Load() + int64(len(ahead))
+	c.Outcome.Sent = sent.Load() + int64(len(back))
 }
 
 func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

@@ -2,6 +2,7 @@ package httpproxy
 
 import (
 	"errors"
+	"io"
 	"sync/atomic"
 	"time"
 )
@@ -95,7 +96,7 @@ func (s *session) startUpload(conn *h1conn) {
 
 // bodyWait is how long the body of a request may be silent.
 func (s *session) bodyWait() time.Duration {
-	if limit := s.idleLimit(); limit > 0 {
+	if limit := s.call.idleLimit(s.h); limit > 0 {
 		return limit
 	}
 	return bodyTimeout
@@ -122,7 +123,7 @@ func (s *session) onSlowBody() bool {
 func (s *session) recall() bool {
 	u := &s.up1
 	u.to.detach()
-	limit := s.call.deadline
+	limit := s.call.Deadline
 	if end := time.Now().Add(recallTime); limit.IsZero() || end.Before(limit) {
 		limit = end
 	}
@@ -138,8 +139,8 @@ func (s *session) recall() bool {
 		return false
 	}
 	s.scratch = append(s.scratch[:0], whole...)
-	s.call.outcome.Received = s.up.moved
-	s.call.replayable = true
+	s.call.Outcome.Received = s.up.moved
+	s.replayable = true
 	s.req.framing = framing{}
 	u.reset()
 	return true
@@ -160,7 +161,7 @@ func (s *session) stopUpload() {
 			u.sourceErr = nil
 		}
 	}
-	s.call.keep = false
+	s.keep = false
 }
 
 // watcher notices that the caller went away while the endpoint is silent.
@@ -191,7 +192,13 @@ func (w *watcher) start(s *session) {
 	done, conn := w.done, w.conn
 	go func() {
 		defer close(done)
-		if err := s.in.fill(); err != nil && !w.stopping.Load() {
+		err := s.in.fill()
+		if errors.Is(err, io.EOF) && s.req.close {
+			// The caller has said that it sends nothing more (RFC 9112 section 9.6): the end of its side is no news, and
+			// it may still read.
+			return
+		}
+		if err != nil && !w.stopping.Load() {
 			w.gone.Store(true)
 			_ = conn.Close()
 		}
@@ -214,7 +221,7 @@ func (w *watcher) stop(s *session) bool {
 
 // idleTooLong reports whether nothing moved on the stream for longer than the configuration allows.
 func (w *watcher) idleTooLong(s *session, now time.Time) bool {
-	limit := s.idleLimit()
+	limit := s.call.idleLimit(s.h)
 	if limit <= 0 || s.up1.running() {
 		return false
 	}
@@ -223,12 +230,4 @@ func (w *watcher) idleTooLong(s *session, now time.Time) bool {
 		return false
 	}
 	return now.Sub(w.since) >= limit
-}
-
-// idleLimit is how long nothing may move on a request, 0 for no bound.
-func (s *session) idleLimit() time.Duration {
-	if r := s.call.route; r.Action != nil && r.Action.IdleSet {
-		return r.Action.IdleTimeout
-	}
-	return s.h.hcm.StreamIdleTimeout
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
 	"github.com/isthmus-mesh/isthmus/proxy/mtls"
 	"github.com/isthmus-mesh/isthmus/proxy/mtls/mtlstest"
+	"github.com/isthmus-mesh/isthmus/proxy/outcome"
 	"github.com/isthmus-mesh/isthmus/proxy/upstream"
 )
 
@@ -33,7 +34,7 @@ const (
 type record struct {
 	mu        sync.Mutex
 	opened    []string // peer principals of TCP connections
-	closed    []string // flags
+	closed    []outcome.Flag
 	failures  []string
 	refused   int
 	overLimit []string // listeners
@@ -92,10 +93,10 @@ func (c recorder) Add(received, sent int64) {
 	c.r.sent += sent
 }
 
-func (c recorder) Close(flags string) {
+func (c recorder) Close(flag outcome.Flag) {
 	c.r.mu.Lock()
 	defer c.r.mu.Unlock()
-	c.r.closed = append(c.r.closed, flags)
+	c.r.closed = append(c.r.closed, flag)
 }
 
 // get reads the record under its lock.

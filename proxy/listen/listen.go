@@ -25,6 +25,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
 	"github.com/isthmus-mesh/isthmus/proxy/mtls"
+	"github.com/isthmus-mesh/isthmus/proxy/outcome"
 	"github.com/isthmus-mesh/isthmus/proxy/upstream"
 )
 
@@ -325,4 +326,4 @@ func (silent) OverLimit(string)            {}
 func (silent) ConnOpen(config.Direction)   {}
 func (silent) ConnClose(config.Direction)  {}
 func (silent) Add(int64, int64)            {}
-func (silent) Close(string)                {}
+func (silent) Close(outcome.Flag)          {}

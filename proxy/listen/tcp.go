@@ -9,21 +9,13 @@ import (
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
 	"github.com/isthmus-mesh/isthmus/proxy/duplex"
+	"github.com/isthmus-mesh/isthmus/proxy/outcome"
 	"github.com/isthmus-mesh/isthmus/proxy/upstream"
 )
 
 // defaultAttempts is how many endpoints a connection is offered to, unless
 // the configuration says otherwise.
 const defaultAttempts = 3
-
-// Response flags, as Envoy writes them in access logs.
-const (
-	flagNoCluster  = "NC"
-	flagNoHealthy  = "UH"
-	flagConnect    = "UF"
-	flagUpstream   = "UC"
-	flagDownstream = "DC"
-)
 
 // tcpProxy forwards the connections of one filter chain.
 type tcpProxy struct {
@@ -81,16 +73,16 @@ func (t *tcpProxy) serve(conn net.Conn, info *downstream.Info) {
 
 	cluster, name := t.cluster(info)
 	if cluster == nil {
-		t.failed(info, flagNoCluster, errors.New("no cluster "+name))
+		t.failed(info, outcome.NoCluster, errors.New("no cluster "+name))
 		return
 	}
 
 	up, ep, err := t.connect(cluster, info)
 	if err != nil {
-		flag := flagConnect
+		flag := outcome.UpstreamFailure
 		var pick *upstream.PickError
 		if errors.As(err, &pick) {
-			flag = flagNoHealthy
+			flag = outcome.NoHealthyUpstream
 		}
 		t.failed(info, flag, err)
 		return
@@ -104,18 +96,18 @@ func (t *tcpProxy) serve(conn net.Conn, info *downstream.Info) {
 }
 
 // flagOf names the side that broke a connection off.
-func flagOf(broken duplex.Side) string {
+func flagOf(broken duplex.Side) outcome.Flag {
 	switch broken {
 	case duplex.Down:
-		return flagDownstream
+		return outcome.DownstreamClosed
 	case duplex.Up:
-		return flagUpstream
+		return outcome.UpstreamTerminated
 	}
-	return ""
+	return outcome.None
 }
 
 // failed closes the record of a connection that got nowhere.
-func (t *tcpProxy) failed(info *downstream.Info, flag string, err error) {
+func (t *tcpProxy) failed(info *downstream.Info, flag outcome.Flag, err error) {
 	t.m.refused.event("connection not forwarded", "listener", info.Listener, "peer", info.Peer,
 		"destination", info.Local, "flags", flag, "error", err)
 	t.record(info, nil).Close(flag)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/mtls/mtlstest"
+	"github.com/isthmus-mesh/isthmus/proxy/outcome"
 )
 
 // twoSidecars sets up client sidecar → mTLS → server sidecar → backend and
@@ -40,7 +41,7 @@ func TestTCPPlain(t *testing.T) {
 	}
 	eventually(t, "the connection is recorded", func() bool {
 		return get(s.rec, func(r *record) bool {
-			return len(r.closed) == 1 && r.closed[0] == "" && r.received == 5 && r.sent == 5 && r.active == 0
+			return len(r.closed) == 1 && r.closed[0] == outcome.None && r.received == 5 && r.sent == 5 && r.active == 0
 		})
 	})
 }
@@ -138,7 +139,7 @@ func TestTCPReset(t *testing.T) {
 		t.Errorf("a reset upstream showed as %v", err)
 	}
 	eventually(t, "UC is recorded", func() bool {
-		return get(s.rec, func(r *record) bool { return len(r.closed) == 1 && r.closed[0] == "UC" })
+		return get(s.rec, func(r *record) bool { return len(r.closed) == 1 && r.closed[0] == outcome.UpstreamTerminated })
 	})
 }
 
@@ -180,12 +181,14 @@ func TestTCPNowhereToGo(t *testing.T) {
 	s := newSide(t, nil)
 	s.static("empty", nil)
 	s.static("dead", nil, unusedPort(t))
-	for cluster, flag := range map[string]string{"empty": "UH", "dead": "UF", "missing": "NC"} {
+	for cluster, flag := range map[string]outcome.Flag{
+		"empty": outcome.NoHealthyUpstream, "dead": outcome.UpstreamFailure, "missing": outcome.NoCluster,
+	} {
 		l := tcpListener(cluster, toCluster(cluster))
 		if got, err := ask(t, s.listen(l), "x"); got != "" {
 			t.Errorf("%s: got %q, %v", cluster, got, err)
 		}
-		eventually(t, cluster+" records "+flag, func() bool {
+		eventually(t, cluster+" records "+flag.String(), func() bool {
 			return get(s.rec, func(r *record) bool { return len(r.closed) > 0 && r.closed[len(r.closed)-1] == flag })
 		})
 	}

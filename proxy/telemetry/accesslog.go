@@ -11,6 +11,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
+	"github.com/isthmus-mesh/isthmus/proxy/outcome"
 )
 
 // Entry is one line of an access log. Fields that do not apply stay empty and are written as "-".
@@ -32,7 +33,7 @@ type Entry struct {
 
 // NewEntry returns an entry for something that came by the connection.
 func NewEntry(info *downstream.Info) *Entry {
-	return &Entry{Info: info, Start: time.Now(), GRPC: NoGRPCStatus}
+	return &Entry{Info: info, Start: time.Now(), GRPC: outcome.NoGRPCStatus}
 }
 
 // AccessLog writes entries to one or more logs. A nil AccessLog writes nothing.

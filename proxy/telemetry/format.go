@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/proxy/outcome"
 )
 
 // defaultFormat is Envoy's default access log format.
@@ -221,7 +222,7 @@ func numberOperator(name string) operator {
 		value = func(e *Entry, end time.Time) int64 { return end.Sub(e.Start).Milliseconds() }
 	case "GRPC_STATUS_NUMBER", "GRPC_STATUS":
 		return func(b []byte, e *Entry, _ time.Time) []byte {
-			if e.GRPC == NoGRPCStatus {
+			if e.GRPC == outcome.NoGRPCStatus {
 				return b
 			}
 			return strconv.AppendInt(b, int64(e.GRPC), 10)

@@ -7,82 +7,13 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-mesh/isthmus/proxy/outcome"
 )
-
-// Flag says what went wrong with a request, under Envoy's response flags.
-type Flag uint8
-
-// Flags. FlagNone is logged as "-".
-const (
-	FlagNone               Flag = iota
-	FlagUpstreamFailure         // UF: the connection to the endpoint failed
-	FlagNoHealthyUpstream       // UH: the cluster has no endpoint to offer
-	FlagUpstreamTerminated      // UC: the endpoint ended the connection
-	FlagUpstreamReset           // UR: the endpoint reset the stream
-	FlagUpstreamProtocol        // UPE: the endpoint broke the protocol
-	FlagUpstreamTimeout         // UT: no response in time
-	FlagNoRoute                 // NR: no route matches
-	FlagNoCluster               // NC: the route names a cluster that does not exist
-	FlagDownstreamClosed        // DC: the caller went away
-	FlagDownstreamProtocol      // DPE: the caller broke the protocol
-
-	lastFlag = FlagDownstreamProtocol
-)
-
-// String returns Envoy's abbreviation.
-func (f Flag) String() string {
-	switch f {
-	case FlagUpstreamFailure:
-		return "UF"
-	case FlagNoHealthyUpstream:
-		return "UH"
-	case FlagUpstreamTerminated:
-		return "UC"
-	case FlagUpstreamReset:
-		return "UR"
-	case FlagUpstreamProtocol:
-		return "UPE"
-	case FlagUpstreamTimeout:
-		return "UT"
-	case FlagNoRoute:
-		return "NR"
-	case FlagNoCluster:
-		return "NC"
-	case FlagDownstreamClosed:
-		return "DC"
-	case FlagDownstreamProtocol:
-		return "DPE"
-	}
-	return "-"
-}
-
-// ParseFlag is the inverse of String; what it does not know is FlagNone.
-func ParseFlag(s string) Flag {
-	for f := FlagUpstreamFailure; f <= lastFlag; f++ {
-		if f.String() == s {
-			return f
-		}
-	}
-	return FlagNone
-}
-
-// NoGRPCStatus is the Outcome.GRPC of a request that is not gRPC or ended without
-// a status.
-const NoGRPCStatus = -1
-
-// Outcome is what became of one request.
-type Outcome struct {
-	Code     int // HTTP status; 0 when no response was sent
-	Flag     Flag
-	GRPC     int // grpc-status or NoGRPCStatus
-	Duration time.Duration
-	Received int64 // request body bytes
-	Sent     int64 // response body bytes
-}
 
 type outcomeKey struct {
 	code int
-	flag Flag
+	flag outcome.Flag
 	grpc int
 }
 
@@ -111,7 +42,7 @@ func (m *Metrics) HTTP(s Stream) *HTTP {
 }
 
 // Record counts one finished request.
-func (h *HTTP) Record(o *Outcome) {
+func (h *HTTP) Record(o *outcome.Request) {
 	key := outcomeKey{o.Code, o.Flag, h.grpcStatus(o.GRPC)}
 	s := h.recent.Load()
 	if s == nil || s.key != key {
@@ -134,7 +65,7 @@ const lastGRPCStatus = 16
 func (h *HTTP) grpcStatus(status int) int {
 	switch {
 	case h.stream.Protocol != "grpc" || status < 0:
-		return NoGRPCStatus
+		return outcome.NoGRPCStatus
 	case status > lastGRPCStatus:
 		return lastGRPCStatus + 1
 	}
@@ -151,7 +82,7 @@ func (h *HTTP) series(key outcomeKey) *httpSeries {
 	switch {
 	case key.grpc > lastGRPCStatus:
 		grpc = "other"
-	case key.grpc != NoGRPCStatus:
+	case key.grpc != outcome.NoGRPCStatus:
 		grpc = strconv.Itoa(key.grpc)
 	}
 	labels := append(h.stream.values(strconv.Itoa(key.code), key.flag.String()), grpc)

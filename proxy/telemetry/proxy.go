@@ -10,6 +10,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
 	"github.com/isthmus-mesh/isthmus/proxy/mtls"
+	"github.com/isthmus-mesh/isthmus/proxy/outcome"
 	"github.com/isthmus-mesh/isthmus/proxy/upstream"
 )
 
@@ -153,7 +154,7 @@ func (t *Telemetry) openTCP(info *downstream.Info, ep *upstream.Endpoint, log *A
 		r.stream.Source.Principal = t.self.Principal
 	}
 
-	r.counters = t.TCP(r.stream, FlagNone)
+	r.counters = t.TCP(r.stream, outcome.None)
 	r.counters.Opened()
 	return r
 }
@@ -187,11 +188,10 @@ func (r *tcpRecord) Add(received, sent int64) {
 
 // Close implements downstream.TCPRecorder. The end is counted under its flags, the
 // beginning without: nobody knew then.
-func (r *tcpRecord) Close(flags string) {
-	f := ParseFlag(flags)
+func (r *tcpRecord) Close(flag outcome.Flag) {
 	closed := r.counters
-	if f != FlagNone {
-		closed = r.t.TCP(r.stream, f)
+	if flag != outcome.None {
+		closed = r.t.TCP(r.stream, flag)
 	}
 	closed.Closed()
 
@@ -200,7 +200,7 @@ func (r *tcpRecord) Close(flags string) {
 	}
 
 	e := NewEntry(r.info)
-	e.Flags = f.String()
+	e.Flags = flag.String()
 	e.Start = r.info.Start
 	e.Received, e.Sent = r.received.Load(), r.sent.Load()
 	if r.ep != nil {

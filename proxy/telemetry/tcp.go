@@ -1,6 +1,10 @@
 package telemetry
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/isthmus-mesh/isthmus/proxy/outcome"
+)
 
 // TCP counts the connections of one Stream. It is safe for concurrent use; callers
 // keep it.
@@ -10,12 +14,12 @@ type TCP struct {
 
 type tcpKey struct {
 	Stream
-	Flag
+	outcome.Flag
 }
 
 // TCP returns the handle of a Stream and of how its connections ended, the same
 // for equal ones. The Stream's Protocol is "tcp".
-func (m *Metrics) TCP(s Stream, flag Flag) *TCP {
+func (m *Metrics) TCP(s Stream, flag outcome.Flag) *TCP {
 	k := tcpKey{s, flag}
 	if t, ok := m.tcp.Load(k); ok {
 		return t.(*TCP)

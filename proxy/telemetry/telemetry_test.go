@@ -15,6 +15,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
+	"github.com/isthmus-mesh/isthmus/proxy/outcome"
 )
 
 func newTelemetry(t *testing.T, w io.Writer) (*Telemetry, *prometheus.Registry) {
@@ -38,9 +39,9 @@ func TestRecordCountsUnderIstioNames(t *testing.T) {
 		t.Error("equal streams have different handles")
 	}
 	for range 2 {
-		h.Record(&Outcome{Code: 200, GRPC: 14, Duration: 3 * time.Millisecond, Received: 10, Sent: 20})
+		h.Record(&outcome.Request{Code: 200, GRPC: 14, Duration: 3 * time.Millisecond, Received: 10, Sent: 20})
 	}
-	h.Record(&Outcome{Code: 503, Flag: FlagNoHealthyUpstream, GRPC: NoGRPCStatus})
+	h.Record(&outcome.Request{Code: 503, Flag: outcome.NoHealthyUpstream, GRPC: outcome.NoGRPCStatus})
 	common := map[string]string{"reporter": "source", "source_workload": "me", "destination_service": "unknown", "request_protocol": "grpc", "connection_security_policy": "none"}
 	for _, tt := range []struct {
 		code, flags, grpc string
@@ -64,9 +65,9 @@ func TestServersCannotMakeSeriesWithoutEnd(t *testing.T) {
 	tel, reg := newTelemetry(t, io.Discard)
 	info := &downstream.Info{Direction: config.DirectionOutbound}
 	grpc, plain := tel.HTTPFor(info, nil, nil, "", true), tel.HTTPFor(info, nil, nil, "", false)
-	for status := NoGRPCStatus; status < 1000; status++ {
-		grpc.Record(&Outcome{Code: 200, GRPC: status})
-		plain.Record(&Outcome{Code: 200, GRPC: status})
+	for status := outcome.NoGRPCStatus; status < 1000; status++ {
+		grpc.Record(&outcome.Request{Code: 200, GRPC: status})
+		plain.Record(&outcome.Request{Code: 200, GRPC: status})
 	}
 	families, err := reg.Gather()
 	if err != nil {
@@ -92,7 +93,7 @@ func TestServersCannotMakeSeriesWithoutEnd(t *testing.T) {
 func TestRecordDoesNotAllocate(t *testing.T) {
 	tel, _ := newTelemetry(t, io.Discard)
 	h := tel.HTTPFor(&downstream.Info{}, nil, nil, "", false)
-	o := &Outcome{Code: 200, GRPC: NoGRPCStatus}
+	o := &outcome.Request{Code: 200, GRPC: outcome.NoGRPCStatus}
 	h.Record(o)
 	if n := testing.AllocsPerRun(100, func() { h.Record(o) }); n != 0 {
 		t.Errorf("%v allocations per request", n)
@@ -113,7 +114,7 @@ func TestTCPRecord(t *testing.T) {
 	r := open(info, nil)
 	r.Add(3, 5)
 	r.Add(1, 0)
-	r.Close("UH")
+	r.Close(outcome.NoHealthyUpstream)
 	tel.logs.flush()
 	if got, want := log.String(), "UH 4/5 10.0.0.1:99 -\n"; got != want {
 		t.Errorf("log %q, want %q", got, want)
@@ -176,7 +177,7 @@ func TestDefaultFormat(t *testing.T) {
 	}
 	e := &Entry{
 		Info: &downstream.Info{}, Start: time.Date(2026, 1, 2, 3, 4, 5, 6e6, time.UTC), Method: "GET", Path: "/a", Authority: "b",
-		Protocol: "HTTP/1.1", Code: 200, Flags: "-", GRPC: NoGRPCStatus, Received: 1, Sent: 2,
+		Protocol: "HTTP/1.1", Code: 200, Flags: "-", GRPC: outcome.NoGRPCStatus, Received: 1, Sent: 2,
 		Upstream: netip.MustParseAddrPort("10.0.0.2:80"), RequestHeaders: make([]string, len(a.RequestHeaders())),
 	}
 	for i, n := range a.RequestHeaders() {

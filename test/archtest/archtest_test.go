@@ -36,13 +36,31 @@ var mayImport = map[string][]string{
 	"ca":            {"identity"},
 	"proxy":         {"xds", "xds/fetch", "identity"},
 	"discovery":     {"api", "ca", "compile", "identity", "inject", "kube", "model", "xds", "xds/resources", "xds/serve"},
-	"dns":           {"api"},
-	"inject":        {"api", "identity"},
-	"install":       {"api", "dns", "charts"},
-	"operator":      {"api", "install", "kube"},
-	"charts":        {},
-	"internal":      {},
-	"version":       {},
+
+	// Within the data plane, from below: what decides about a request knows no
+	// engine, no connection and no metrics; listeners know no HTTP.
+	"proxy/agent":      {"xds", "xds/fetch", "identity"},
+	"proxy/redirect":   {},
+	"proxy/config":     {},
+	"proxy/outcome":    {},
+	"proxy/duplex":     {"proxy/mtls"},
+	"proxy/downstream": {"proxy/config", "proxy/outcome"},
+	"proxy/mtls":       {"proxy/config", "xds"},
+	"proxy/upstream":   {"proxy/config", "proxy/mtls"},
+	"proxy/routes":     {"proxy/config", "proxy/outcome", "proxy/upstream"},
+	"proxy/exchange":   {"proxy/config", "proxy/outcome", "proxy/routes", "proxy/upstream"},
+	"proxy/telemetry":  {"proxy/config", "proxy/downstream", "proxy/mtls", "proxy/outcome", "proxy/upstream"},
+	"proxy/listen":     {"proxy/config", "proxy/downstream", "proxy/duplex", "proxy/mtls", "proxy/outcome", "proxy/upstream", "xds"},
+	"proxy/httpproxy": {"proxy/config", "proxy/downstream", "proxy/duplex", "proxy/exchange", "proxy/mtls", "proxy/outcome",
+		"proxy/routes", "proxy/telemetry", "proxy/upstream", "xds"},
+
+	"dns":      {"api"},
+	"inject":   {"api", "identity"},
+	"install":  {"api", "dns", "charts"},
+	"operator": {"api", "install", "kube"},
+	"charts":   {},
+	"internal": {},
+	"version":  {},
 }
 
 // clientGo are the only directories that may link k8s.io/client-go.
@@ -60,7 +78,8 @@ func TestDirectories(t *testing.T) {
 		}
 		for _, imp := range p.Imports {
 			to := directory(imp)
-			if to == "" || to == from || to == "version" || to == "internal" || contains(allowed, to) {
+			below := strings.HasPrefix(to, from+"/") // a package puts together what lies under it
+			if to == "" || to == from || below || to == "version" || to == "internal" || contains(allowed, to) {
 				continue
 			}
 			t.Errorf("%s imports %s: %s may import only %v", p.ImportPath, imp, from, allowed)
@@ -77,6 +96,21 @@ func TestProductLinksNoTests(t *testing.T) {
 		for _, dep := range p.Deps {
 			if under(dep, []string{"test", "bench"}) {
 				t.Errorf("%s links %s", p.ImportPath, dep)
+			}
+		}
+	}
+}
+
+// TestExchangeIsPure: what decides about a request is stepped from outside.
+func TestExchangeIsPure(t *testing.T) {
+	for _, p := range list(t) {
+		if p.ImportPath != module+"/proxy/exchange" {
+			continue
+		}
+		for _, imp := range p.Imports {
+			switch imp {
+			case "net", "sync", "sync/atomic", "context", "os", "io", "log/slog":
+				t.Errorf("%s imports %s: it has no sockets, goroutines or clock", p.ImportPath, imp)
 			}
 		}
 	}

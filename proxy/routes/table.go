@@ -1,4 +1,4 @@
-package httpproxy
+package routes
 
 import (
 	"math/rand/v2"
@@ -14,22 +14,34 @@ import (
 	"github.com/isthmus-mesh/isthmus/proxy/upstream"
 )
 
-// RouteProvider hands out the slots in which route configurations (RDS) arrive, by name.
-type RouteProvider interface {
+// Provider hands out the slots in which route configurations (RDS) arrive, by name.
+type Provider interface {
 	Route(name string) *config.RouteSlot
 }
 
-// routes follows one route configuration, inline or by RDS, and compiles it once per change. Reading it takes
-// no lock.
-type routes struct {
+// Source follows one route configuration, inline or by RDS, and compiles it once per change. It is safe for
+// concurrent use, and reading it takes no lock.
+type Source struct {
 	clusters *upstream.Set
 	slot     *config.RouteSlot // nil for an inline configuration
-	current  atomic.Pointer[routeTable]
-	compile  sync.Mutex
+	current  atomic.Pointer[Table]
+	compile  sync.Mutex // held by the one that compiles, so that it is done once
 }
 
-// table returns the compiled form of the current configuration, or nil before the first has come.
-func (r *routes) table() *routeTable {
+// Inline returns the source of a configuration that does not change.
+func Inline(rc *config.RouteConfig, clusters *upstream.Set) *Source {
+	s := &Source{}
+	s.current.Store(Compile(rc, clusters))
+	return s
+}
+
+// Follow returns the source of the configuration that arrives in slot.
+func Follow(slot *config.RouteSlot, clusters *upstream.Set) *Source {
+	return &Source{clusters: clusters, slot: slot}
+}
+
+// Table returns the compiled form of the current configuration, or nil before the first has come.
+func (r *Source) Table() *Table {
 	t := r.current.Load()
 	if r.slot == nil {
 		return t
@@ -41,14 +53,14 @@ func (r *routes) table() *routeTable {
 	r.compile.Lock()
 	defer r.compile.Unlock()
 	if t = r.current.Load(); t == nil || t.source != rc {
-		t = compileRoutes(rc, r.clusters)
+		t = Compile(rc, r.clusters)
 		r.current.Store(t)
 	}
 	return t
 }
 
-// routeTable is a route configuration with its domains indexed and its clusters resolved. It is immutable.
-type routeTable struct {
+// Table is a route configuration with its domains indexed and its clusters resolved. It is immutable.
+type Table struct {
 	source   *config.RouteConfig
 	exact    map[string]*virtualHost
 	suffixes []wildcard // longest first
@@ -59,6 +71,9 @@ type routeTable struct {
 	byAddress map[netip.Addr]*virtualHost
 }
 
+// Name returns the name of the configuration.
+func (t *Table) Name() string { return t.source.Name }
+
 type wildcard struct {
 	part string
 	host *virtualHost
@@ -66,18 +81,22 @@ type wildcard struct {
 
 type virtualHost struct {
 	name   string
-	routes []*route
+	routes []*Route
 }
 
-// route is one compiled config.Route.
-type route struct {
+// Route is one compiled config.Route.
+type Route struct {
 	*config.Route
-	refs                      []weightedRef
-	total                     uint32
-	timeout                   time.Duration
-	retries                   *retries // nil: no policy
-	request, response         []config.HeaderEdit
-	dropRequest, dropResponse []string
+	refs  []weightedRef
+	total uint32
+	// Timeout bounds the whole request, 0 for no bound.
+	Timeout time.Duration
+	// Retries is nil where there is no policy.
+	Retries *Retries
+	// Request and Response are the edits of all levels, in the order in which
+	// they are made; DropRequest and DropResponse come before them, in lower case.
+	Request, Response         []config.HeaderEdit
+	DropRequest, DropResponse []string
 }
 
 type weightedRef struct {
@@ -85,8 +104,9 @@ type weightedRef struct {
 	weight uint32
 }
 
-func compileRoutes(rc *config.RouteConfig, clusters *upstream.Set) *routeTable {
-	t := &routeTable{source: rc, exact: map[string]*virtualHost{}}
+// Compile indexes a route configuration and looks its clusters up.
+func Compile(rc *config.RouteConfig, clusters *upstream.Set) *Table {
+	t := &Table{source: rc, exact: map[string]*virtualHost{}}
 	for _, v := range rc.VirtualHosts {
 		host := &virtualHost{name: v.Name}
 		for _, r := range v.Routes {
@@ -107,7 +127,7 @@ func compileRoutes(rc *config.RouteConfig, clusters *upstream.Set) *routeTable {
 	return t
 }
 
-func (t *routeTable) addDomain(d string, host *virtualHost) {
+func (t *Table) addDomain(d string, host *virtualHost) {
 	switch {
 	case d == "*":
 		t.any = host
@@ -121,7 +141,7 @@ func (t *routeTable) addDomain(d string, host *virtualHost) {
 }
 
 // indexAddresses finds the domains that are addresses.
-func (t *routeTable) indexAddresses() {
+func (t *Table) indexAddresses() {
 	t.byAddress = map[netip.Addr]*virtualHost{}
 	for d, host := range t.exact {
 		if a, err := netip.ParseAddr(strings.Trim(d, "[]")); err == nil {
@@ -130,21 +150,21 @@ func (t *routeTable) indexAddresses() {
 	}
 }
 
-func compileRoute(r *config.Route, v *config.VirtualHost, rc *config.RouteConfig, clusters *upstream.Set) *route {
-	out := &route{Route: r}
+func compileRoute(r *config.Route, v *config.VirtualHost, rc *config.RouteConfig, clusters *upstream.Set) *Route {
+	out := &Route{Route: r}
 	// The most specific level is applied last, so that its values win.
 	for _, level := range []*config.HeaderEdits{&rc.Headers, &v.Headers, &r.Headers} {
-		out.request = mergeEdits(out.request, level.RequestAdd)
-		out.response = mergeEdits(out.response, level.ResponseAdd)
-		out.dropRequest = append(out.dropRequest, lower(level.RequestRemove)...)
-		out.dropResponse = append(out.dropResponse, lower(level.ResponseRemove)...)
+		out.Request = mergeEdits(out.Request, level.RequestAdd)
+		out.Response = mergeEdits(out.Response, level.ResponseAdd)
+		out.DropRequest = append(out.DropRequest, lower(level.RequestRemove)...)
+		out.DropResponse = append(out.DropResponse, lower(level.ResponseRemove)...)
 	}
 	a := r.Action
 	if a == nil {
 		return out
 	}
-	out.timeout = a.Timeout
-	out.retries = compileRetries(a.Retry)
+	out.Timeout = a.Timeout
+	out.Retries = compileRetries(a.Retry)
 	if len(a.Weighted) == 0 {
 		out.refs = []weightedRef{{clusters.Ref(a.Cluster), 1}}
 		out.total = 1
@@ -180,8 +200,8 @@ func lower(names []string) []string {
 	return out
 }
 
-// cluster picks the cluster reference for one request.
-func (r *route) cluster() *upstream.Ref {
+// Cluster picks the cluster reference for one request.
+func (r *Route) Cluster() *upstream.Ref {
 	if len(r.refs) == 1 {
 		return r.refs[0].ref
 	}
@@ -198,30 +218,31 @@ func (r *route) cluster() *upstream.Ref {
 	return r.refs[len(r.refs)-1].ref
 }
 
-// target is what routing looks at in a request, whatever its HTTP version.
-type target struct {
-	method, authority, path string // path with its query
-	grpc                    bool
-	header                  func(lower string) (string, bool)
-	// destination is where the client wanted to connect to.
-	destination netip.Addr
+// Target is what routing looks at in a request, whatever its HTTP version.
+type Target struct {
+	Method, Authority, Path string // Path with its query
+	GRPC                    bool
+	// Header looks a field up by its lower-case name.
+	Header func(lower string) (string, bool)
+	// Destination is where the client wanted to connect to.
+	Destination netip.Addr
 }
 
-// find returns the route of a request, or nil.
-func (t *routeTable) find(q *target) *route {
-	host := t.host(q.authority)
+// Find returns the route of a request, or nil.
+func (t *Table) Find(q *Target) *Route {
+	host := t.host(q.Authority)
 	if host == t.any && t.byAddress != nil {
 		// Nobody is known by this name, but the address may be somebody's:
 		// an ingress controller in the mesh connects to a Service and keeps
 		// the Host that its own client sent.
-		if at := t.byAddress[q.destination]; at != nil {
+		if at := t.byAddress[q.Destination]; at != nil {
 			host = at
 		}
 	}
 	if host == nil {
 		return nil
 	}
-	path := q.path
+	path := q.Path
 	if i := strings.IndexByte(path, '?'); i >= 0 {
 		path = path[:i]
 	}
@@ -233,10 +254,10 @@ func (t *routeTable) find(q *target) *route {
 	return nil
 }
 
-func (t *routeTable) host(authority string) *virtualHost {
+func (t *Table) host(authority string) *virtualHost {
 	authority = withoutFinalDot(asciiLower(authority))
 	if t.source.IgnorePortInHost {
-		authority = withoutPort(authority)
+		authority = WithoutPort(authority)
 	}
 	if h := t.exact[authority]; h != nil {
 		return h
@@ -252,86 +273,4 @@ func (t *routeTable) host(authority string) *virtualHost {
 		}
 	}
 	return t.any
-}
-
-// asciiLower allocates only when there is an upper-case letter.
-func asciiLower(s string) string {
-	for i := range len(s) {
-		if 'A' <= s[i] && s[i] <= 'Z' {
-			return strings.ToLower(s)
-		}
-	}
-	return s
-}
-
-func withoutPort(authority string) string {
-	i := strings.LastIndexByte(authority, ':')
-	if i < 0 || strings.IndexByte(authority[i:], ']') >= 0 {
-		return authority
-	}
-	return authority[:i]
-}
-
-func matches(m *config.RouteMatch, q *target, path string) bool {
-	if m.GRPC && !q.grpc {
-		return false
-	}
-	switch {
-	case m.Regex != nil:
-		if !m.Regex.MatchString(path) {
-			return false
-		}
-	case m.Path != "":
-		if !equalPath(path, m.Path, m.IgnoreCase) {
-			return false
-		}
-	case m.SeparatedPrefix != "":
-		n := len(m.SeparatedPrefix)
-		if !hasPrefix(path, m.SeparatedPrefix, m.IgnoreCase) || len(path) > n && path[n] != '/' {
-			return false
-		}
-	case m.Prefix != "" && m.Prefix != "/":
-		if !hasPrefix(path, m.Prefix, m.IgnoreCase) {
-			return false
-		}
-	}
-	for i := range m.Headers {
-		if !matchHeader(&m.Headers[i], q) {
-			return false
-		}
-	}
-	return true
-}
-
-func equalPath(path, want string, ignoreCase bool) bool {
-	return path == want || ignoreCase && strings.EqualFold(path, want)
-}
-
-func hasPrefix(path, prefix string, ignoreCase bool) bool {
-	return len(path) >= len(prefix) && equalPath(path[:len(prefix)], prefix, ignoreCase)
-}
-
-func matchHeader(m *config.HeaderMatch, q *target) bool {
-	var value string
-	ok := true
-	switch m.Name {
-	case ":method":
-		value = q.method
-	case ":path":
-		value = q.path
-	case ":authority", "host":
-		value = q.authority
-	default:
-		value, ok = q.header(m.Name)
-	}
-	var match bool
-	switch {
-	case m.Present:
-		match = ok
-	case !ok && !m.MissingIsEmpty:
-		return false // as in Envoy, inverted or not
-	default:
-		match = m.Value.Match(value)
-	}
-	return match != m.Invert
 }

@@ -1,24 +1,21 @@
-package httpproxy
+package routes
 
 import (
-	"math/rand/v2"
 	"slices"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
-	"github.com/isthmus-mesh/isthmus/proxy/telemetry"
+	"github.com/isthmus-mesh/isthmus/proxy/outcome"
 )
 
 const (
 	// maxTries bounds the endpoints that are tried for one request where no retry policy says otherwise.
 	maxTries = 3
-	// retryPause bounds the random wait before a request is sent again by a policy.
-	retryPause = 25 * time.Millisecond
 )
 
-// retries is a compiled config.RetryPolicy. A request goes to another endpoint only as long as its body is still
+// Retries is a compiled config.RetryPolicy. A request goes to another endpoint only as long as its body is still
 // at hand. Failures to connect and refused streams are tried again without a policy too: nothing has happened yet.
-type retries struct {
+type Retries struct {
 	tries    int
 	perTry   time.Duration
 	reset    bool // the endpoint hung up before it answered
@@ -27,11 +24,11 @@ type retries struct {
 	grpc     []int // grpc-status of an answer without a body
 }
 
-func compileRetries(p *config.RetryPolicy) *retries {
+func compileRetries(p *config.RetryPolicy) *Retries {
 	if p == nil {
 		return nil
 	}
-	r := &retries{tries: int(min(p.Attempts, 10)) + 1, perTry: p.PerTryTimeout}
+	r := &Retries{tries: int(min(p.Attempts, 10)) + 1, perTry: p.PerTryTimeout}
 	for _, on := range p.On {
 		switch on {
 		case "5xx":
@@ -52,32 +49,30 @@ func compileRetries(p *config.RetryPolicy) *retries {
 	return r
 }
 
-// limit returns how many endpoints may be tried.
-func (r *retries) limit() int {
+// Limit returns how many endpoints may be tried.
+func (r *Retries) Limit() int {
 	if r == nil {
 		return maxTries
 	}
 	return r.tries
 }
 
-// answered reports whether an answer is one to try again. grpc is NoGRPCStatus where there is none.
-func (r *retries) answered(status, grpc int) bool {
+// Answers reports whether an answer is one to try again. grpc is NoGRPCStatus where there is none.
+func (r *Retries) Answers(status, grpc int) bool {
 	if r == nil {
 		return false
 	}
 	return r.server && status >= 500 || slices.Contains(r.statuses, status) ||
-		grpc != telemetry.NoGRPCStatus && slices.Contains(r.grpc, grpc)
+		grpc != outcome.NoGRPCStatus && slices.Contains(r.grpc, grpc)
 }
 
-// hungUp reports whether a request is to be tried again after the endpoint hung up on it.
-func (r *retries) hungUp() bool { return r != nil && r.reset }
+// HungUp reports whether a request is to be tried again after the endpoint hung up on it.
+func (r *Retries) HungUp() bool { return r != nil && r.reset }
 
-// tryTimeout returns the bound of one try, 0 for none.
-func (r *retries) tryTimeout() time.Duration {
+// TryTimeout returns the bound of one try, 0 for none.
+func (r *Retries) TryTimeout() time.Duration {
 	if r == nil {
 		return 0
 	}
 	return r.perTry
 }
-
-func retryWait() time.Duration { return rand.N(retryPause) }

@@ -1,4 +1,4 @@
-package httpproxy
+package routes
 
 import (
 	"net/netip"
@@ -31,7 +31,7 @@ func TestFind(t *testing.T) {
 	}}
 	set := upstream.NewSet(upstream.Options{})
 	defer set.Close()
-	table := compileRoutes(rc, set)
+	table := Compile(rc, set)
 	for _, tt := range []struct {
 		method, host, path string
 		grpc               bool
@@ -57,10 +57,10 @@ func TestFind(t *testing.T) {
 		{host: "z", path: "/", want: ""},
 		{host: "", path: "/only/x", want: "any"},
 	} {
-		q := &target{method: tt.method, authority: tt.host, path: tt.path, grpc: tt.grpc,
-			header: func(n string) (string, bool) { return "", n == tt.header }}
+		q := &Target{Method: tt.method, Authority: tt.host, Path: tt.path, GRPC: tt.grpc,
+			Header: func(n string) (string, bool) { return "", n == tt.header }}
 		got := ""
-		if r := table.find(q); r != nil {
+		if r := table.Find(q); r != nil {
 			got = r.Name
 		}
 		if got != tt.want {
@@ -96,17 +96,17 @@ func TestUnknownHostGoesByDestination(t *testing.T) {
 		{host: "shop.example.com", destination: "192.0.2.1", want: "any"},
 		{host: "shop.example.com", want: "any"},
 	} {
-		q := &target{authority: tt.host, path: "/"}
+		q := &Target{Authority: tt.host, Path: "/"}
 		if tt.destination != "" {
-			q.destination = netip.MustParseAddr(tt.destination)
+			q.Destination = netip.MustParseAddr(tt.destination)
 		}
-		if got := compileRoutes(rc, set).find(q); got == nil || got.Name != tt.want {
+		if got := Compile(rc, set).Find(q); got == nil || got.Name != tt.want {
 			t.Errorf("Host %q to %s: %+v, want %s", tt.host, tt.destination, got, tt.want)
 		}
 	}
 	rc.ByDestination = false
-	q := &target{authority: "shop.example.com", path: "/", destination: netip.MustParseAddr("10.96.0.10")}
-	if got := compileRoutes(rc, set).find(q); got.Name != "any" {
+	q := &Target{Authority: "shop.example.com", Path: "/", Destination: netip.MustParseAddr("10.96.0.10")}
+	if got := Compile(rc, set).Find(q); got.Name != "any" {
 		t.Errorf("the destination decides unasked: %s", got.Name)
 	}
 }
@@ -118,10 +118,10 @@ func TestWeights(t *testing.T) {
 		Match:  config.RouteMatch{Prefix: "/"},
 		Action: &config.RouteAction{Weighted: []config.WeightedCluster{{Cluster: "a", Weight: 90}, {Cluster: "b", Weight: 10}, {Cluster: "never", Weight: 0}}},
 	}}}}}
-	r := compileRoutes(rc, set).find(&target{path: "/"})
+	r := Compile(rc, set).Find(&Target{Path: "/"})
 	count := map[string]int{}
 	for range 10000 {
-		count[r.cluster().Name()]++
+		count[r.Cluster().Name()]++
 	}
 	if count["never"] != 0 || count["b"] < 700 || count["b"] > 1300 {
 		t.Errorf("shares of 10000: %v, want 9000 to 1000", count)
@@ -141,10 +141,10 @@ func TestNormalizePath(t *testing.T) {
 		{"/%41%2f%zz", "/A%2f%zz"},
 		{"*", "*"},
 	} {
-		if got := normalizePath(&config.HCM{NormalizePath: true, MergeSlashes: true}, tt.in); got != tt.want {
+		if got := NormalizePath(&config.HCM{NormalizePath: true, MergeSlashes: true}, tt.in); got != tt.want {
 			t.Errorf("%s became %s, want %s", tt.in, got, tt.want)
 		}
-		if got := normalizePath(&config.HCM{}, tt.in); got != tt.in {
+		if got := NormalizePath(&config.HCM{}, tt.in); got != tt.in {
 			t.Errorf("%s became %s though nothing was asked for", tt.in, got)
 		}
 	}
@@ -159,9 +159,36 @@ func TestRewrite(t *testing.T) {
 		{config.RouteMatch{Path: "/a"}, "/a?c", "/new/?c"},
 		{config.RouteMatch{SeparatedPrefix: "/a"}, "/a/b", "/new//b"},
 	} {
-		r := &route{Route: &config.Route{Match: tt.m, Action: &config.RouteAction{PrefixRewrite: "/new/"}}}
-		if got := r.rewrite(tt.in); got != tt.want {
+		r := &Route{Route: &config.Route{Match: tt.m, Action: &config.RouteAction{PrefixRewrite: "/new/"}}}
+		if got := r.Rewrite(tt.in); got != tt.want {
 			t.Errorf("%s became %s, want %s", tt.in, got, tt.want)
 		}
+	}
+}
+
+// TestFinalDotMatchesTheRoute asks for absolute domain names.
+func TestFinalDotMatchesTheRoute(t *testing.T) {
+	rc := &config.RouteConfig{IgnorePortInHost: true, VirtualHosts: []*config.VirtualHost{
+		{Name: "exact", Domains: []string{"web.foo.svc.cluster.local"}},
+		{Name: "suffix", Domains: []string{"*.example.com"}},
+		{Name: "any", Domains: []string{"*"}},
+	}}
+	for _, ignore := range []bool{true, false} {
+		rc.IgnorePortInHost = ignore
+		table := Compile(rc, nil)
+		for host, want := range map[string]string{
+			"web.foo.svc.cluster.local.": "exact", "Web.foo.svc.cluster.local.": "exact", "a.example.com.": "suffix",
+			".": "any", "": "any", "web.foo.svc.cluster.local..": "any",
+		} {
+			if got := table.host(host).name; got != want {
+				t.Errorf("%q (ignoring ports: %v) leads to %s, want %s", host, ignore, got, want)
+			}
+			if got := table.host(host + ":8000").name; ignore && got != want {
+				t.Errorf("%q leads to %s, want %s", host+":8000", got, want)
+			}
+		}
+	}
+	if got := withoutFinalDot("[::1]:80"); got != "[::1]:80" {
+		t.Errorf("an address became %q", got)
 	}
 }

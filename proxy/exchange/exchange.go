@@ -1,0 +1,225 @@
+package exchange
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/proxy/outcome"
+	"github.com/isthmus-mesh/isthmus/proxy/routes"
+	"github.com/isthmus-mesh/isthmus/proxy/upstream"
+)
+
+// Exchange is one request on its way. The zero value is ready for Begin.
+type Exchange struct {
+	// Route and Cluster are set by Begin, nil when there is none.
+	Route   *routes.Route
+	Cluster *upstream.Ref
+	// Outcome is what became of it; the engine adds what it moved, and how long it took.
+	Outcome outcome.Request
+	// GRPC says that the caller speaks gRPC.
+	GRPC bool
+	// Deadline ends the whole request, TryEnd the current try; zero where nothing does.
+	Deadline, TryEnd time.Time
+
+	idempotent bool // RFC 9110 section 9.2.2
+	handBack   bool // the caller understands x-isthmus-failed
+	tries      int  // endpoints that were asked, those that could not be reached included
+	last       Failure
+	sent       bool // an endpoint may have got a request that failed
+	answered   bool // and may have answered it
+}
+
+// Incoming is a request as it came.
+type Incoming struct {
+	HCM    *config.HCM
+	Table  *routes.Table // nil before the first configuration
+	Start  time.Time
+	Scheme string // of the caller's connection
+	// HandBack says that the caller is a sidecar of the mesh, which proved it: it may be told that another endpoint
+	// can still be asked.
+	HandBack bool
+	// Ending says that this proxy is about to end, and with it, most likely, the application of its pod.
+	Ending bool
+}
+
+// Begin routes the request. It brings the path and the authority of q into the form in which they are routed and sent
+// on.
+func (x *Exchange) Begin(in *Incoming, q *routes.Target) Verdict {
+	*x = Exchange{
+		Outcome: outcome.Request{GRPC: outcome.NoGRPCStatus}, GRPC: q.GRPC,
+		idempotent: isIdempotent(q.Method), handBack: in.HandBack,
+	}
+	q.Path = routes.NormalizePath(in.HCM, q.Path)
+	if in.HCM.StripAnyHostPort {
+		q.Authority = routes.WithoutPort(q.Authority)
+	}
+
+	if in.Table == nil {
+		return reply(notReady())
+	}
+	if x.Route = in.Table.Find(q); x.Route == nil {
+		return reply(noRoute(in.Table.Name(), q))
+	}
+	switch r := x.Route; {
+	case r.Direct != nil:
+		return reply(&Answer{Status: r.Direct.Status, Body: r.Direct.Body})
+	case r.Redirect != nil:
+		return reply(&Answer{Status: r.Redirect.Status, Location: r.RedirectTo(q, in.Scheme)})
+	}
+
+	x.Cluster = x.Route.Cluster()
+	if x.Route.Timeout > 0 {
+		x.Deadline = in.Start.Add(x.Route.Timeout)
+	}
+
+	// An application that ends closes its idle connections. A request that arrives on one at that moment may have had
+	// its effect or not; where that matters, it does not go there. A connection that is refused leaves no doubt.
+	return Verdict{Do: Pick, Fresh: in.Ending && !x.idempotent}
+}
+
+// Refuse answers a request that is malformed or cannot be served as it is; it may stand in Begin's place.
+func (x *Exchange) Refuse(status int, flag outcome.Flag, why string) Verdict {
+	return reply(&Answer{Status: status, Flag: flag, Body: why})
+}
+
+// NoCluster answers for a route whose cluster does not exist.
+func (x *Exchange) NoCluster() Verdict { return reply(noCluster(x.Route, x.Cluster.Name())) }
+
+// Connected says that a connection takes the request. Every endpoint that is asked counts as a try.
+func (x *Exchange) Connected(now time.Time) Verdict {
+	x.tries++
+	x.TryEnd = x.Deadline
+	if limit := x.Route.Retries.TryTimeout(); limit > 0 {
+		if end := now.Add(limit); x.TryEnd.IsZero() || end.Before(x.TryEnd) {
+			x.TryEnd = end
+		}
+	}
+	return Verdict{Do: Send}
+}
+
+// Stale says that a pooled connection, or one that had no room for another stream, did not take the request after
+// all: that was a look at the pool, not a try.
+func (x *Exchange) Stale() Verdict {
+	x.tries--
+	return Verdict{Do: Pick}
+}
+
+// NoEndpoint says that there is none left to pick. When others failed before, the reason of the last one is what the
+// caller has to know.
+func (x *Exchange) NoEndpoint(err error) Verdict {
+	if x.last.Cause == 0 {
+		x.last = Failure{Err: err}
+	}
+	return reply(x.failed())
+}
+
+// Failed says that a try brought no answer.
+func (x *Exchange) Failed(f *Failure, now time.Time) Verdict {
+	if f.Cause == Unreachable {
+		x.tries++
+	}
+	if f.Cause == Silent && !x.Deadline.IsZero() && !now.Before(x.Deadline) {
+		f.Cause = Late
+	}
+	x.note(f.Cause)
+	x.last = *f
+
+	// That a pooled connection is over says nothing of its endpoint, nor does a refused stream; silence does.
+	v := Verdict{Do: Pick, Fresh: true}
+	switch f.Cause {
+	case Unreachable: // counted where it was dialled
+		v.Avoid = true
+	case NotSent:
+		v.Avoid = !f.Reused
+	case Malformed:
+		v.Blame = true
+	case Silent:
+		v.Avoid, v.Blame = true, true
+	case Late: // the time may have gone elsewhere
+	default:
+		v.Avoid, v.Blame = !f.Reused, !f.Reused
+	}
+	if x.again(f) {
+		return v
+	}
+
+	v.Do, v.Fresh, v.Answer = Reply, false, x.failed()
+	if f.Cause == Cancelled {
+		v.Do, v.Answer = Break, nil
+		x.Outcome.Flag = outcome.UpstreamReset
+	}
+	return v
+}
+
+// again reports whether another endpoint is to be asked.
+func (x *Exchange) again(f *Failure) bool {
+	policy := x.Route.Retries
+	if !f.BodyAtHand || x.tries >= policy.Limit() {
+		return false
+	}
+	switch f.Cause {
+	case Unreachable, NotSent: // nothing has happened yet
+		return true
+	case Malformed, Late:
+		return false
+	case Silent:
+		return policy.HungUp() && policy.TryTimeout() > 0
+	case Ended:
+		return x.idempotent || policy.HungUp()
+	}
+	return policy.HungUp()
+}
+
+// BodyLost takes a Pick back: the rest of the request that was to be sent again did not come.
+func (x *Exchange) BodyLost() Verdict { return reply(x.failed()) }
+
+// Answered says that the head of a final answer has come.
+func (x *Exchange) Answered(h *Head) Verdict {
+	policy := x.Route.Retries
+	if h.BodyAtHand && x.tries < policy.Limit() && (policy.Answers(h.Status, h.GRPC) || x.handedBack(h.Failed, policy)) {
+		x.note(unwanted)
+		x.last = Failure{Cause: unwanted, Err: fmt.Errorf("status %d", h.Status)}
+		return Verdict{Do: Another, Avoid: true, Fresh: true, Wait: true}
+	}
+	return x.pass(h)
+}
+
+// NoOther says that no other endpoint is there to answer in this one's place.
+func (x *Exchange) NoOther(h *Head) Verdict { return x.pass(h) }
+
+func (x *Exchange) pass(h *Head) Verdict {
+	x.Outcome.Code = h.Status
+	if x.GRPC {
+		x.Outcome.GRPC = h.GRPC
+	}
+	return Verdict{Do: Pass}
+}
+
+// Broke notes that an answer that was being passed on came to no good end.
+func (x *Exchange) Broke(c Cause) {
+	switch c {
+	case Silent, Late:
+		x.Outcome.Flag = outcome.UpstreamTimeout
+	case Malformed:
+		x.Outcome.Flag = outcome.UpstreamProtocol
+	case Reset, Cancelled:
+		x.Outcome.Flag = outcome.UpstreamReset
+	default:
+		x.Outcome.Flag = outcome.UpstreamTerminated
+	}
+}
+
+// CallerGone notes that the caller gave up.
+func (x *Exchange) CallerGone() { x.Outcome.Flag = outcome.DownstreamClosed }
+
+// Tries returns how many endpoints were asked.
+func (x *Exchange) Tries() int { return x.tries }
+
+func isIdempotent(method string) bool {
+	switch method {
+	case "GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE":
+		return true
+	}
+	return false
+}

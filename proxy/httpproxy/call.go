@@ -1,0 +1,178 @@
+package httpproxy
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/proxy/downstream"
+	"github.com/isthmus-mesh/isthmus/proxy/exchange"
+	"github.com/isthmus-mesh/isthmus/proxy/routes"
+	"github.com/isthmus-mesh/isthmus/proxy/telemetry"
+	"github.com/isthmus-mesh/isthmus/proxy/upstream"
+)
+
+// call is a request on its way through this proxy, whatever the versions on both sides: the exchange that decides,
+// and the endpoint, log and counters that it decides about.
+type call struct {
+	exchange.Exchange
+	start    time.Time
+	cluster  *upstream.Cluster
+	ep       *upstream.Endpoint // the last one that was picked
+	pool     *endpointPool      // its connections
+	tried    []*upstream.Endpoint
+	headOnly bool             // a HEAD request
+	entry    *telemetry.Entry // nil when nothing is logged
+}
+
+// begin routes the request.
+func (c *call) begin(h *Handler, info *downstream.Info, q *routes.Target, ending bool) exchange.Verdict {
+	v := c.Begin(&exchange.Incoming{
+		HCM: h.hcm, Table: h.routes.Table(), Start: c.start, Scheme: schemeOf(info),
+		HandBack: info.Direction == config.DirectionInbound && info.MTLS(), Ending: ending,
+	}, q)
+	if v.Do != exchange.Pick {
+		return v
+	}
+	if c.cluster = c.Cluster.Load(); c.cluster == nil {
+		return c.NoCluster()
+	}
+	return v
+}
+
+// pick chooses an endpoint, and waits for the first endpoints of a cluster that has just come.
+func (c *call) pick(info *downstream.Info) (*upstream.Endpoint, error) {
+	hint := upstream.Hint{OriginalDst: info.Local, Tried: c.tried}
+	ep, err := c.cluster.Pick(hint)
+	if err == nil {
+		return ep, nil
+	}
+	select {
+	case <-c.cluster.Ready():
+		return nil, err
+	default:
+	}
+	if !c.cluster.WaitReady(context.Background()) {
+		return nil, err
+	}
+	return c.cluster.Pick(hint)
+}
+
+// other reports whether there is an endpoint beside the one that has just answered and those that failed.
+func (c *call) other(info *downstream.Info) bool {
+	tried := append(c.tried[:len(c.tried):len(c.tried)], c.ep)
+	_, err := c.cluster.Pick(upstream.Hint{OriginalDst: info.Local, Tried: tried})
+	return err == nil
+}
+
+// heed does to the endpoint of the last try what a verdict says.
+func (c *call) heed(v exchange.Verdict) exchange.Verdict {
+	if v.Avoid {
+		c.tried = append(c.tried, c.ep)
+	}
+	if v.Blame {
+		c.ep.Report(upstream.OutcomeReset)
+	}
+	return v
+}
+
+// answerHead is what the core is told of the head of an answer. failed is its field x-isthmus-failed, which is
+// believed of an endpoint that proved who it is.
+func (c *call) answerHead(status, grpc int, failed string, bodyAtHand bool) exchange.Head {
+	if failed != "" {
+		if id := c.pool.principal.Load(); id == nil || *id == "" {
+			failed = ""
+		}
+	}
+	return exchange.Head{Status: status, GRPC: grpc, Failed: failed, BodyAtHand: bodyAtHand}
+}
+
+// pause waits as long as a verdict with Wait asks for.
+func pause() { time.Sleep(rand.N(exchange.RetryPause)) }
+
+// idleLimit is how long nothing may move on a request, 0 for no bound.
+func (c *call) idleLimit(h *Handler) time.Duration {
+	if r := c.Route; r != nil && r.Action != nil && r.Action.IdleSet {
+		return r.Action.IdleTimeout
+	}
+	return h.hcm.StreamIdleTimeout
+}
+
+// finish counts the request and logs it.
+func (c *call) finish(h *Handler, handles *telemetry.HTTP, now time.Time) {
+	c.Outcome.Duration = now.Sub(c.start)
+	handles.Record(&c.Outcome)
+	e := c.entry
+	if e == nil {
+		return
+	}
+	e.Code, e.GRPC, e.Flags = c.Outcome.Code, c.Outcome.GRPC, c.Outcome.Flag.String()
+	e.Received, e.Sent = c.Outcome.Received, c.Outcome.Sent
+	if c.ep != nil {
+		e.Upstream = c.ep.Addr()
+	}
+	if c.cluster != nil {
+		e.Cluster = c.cluster.Name()
+	}
+	if c.Route != nil {
+		e.Route = c.Route.Name
+	}
+	h.log.Write(e)
+}
+
+// counters returns the telemetry handles of the call; counted are those of the connection that it came by.
+func (c *call) counters(h *Handler, info *downstream.Info, counted *countedCluster) *telemetry.HTTP {
+	t := h.server.cfg.Telemetry
+	switch {
+	case info.Direction == config.DirectionInbound:
+		return counted.get(t, info, c)
+	case c.pool != nil:
+		return c.pool.count(t, info, c.GRPC)
+	}
+	return t.HTTPFor(info, c.cluster, nil, "", c.GRPC)
+}
+
+// outcomeOf is what an answer says of its endpoint.
+func outcomeOf(status int) upstream.Outcome {
+	switch {
+	case status == 502 || status == 503 || status == 504:
+		return upstream.OutcomeGatewayError
+	case status >= 500:
+		return upstream.OutcomeServerError
+	}
+	return upstream.OutcomeOK
+}
+
+var (
+	// errTimeout ends a try or a request whose time is over.
+	errTimeout = errors.New("the time for the request is over")
+	// errNotSent is a connection that took nothing of the request.
+	errNotSent = errors.New("the endpoint ended the connection before it was asked")
+	// errNotQuiet is a connection that was not written to, because the endpoint had spoken or hung up.
+	errNotQuiet = errors.New("the endpoint sent something, or hung up, before it was asked")
+)
+
+// causeOf says what err means for the request. first says that not a byte of an answer came.
+func causeOf(err error, first bool) exchange.Cause {
+	var syntax *parseError
+	switch {
+	case errors.Is(err, errNotQuiet), errors.Is(err, errNotSent), errors.Is(err, errNoStreams):
+		return exchange.NotSent
+	case errors.As(err, &syntax):
+		return exchange.Malformed
+	case errors.Is(err, errTimeout):
+		return exchange.Silent
+	case first:
+		return exchange.Ended
+	}
+	return exchange.BrokeOff
+}
+
+func schemeOf(info *downstream.Info) string {
+	if info.TLS != nil {
+		return "https"
+	}
+	return "http"
+}

@@ -1,0 +1,398 @@
+package httpproxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/proxy/exchange"
+	"github.com/isthmus-mesh/isthmus/proxy/outcome"
+	"github.com/isthmus-mesh/isthmus/proxy/routes"
+)
+
+// stallCheck is after how long without an answer the proxy begins to watch whether the caller is still there.
+const stallCheck = time.Second
+
+// forwardTo sends the request to an endpoint and the answer back, as the exchange says; v is what it said last.
+func (s *session) forwardTo(q *routes.Target, v exchange.Verdict) {
+	var conn *h1conn
+	for encoded := false; ; {
+		switch v.Do {
+		case exchange.Pick:
+			if v.Wait {
+				pause()
+			}
+			conn, v = s.connect(v.Fresh)
+		case exchange.Send:
+			if !encoded {
+				s.encodeRequest(q)
+				s.replayable = s.takeSmallBody()
+				encoded = true
+			}
+			v = s.try(conn)
+		case exchange.Reply:
+			s.fail(v.Answer)
+			return
+		default:
+			return
+		}
+	}
+}
+
+// connect picks an endpoint and takes or opens a connection to it. With Send as the verdict, s.call.ep has begun a
+// request.
+func (s *session) connect(fresh bool) (*h1conn, exchange.Verdict) {
+	c := &s.call
+	ep, err := c.pick(s.info)
+	if err != nil {
+		return nil, c.NoEndpoint(err)
+	}
+	c.ep, c.pool = ep, s.h.server.pool(ep)
+	ep.Begin()
+
+	now := c.start
+	if c.Tries() > 0 {
+		now = time.Now()
+	}
+	if !fresh && !s.h2 {
+		if conn := c.pool.take(); conn != nil {
+			return conn, c.Connected(now)
+		}
+	}
+	conn, err := s.dial()
+	if err == nil {
+		return conn, c.Connected(now)
+	}
+
+	ep.End()
+	return nil, c.heed(c.Failed(&exchange.Failure{
+		Cause: exchange.Unreachable, Err: err, Endpoint: ep.Addr().String(), BodyAtHand: true,
+	}, time.Now()))
+}
+
+func (s *session) dial() (*h1conn, error) {
+	c := &s.call
+	ctx := context.Background()
+	if !c.Deadline.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, c.Deadline)
+		defer cancel()
+	}
+	if !s.h2 {
+		return c.pool.dial(ctx)
+	}
+	conn, err := c.pool.h2.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return newH1conn(bridgeUp(conn), c.pool), nil
+}
+
+// try sends the request on conn and passes the answer on. The verdict is Pass when that is done, Break when the
+// caller went away meanwhile, else what comes next.
+func (s *session) try(conn *h1conn) exchange.Verdict {
+	c := &s.call
+	v, err := s.attempt(conn)
+	c.ep.End()
+	if err == nil && v.Do == exchange.Pass {
+		return v
+	}
+
+	// Whatever happened, the connection is of no more use.
+	first := conn.in.w == 0 // not a byte of an answer came
+	_ = conn.Close()
+	if errors.Is(err, errNotQuiet) && conn.reused {
+		return c.Stale()
+	}
+	if err != nil {
+		v = c.Failed(&exchange.Failure{
+			Cause: causeOf(err, first), Err: err, Endpoint: c.ep.Addr().String(),
+			Reused:     conn.reused || conn.refused(),
+			BodyAtHand: s.bodyAtHand(),
+		}, time.Now())
+	}
+	c.heed(v)
+
+	// What was uploaded so far is either called back for the next try, or the upload ends here.
+	if v.Do == exchange.Pick && s.up1.started && !s.recall() {
+		v = c.BodyLost()
+	}
+	if v.Do != exchange.Pick {
+		s.stopUpload()
+	}
+	if s.watch.stop(s) || s.up1.sourceErr != nil {
+		s.abandon()
+		return exchange.Verdict{Do: exchange.Break}
+	}
+	return v
+}
+
+// bodyAtHand reports whether the request can be sent again: it is in s.scratch, or what was uploaded of it is kept.
+func (s *session) bodyAtHand() bool { return !s.up1.started || s.up1.to.complete() }
+
+// takeSmallBody appends a body that lies in the read buffer as a whole to the encoded head, so that both go out
+// in one write and can go out again. It reports false for a body that is still on its way.
+func (s *session) takeSmallBody() bool {
+	b := s.req.framing
+	switch {
+	case b.kind == bodyNone:
+		return true
+	case b.kind == bodyLength && b.length <= int64(len(s.in.buffered())):
+		n := int(b.length)
+		s.scratch = append(s.scratch, s.in.buffered()[:n]...)
+		s.in.discard(n)
+		s.call.Outcome.Received = b.length
+		return true
+	}
+	return false
+}
+
+// attempt sends the request on conn and passes the answer on. An error means that nothing of a final answer has come;
+// the verdict is Pass, or what comes next when the answer is not to be passed on. The caller closes conn.
+func (s *session) attempt(conn *h1conn) (exchange.Verdict, error) {
+	conn.in.stalled = s.stalled
+	conn.before = conn.written.Load()
+	s.watch.conn = conn
+	s.arm(conn, s.call.start)
+
+	if !conn.quiet() {
+		return exchange.Verdict{}, errNotQuiet
+	}
+	// The head goes out here and not with the body, so that nothing is read as an answer before it.
+	if n, err := conn.Write(s.scratch); err != nil && n == 0 {
+		return exchange.Verdict{}, errNotSent
+	} else if err != nil && conn.reused {
+		return exchange.Verdict{}, err
+	}
+	if !s.replayable {
+		s.startUpload(conn)
+	}
+
+	for {
+		if err := s.readAnswerHead(conn); err != nil {
+			return exchange.Verdict{}, err
+		}
+		switch resp := &conn.resp; {
+		case resp.status == 101:
+			if want := s.upgrade; want == "" || !equalLower(resp.get(fieldUpgrade), want) {
+				return exchange.Verdict{}, badRequest("it switches protocols unasked")
+			}
+			s.tunnel(conn)
+			return exchange.Verdict{Do: exchange.Pass}, nil
+		case resp.status >= 200:
+			v := s.judge(resp)
+			if v.Do == exchange.Pass {
+				return v, s.respond(conn)
+			}
+			return v, nil
+		default:
+			s.interim(resp)
+		}
+	}
+}
+
+// readAnswerHead reads the next head that the endpoint sends into conn.resp.
+func (s *session) readAnswerHead(conn *h1conn) error {
+	raw, err := conn.in.readHead(nil)
+	switch {
+	case err != nil && (conn.refused() || conn.untouched(err)):
+		return errNotSent
+	case err != nil:
+		return s.readError(err)
+	}
+	if err := conn.resp.parseResponse(raw, s.call.headOnly); err != nil {
+		return err
+	}
+	conn.in.discard(len(raw))
+	return nil
+}
+
+// judge asks what becomes of a final answer.
+func (s *session) judge(resp *head) exchange.Verdict {
+	c := &s.call
+	c.ep.Report(outcomeOf(resp.status))
+	grpc := outcome.NoGRPCStatus
+	if c.GRPC {
+		if v, has := resp.lookup("grpc-status"); has {
+			grpc = exchange.ParseGRPCStatus(v)
+		}
+	}
+	h := c.answerHead(resp.status, grpc, view(resp.get(fieldFailed)), s.bodyAtHand())
+	v := c.Answered(&h)
+	if v.Do != exchange.Another {
+		return v
+	}
+	if !c.other(s.info) {
+		return c.NoOther(&h)
+	}
+	v.Do = exchange.Pick
+	return v
+}
+
+func (s *session) readError(err error) error {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return errTimeout
+	case errors.Is(err, errFull):
+		return badRequest("its head is larger than %d bytes", maxHead)
+	case errors.Is(err, io.EOF):
+		return errors.New("end of stream")
+	}
+	return err
+}
+
+// arm sets the read deadline of conn so that onStall is called now and then, and no later than the deadline of
+// the try; one that is in force and good enough stays.
+func (s *session) arm(conn *h1conn, now time.Time) {
+	at := now.Add(2 * stallCheck)
+	if d := s.call.TryEnd; !d.IsZero() && d.Before(at) {
+		at = d
+	} else if conn.wake.After(now.Add(stallCheck)) && conn.wake.Before(at) {
+		return
+	}
+	conn.wake = at
+	_ = conn.SetReadDeadline(at)
+}
+
+// onStall is called when nothing came from the endpoint for a while; it reports whether to go on waiting.
+func (s *session) onStall() bool {
+	c := &s.call
+	now := time.Now()
+	if !c.TryEnd.IsZero() && !now.Before(c.TryEnd) {
+		return false
+	}
+	if s.watch.idleTooLong(s, now) {
+		return false
+	}
+	if !s.up1.running() {
+		s.watch.start(s)
+	}
+	s.watch.conn.wake = time.Time{}
+	s.arm(s.watch.conn, now)
+	return true
+}
+
+// fail answers in the endpoint's stead.
+func (s *session) fail(a *exchange.Answer) {
+	if s.up1.started {
+		s.keep = false
+		s.unread = true
+		s.reply(a)
+		return
+	}
+	if s.call.Outcome.Received > 0 { // the body was taken from the buffer
+		s.req.framing = framing{}
+	}
+	s.replyRest(a)
+}
+
+// abandon ends a request whose caller went away, or broke the protocol within its body.
+func (s *session) abandon() {
+	s.keep = false
+	var syntax *parseError
+	if errors.As(s.up1.sourceErr, &syntax) {
+		s.unread = true
+		s.reply(s.call.Refuse(syntax.status, outcome.DownstreamProtocol, syntax.reason).Answer)
+		return
+	}
+	s.call.CallerGone()
+}
+
+// respond passes a final answer on. The connection to the endpoint is pooled again or closed. An error means that the
+// body is malformed and nothing of the answer went out.
+func (s *session) respond(conn *h1conn) error {
+	c := &s.call
+	resp := &conn.resp
+	s.up1.answered.Store(true)
+	if s.draining.Load() || s.up1.started && !s.up1.sent.Load() {
+		s.keep = false
+	}
+	if c.entry != nil {
+		c.entry.ResponseHeaders = values(s.h.log.ResponseHeaders(), resp.lookup)
+	}
+
+	s.down.reset(&conn.in, &s.out, resp.framing)
+	s.down.scan.padded = true
+	s.encodeResponse(resp)
+	before := s.out.writes
+	err := s.down.run()
+	if s.out.writes == before && malformed(err) {
+		s.out.pending = s.out.pending[:0]
+		return err
+	}
+	c.Outcome.Sent = s.down.moved
+	if status, ended := s.trailedStatus(); ended {
+		c.Outcome.GRPC = status
+	}
+
+	reusable := err == nil && !resp.close && !s.h2
+	if err != nil {
+		s.keep = false
+		s.noteBreak(err)
+		_ = conn.Close()
+	}
+	switch {
+	case s.up1.started && !s.up1.settled():
+		reusable = false
+		s.keep = false
+		s.unread = true
+		_ = conn.Close()
+		s.stopUpload()
+	case s.up1.err != nil:
+		reusable = false
+		s.keep = false
+	}
+	if s.watch.stop(s) {
+		s.keep = false
+	}
+
+	conn.in.stalled = nil
+	if !reusable {
+		_ = conn.Close()
+		return nil
+	}
+	c.pool.put(conn, c.start)
+	return nil
+}
+
+// noteBreak notes why an answer broke off within its body.
+func (s *session) noteBreak(err error) {
+	var src *sourceError
+	switch {
+	case !errors.As(err, &src) || s.watch.gone.Load():
+		s.call.CallerGone()
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		s.call.Broke(exchange.Silent)
+	default:
+		s.call.Broke(exchange.Ended)
+	}
+}
+
+// malformed reports whether err is what a sender did to the syntax.
+func malformed(err error) bool {
+	var syntax *parseError
+	return errors.As(err, &syntax)
+}
+
+// trailedStatus returns the grpc-status of an HTTP/1 answer with trailers, as gRPC-Web bridges send it, and whether
+// its trailers came.
+func (s *session) trailedStatus() (status int, ended bool) {
+	if !s.call.GRPC || s.down.scan.state != chunkDone {
+		return 0, false
+	}
+	v, has := s.down.trailers.lookup("grpc-status")
+	return exchange.ParseGRPCStatus(v), has
+}
+
+// allowedUpgrade returns the protocol of the configuration that a request asks to switch to, or "".
+func allowedUpgrade(hcm *config.HCM, kind []byte) string {
+	for _, u := range hcm.Upgrades {
+		if equalLower(kind, u) {
+			return u
+		}
+	}
+	return ""
+}

@@ -1,0 +1,63 @@
+// Package outcome names what became of a request or a connection: Envoy's response flags, which access logs and
+// metrics carry, and the figures that go with them.
+package outcome
+
+import "time"
+
+// Flag says what went wrong with a request, under Envoy's response flags.
+type Flag uint8
+
+// The flags. None is logged as "-".
+const (
+	None               Flag = iota
+	UpstreamFailure         // UF: the connection to the endpoint failed
+	NoHealthyUpstream       // UH: the cluster has no endpoint to offer
+	UpstreamTerminated      // UC: the endpoint ended the connection
+	UpstreamReset           // UR: the endpoint reset the stream
+	UpstreamProtocol        // UPE: the endpoint broke the protocol
+	UpstreamTimeout         // UT: no response in time
+	NoRoute                 // NR: no route matches
+	NoCluster               // NC: the route names a cluster that does not exist
+	DownstreamClosed        // DC: the caller went away
+	DownstreamProtocol      // DPE: the caller broke the protocol
+)
+
+// String returns Envoy's abbreviation.
+func (f Flag) String() string {
+	switch f {
+	case UpstreamFailure:
+		return "UF"
+	case NoHealthyUpstream:
+		return "UH"
+	case UpstreamTerminated:
+		return "UC"
+	case UpstreamReset:
+		return "UR"
+	case UpstreamProtocol:
+		return "UPE"
+	case UpstreamTimeout:
+		return "UT"
+	case NoRoute:
+		return "NR"
+	case NoCluster:
+		return "NC"
+	case DownstreamClosed:
+		return "DC"
+	case DownstreamProtocol:
+		return "DPE"
+	}
+	return "-"
+}
+
+// NoGRPCStatus is the Request.GRPC of a request that is not gRPC or ended without a status.
+const NoGRPCStatus = -1
+
+// Request is what became of one HTTP request.
+type Request struct {
+	Code     int // HTTP status; 0 when no response was sent
+	Flag     Flag
+	GRPC     int // grpc-status or NoGRPCStatus
+	Duration time.Duration
+	Received int64 // request body bytes
+	Sent     int64 // response body bytes
+}

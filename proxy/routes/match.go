@@ -1,0 +1,71 @@
+package routes
+
+import (
+	"strings"
+
+	"github.com/isthmus-mesh/isthmus/proxy/config"
+)
+
+func matches(m *config.RouteMatch, q *Target, path string) bool {
+	if m.GRPC && !q.GRPC {
+		return false
+	}
+	switch {
+	case m.Regex != nil:
+		if !m.Regex.MatchString(path) {
+			return false
+		}
+	case m.Path != "":
+		if !equalPath(path, m.Path, m.IgnoreCase) {
+			return false
+		}
+	case m.SeparatedPrefix != "":
+		n := len(m.SeparatedPrefix)
+		if !hasPrefix(path, m.SeparatedPrefix, m.IgnoreCase) || len(path) > n && path[n] != '/' {
+			return false
+		}
+	case m.Prefix != "" && m.Prefix != "/":
+		if !hasPrefix(path, m.Prefix, m.IgnoreCase) {
+			return false
+		}
+	}
+	for i := range m.Headers {
+		if !matchHeader(&m.Headers[i], q) {
+			return false
+		}
+	}
+	return true
+}
+
+func equalPath(path, want string, ignoreCase bool) bool {
+	return path == want || ignoreCase && strings.EqualFold(path, want)
+}
+
+func hasPrefix(path, prefix string, ignoreCase bool) bool {
+	return len(path) >= len(prefix) && equalPath(path[:len(prefix)], prefix, ignoreCase)
+}
+
+func matchHeader(m *config.HeaderMatch, q *Target) bool {
+	var value string
+	ok := true
+	switch m.Name {
+	case ":method":
+		value = q.Method
+	case ":path":
+		value = q.Path
+	case ":authority", "host":
+		value = q.Authority
+	default:
+		value, ok = q.Header(m.Name)
+	}
+	var match bool
+	switch {
+	case m.Present:
+		match = ok
+	case !ok && !m.MissingIsEmpty:
+		return false // as in Envoy, inverted or not
+	default:
+		match = m.Value.Match(value)
+	}
+	return match != m.Invert
+}
