@@ -1,6 +1,7 @@
 package inject
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"sort"
@@ -43,8 +44,21 @@ func (b *builder) ownResources() bool {
 	return b.options.hasResources || b.own != nil && (len(b.own.Resources.Requests) > 0 || len(b.own.Resources.Limits) > 0)
 }
 
-// prepare resolves the pod's options against the mesh's.
+// prepare resolves the pod's options against the mesh's. Each step may use what
+// the ones before it have filled in.
 func (b *builder) prepare() error {
+	for _, step := range []func() error{
+		b.prepareNative, b.prepareProxyConfig, b.prepareResources,
+		b.prepareLogLevel, b.prepareApplication,
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *builder) prepareNative() error {
 	b.native = b.settings.NativeSidecar
 	if n := b.options.nativeSidecar; n != nil {
 		if *n && !b.settings.NativeSidecar {
@@ -52,31 +66,25 @@ func (b *builder) prepare() error {
 		}
 		b.native = *n
 	}
+	return nil
+}
 
+func (b *builder) prepareProxyConfig() error {
 	pc, warnings, err := podProxyConfig(b.settings, b.options)
 	if err != nil {
 		return err
 	}
-
 	b.proxyConfig = pc
 	b.warnings = append(b.options.warnings, warnings...)
 	if b.configJSON, err = proxyConfigJSON(pc); err != nil {
 		return fmt.Errorf("proxy configuration: %w", err)
 	}
 
+	// The API server would refuse the pod, and say nothing of where the name
+	// comes from.
 	for key := range pc.ProxyMetadata {
 		if errs := validation.IsEnvVarName(key); len(errs) > 0 {
 			return fmt.Errorf("proxy configuration: proxyMetadata: %q is not the name of an environment variable", key)
-		}
-	}
-
-	b.resources = b.settings.Values.Global.Proxy.Resources
-	if b.options.hasResources {
-		b.resources = b.options.resources
-	}
-	if b.own != nil {
-		if b.resources, err = mergeOver(b.resources, b.own.Resources); err != nil {
-			return err
 		}
 	}
 
@@ -84,23 +92,52 @@ func (b *builder) prepare() error {
 	if h := pc.HoldApplicationUntilProxyStarts; h != nil {
 		b.hold = h.Value
 	}
-	if b.podPorts, err = podPorts(b.pod); err != nil {
-		return err
+	return nil
+}
+
+// prepareResources takes the pod's annotations instead of the mesh's values, and
+// what the pod's own container says on top of either.
+func (b *builder) prepareResources() error {
+	b.resources = b.settings.Values.Global.Proxy.Resources
+	if b.options.hasResources {
+		b.resources = b.options.resources
+	}
+	if b.own == nil {
+		return nil
 	}
 
+	var err error
+	b.resources, err = mergeOver(b.resources, b.own.Resources)
+	return err
+}
+
+func (b *builder) prepareLogLevel() error {
 	b.logLevel = b.options.logLevel
-	if b.logLevel == "" {
-		if b.logLevel, err = logLevel(b.settings.Values.Global.Proxy.LogLevel); err != nil {
-			return fmt.Errorf("global.proxy.logLevel: %w", err)
-		}
+	if b.logLevel != "" {
+		return nil
+	}
+
+	var err error
+	if b.logLevel, err = logLevel(b.settings.Values.Global.Proxy.LogLevel); err != nil {
+		return fmt.Errorf("global.proxy.logLevel: %w", err)
+	}
+	return nil
+}
+
+// prepareApplication reads what the proxy does on behalf of the application: its
+// probes, which the kubelet could not ask for through strict mutual TLS, and its
+// metrics. A gateway has none.
+func (b *builder) prepareApplication() (err error) {
+	if b.podPorts, err = podPorts(b.pod); err != nil {
+		return err
 	}
 
 	rewrite := b.options.rewriteProbes
 	if rewrite == nil {
 		rewrite = b.settings.Values.SidecarInjectorWebhook.RewriteAppHTTPProbe
 	}
-
 	if (rewrite == nil || *rewrite) && !b.gateway() {
+		var warnings []string
 		b.probers, b.probeOps, warnings, err = rewriteProbes(b.pod, b.native, b.hold)
 		if err != nil {
 			return err
@@ -110,7 +147,7 @@ func (b *builder) prepare() error {
 
 	b.scrape, err = appScrape(b.pod, b.settings, b.options)
 	if b.gateway() {
-		b.scrape.app = "" // there is no application
+		b.scrape.app = ""
 	}
 	return err
 }
@@ -130,19 +167,10 @@ func podPorts(pod *corev1.Pod) (string, error) {
 	return string(js), nil
 }
 
-// env is the proxy's environment: who it is, and where discovery is.
+// env is the proxy's environment: who it is, and where discovery is. What
+// proxyMetadata sets comes last and wins.
 func (b *builder) env() []corev1.EnvVar {
 	g := &b.settings.Values.Global
-	caAddr := g.CAAddress
-	if caAddr == "" {
-		caAddr = b.proxyConfig.DiscoveryAddress
-	}
-
-	meshID := g.MeshID
-	if meshID == "" {
-		meshID = b.settings.trustDomain()
-	}
-
 	var apps []string
 	for i := range b.pod.Spec.Containers {
 		apps = append(apps, b.pod.Spec.Containers[i].Name)
@@ -155,46 +183,47 @@ func (b *builder) env() []corev1.EnvVar {
 		field("SERVICE_ACCOUNT", "spec.serviceAccountName"),
 		field("HOST_IP", "status.hostIP"),
 		field("NODE_NAME", "spec.nodeName"),
+
 		{Name: "TRUST_DOMAIN", Value: b.settings.trustDomain()},
 		{Name: "DNS_DOMAIN", Value: g.Proxy.ClusterDomain},
 		{Name: "PROXY_CONFIG", Value: b.configJSON},
-		{Name: "CA_ADDR", Value: caAddr},
+		{Name: "CA_ADDR", Value: cmp.Or(g.CAAddress, b.proxyConfig.DiscoveryAddress)},
 		{Name: "PILOT_CERT_PROVIDER", Value: "istiod"},
 		{Name: "JWT_POLICY", Value: g.JWTPolicy},
+
+		// These become the metadata of the proxy's node.
 		{Name: "ISTIO_META_CLUSTER_ID", Value: g.MultiCluster.ClusterName},
 		{Name: "ISTIO_META_NETWORK", Value: g.Network},
-		{Name: "ISTIO_META_MESH_ID", Value: meshID},
+		{Name: "ISTIO_META_MESH_ID", Value: cmp.Or(g.MeshID, b.settings.trustDomain())},
 		{Name: "ISTIO_META_WORKLOAD_NAME", Value: b.workload.name},
 		{Name: "ISTIO_META_OWNER", Value: b.workload.owner},
 		{Name: "ISTIO_META_APP_CONTAINERS", Value: strings.Join(apps, ",")},
 		{Name: "ISTIO_META_POD_PORTS", Value: b.podPorts},
 	}
+	return overlayEnv(append(env, b.optionalEnv()...), b.proxyConfig.ProxyMetadata)
+}
 
-	if !b.gateway() {
-		env = append(env, corev1.EnvVar{Name: "ISTIO_META_INTERCEPTION_MODE", Value: "REDIRECT"})
+// optionalEnv are the variables that only some pods have.
+func (b *builder) optionalEnv() []corev1.EnvVar {
+	var env []corev1.EnvVar
+	set := func(when bool, name, value string) {
+		if when {
+			env = append(env, corev1.EnvVar{Name: name, Value: value})
+		}
 	}
-	if b.native && !b.gateway() {
-		env = append(env, corev1.EnvVar{Name: "NATIVE_SIDECAR", Value: "true"})
-	}
-	if b.probers != "" {
-		env = append(env, corev1.EnvVar{Name: "ISTIO_KUBE_APP_PROBERS", Value: b.probers})
-	}
-	if b.scrape.app != "" {
-		env = append(env, corev1.EnvVar{Name: "ISTIO_PROMETHEUS_ANNOTATIONS", Value: b.scrape.app})
-	}
-	if b.logLevel != "" {
-		env = append(env, corev1.EnvVar{Name: "LOG_LEVEL", Value: b.logLevel})
-	}
-	if g.LogAsJSON {
-		env = append(env, corev1.EnvVar{Name: "LOG_FORMAT", Value: "json"})
-	}
+	set(!b.gateway(), "ISTIO_META_INTERCEPTION_MODE", "REDIRECT")
+	set(b.native && !b.gateway(), "NATIVE_SIDECAR", "true")
+	set(b.probers != "", "ISTIO_KUBE_APP_PROBERS", b.probers)
+	set(b.scrape.app != "", "ISTIO_PROMETHEUS_ANNOTATIONS", b.scrape.app)
+	set(b.logLevel != "", "LOG_LEVEL", b.logLevel)
+	set(b.settings.Values.Global.LogAsJSON, "LOG_FORMAT", "json")
 
+	// The Go runtime collects before the kernel kills: nine tenths of the limit
+	// are the heap's, the rest is for what it does not count.
 	if limit, ok := b.resources.Limits[corev1.ResourceMemory]; ok && !limit.IsZero() {
-		// The Go runtime collects before the kernel kills: nine tenths of
-		// the limit are the heap's, the rest is for what it does not count.
-		env = append(env, corev1.EnvVar{Name: "GOMEMLIMIT", Value: fmt.Sprint(limit.Value() / 10 * 9)})
+		set(true, "GOMEMLIMIT", fmt.Sprint(limit.Value()/10*9))
 	}
-	return overlayEnv(env, b.proxyConfig.ProxyMetadata)
+	return env
 }
 
 func field(name, path string) corev1.EnvVar {
@@ -212,8 +241,8 @@ func overlayEnv(env []corev1.EnvVar, metadata map[string]string) []corev1.EnvVar
 	for n := range metadata {
 		names = append(names, n)
 	}
-
 	sort.Strings(names)
+
 	for _, n := range names {
 		v := corev1.EnvVar{Name: n, Value: metadata[n]}
 		if i, ok := index[n]; ok {
