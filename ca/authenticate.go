@@ -104,6 +104,7 @@ func (a *Authenticator) byCertificate(ctx context.Context) (identity.ID, error) 
 		return identity.ID{}, nil
 	}
 
+	// The handshake takes clients without a certificate, too (ServerTLS).
 	info, ok := p.AuthInfo.(credentials.TLSInfo)
 	if !ok || len(info.State.VerifiedChains) == 0 {
 		return identity.ID{}, nil
@@ -149,6 +150,8 @@ func (a *Authenticator) byToken(ctx context.Context, none string) (identity.ID, 
 		return identity.ID{}, status.Error(codes.Unauthenticated, err.Error())
 	}
 
+	// Known tokens are not held up by the bounds on reviews: a flood of bad ones
+	// must not keep the mesh's proxies out.
 	key, now := tokenHash(sha256.Sum256([]byte(token))), time.Now()
 	if v, ok := a.reviews.known(key, now); ok {
 		return v.id, v.err

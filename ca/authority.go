@@ -24,7 +24,7 @@ type Authority struct {
 	cur     atomic.Pointer[Material]
 	metrics *metrics
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards changed
 	changed chan struct{}
 }
 
@@ -53,6 +53,8 @@ func (a *Authority) set(m *Material) {
 	a.metrics.signingExpiry.Set(float64(m.Cert.NotAfter.Unix()))
 	a.cfg.Logger.Info("signing CA in force", "origin", m.Origin, "subject", m.Cert.Subject.String(),
 		"until", m.Cert.NotAfter, "roots", len(m.Roots.Certs))
+
+	// After the store: who is woken reads what is new.
 	a.mu.Lock()
 	close(a.changed)
 	a.changed = make(chan struct{})
@@ -92,8 +94,9 @@ func (e *RequestError) Unwrap() error { return e.Err }
 
 // Sign signs a PEM certificate request for id, which the caller must have
 // proven. The request may name id or nobody. The lifetime is ttl, but at most
-// Config.MaxTTL, or the default when zero. The chain goes from the leaf over the intermediates to the root.
-// What is wrong with the request comes as *RequestError.
+// Config.MaxTTL, or the default when zero. The chain goes from the leaf over the
+// intermediates to the root. What is wrong with the request comes as
+// *RequestError.
 func (a *Authority) Sign(csrPEM []byte, id identity.ID, ttl time.Duration) ([]string, error) {
 	if err := id.Validate(); err != nil {
 		return nil, &RequestError{err}
@@ -107,13 +110,14 @@ func (a *Authority) Sign(csrPEM []byte, id identity.ID, ttl time.Duration) ([]st
 	if ttl == 0 {
 		ttl = a.cfg.TTL
 	}
-
 	ttl = min(ttl, a.cfg.MaxTTL)
+
 	csr, err := parseRequest(csrPEM, id)
 	if err != nil {
 		return nil, &RequestError{err}
 	}
 
+	// Loaded once, so that leaf and chain are of the same CA.
 	m := a.cur.Load()
 	leaf, err := m.leaf(csr.PublicKey, []*url.URL{id.URI()}, nil, ttl, time.Now())
 	if err != nil {
@@ -122,6 +126,7 @@ func (a *Authority) Sign(csrPEM []byte, id identity.ID, ttl time.Duration) ([]st
 
 	chain := append([]*x509.Certificate{leaf}, m.Intermediates...)
 	chain = append(chain, m.Root)
+
 	out := make([]string, len(chain))
 	for i, c := range chain {
 		out[i] = string(identity.EncodeCertificates([]*x509.Certificate{c}))

@@ -60,7 +60,6 @@ func (c *Config) complete() error {
 			c.TTL = min(c.TTL, c.MaxTTL)
 		}
 	}
-
 	if c.MaxTTL == 0 {
 		c.MaxTTL = max(defaultTTL, c.TTL)
 	}
@@ -73,10 +72,12 @@ func (c *Config) complete() error {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+
 	if c.TTL < time.Minute || c.MaxTTL < c.TTL || c.RootTTL < c.MaxTTL {
 		return errors.New("ca: want one minute ≤ TTL ≤ MaxTTL ≤ RootTTL")
 	}
 
+	// Of the trust domain alone, since nobody's identity is known yet.
 	probe := identity.ID{TrustDomain: c.TrustDomain, Namespace: "n", ServiceAccount: "s"}
 	if err := probe.Validate(); err != nil {
 		return fmt.Errorf("ca: %w", err)

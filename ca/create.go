@@ -17,7 +17,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/identity"
 )
 
-// clockSkew is how far before now a certificate's validity begins.
+// clockSkew is how far before now a certificate's validity begins: clocks of other
+// nodes may be slow, and would refuse it as not yet valid.
 const clockSkew = 2 * time.Minute
 
 // Pair is a CA certificate with its key.
@@ -87,6 +88,8 @@ func create(name pkix.Name, ttl time.Duration, maxPath int, parent Pair, now tim
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
 
+	// Peers refuse a chain of which any certificate has expired, so none is to
+	// outlive the one above it.
 	if parent.Cert == nil {
 		parent = Pair{Cert: tmpl, Key: key}
 	} else if tmpl.NotAfter.After(parent.Cert.NotAfter) {

@@ -64,6 +64,7 @@ func WriteFiles(dir string, files map[string][]byte, force bool) ([]string, erro
 	if len(exist) > 0 && !force {
 		return nil, &ExistsError{exist}
 	}
+
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}

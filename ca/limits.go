@@ -30,7 +30,7 @@ const (
 type signLimits struct {
 	slots chan struct{} // one element for each request being worked on
 
-	mu  sync.Mutex
+	mu  sync.Mutex // guards ids
 	ids map[identity.ID]*rate.Limiter
 }
 
@@ -69,7 +69,7 @@ func (l *signLimits) allow(id identity.ID, now time.Time) bool {
 	r := l.ids[id]
 	if r == nil {
 		if len(l.ids) >= maxSigners {
-			l.forget(now)
+			l.forgetLocked(now)
 		}
 		r = rate.NewLimiter(signRate, signBurst)
 		l.ids[id] = r
@@ -77,9 +77,9 @@ func (l *signLimits) allow(id identity.ID, now time.Time) bool {
 	return r.AllowN(now, 1)
 }
 
-// forget drops the identities that have been quiet: a new limiter is as full as
-// theirs. When none was, all start anew. The lock is held.
-func (l *signLimits) forget(now time.Time) {
+// forgetLocked drops the identities that have been quiet: a new limiter is as full as
+// theirs. When none was, all start anew.
+func (l *signLimits) forgetLocked(now time.Time) {
 	for id, r := range l.ids {
 		if r.TokensAt(now) >= signBurst {
 			delete(l.ids, id)

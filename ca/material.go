@@ -132,6 +132,8 @@ func (m *Material) link(chain []*x509.Certificate, now time.Time) error {
 			FileCert, m.Cert.Subject, m.Cert.Issuer, FileRoot, err)
 	}
 
+	// Cross-signed roots give several ways; the shortest is the least to send in
+	// each handshake.
 	path := paths[0]
 	for _, p := range paths[1:] {
 		if len(p) < len(path) {
@@ -146,6 +148,8 @@ func (m *Material) link(chain []*x509.Certificate, now time.Time) error {
 // bits and more, or ECDSA on P-256 or P-384.
 func parseKey(data []byte) (crypto.Signer, error) {
 	block, rest := pem.Decode(data)
+	// openssl ecparam -genkey writes the curve in a block of its own before the
+	// key, which names it, too.
 	for block != nil && block.Type == "EC PARAMETERS" {
 		block, rest = pem.Decode(rest)
 	}

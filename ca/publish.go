@@ -73,6 +73,7 @@ func (p *publisher) run(ctx context.Context) error {
 	}()
 
 	for {
+		// Taken before the roots are read, so that no change is missed.
 		changed := p.a.Changed()
 		p.all()
 		select {
@@ -131,6 +132,7 @@ func (p *publisher) publish(ctx context.Context, name string) error {
 			WithLabels(map[string]string{"istio.io/config": "true"}).
 			WithData(map[string]string{FileRoot: root}),
 		metav1.ApplyOptions{FieldManager: fieldManager, Force: true})
+	// The informer learns of a namespace's end later than the API server does.
 	if apierrors.IsNotFound(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 		return nil
 	}

@@ -59,7 +59,7 @@ type reviews struct {
 	goodFor time.Duration
 	slots   chan struct{} // one element for each review under way
 
-	mu     sync.Mutex
+	mu     sync.Mutex // guards what follows, and the numbers of peers
 	tokens map[tokenHash]verdict
 	peers  map[netip.Addr]*peerReviews
 }
@@ -98,6 +98,7 @@ func (r *reviews) begin(ctx context.Context, peer netip.Addr, now time.Time) (do
 
 	wait := time.NewTimer(reviewWait)
 	defer wait.Stop()
+
 	select {
 	case r.slots <- struct{}{}:
 		return func() { <-r.slots; leave() }, nil
@@ -148,17 +149,19 @@ func (r *reviews) remember(key tokenHash, peer netip.Addr, id identity.ID, err e
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
+	// The entry may be gone, or another: then the peer begins anew, as all do when
+	// there are too many.
 	if p := r.peers[peer]; p != nil && err != nil {
 		p.failures.AllowN(now, 1)
 	}
 	if len(r.tokens) >= maxCachedTokens {
-		r.forget(now)
+		r.forgetLocked(now)
 	}
 	r.tokens[key] = v
 }
 
-// forget drops what is too old, or everything when nothing is. The lock is held.
-func (r *reviews) forget(now time.Time) {
+// forgetLocked drops what is too old, or everything when nothing is.
+func (r *reviews) forgetLocked(now time.Time) {
 	for k, v := range r.tokens {
 		if !now.Before(v.until) {
 			delete(r.tokens, k)

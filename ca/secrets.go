@@ -119,11 +119,11 @@ func (a *Authority) onPlugged(obj any) {
 		return
 	}
 
+	// Informers repeat themselves, and the Secret may have been edited elsewhere.
 	old := a.cur.Load()
 	if m.same(old) {
 		return
 	}
-
 	if !m.sharesRoot(old) {
 		a.cfg.Logger.Warn("the new trust bundle holds none of the old roots: workloads distrust each other until all have new certificates; put both roots into "+FileRoot+" for an exchange without a gap",
 			"secret", SecretPlugged)

@@ -22,6 +22,9 @@ const serverCertTTL = 24 * time.Hour
 func (a *Authority) ServerTLS(dnsNames []string) *tls.Config {
 	base := a.WebhookTLS(dnsNames)
 	base.NextProtos = []string{"h2"}
+
+	// The roots are looked up for each connection: they may have changed since the
+	// last.
 	outer := base.Clone()
 	outer.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		c := base.Clone()
@@ -52,9 +55,9 @@ type serverCert struct {
 	a     *Authority
 	names []string
 
-	mu   sync.Mutex
+	mu   sync.Mutex // guards what follows; held while a certificate is made
 	cert *tls.Certificate
-	from *Material
+	from *Material // that signed cert
 }
 
 func (s *serverCert) get(now time.Time) (*tls.Certificate, error) {

@@ -36,6 +36,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 func (s *Service) CreateCertificate(ctx context.Context, req *securityapi.IstioCertificateRequest) (*securityapi.IstioCertificateResponse, error) {
 	m, log := s.authority.metrics, s.authority.cfg.Logger
 	m.requests.Inc()
+
 	id, err := s.auth.AuthenticateToken(ctx)
 	if err != nil {
 		m.authFailed.Inc()
@@ -43,6 +44,8 @@ func (s *Service) CreateCertificate(ctx context.Context, req *securityapi.IstioC
 		return nil, err
 	}
 
+	// The caller is proven first: the bounds are by identity, and a stranger must
+	// not use up another's.
 	done, err := s.limits.begin(ctx, id, time.Now())
 	if err != nil {
 		m.refused.Inc()

@@ -53,6 +53,9 @@ func parseRequest(csrPEM []byte, id identity.ID) (*x509.CertificateRequest, erro
 	if err := csr.CheckSignature(); err != nil {
 		return nil, fmt.Errorf("its signature: %w", err)
 	}
+
+	// Names that the caller was not proven to have are refused rather than left
+	// out: the caller would believe that it has them.
 	if len(csr.DNSNames)+len(csr.EmailAddresses)+len(csr.IPAddresses) > 0 {
 		return nil, errors.New("it asks for DNS, IP or e-mail names: a workload's only name is its SPIFFE ID")
 	}
@@ -110,9 +113,11 @@ func (m *Material) leaf(pub crypto.PublicKey, uris []*url.URL, dns []string, ttl
 		BasicConstraintsValid: true,
 	}
 
+	// TLS 1.2 may encrypt the session key with an RSA key (RFC 5246, section 7.4.2).
 	if _, ok := pub.(*rsa.PublicKey); ok {
 		tmpl.KeyUsage |= x509.KeyUsageKeyEncipherment
 	}
+
 	for _, c := range append([]*x509.Certificate{m.Cert, m.Root}, m.Intermediates...) {
 		if tmpl.NotAfter.After(c.NotAfter) {
 			tmpl.NotAfter = c.NotAfter

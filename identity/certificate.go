@@ -49,6 +49,8 @@ func assemble(key *ecdsa.PrivateKey, chainPEM []string) (*tls.Certificate, error
 
 	out := &tls.Certificate{PrivateKey: key, Leaf: certs[0]}
 	for i, c := range certs {
+		// Self-signed: a subject that is its own issuer may still be one of two
+		// certificates of a CA with an exchanged key.
 		if i > 0 && bytes.Equal(c.RawSubject, c.RawIssuer) && c.CheckSignatureFrom(c) == nil {
 			continue
 		}
@@ -121,6 +123,8 @@ func (s *Source) keep(cert *tls.Certificate) error {
 		buf.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw}))
 	}
 
+	// Written beside and renamed: a process that dies here must not leave half a
+	// file, which would be of no use at the next start.
 	name := filepath.Join(s.cfg.StateDir, keptFile)
 	tmp := name + ".tmp"
 	if err := os.WriteFile(tmp, buf.Bytes(), 0o600); err != nil {
@@ -182,6 +186,8 @@ func (s *Source) clientTLS(showCert bool) (*tls.Config, error) {
 
 	if showCert {
 		cfg.GetClientCertificate = func(cri *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			// crypto/tls takes an empty certificate for none; nil would end the
+			// handshake.
 			cert := s.cert.Load()
 			if cert == nil || cri.SupportsCertificate(cert) != nil {
 				return &tls.Certificate{}, nil

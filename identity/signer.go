@@ -58,6 +58,8 @@ func (c *CAClient) Sign(ctx context.Context, csrPEM string, ttl time.Duration) (
 	}
 	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
 
+	// passthrough: the address goes to the dialer as it is, which tries all that
+	// DNS has; gRPC's own resolver looks again only every half minute.
 	conn, err := grpc.NewClient("passthrough:///"+c.Address,
 		grpc.WithTransportCredentials(credentials.NewTLS(cfg)), grpc.WithDisableServiceConfig(),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: grpcbackoff.DefaultConfig, MinConnectTimeout: connectTimeout}))

@@ -77,7 +77,7 @@ type Source struct {
 	cert   atomic.Pointer[tls.Certificate]
 	bundle atomic.Pointer[Bundle]
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards what follows
 	changed chan struct{}
 	err     error
 
@@ -157,8 +157,11 @@ func (s *Source) notify() {
 // Run gets the certificate, renews it, and follows the root file until ctx
 // ends. It returns nil then, and never before: every failure is retried.
 func (s *Source) Run(ctx context.Context) error {
+	// The kubelet exchanges mounted files by a symbolic link beside them (..data),
+	// which a watch on a file does not see.
 	poll := time.NewTicker(s.cfg.Poll)
 	defer poll.Stop()
+
 	attempt := 0
 	next := time.NewTimer(s.untilRenewal())
 	defer next.Stop()
@@ -209,6 +212,7 @@ func (s *Source) untilRenewal() time.Duration {
 	if cert == nil || !s.trusted() {
 		return 0
 	}
+
 	// A CA dates certificates back, for clocks that are slow.
 	from := cert.Leaf.NotBefore
 	if s.issued.After(from) {
@@ -227,6 +231,8 @@ func (s *Source) renew(ctx context.Context) error {
 
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
+
+	// A new key for each certificate: one that leaked is of use for a day.
 	key, csr, err := newRequest(s.cfg.ID)
 	if err != nil {
 		return err
@@ -278,12 +284,11 @@ func (s *Source) readRoots() bool {
 		}
 		return false
 	}
-
 	if bytes.Equal(data, s.rootFile) {
 		return false
 	}
+	s.rootFile = data // a damaged one, too: it is told of once
 
-	s.rootFile = data
 	bundle, err := ParseBundle(data)
 	if err != nil {
 		s.cfg.Logger.Error("trust bundle refused, the last good one stays", "file", s.cfg.RootFile, "error", err)
