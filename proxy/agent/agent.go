@@ -25,7 +25,7 @@ type Agent struct {
 	xds      *fetch.Client
 	engine   Engine
 	log      *slog.Logger
-	draining atomic.Bool
+	draining atomic.Bool // for good
 	quit     wake.Signal // an exit was asked for
 	addrs    atomic.Pointer[Addresses]
 	open     chan struct{} // closed when addrs is set
@@ -103,6 +103,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// The parts outlive ctx: they serve while connections drain.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 
@@ -197,7 +198,6 @@ func (a *Agent) beginDrain() {
 // (terminationGracePeriodSeconds) is the only bound.
 func (a *Agent) drain(ctx context.Context) {
 	a.beginDrain()
-
 	start := time.Now()
 	if a.cfg.DrainUntilIdle {
 		a.log.Info("draining until no connection is left", "connections", a.engine.Active(), "shortest", a.cfg.DrainAtLeast)

@@ -86,6 +86,7 @@ func ParseProbers(s string) (map[string]Prober, error) {
 	if err := dec.Decode(&all); err != nil {
 		return nil, fmt.Errorf("application probes: %w", err)
 	}
+	// Decode reads one value and leaves what follows.
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("application probes: there is something after the JSON object")
 	}
@@ -272,6 +273,7 @@ func (p *probes) request(ctx context.Context, g *HTTPGet, h http.Header) (*http.
 		req.Header.Add(hd.Name, hd.Value)
 	}
 
+	// What the kubelet sends by itself; fields that the probe sets go before.
 	for _, name := range []string{"User-Agent", "Accept"} {
 		if len(req.Header.Values(name)) == 0 && h.Get(name) != "" {
 			req.Header.Set(name, h.Get(name))

@@ -105,6 +105,7 @@ func (a *Agent) mergedMetrics(reach *probes) http.Handler {
 func (m *merged) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), patienceOf(r))
 	defer cancel()
+
 	resp, format, err := m.ask(ctx, r)
 	if err != nil {
 		m.note(err)
@@ -159,6 +160,8 @@ func (m *merged) ask(ctx context.Context, r *http.Request) (*http.Response, expf
 		return nil, "", err
 	}
 
+	// Text unless the scraper itself prefers OpenMetrics: its answer is to be read
+	// by the scraper, and only by it.
 	req.Header.Set("Accept", "text/plain;version=0.0.4;q=0.9,*/*;q=0.1")
 	if expfmt.NegotiateAccept(r.Header, expfmt.DefaultOpenMetricsAcceptedFormats()...).FormatType() == expfmt.TypeOpenMetrics {
 		req.Header.Set("Accept", "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.9,*/*;q=0.1")

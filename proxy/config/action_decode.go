@@ -73,7 +73,7 @@ func (r *RouteAction) decodeWeighted(a at, p *routev3.WeightedCluster) error {
 		}
 
 		if n := w.GetWeight().GetValue(); n > 0 {
-			if total+n < total {
+			if total+n < total { // as Envoy refuses it, and a sum would wrap here
 				return wa.in("weight").errorf("the weights together are above 2^32")
 			}
 			total += n

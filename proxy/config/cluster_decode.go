@@ -120,6 +120,7 @@ func (c *Cluster) decodeLB(a at, p *clusterv3.Cluster) error {
 		return a.in("lb_policy").errorf("%v is not supported by this proxy", p.GetLbPolicy())
 	}
 
+	// As in Envoy: neither makes sense without the other.
 	if (c.LB == LBClusterProvided) != (c.Type == ClusterOriginalDst) {
 		return a.in("lb_policy").errorf("CLUSTER_PROVIDED and type ORIGINAL_DST go together")
 	}
@@ -291,6 +292,7 @@ func (c *Cluster) decodeBind(a at, p *clusterv3.Cluster) error {
 		if s.GetPortValue() != 0 {
 			return ba.errorf("source port %d: only 0 is supported by this proxy", s.GetPortValue())
 		}
+		// An unspecified address leaves the choice to the kernel, as none does.
 		if !ip.IsUnspecified() {
 			c.BindSource = append(c.BindSource, ip.Unmap())
 		}
@@ -322,6 +324,8 @@ func (c *Cluster) decodeLimits(a at, p *clusterv3.Cluster) error {
 			"max_connections": t.GetMaxConnections(), "max_pending_requests": t.GetMaxPendingRequests(),
 			"max_requests": t.GetMaxRequests(), "max_retries": t.GetMaxRetries(),
 		} {
+			// Istio's discovery sends the largest number where there is no limit:
+			// without one, Envoy has limits of its own.
 			if v != nil && v.GetValue() < math.MaxInt32 {
 				return ta.in(name).errorf("%d: limits are not supported by this proxy", v.GetValue())
 			}
@@ -380,6 +384,7 @@ func (c *Cluster) decodeOutlier(a at, p *clusterv3.Cluster) error {
 		MaxPercent: orUint(o.GetMaxEjectionPercent(), 10),
 	}
 
+	// Without the split, Envoy counts failures to connect among the gateway's.
 	if !o.GetSplitExternalLocalOriginErrors() {
 		c.Outlier.ConsecutiveLocal = 0
 	}

@@ -52,7 +52,7 @@ func decodeAssignment(a at, p *endpointv3.ClusterLoadAssignment, names bool) (*L
 			"proximity", "metadata"); err != nil {
 			return nil, err
 		}
-		if l.GetPriority() > 128 {
+		if l.GetPriority() > 128 { // Envoy's bound (ClusterLoadAssignment)
 			return nil, ea.in("priority").errorf("%d is above 128", l.GetPriority())
 		}
 
@@ -111,6 +111,7 @@ func (d *assignmentDecoder) endpoint(a at, p *endpointv3.LbEndpoint) (Endpoint, 
 	if err != nil {
 		return e, err
 	}
+	// Mostly all endpoints of a service have the same: one map for thousands.
 	if d.last == nil || !maps.Equal(d.last, m) {
 		d.last = m
 	}

@@ -35,6 +35,7 @@ func (c *FilterChain) decodeFilters(a at, filters []*listenerv3.Filter) error {
 		switch name := body.MessageName(); {
 		case name == "envoy.extensions.filters.network.sni_cluster.v3.SniCluster",
 			body == nil && f.GetName() == "envoy.filters.network.sni_cluster":
+			// It has no settings, and may come by its name alone.
 			m := &snicluster.SniCluster{}
 			if body != nil {
 				if err = ca.unpack(body, m); err == nil {

@@ -135,6 +135,7 @@ func (h *HCM) decodeProtocol(a at, p *hcmv3.HttpConnectionManager) error {
 		return a.in("server_header_transformation").errorf("%v is not supported by this proxy", p.GetServerHeaderTransformation())
 	}
 
+	// Any other action would change which route a request takes.
 	switch p.GetPathWithEscapedSlashesAction() {
 	case hcmv3.HttpConnectionManager_IMPLEMENTATION_SPECIFIC_DEFAULT, hcmv3.HttpConnectionManager_KEEP_UNCHANGED:
 	default:
@@ -189,6 +190,7 @@ func (h *HCM) decodeUpgrades(a at, p *hcmv3.HttpConnectionManager) error {
 		if err := ua.only(u, "upgrade_type", "enabled"); err != nil {
 			return err
 		}
+		// A CONNECT that is let through leads wherever its caller says.
 		if strings.EqualFold(u.GetUpgradeType(), "connect") {
 			return ua.in("upgrade_type").errorf("CONNECT is not supported by this proxy")
 		}

@@ -128,6 +128,8 @@ func (l *Listener) decodeChains(a at, p *listenerv3.Listener) error {
 		if err != nil {
 			return err
 		}
+		// Two chains for the same connections: which of them is taken would be
+		// chance, and with it who is let in.
 		for _, k := range c.Match.keys() {
 			if j, dup := seen[k]; dup {
 				return ca.in("filter_chain_match").errorf("matches the same connections as filter_chains[%d]", j)

@@ -220,6 +220,8 @@ func decodeHeaderMatch(a at, p *routev3.HeaderMatcher) (HeaderMatch, error) {
 		h.Value.Kind, h.Value.Value = MatchRegex, s.SafeRegexMatch.GetRegex()
 		h.Value.Regex, err = decodeRegex(a.in("safe_regex_match"), s.SafeRegexMatch)
 	case *routev3.HeaderMatcher_PresentMatch:
+		// present_match false asks for absence, as does invert_match; both
+		// together ask for presence.
 		h.Present = true
 		h.Invert = h.Invert != !s.PresentMatch
 	default:
@@ -296,9 +298,11 @@ func decodeAdds(a at, field string, list []*corev3.HeaderValueOption) ([]HeaderE
 		}
 
 		e := HeaderEdit{Name: o.GetHeader().GetKey(), Value: o.GetHeader().GetValue()}
+		// Pseudo-fields decided the route already.
 		if e.Name == "" || strings.HasPrefix(e.Name, ":") {
 			return nil, oa.in("header.key").errorf("%q cannot be edited", e.Name)
 		}
+		// Envoy would put something in their place (%DOWNSTREAM_REMOTE_ADDRESS%).
 		if strings.Contains(e.Value, "%") {
 			return nil, oa.in("header.value").errorf("substitutions (%%) are not supported by this proxy")
 		}

@@ -41,6 +41,8 @@ func (a at) errorf(format string, args ...any) error {
 // what the proxy does not know it does not carry out, and must not pretend to.
 func (a at) only(m proto.Message, fields ...protoreflect.Name) error {
 	r := m.ProtoReflect()
+
+	// A newer discovery may send fields that this proxy's protos do not have.
 	if u := r.GetUnknown(); len(u) > 0 {
 		num, _, _ := protowire.ConsumeTag(u)
 		return a.errorf("holds field number %d, which this version of the proxy does not know", num)
@@ -100,10 +102,14 @@ type durationField struct {
 	to   *time.Duration
 }
 
+// versionLen is how much of a digest identifies content, in bytes: enough that no
+// two of a proxy's resources meet by chance.
+const versionLen = 12
+
 // versionOf identifies content.
 func versionOf(body *anypb.Any) string {
 	sum := sha256.Sum256(body.GetValue())
-	return hex.EncodeToString(sum[:12])
+	return hex.EncodeToString(sum[:versionLen])
 }
 
 // versionOfMessages identifies the content of parts of a resource.
@@ -116,5 +122,5 @@ func versionOfMessages(parts ...proto.Message) string {
 		fmt.Fprintf(h, "%d:", len(b))
 		h.Write(b)
 	}
-	return hex.EncodeToString(h.Sum(nil)[:12])
+	return hex.EncodeToString(h.Sum(nil)[:versionLen])
 }

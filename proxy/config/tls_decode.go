@@ -49,6 +49,7 @@ func decodeDownstreamSocket(a at, p *corev3.TransportSocket) (*DownstreamTLS, er
 	if d.Cert == CertNone {
 		return nil, ca.in("common_tls_context").errorf("has no certificate to serve")
 	}
+	// Any certificate at all would do, also one that its bearer has made.
 	if d.RequireClientCert && d.Roots.Source == CertNone {
 		return nil, ca.in("require_client_certificate").errorf("is set without roots to verify the certificate against")
 	}
@@ -94,6 +95,7 @@ func decodeUpstreamSocket(a at, p *corev3.TransportSocket) (Transport, error) {
 		Cert: c.cert, CertPEM: c.certPEM, KeyPEM: c.keyPEM, Roots: c.roots, SANs: c.sans,
 		AutoSNI: m.GetAutoHostSni(),
 	}
+	// Envoy would connect to anybody, and show it who we are.
 	if t.TLS.Cert == CertMesh && t.TLS.Roots.Source == CertNone {
 		return t, ca.in("common_tls_context").errorf("presents the mesh certificate without roots to verify the server against")
 	}
@@ -170,6 +172,7 @@ func decodeCommon(a at, p *tlsv3.CommonTlsContext) (c common, err error) {
 		err = c.rootsByName(va.in("validation_context_sds_secret_config"), m.GetValidationContextSdsSecretConfig())
 	}
 
+	// A name in a certificate that nobody vouches for proves nothing.
 	if err == nil && len(c.sans) > 0 && c.roots.Source == CertNone {
 		err = a.errorf("names are to be matched, but no roots are given to verify them against")
 	}
