@@ -53,6 +53,8 @@ func (r *Resolver) ServeDNS(ctx context.Context, w dns.ResponseWriter, req *dns.
 	}
 
 	addrs, host, exists := table.Lookup(strings.TrimSuffix(qname, "."))
+	// Outside of the zones the server is only ahead of another: a name that it
+	// has no address for may still have one there.
 	if zone == "" {
 		if !host || len(addrs) == 0 || !ours(state.QType()) {
 			return r.pass(ctx, w, req)
@@ -63,6 +65,7 @@ func (r *Resolver) ServeDNS(ctx context.Context, w dns.ResponseWriter, req *dns.
 	if records, ok := r.special(state, zone); ok {
 		return r.reply(state, zone, records, dns.RcodeSuccess)
 	}
+	// A name that has names below it exists: to deny it would deny them (RFC 8020).
 	if !host && !exists && qname != zone {
 		return r.reply(state, zone, nil, dns.RcodeNameError)
 	}
@@ -143,6 +146,7 @@ func (r *Resolver) reply(state request.Request, apex string, records []dns.RR, r
 		m.Ns = []dns.RR{r.soa(apex)}
 	}
 
+	// What does not fit into the client's datagram is cut, and marked so.
 	state.SizeAndDo(m)
 	m = state.Scrub(m)
 	if err := state.W.WriteMsg(m); err != nil {

@@ -56,6 +56,7 @@ func (c *Config) Validate() error {
 		c.Zones = []string{api.DefaultGlobalDomain}
 	}
 
+	// They are put into the text of a Corefile.
 	for _, z := range append([]string{c.Forward}, c.Zones...) {
 		if strings.ContainsAny(z, " \t\r\n{}\"#") {
 			return fmt.Errorf("dns: %q is neither a zone nor a resolver", z)
@@ -102,6 +103,7 @@ func Run(ctx context.Context, c Config) error {
 		return caddy.CaddyfileInput{Contents: text, Filepath: path, ServerTypeName: serverType}, nil
 	})
 
+	// The only way to tell CoreDNS: all of it is in variables of its packages.
 	caddy.Quiet, dnsserver.Quiet = true, true
 	caddy.AppName, caddy.AppVersion = "isthmus-dns", version.Version
 	dnsserver.Directives = directives()

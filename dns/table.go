@@ -35,6 +35,7 @@ func Hosts(objects []*api.Object, in api.Estate) []Host {
 		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
 	settled := api.Settle(sorted, in)
+
 	public, private := map[string]*answer{}, map[string]*answer{}
 	for _, o := range sorted {
 		se, ok := o.Spec.(*networking.ServiceEntry)
@@ -48,6 +49,7 @@ func Hosts(objects []*api.Object, in api.Estate) []Host {
 			if a, ok := settled[o].Allocated[name]; ok {
 				addrs = append(slices.Clone(own), a)
 			}
+
 			into := public
 			if !api.Public(se) {
 				if strings.HasPrefix(name, "*") {
@@ -100,6 +102,7 @@ func list(public, private map[string]*answer) []Host {
 		hosts = append(hosts, Host{Name: name, Addrs: unique(a.addrs)})
 	}
 
+	// What everybody may see goes before what one namespace has to itself.
 	covers := NewTable(hosts)
 	for name, a := range private {
 		if _, covered, _ := covers.Lookup(name); !covered && len(a.addrs) > 0 {

@@ -134,6 +134,7 @@ func cacheOptions(c Config) cache.Options {
 		byObject[metadataOf(k)] = cache.ByObject{Label: ours}
 	}
 
+	// Without a list, all namespaces are watched.
 	resource := &unstructured.Unstructured{}
 	resource.SetGroupVersionKind(GVK())
 	if len(c.Watch) > 0 {
@@ -158,14 +159,19 @@ func (r *reconciler) register(mgr ctrl.Manager) error {
 	resource.SetGroupVersionKind(GVK())
 	b := ctrl.NewControllerManagedBy(mgr).Named("istiooperator").
 		For(resource, builder.WithPredicates(predicate.GenerationChangedPredicate{}))
+
+	// The controllers of Deployments and of the autoscaler write their status all
+	// the time: that is no edit.
 	for _, k := range watched() {
 		b = b.WatchesMetadata(metadataOf(k), handler.EnqueueRequestsFromMapFunc(r.everyResource),
-			builder.WithPredicates(predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{}, noGeneration())))
+			builder.WithPredicates(predicate.Or[client.Object](
+				predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{}, noGeneration())))
 	}
 	return b.Complete(r)
 }
 
-// noGeneration lets pass changes of kinds that count no generations.
+// noGeneration lets pass changes of kinds that count no generations, but not of the
+// inventory, a ConfigMap that the operator itself writes.
 func noGeneration() predicate.Predicate {
 	return predicate.NewPredicateFuncs(func(o client.Object) bool {
 		return o.GetGeneration() == 0 && o.GetLabels()["install.istio.io/inventory"] == ""

@@ -61,6 +61,8 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return overtaken(r.remove(ctx, u))
 	}
 
+	// Before anything is applied: a resource that is deleted half-way must not
+	// leave behind what it stood for.
 	if controllerutil.AddFinalizer(u, Finalizer) {
 		if err := r.client.Update(ctx, u); err != nil {
 			return overtaken(err)
@@ -148,8 +150,13 @@ func (r *reconciler) install(ctx context.Context, u *unstructured.Unstructured, 
 		return status{}, err
 	}
 
-	plan, err := r.applier.Plan(ctx, apply.Desired{Revision: config.Revision, Namespace: config.Namespace,
-		Version: r.config.Version, Spec: string(spec), Objects: objs})
+	plan, err := r.applier.Plan(ctx, apply.Desired{
+		Revision:  config.Revision,
+		Namespace: config.Namespace,
+		Version:   r.config.Version,
+		Spec:      string(spec),
+		Objects:   objs,
+	})
 	if err != nil {
 		return status{}, err
 	}
@@ -158,6 +165,8 @@ func (r *reconciler) install(ctx context.Context, u *unstructured.Unstructured, 
 		r.config.Logger.Info("applying", "resource", u.GetNamespace()+"/"+u.GetName(), "create", plan.Count(apply.Create),
 			"change", plan.Count(apply.Change), "delete", plan.Count(apply.Delete))
 	}
+	// Not waited for: the status tells how it goes, and other resources have their
+	// turn meanwhile.
 	if err := r.applier.Run(ctx, plan, apply.Options{NoWait: true, Timeout: time.Minute}); err != nil {
 		return status{}, err
 	}
@@ -180,6 +189,7 @@ func (r *reconciler) remove(ctx context.Context, u *unstructured.Unstructured) e
 		revision = api.DefaultRevision
 	}
 
+	// One that was refused for another stands for nothing.
 	if r.onlyOne(ctx, u, revision) == nil {
 		r.config.Logger.Info("removing", "resource", u.GetNamespace()+"/"+u.GetName(), "revision", revision)
 		if err := r.uninstall(ctx, revision); err != nil {
@@ -209,6 +219,8 @@ func (r *reconciler) uninstall(ctx context.Context, revision string) error {
 // report writes the status, unless it is what is there.
 func (r *reconciler) report(ctx context.Context, u *unstructured.Unstructured, st status) error {
 	want := st.object(u.GetGeneration())
+
+	// Each look ends here, and most find nothing new.
 	have, _, _ := unstructured.NestedMap(u.Object, "status")
 	if reflect.DeepEqual(want, have) {
 		return nil

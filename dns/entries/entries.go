@@ -90,6 +90,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	if !cache.WaitForCacheSync(ctx.Done(), registration.HasSynced) {
 		return nil // the context has ended
 	}
+
 	for {
 		w.rebuild(informer.GetStore())
 		select {
@@ -97,6 +98,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 			return nil
 		case <-changed:
 		}
+
 		select {
 		case <-ctx.Done():
 			return nil

@@ -94,6 +94,7 @@ func (c *cluster) upstreams(ctx context.Context) ([]netip.Addr, error) {
 		return nil, fmt.Errorf("read Service %s/%s: %w", c.o.Namespace, c.o.Service, err)
 	}
 
+	// The first is of the family that the cluster prefers.
 	var out []netip.Addr
 	for _, ip := range append([]string{svc.Spec.ClusterIP}, svc.Spec.ClusterIPs...) {
 		if a, err := netip.ParseAddr(ip); err == nil && (len(out) == 0 || out[0] != a) {
@@ -131,7 +132,8 @@ func coreDNS(p *corev1.Pod) *corev1.Container {
 	return nil
 }
 
-// version asks the image's tag, then the pod's metrics.
+// version asks the image's tag, then the pod's metrics. While CoreDNS is being
+// exchanged two versions run: the older one counts, for both must read the file.
 func (c *cluster) version(ctx context.Context, pods []corev1.Pod) (corefile.Version, error) {
 	oldest, known := corefile.Version{}, false
 	for i := range pods {

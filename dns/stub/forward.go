@@ -39,6 +39,7 @@ func (c *cluster) forward(ctx context.Context, pod *corev1.Pod, port int32, do f
 		return fmt.Errorf("port-forward to %s: %w", pod.Name, err)
 	}
 
+	// As kubectl does it: by WebSocket where the API server knows it, else by SPDY.
 	dialer := portforward.NewFallbackDialerForStreaming(overWebSocket, overHTTP, func(err error) bool {
 		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
 	})
@@ -85,6 +86,7 @@ const lookupTimeout = 6 * time.Second
 func (c *cluster) lookup(ctx context.Context, pod *corev1.Pod, name string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout+4*time.Second)
 	defer cancel()
+
 	answer := ""
 	err := c.forward(ctx, pod, dnsPort(pod), func(addr string) error {
 		q := new(dns.Msg)
@@ -112,6 +114,7 @@ var buildInfo = regexp.MustCompile(`^coredns_build_info\{.*version="([^"]+)"`)
 func (c *cluster) buildVersion(ctx context.Context, pod *corev1.Pod) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+
 	version := ""
 	err := c.forward(ctx, pod, 9153, func(addr string) error {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/metrics", nil)

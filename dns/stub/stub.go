@@ -63,7 +63,7 @@ func Apply(ctx context.Context, config *rest.Config, o Options) (*Report, error)
 	stub := corefile.Stub{Zone: c.o.Zone, Upstreams: upstreams}
 	r := &Report{Zone: c.o.Zone, Service: upstreams[0].String()}
 	var before, after *corev1.ConfigMap
-	for {
+	for { // until nobody else writes between the reading and the writing
 		if before, after, err = c.edit(ctx, stub, r); !apierrors.IsConflict(err) {
 			break
 		}
@@ -113,6 +113,7 @@ func (c *cluster) edit(ctx context.Context, stub corefile.Stub, r *Report) (befo
 	}
 
 	added := text != old
+
 	text, r.Changes, err = corefile.Modernise(text, v)
 	if err != nil {
 		return nil, nil, fmt.Errorf("ConfigMap %s: %w", r.ConfigMap, err)
@@ -153,6 +154,7 @@ func (c *cluster) edit(ctx context.Context, stub corefile.Stub, r *Report) (befo
 func (c *cluster) verify(ctx context.Context) ([]Lookup, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.o.Timeout)
 	defer cancel()
+
 	for {
 		lookups, err := c.lookups(ctx)
 		if err == nil {
@@ -210,7 +212,7 @@ func (c *cluster) rollBack(before, after *corev1.ConfigMap, why error) error {
 	defer cancel()
 
 	text := before.Data[corefileKey]
-	restored := after.DeepCopy()
+	restored := after.DeepCopy() // with its resourceVersion: see put
 	if _, err := c.put(ctx, restored, text); err != nil {
 		return fmt.Errorf("%s does not resolve through the cluster's DNS: %w; the old Corefile could not be put back: %w", c.o.Zone, why, err)
 	}
@@ -226,6 +228,7 @@ func (c *cluster) rollBack(before, after *corev1.ConfigMap, why error) error {
 func (c *cluster) complaints(since time.Time) string {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
+
 	pods, err := c.pods(ctx)
 	if err != nil {
 		return ""
@@ -251,6 +254,7 @@ func (c *cluster) complaints(since time.Time) string {
 func (c *cluster) serviceTrouble(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
+
 	slices, err := c.kube.DiscoveryV1().EndpointSlices(c.o.Namespace).List(ctx, metav1.ListOptions{LabelSelector: "kubernetes.io/service-name=" + c.o.Service})
 	if err != nil {
 		return ""
