@@ -9,21 +9,33 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// Difference is one field that is not as wanted.
-type Difference struct {
+// FieldChange is one field that is otherwise in two objects, or to become so.
+type FieldChange struct {
 	Path string
-	// Want is what the intent says, Have what is there; nil: nothing.
-	Want, Have any
+	// From and To are its values; nil: not there.
+	From, To any
 }
 
-func (d Difference) String() string {
+// String writes the change as a line of a comparison.
+func (c FieldChange) String() string {
 	switch {
-	case d.Have == nil:
-		return fmt.Sprintf("%s: missing, should be %s", d.Path, short(d.Want))
-	case d.Want == nil:
-		return fmt.Sprintf("%s: is %s, should not be there", d.Path, short(d.Have))
+	case c.From == nil:
+		return fmt.Sprintf("+ %s: %s", c.Path, short(c.To))
+	case c.To == nil:
+		return fmt.Sprintf("- %s: %s", c.Path, short(c.From))
 	}
-	return fmt.Sprintf("%s: is %s, should be %s", d.Path, short(d.Have), short(d.Want))
+	return fmt.Sprintf("~ %s: %s → %s", c.Path, short(c.From), short(c.To))
+}
+
+// Problem writes what is wrong as long as the change is not made.
+func (c FieldChange) Problem() string {
+	switch {
+	case c.From == nil:
+		return fmt.Sprintf("%s: missing, should be %s", c.Path, short(c.To))
+	case c.To == nil:
+		return fmt.Sprintf("%s: is %s, should not be there", c.Path, short(c.From))
+	}
+	return fmt.Sprintf("%s: is %s, should be %s", c.Path, short(c.From), short(c.To))
 }
 
 // short prints a value in a line.
@@ -39,22 +51,21 @@ func short(v any) string {
 	return s
 }
 
-// Compare lists the fields of an intent that a live object does not have as
-// wanted. Fields that only the live object has (defaults, status, what others
-// set) are no difference.
-func Compare(want, have map[string]any) []Difference {
-	var out []Difference
+// Compare lists what would give a live object the fields of an intent. Fields that
+// only the live object has (defaults, status, what others set) are no difference.
+func Compare(want, have map[string]any) []FieldChange {
+	var out []FieldChange
 	compare(want, have, "", &out)
 	return out
 }
 
-func compare(want, have any, path string, out *[]Difference) {
+func compare(want, have any, path string, out *[]FieldChange) {
 	switch w := want.(type) {
 	case map[string]any:
 		h, ok := have.(map[string]any)
 		if !ok {
 			if len(w) > 0 || have != nil {
-				*out = append(*out, Difference{path, want, have})
+				*out = append(*out, FieldChange{path, have, want})
 			}
 			return
 		}
@@ -65,7 +76,7 @@ func compare(want, have any, path string, out *[]Difference) {
 		h, ok := have.([]any)
 		if !ok || len(h) != len(w) {
 			if ok || len(w) > 0 {
-				*out = append(*out, Difference{path, want, have})
+				*out = append(*out, FieldChange{path, have, want})
 			}
 			return
 		}
@@ -74,7 +85,7 @@ func compare(want, have any, path string, out *[]Difference) {
 		}
 	default:
 		if !same(want, have) {
-			*out = append(*out, Difference{path, want, have})
+			*out = append(*out, FieldChange{path, have, want})
 		}
 	}
 }
@@ -119,23 +130,6 @@ func Changed(a, b map[string]any) []FieldChange {
 	return out
 }
 
-// FieldChange is one field of two objects.
-type FieldChange struct {
-	Path string
-	// From and To are its values; nil: not there.
-	From, To any
-}
-
-func (c FieldChange) String() string {
-	switch {
-	case c.From == nil:
-		return fmt.Sprintf("+ %s: %s", c.Path, short(c.To))
-	case c.To == nil:
-		return fmt.Sprintf("- %s: %s", c.Path, short(c.From))
-	}
-	return fmt.Sprintf("~ %s: %s → %s", c.Path, short(c.From), short(c.To))
-}
-
 func changed(a, b any, path string, out *[]FieldChange) {
 	am, aok := a.(map[string]any)
 	bm, bok := b.(map[string]any)
@@ -156,7 +150,7 @@ func changed(a, b any, path string, out *[]FieldChange) {
 		}
 		return
 	}
-	if !reflect.DeepEqual(a, b) && !same(a, b) {
+	if !same(a, b) && !same(b, a) {
 		*out = append(*out, FieldChange{path, a, b})
 	}
 }

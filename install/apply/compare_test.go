@@ -32,7 +32,7 @@ func TestCompare(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			var got []string
 			for _, d := range Compare(tc.want, tc.have) {
-				got = append(got, d.String())
+				got = append(got, d.Problem())
 			}
 			if diff := cmp.Diff(tc.diff, got); diff != "" {
 				t.Error(diff)
@@ -43,7 +43,9 @@ func TestCompare(t *testing.T) {
 
 func TestChanged(t *testing.T) {
 	var got []string
-	for _, c := range Changed(m{"a": "1", "b": m{"c": "2"}, "l": []any{"x"}}, m{"a": "2", "d": m{"e": "3"}, "l": []any{"x", "y"}}) {
+	before := m{"a": "1", "b": m{"c": "2"}, "cpu": "1", "empty": "", "l": []any{"x"}}
+	after := m{"a": "2", "d": m{"e": "3"}, "cpu": "1000m", "void": "", "l": []any{"x", "y"}}
+	for _, c := range Changed(before, after) {
 		got = append(got, c.String())
 	}
 	want := []string{`~ a: "1" → "2"`, `- b.c: "2"`, `+ d.e: "3"`, `+ l[1]: "y"`}

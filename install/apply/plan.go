@@ -38,7 +38,7 @@ type Step struct {
 	Entry  Entry
 	// Changes are the fields that change, when Action is Change and they are
 	// known.
-	Changes []Difference
+	Changes []FieldChange
 
 	rendered *unstructured.Unstructured // what is wanted, or was
 	intent   *unstructured.Unstructured // what is applied: rendered, but for fields left to others
@@ -171,7 +171,7 @@ func (c *Client) planOne(ctx context.Context, o render.Object, old *Inventory) (
 
 // planChange asks the server what an application would change: defaults,
 // removed fields and other spellings of one value are its business.
-func (c *Client) planChange(ctx context.Context, s *Step, live *unstructured.Unstructured, diff []Difference) error {
+func (c *Client) planChange(ctx context.Context, s *Step, live *unstructured.Unstructured, diff []FieldChange) error {
 	s.Action = Change
 	s.Changes = diff
 	after, err := c.apply(ctx, s.intent, true)
@@ -190,22 +190,11 @@ func (c *Client) planChange(ctx context.Context, s *Step, live *unstructured.Uns
 		u.SetGeneration(0)
 		unstructured.RemoveNestedField(u.Object, "status")
 	}
-	s.Changes = append(Compare(after.Object, before.Object), removed(Compare(before.Object, after.Object))...)
+	s.Changes = Changed(before.Object, after.Object)
 	if len(s.Changes) == 0 {
 		s.Action = Keep
 	}
 	return nil
-}
-
-// removed keeps of a reversed comparison the fields that go away.
-func removed(diff []Difference) []Difference {
-	var out []Difference
-	for _, d := range diff {
-		if d.Have == nil {
-			out = append(out, Difference{Path: d.Path, Have: d.Want})
-		}
-	}
-	return out
 }
 
 // leftovers plans the removal of what the last install of this revision had

@@ -70,7 +70,7 @@ func check(want, live *unstructured.Unstructured) []string {
 		return works(live) // how it is to be is that revision's to say
 	}
 	for _, d := range apply.Compare(apply.Yield(want, live).Object, live.Object) {
-		out = append(out, d.String())
+		out = append(out, d.Problem())
 	}
 	return append(out, works(live)...)
 }
