@@ -184,18 +184,6 @@ func (r *run) waitDeployments(ctx context.Context, steps []Step) error {
 	return r.whyNotReady(pending, err)
 }
 
-// RolledOut reports whether all pods of a Deployment are of its newest template
-// and available.
-func RolledOut(d *appsv1.Deployment) bool {
-	want := int32(1)
-	if d.Spec.Replicas != nil {
-		want = *d.Spec.Replicas
-	}
-	s := d.Status
-	return s.ObservedGeneration >= d.Generation && s.UpdatedReplicas >= want &&
-		s.Replicas == s.UpdatedReplicas && s.AvailableReplicas >= want
-}
-
 // waitWebhooks waits until the webhooks have been given the root certificate of
 // their server, and until a request gets through to it.
 func (r *run) waitWebhooks(ctx context.Context, steps []Step) error {

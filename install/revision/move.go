@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/install/apply"
 )
 
 // restartAnnotation is the one that kubectl rollout restart sets.
@@ -162,38 +162,29 @@ func unready(ctx context.Context, client kubernetes.Interface, namespace string)
 		return "", err
 	}
 	for _, d := range deployments.Items {
-		if s := d.Status; s.ObservedGeneration < d.Generation || s.UpdatedReplicas != wanted(d.Spec.Replicas) ||
-			s.Replicas != s.UpdatedReplicas || s.AvailableReplicas != s.Replicas {
+		if !apply.RolledOut(&d) {
 			return "Deployment " + d.Name, nil
 		}
 	}
+
 	sets, err := client.AppsV1().StatefulSets(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return "", err
 	}
-	for _, s := range sets.Items {
-		// Pods of OnDelete sets are the user's to replace.
-		if s.Spec.UpdateStrategy.Type != appsv1.OnDeleteStatefulSetStrategyType &&
-			(s.Status.ObservedGeneration < s.Generation || s.Status.UpdatedReplicas != wanted(s.Spec.Replicas) || s.Status.ReadyReplicas != wanted(s.Spec.Replicas)) {
-			return "StatefulSet " + s.Name, nil
+	for _, d := range sets.Items {
+		if !apply.SetRolledOut(&d) {
+			return "StatefulSet " + d.Name, nil
 		}
 	}
+
 	daemons, err := client.AppsV1().DaemonSets(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return "", err
 	}
 	for _, d := range daemons.Items {
-		if d.Spec.UpdateStrategy.Type != appsv1.OnDeleteDaemonSetStrategyType &&
-			(d.Status.ObservedGeneration < d.Generation || d.Status.UpdatedNumberScheduled != d.Status.DesiredNumberScheduled || d.Status.NumberUnavailable > 0) {
+		if !apply.DaemonsRolledOut(&d) {
 			return "DaemonSet " + d.Name, nil
 		}
 	}
 	return "", nil
-}
-
-func wanted(replicas *int32) int32 {
-	if replicas == nil {
-		return 1
-	}
-	return *replicas
 }
