@@ -78,20 +78,70 @@ func TestMaterialErrorsNameTheFile(t *testing.T) {
 			f[ca.FileKey], _ = root.KeyPEM()
 			delete(f, ca.FileChain)
 		}},
-		{name: "no cert", file: ca.FileCert, says: "missing", edit: func(f map[string][]byte) { delete(f, ca.FileCert) }},
-		{name: "no key", file: ca.FileKey, says: "missing", edit: func(f map[string][]byte) { f[ca.FileKey] = []byte(" \n") }},
-		{name: "no root", file: ca.FileRoot, says: "missing", edit: func(f map[string][]byte) { delete(f, ca.FileRoot) }},
-		{name: "garbage", file: ca.FileCert, says: "no PEM certificate", edit: func(f map[string][]byte) { f[ca.FileCert] = []byte("hello") }},
-		{name: "key of another", file: ca.FileKey, says: "is not the key of the certificate", edit: func(f map[string][]byte) { f[ca.FileKey] = otherKey }},
-		{name: "short key", file: ca.FileKey, says: "1024 bits", edit: func(f map[string][]byte) { f[ca.FileKey] = keyPEM(t, rsaKey) }},
-		{name: "certificate as key", file: ca.FileKey, says: "want a private key", edit: func(f map[string][]byte) { f[ca.FileKey] = f[ca.FileCert] }},
-		{name: "other root", file: ca.FileChain, says: "does not lead from", edit: func(f map[string][]byte) { f[ca.FileRoot] = other.CertPEM() }},
+		{
+			name: "no cert",
+			file: ca.FileCert,
+			says: "missing",
+			edit: func(f map[string][]byte) { delete(f, ca.FileCert) },
+		},
+		{
+			name: "no key",
+			file: ca.FileKey,
+			says: "missing",
+			edit: func(f map[string][]byte) { f[ca.FileKey] = []byte(" \n") },
+		},
+		{
+			name: "no root",
+			file: ca.FileRoot,
+			says: "missing",
+			edit: func(f map[string][]byte) { delete(f, ca.FileRoot) },
+		},
+		{
+			name: "garbage",
+			file: ca.FileCert,
+			says: "no PEM certificate",
+			edit: func(f map[string][]byte) { f[ca.FileCert] = []byte("hello") },
+		},
+		{
+			name: "key of another",
+			file: ca.FileKey,
+			says: "is not the key of the certificate",
+			edit: func(f map[string][]byte) { f[ca.FileKey] = otherKey },
+		},
+		{
+			name: "short key",
+			file: ca.FileKey,
+			says: "1024 bits",
+			edit: func(f map[string][]byte) { f[ca.FileKey] = keyPEM(t, rsaKey) },
+		},
+		{
+			name: "certificate as key",
+			file: ca.FileKey,
+			says: "want a private key",
+			edit: func(f map[string][]byte) { f[ca.FileKey] = f[ca.FileCert] },
+		},
+		{
+			name: "other root",
+			file: ca.FileChain,
+			says: "does not lead from",
+			edit: func(f map[string][]byte) { f[ca.FileRoot] = other.CertPEM() },
+		},
 		{name: "other root, no chain", file: ca.FileRoot, says: "does not lead from", edit: func(f map[string][]byte) {
 			f[ca.FileRoot] = other.CertPEM()
 			delete(f, ca.FileChain)
 		}},
-		{name: "key in the root file", file: ca.FileRoot, says: "PEM block of type", edit: func(f map[string][]byte) { f[ca.FileRoot] = append(f[ca.FileRoot], f[ca.FileKey]...) }},
-		{name: "cut off", file: ca.FileChain, says: "cut off", edit: func(f map[string][]byte) { f[ca.FileChain] = f[ca.FileChain][:len(f[ca.FileChain])-60] }},
+		{
+			name: "key in the root file",
+			file: ca.FileRoot,
+			says: "PEM block of type",
+			edit: func(f map[string][]byte) { f[ca.FileRoot] = append(f[ca.FileRoot], f[ca.FileKey]...) },
+		},
+		{
+			name: "cut off",
+			file: ca.FileChain,
+			says: "cut off",
+			edit: func(f map[string][]byte) { f[ca.FileChain] = f[ca.FileChain][:len(f[ca.FileChain])-60] },
+		},
 		{name: "expired", file: ca.FileCert, says: "expired", at: 25 * time.Hour},
 		{name: "not yet", file: ca.FileCert, says: "not valid before", at: -time.Hour},
 		{name: "not a CA", file: ca.FileCert, says: "not a CA", edit: func(f map[string][]byte) {
@@ -174,15 +224,35 @@ func TestSign(t *testing.T) {
 		ttl  time.Duration
 		says string
 	}{
-		"another's name":     {csr(t, &x509.CertificateRequest{URIs: []*url.URL{stranger.URI()}}), id, 0, "the caller is spiffe://cluster.local/ns/foo/sa/default"},
-		"two names":          {csr(t, &x509.CertificateRequest{URIs: []*url.URL{id.URI(), stranger.URI()}}), id, 0, "2 URI names"},
-		"DNS name":           {csr(t, &x509.CertificateRequest{DNSNames: []string{"istiod.istio-system.svc"}}), id, 0, "DNS"},
-		"IP":                 {csr(t, &x509.CertificateRequest{IPAddresses: []net.IP{net.ParseIP("10.0.0.1")}}), id, 0, "IP"},
-		"tampered":           {tampered, id, 0, ""},
-		"garbage":            {[]byte("x"), id, 0, "no PEM"},
-		"negative":           {csr(t, &x509.CertificateRequest{}), id, -1, "lifetime"},
-		"other trust domain": {csr(t, &x509.CertificateRequest{}), identity.ID{TrustDomain: "x.org", Namespace: "a", ServiceAccount: "b"}, 0, "trust domain"},
-		"nobody":             {csr(t, &x509.CertificateRequest{}), identity.ID{}, 0, "empty"},
+		"another's name": {
+			csr:  csr(t, &x509.CertificateRequest{URIs: []*url.URL{stranger.URI()}}),
+			id:   id,
+			says: "the caller is spiffe://cluster.local/ns/foo/sa/default",
+		},
+		"two names": {
+			csr:  csr(t, &x509.CertificateRequest{URIs: []*url.URL{id.URI(), stranger.URI()}}),
+			id:   id,
+			says: "2 URI names",
+		},
+		"DNS name": {
+			csr:  csr(t, &x509.CertificateRequest{DNSNames: []string{"istiod.istio-system.svc"}}),
+			id:   id,
+			says: "DNS",
+		},
+		"IP": {
+			csr:  csr(t, &x509.CertificateRequest{IPAddresses: []net.IP{net.ParseIP("10.0.0.1")}}),
+			id:   id,
+			says: "IP",
+		},
+		"tampered": {tampered, id, 0, ""},
+		"garbage":  {[]byte("x"), id, 0, "no PEM"},
+		"negative": {csr(t, &x509.CertificateRequest{}), id, -1, "lifetime"},
+		"other trust domain": {
+			csr:  csr(t, &x509.CertificateRequest{}),
+			id:   identity.ID{TrustDomain: "x.org", Namespace: "a", ServiceAccount: "b"},
+			says: "trust domain",
+		},
+		"nobody": {csr(t, &x509.CertificateRequest{}), identity.ID{}, 0, "empty"},
 	} {
 		_, err := a.Sign(tt.csr, tt.id, tt.ttl)
 		var re *ca.RequestError

@@ -91,7 +91,10 @@ func TestServiceSaysWhereTrafficGoes(t *testing.T) {
 	local, zone, node := corev1.ServiceInternalTrafficPolicyLocal, "PreferClose", "PreferSameNode"
 	svc := &corev1.Service{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", Annotations: map[string]string{distributionAnnotation: zone}},
-		Spec:       corev1.ServiceSpec{ClusterIP: "10.0.0.1", Ports: []corev1.ServicePort{{Name: "http", Port: 80}}},
+		Spec: corev1.ServiceSpec{ClusterIP: "10.0.0.1", Ports: []corev1.ServicePort{{
+			Name: "http",
+			Port: 80,
+		}}},
 	}
 	if got, _ := Service("c1", svc, "cluster.local"); got.NodeLocal || got.NotReadyToo || got.Distribution != model.PreferZone {
 		t.Errorf("by annotation: %+v", got)
@@ -105,7 +108,11 @@ func TestServiceSaysWhereTrafficGoes(t *testing.T) {
 	slice := &discoveryv1.EndpointSlice{
 		AddressType: discoveryv1.AddressTypeIPv4,
 		Ports:       []discoveryv1.EndpointPort{{Name: &name, Port: &number}},
-		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{"10.1.0.1"}, NodeName: &nodeName, Conditions: discoveryv1.EndpointConditions{Ready: &no}}},
+		Endpoints: []discoveryv1.Endpoint{{
+			Addresses:  []string{"10.1.0.1"},
+			NodeName:   &nodeName,
+			Conditions: discoveryv1.EndpointConditions{Ready: &no},
+		}},
 	}
 	in := Lookups{
 		Workload: func(string, string) *model.Workload { return nil },
@@ -162,7 +169,11 @@ func TestEndpointsJoinPods(t *testing.T) {
 	yes, no := true, false
 	controller := true
 	p1 := pod("web-1", "10.1.0.1", map[string]string{labelTLSMode: "istio", "app": "web", "pod-template-hash": "abc"})
-	p1.OwnerReferences = []metav1.OwnerReference{{Kind: "ReplicaSet", Name: "web-abc", Controller: &controller}}
+	p1.OwnerReferences = []metav1.OwnerReference{{
+		Kind:       "ReplicaSet",
+		Name:       "web-abc",
+		Controller: &controller,
+	}}
 	workloads := map[string]*model.Workload{
 		"web-1": Workload("c1", "net", p1, "r/z"),
 		"web-2": Workload("c1", "net", pod("web-2", "10.1.0.2", map[string]string{LabelNetwork: "other"}), "r/z"),
@@ -258,7 +269,10 @@ func TestEndingEndpoints(t *testing.T) {
 			all = append(all, &discoveryv1.EndpointSlice{
 				AddressType: discoveryv1.AddressTypeIPv4,
 				Ports:       []discoveryv1.EndpointPort{{Name: &name, Port: &portNumber}},
-				Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{fmt.Sprintf("10.1.0.%d", i+1)}, Conditions: c}},
+				Endpoints: []discoveryv1.Endpoint{{
+					Addresses:  []string{fmt.Sprintf("10.1.0.%d", i+1)},
+					Conditions: c,
+				}},
 			})
 		}
 		set, _ := Endpoints(svc, all, in)
@@ -318,8 +332,18 @@ spec:
 		t.Fatalf("services: %+v", rows.Services)
 	}
 	want := []model.Endpoint{
-		{Address: "10.0.0.1", Ports: map[string]uint16{"http1": 8000, "other": 9001}, Account: "foo/sa", Labels: map[string]string{labelTLSMode: "disabled"}},
-		{Address: "10.0.0.2", Ports: map[string]uint16{"http1": 15443, "other": 9001}, Account: "foo/sa", TLS: true},
+		{
+			Address: "10.0.0.1",
+			Ports:   map[string]uint16{"http1": 8000, "other": 9001},
+			Account: "foo/sa",
+			Labels:  map[string]string{labelTLSMode: "disabled"},
+		},
+		{
+			Address: "10.0.0.2",
+			Ports:   map[string]uint16{"http1": 15443, "other": 9001},
+			Account: "foo/sa",
+			TLS:     true,
+		},
 	}
 	if d := cmp.Diff(want, rows.Endpoints[0].Endpoints); d != "" {
 		t.Error(d)
@@ -396,7 +420,13 @@ func TestMesh(t *testing.T) {
 func TestProxyOfPod(t *testing.T) {
 	started := func(proxyArgs []string, redirectArgs ...string) *model.Workload {
 		p := pod("web-1", "10.1.0.1", nil)
-		p.Spec.Containers = []corev1.Container{{Name: "app", Args: []string{"router"}}, {Name: "istio-proxy", Args: proxyArgs}}
+		p.Spec.Containers = []corev1.Container{{
+			Name: "app",
+			Args: []string{"router"},
+		}, {
+			Name: "istio-proxy",
+			Args: proxyArgs,
+		}}
 		p.Spec.InitContainers = []corev1.Container{{Name: "istio-init", Args: redirectArgs}}
 		return Workload("c1", "", p, "")
 	}

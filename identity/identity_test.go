@@ -9,8 +9,16 @@ import (
 
 func TestParse(t *testing.T) {
 	good := map[string]identity.ID{
-		"spiffe://cluster.local/ns/foo/sa/default":  {TrustDomain: "cluster.local", Namespace: "foo", ServiceAccount: "default"},
-		"spiffe://a_b-1.org/ns/istio-system/sa/x.y": {TrustDomain: "a_b-1.org", Namespace: "istio-system", ServiceAccount: "x.y"},
+		"spiffe://cluster.local/ns/foo/sa/default": {
+			TrustDomain:    "cluster.local",
+			Namespace:      "foo",
+			ServiceAccount: "default",
+		},
+		"spiffe://a_b-1.org/ns/istio-system/sa/x.y": {
+			TrustDomain:    "a_b-1.org",
+			Namespace:      "istio-system",
+			ServiceAccount: "x.y",
+		},
 	}
 	for s, want := range good {
 		got, err := identity.Parse(s)

@@ -103,7 +103,10 @@ func TestPodMetadata(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			fromConfig, fromOverlay := podOf(t, httpbin), podOf(t, httpbin)
 			fromConfig.Annotations = map[string]string{proxyConfigAnnotation: `{"proxyMetadata":{"` + name + `":"7"}}`}
-			own := corev1.Container{Name: ProxyContainer, Image: autoImage, Env: []corev1.EnvVar{{Name: name, Value: "7"}}}
+			own := corev1.Container{Name: ProxyContainer, Image: autoImage, Env: []corev1.EnvVar{{
+				Name:  name,
+				Value: "7",
+			}}}
 			fromOverlay.Spec.Containers = append(fromOverlay.Spec.Containers, own)
 
 			for way, pod := range map[string]*corev1.Pod{"annotation": fromConfig, "overlay": fromOverlay} {

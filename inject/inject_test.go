@@ -271,26 +271,53 @@ func TestRefusedPods(t *testing.T) {
 		return "metadata: {annotations: {" + name + ": '" + value + "'}}\nspec: {containers: [{name: a}]}"
 	}
 	for name, c := range map[string]struct{ pod, want string }{
-		"cpu":          {annotated("sidecar.istio.io/proxyCPU", "lots"), "sidecar.istio.io/proxyCPU"},
-		"negative":     {annotated("sidecar.istio.io/proxyMemory", "-1"), "sidecar.istio.io/proxyMemory"},
-		"request":      {"metadata: {annotations: {sidecar.istio.io/proxyCPU: '2', sidecar.istio.io/proxyCPULimit: '1'}}\nspec: {containers: [{name: a}]}", "more than the limit"},
-		"image":        {annotated("sidecar.istio.io/proxyImage", "a b"), "sidecar.istio.io/proxyImage"},
-		"cidr":         {annotated("traffic.sidecar.istio.io/excludeOutboundIPRanges", "10.0.0.0/33"), "traffic.sidecar.istio.io/excludeOutboundIPRanges"},
-		"wildcard":     {annotated("traffic.sidecar.istio.io/excludeOutboundIPRanges", "*"), `"*" is not an IP range`},
-		"port":         {annotated("traffic.sidecar.istio.io/excludeInboundPorts", "80,http"), `"http" is not a port`},
-		"port zero":    {annotated("traffic.sidecar.istio.io/excludeInboundPorts", "0"), `"0" is not a port`},
-		"mode":         {annotated("sidecar.istio.io/interceptionMode", "TPROXY"), "sidecar.istio.io/interceptionMode"},
-		"unknown path": {annotated("traffic.sidecar.istio.io/kubevirtInterfaces", "net1"), "traffic.sidecar.istio.io/kubevirtInterfaces"},
-		"config":       {annotated("proxy.istio.io/config", "concurency: 1"), "concurency"},
-		"config yaml":  {annotated("proxy.istio.io/config", ":::"), "proxy.istio.io/config"},
-		"config mode":  {annotated("proxy.istio.io/config", "interceptionMode: NONE"), "interceptionMode"},
-		"env":          {annotated("proxy.istio.io/config", "proxyMetadata: {\"A B\": x}"), `"A B"`},
-		"discovery":    {annotated("sidecar.istio.io/discoveryAddress", "istiod"), "HOST:PORT"},
-		"level":        {annotated("sidecar.istio.io/logLevel", "loud"), "sidecar.istio.io/logLevel"},
-		"uid":          {"spec: {containers: [{name: a, securityContext: {runAsUser: 1337}}]}", "container a runs as user 1337"},
-		"pod uid":      {"spec: {securityContext: {runAsUser: 1337}, containers: [{name: a}]}", "container a runs as user 1337"},
-		"volume":       {"spec: {volumes: [{name: istio-token}], containers: [{name: a}]}", "volume istio-token"},
-		"empty":        {"spec: {containers: []}", "spec.containers"},
+		"cpu":      {annotated("sidecar.istio.io/proxyCPU", "lots"), "sidecar.istio.io/proxyCPU"},
+		"negative": {annotated("sidecar.istio.io/proxyMemory", "-1"), "sidecar.istio.io/proxyMemory"},
+		"request": {
+			pod:  "metadata: {annotations: {sidecar.istio.io/proxyCPU: '2', sidecar.istio.io/proxyCPULimit: '1'}}\nspec: {containers: [{name: a}]}",
+			want: "more than the limit",
+		},
+		"image": {annotated("sidecar.istio.io/proxyImage", "a b"), "sidecar.istio.io/proxyImage"},
+		"cidr": {
+			pod:  annotated("traffic.sidecar.istio.io/excludeOutboundIPRanges", "10.0.0.0/33"),
+			want: "traffic.sidecar.istio.io/excludeOutboundIPRanges",
+		},
+		"wildcard": {
+			pod:  annotated("traffic.sidecar.istio.io/excludeOutboundIPRanges", "*"),
+			want: `"*" is not an IP range`,
+		},
+		"port": {
+			pod:  annotated("traffic.sidecar.istio.io/excludeInboundPorts", "80,http"),
+			want: `"http" is not a port`,
+		},
+		"port zero": {annotated("traffic.sidecar.istio.io/excludeInboundPorts", "0"), `"0" is not a port`},
+		"mode": {
+			pod:  annotated("sidecar.istio.io/interceptionMode", "TPROXY"),
+			want: "sidecar.istio.io/interceptionMode",
+		},
+		"unknown path": {
+			pod:  annotated("traffic.sidecar.istio.io/kubevirtInterfaces", "net1"),
+			want: "traffic.sidecar.istio.io/kubevirtInterfaces",
+		},
+		"config":      {annotated("proxy.istio.io/config", "concurency: 1"), "concurency"},
+		"config yaml": {annotated("proxy.istio.io/config", ":::"), "proxy.istio.io/config"},
+		"config mode": {annotated("proxy.istio.io/config", "interceptionMode: NONE"), "interceptionMode"},
+		"env":         {annotated("proxy.istio.io/config", "proxyMetadata: {\"A B\": x}"), `"A B"`},
+		"discovery":   {annotated("sidecar.istio.io/discoveryAddress", "istiod"), "HOST:PORT"},
+		"level":       {annotated("sidecar.istio.io/logLevel", "loud"), "sidecar.istio.io/logLevel"},
+		"uid": {
+			pod:  "spec: {containers: [{name: a, securityContext: {runAsUser: 1337}}]}",
+			want: "container a runs as user 1337",
+		},
+		"pod uid": {
+			pod:  "spec: {securityContext: {runAsUser: 1337}, containers: [{name: a}]}",
+			want: "container a runs as user 1337",
+		},
+		"volume": {
+			pod:  "spec: {volumes: [{name: istio-token}], containers: [{name: a}]}",
+			want: "volume istio-token",
+		},
+		"empty": {"spec: {containers: []}", "spec.containers"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, _, err := Patch(podOf(t, c.pod), "bar", settings(t))
@@ -385,9 +412,21 @@ func TestWorkloadNames(t *testing.T) {
 	for name, c := range map[string]struct{ meta, name, owner string }{
 		"pod":      {"{name: p}", "p", "kubernetes://apis/v1/namespaces/ns/pods/p"},
 		"generate": {"{generateName: p-}", "p", "kubernetes://apis/v1/namespaces/ns/pods/p"},
-		"replicas": {"{ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: r-1, controller: true}]}", "r-1", "kubernetes://apis/apps/v1/namespaces/ns/replicasets/r-1"},
-		"cron":     {"{ownerReferences: [{apiVersion: batch/v1, kind: Job, name: nightly-28392011, controller: true}]}", "nightly", "kubernetes://apis/batch/v1/namespaces/ns/cronjobs/nightly"},
-		"job":      {"{ownerReferences: [{apiVersion: batch/v1, kind: Job, name: load-1, controller: true}]}", "load-1", "kubernetes://apis/batch/v1/namespaces/ns/jobs/load-1"},
+		"replicas": {
+			meta:  "{ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: r-1, controller: true}]}",
+			name:  "r-1",
+			owner: "kubernetes://apis/apps/v1/namespaces/ns/replicasets/r-1",
+		},
+		"cron": {
+			meta:  "{ownerReferences: [{apiVersion: batch/v1, kind: Job, name: nightly-28392011, controller: true}]}",
+			name:  "nightly",
+			owner: "kubernetes://apis/batch/v1/namespaces/ns/cronjobs/nightly",
+		},
+		"job": {
+			meta:  "{ownerReferences: [{apiVersion: batch/v1, kind: Job, name: load-1, controller: true}]}",
+			name:  "load-1",
+			owner: "kubernetes://apis/batch/v1/namespaces/ns/jobs/load-1",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := workloadOf(podOf(t, "metadata: "+c.meta), "ns")
@@ -407,9 +446,15 @@ func TestParseValues(t *testing.T) {
 		"type":     {"global: {hub: h, tag: t, podDNSSearchNamespaces: global}", "podDNSSearchNamespaces"},
 		"jwt":      {"global: {hub: h, tag: t, jwtPolicy: none}", "jwtPolicy"},
 		"pull":     {"global: {hub: h, tag: t, imagePullPolicy: Often}", "imagePullPolicy"},
-		"search":   {"global: {hub: h, tag: t, podDNSSearchNamespaces: ['{{ .X }}']}", "podDNSSearchNamespaces[0]"},
-		"range":    {"global: {hub: h, tag: t, proxy: {includeIPRanges: 10.0.0.0/40}}", "global.proxy.includeIPRanges"},
-		"yaml":     {"global: [", "injection values"},
+		"search": {
+			text: "global: {hub: h, tag: t, podDNSSearchNamespaces: ['{{ .X }}']}",
+			want: "podDNSSearchNamespaces[0]",
+		},
+		"range": {
+			text: "global: {hub: h, tag: t, proxy: {includeIPRanges: 10.0.0.0/40}}",
+			want: "global.proxy.includeIPRanges",
+		},
+		"yaml": {"global: [", "injection values"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := ParseValues([]byte(c.text)); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -502,12 +547,34 @@ func TestMergedMetrics(t *testing.T) {
 			"all is said", `prometheus.io/scrape: "true", prometheus.io/port: "9102", prometheus.io/path: /m, prometheus.io/scheme: https`,
 			nil, `{"scrape":"true","path":"/m","port":"9102","scheme":"https"}`, "15020", "/stats/prometheus",
 		},
-		{"not to be scraped", `prometheus.io/scrape: "false", prometheus.io/port: "9102"`, nil, ``, "9102", ""},
+		{
+			what:        "not to be scraped",
+			annotations: `prometheus.io/scrape: "false", prometheus.io/port: "9102"`,
+			app:         ``,
+			port:        "9102",
+		},
 		{"half a wish", `prometheus.io/port: "9102"`, nil, ``, "9102", ""},
-		{"the pod's own word", `prometheus.io/scrape: "true", prometheus.io/port: "9102", prometheus.istio.io/merge-metrics: "false"`, nil, ``, "9102", ""},
+		{
+			what:        "the pod's own word",
+			annotations: `prometheus.io/scrape: "true", prometheus.io/port: "9102", prometheus.istio.io/merge-metrics: "false"`,
+			app:         ``,
+			port:        "9102",
+		},
 		{"the mesh's word", `prometheus.io/scrape: "true", prometheus.io/port: "9102"`, off, ``, "9102", ""},
-		{"the pod's word is the stronger", `prometheus.io/scrape: "true", prometheus.istio.io/merge-metrics: "true"`, off, plainText, "15020", "/stats/prometheus"},
-		{"the proxy's metrics are asked for", `prometheus.io/scrape: "true", prometheus.io/port: "15020"`, nil, ``, "15020", ""},
+		{
+			what:        "the pod's word is the stronger",
+			annotations: `prometheus.io/scrape: "true", prometheus.istio.io/merge-metrics: "true"`,
+			edit:        off,
+			app:         plainText,
+			port:        "15020",
+			path:        "/stats/prometheus",
+		},
+		{
+			what:        "the proxy's metrics are asked for",
+			annotations: `prometheus.io/scrape: "true", prometheus.io/port: "15020"`,
+			app:         ``,
+			port:        "15020",
+		},
 	} {
 		edit := tt.edit
 		if edit == nil {

@@ -64,9 +64,12 @@ spec:
 
 func TestManifestRefuses(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
-		"yaml":        {"kind: [", "document 1"},
-		"template":    {"kind: Deployment\nmetadata: {name: d}", "Deployment d: it has no spec"},
-		"annotation":  {"kind: List\nitems: [{kind: Pod, metadata: {name: p, annotations: {sidecar.istio.io/proxyCPU: x}}, spec: {containers: [{name: a}]}}]", "items[0]: Pod p: annotation sidecar.istio.io/proxyCPU"},
+		"yaml":     {"kind: [", "document 1"},
+		"template": {"kind: Deployment\nmetadata: {name: d}", "Deployment d: it has no spec"},
+		"annotation": {
+			text: "kind: List\nitems: [{kind: Pod, metadata: {name: p, annotations: {sidecar.istio.io/proxyCPU: x}}, spec: {containers: [{name: a}]}}]",
+			want: "items[0]: Pod p: annotation sidecar.istio.io/proxyCPU",
+		},
 		"second file": {"kind: Service\n---\nkind: Pod\nspec: {containers: 1}", "document 2"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -119,9 +119,15 @@ func TestOverlayRefused(t *testing.T) {
 		"root":       {"securityContext: {runAsUser: 0}", "securityContext.runAsUser"},
 		"privileged": {"securityContext: {privileged: true}", "securityContext.privileged"},
 		"caps":       {"securityContext: {capabilities: {add: [NET_ADMIN]}}", "securityContext.capabilities"},
-		"binary":     {"volumeMounts: [{name: data, mountPath: /isthmus-proxy}]", "would hide /isthmus-proxy"},
+		"binary": {
+			fields: "volumeMounts: [{name: data, mountPath: /isthmus-proxy}]",
+			want:   "would hide /isthmus-proxy",
+		},
 		"root mount": {"volumeMounts: [{name: data, mountPath: /}]", "would hide"},
-		"bundle":     {"volumeMounts: [{name: data, mountPath: /var/run/secrets/istio/}]", "would hide /var/run/secrets/istio"},
+		"bundle": {
+			fields: "volumeMounts: [{name: data, mountPath: /var/run/secrets/istio/}]",
+			want:   "would hide /var/run/secrets/istio",
+		},
 		"parent":     {"volumeMounts: [{name: data, mountPath: /etc/istio}]", "would hide /etc/istio/pod"},
 		"post start": {"lifecycle: {postStart: {exec: {command: [x]}}}", "lifecycle.postStart"},
 	} {

@@ -53,7 +53,11 @@ func newCluster(t *testing.T, objects ...runtime.Object) *cluster {
 		APIResources: []metav1.APIResource{{Name: "serviceentries", Kind: "ServiceEntry", Namespaced: true}},
 	}, {
 		GroupVersion: "security.istio.io/v1",
-		APIResources: []metav1.APIResource{{Name: "peerauthentications", Kind: "PeerAuthentication", Namespaced: true}},
+		APIResources: []metav1.APIResource{{
+			Name:       "peerauthentications",
+			Kind:       "PeerAuthentication",
+			Namespaced: true,
+		}},
 	}, {
 		GroupVersion: "networking.k8s.io/v1",
 		APIResources: []metav1.APIResource{{Name: "servicecidrs", Kind: "ServiceCIDR"}},
@@ -118,7 +122,10 @@ func shop() []runtime.Object {
 		&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", Labels: map[string]string{corev1.LabelTopologyRegion: "r1"}}},
 		&corev1.Service{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"},
-			Spec:       corev1.ServiceSpec{ClusterIP: "10.0.0.1", Ports: []corev1.ServicePort{{Name: "http", Port: 80}}},
+			Spec: corev1.ServiceSpec{ClusterIP: "10.0.0.1", Ports: []corev1.ServicePort{{
+				Name: "http",
+				Port: 80,
+			}}},
 		},
 		&corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web-1", Labels: map[string]string{"security.istio.io/tlsMode": "istio"}},
@@ -223,9 +230,19 @@ func TestWrongEntryHarmsNoOther(t *testing.T) {
 	ctx := context.Background()
 	ports := []any{map[string]any{"name": "http", "number": int64(80), "protocol": "HTTP"}}
 	for name, spec := range map[string]map[string]any{
-		"good": {"hosts": []any{"good.global"}, "ports": ports, "resolution": "STATIC", "endpoints": []any{map[string]any{"address": "1.2.3.4"}}},
-		"bad":  {"hosts": []any{"bad.global"}, "ports": ports, "resolution": "STATIC", "endpoints": []any{map[string]any{"address": "127.0.0.1"}}},
-		"odd":  {"hosts": []any{"odd.global"}, "ports": ports, "resolution": "SOMEHOW"},
+		"good": {
+			"hosts":      []any{"good.global"},
+			"ports":      ports,
+			"resolution": "STATIC",
+			"endpoints":  []any{map[string]any{"address": "1.2.3.4"}},
+		},
+		"bad": {
+			"hosts":      []any{"bad.global"},
+			"ports":      ports,
+			"resolution": "STATIC",
+			"endpoints":  []any{map[string]any{"address": "127.0.0.1"}},
+		},
+		"odd": {"hosts": []any{"odd.global"}, "ports": ports, "resolution": "SOMEHOW"},
 	} {
 		if _, err := c.dyn.Resource(entriesResource).Namespace("shop").Create(ctx, entry(name, spec), metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)
@@ -351,10 +368,16 @@ func TestWebhookPatch(t *testing.T) {
 	if p := webhookPatch("ValidatingWebhookConfiguration", "x", entries, []byte("new"), admissionv1.Fail); p == nil {
 		t.Error("another root needs a patch")
 	}
-	if p := webhookPatch("MutatingWebhookConfiguration", "x", []webhookEntry{{name: "a", bundle: []byte("new")}}, []byte("new"), ""); p != nil {
+	if p := webhookPatch("MutatingWebhookConfiguration", "x", []webhookEntry{{
+		name:   "a",
+		bundle: []byte("new"),
+	}}, []byte("new"), ""); p != nil {
 		t.Errorf("nothing to do, yet %s", p)
 	}
-	if p := webhookPatch("ValidatingWebhookConfiguration", "x", []webhookEntry{{name: "a", bundle: []byte("new")}}, []byte("new"), admissionv1.Fail); p == nil {
+	if p := webhookPatch("ValidatingWebhookConfiguration", "x", []webhookEntry{{
+		name:   "a",
+		bundle: []byte("new"),
+	}}, []byte("new"), admissionv1.Fail); p == nil {
 		t.Error("failurePolicy is to become Fail")
 	}
 }
@@ -372,10 +395,18 @@ func TestWebhooksTrustAndRelax(t *testing.T) {
 			ObjectMeta: metav1.ObjectMeta{Name: "inject"}, Webhooks: []admissionv1.MutatingWebhook{{Name: "a.b.c"}},
 		},
 		&admissionv1.ValidatingWebhookConfiguration{
-			ObjectMeta: metav1.ObjectMeta{Name: "validate"}, Webhooks: []admissionv1.ValidatingWebhook{{Name: "a.b.c", FailurePolicy: &ignore, ClientConfig: calls("istiod")}},
+			ObjectMeta: metav1.ObjectMeta{Name: "validate"}, Webhooks: []admissionv1.ValidatingWebhook{{
+				Name:          "a.b.c",
+				FailurePolicy: &ignore,
+				ClientConfig:  calls("istiod"),
+			}},
 		},
 		&admissionv1.ValidatingWebhookConfiguration{
-			ObjectMeta: metav1.ObjectMeta{Name: "shared"}, Webhooks: []admissionv1.ValidatingWebhook{{Name: "a.b.c", FailurePolicy: &ignore, ClientConfig: calls("istiod-canary")}},
+			ObjectMeta: metav1.ObjectMeta{Name: "shared"}, Webhooks: []admissionv1.ValidatingWebhook{{
+				Name:          "a.b.c",
+				FailurePolicy: &ignore,
+				ClientConfig:  calls("istiod-canary"),
+			}},
 		})
 	ctx, cancel := context.WithCancel(context.Background())
 	enforce, done := make(chan struct{}), make(chan struct{})

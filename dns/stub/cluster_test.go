@@ -97,7 +97,10 @@ func TestNotOurs(t *testing.T) {
 		want    string
 	}{
 		"no service": {nil, "addonComponents.istiocoredns.enabled=true"},
-		"no address": {[]runtime.Object{&corev1.Service{ObjectMeta: service.ObjectMeta, Spec: corev1.ServiceSpec{ClusterIP: "None"}}}, "has no cluster IP"},
+		"no address": {
+			objects: []runtime.Object{&corev1.Service{ObjectMeta: service.ObjectMeta, Spec: corev1.ServiceSpec{ClusterIP: "None"}}},
+			want:    "has no cluster IP",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cl := &cluster{kube: fake.NewClientset(c.objects...)}
@@ -110,7 +113,10 @@ func TestNotOurs(t *testing.T) {
 		})
 	}
 	deployment := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: dnsNamespace, Name: "kube-dns"}}
-	deployment.Spec.Template.Spec.Containers = []corev1.Container{{Name: "kubedns", Image: "example/k8s-dns-kube-dns:1.22"}}
+	deployment.Spec.Template.Spec.Containers = []corev1.Container{{
+		Name:  "kubedns",
+		Image: "example/k8s-dns-kube-dns:1.22",
+	}}
 	for want, objects := range map[string][]runtime.Object{
 		"stubDomains":                 {deployment},
 		"no ConfigMap coredns":        nil,

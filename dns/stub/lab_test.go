@@ -52,7 +52,10 @@ func TestAgainstCluster(t *testing.T) {
 		t.Errorf("Remove does not give back the old Corefile: %+v %v", r, err)
 	}
 
-	nowhere := &corev1.Service{ObjectMeta: metav1.ObjectMeta{GenerateName: "no-dns-", Namespace: "istio-system"}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 53, Protocol: corev1.ProtocolUDP}}}}
+	nowhere := &corev1.Service{ObjectMeta: metav1.ObjectMeta{GenerateName: "no-dns-", Namespace: "istio-system"}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{
+		Port:     53,
+		Protocol: corev1.ProtocolUDP,
+	}}}}
 	services := kube.CoreV1().Services("istio-system")
 	if nowhere, err = services.Create(t.Context(), nowhere, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)

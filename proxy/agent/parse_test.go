@@ -120,13 +120,25 @@ func TestProbes(t *testing.T) {
 		code   int
 	}{
 		{"ok", agent.Prober{HTTPGet: &agent.HTTPGet{Path: "/ok", Port: http1, HTTPHeaders: headers}}, 200},
-		{"no-slash", agent.Prober{HTTPGet: &agent.HTTPGet{Path: "ok", Port: http1, HTTPHeaders: headers}}, 200},
+		{
+			name:   "no-slash",
+			prober: agent.Prober{HTTPGet: &agent.HTTPGet{Path: "ok", Port: http1, HTTPHeaders: headers}},
+			code:   200,
+		},
 		{"teapot", agent.Prober{HTTPGet: &agent.HTTPGet{Path: "/ok", Port: http1}}, 418},
 		{"away", agent.Prober{HTTPGet: &agent.HTTPGet{Path: "/away", Port: http1}}, 302},
-		{"near", agent.Prober{HTTPGet: &agent.HTTPGet{Path: "/near", Port: http1, HTTPHeaders: headers}}, 200},
+		{
+			name:   "near",
+			prober: agent.Prober{HTTPGet: &agent.HTTPGet{Path: "/near", Port: http1, HTTPHeaders: headers}},
+			code:   200,
+		},
 		{"secure", agent.Prober{HTTPGet: &agent.HTTPGet{Path: "/secure", Port: http1}}, 200},
 		{"circle", agent.Prober{HTTPGet: &agent.HTTPGet{Path: "/circle", Port: http1}}, 503},
-		{"twice", agent.Prober{HTTPGet: &agent.HTTPGet{Path: "/twice", Port: http1, HTTPHeaders: append(headers[:1:1], headers[0])}}, 200},
+		{
+			name:   "twice",
+			prober: agent.Prober{HTTPGet: &agent.HTTPGet{Path: "/twice", Port: http1, HTTPHeaders: append(headers[:1:1], headers[0])}},
+			code:   200,
+		},
 		{"sick", agent.Prober{HTTPGet: &agent.HTTPGet{Path: "/sick", Port: http1}}, 500},
 		{"https", agent.Prober{HTTPGet: &agent.HTTPGet{Path: "/", Port: https, Scheme: "HTTPS"}}, 200},
 		{"refused", agent.Prober{HTTPGet: &agent.HTTPGet{Path: "/", Port: closedPort}}, 503},

@@ -117,8 +117,21 @@ func TestMergedMetrics(t *testing.T) {
 		count              string // failures so far
 	}{
 		{"text", "/metrics", "text/plain", false, `app_requests_total{code="200"} 5`, "0"},
-		{"OpenMetrics", "/metrics", openAccept, true, `app_requests_total{code="200"} 5 # {trace_id="a"} 1`, "0"},
-		{"protobuf is wanted", "/metrics", "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited", false, `app_requests_total{code="200"} 5`, "0"},
+		{
+			what:   "OpenMetrics",
+			path:   "/metrics",
+			accept: openAccept,
+			open:   true,
+			app:    `app_requests_total{code="200"} 5 # {trace_id="a"} 1`,
+			count:  "0",
+		},
+		{
+			what:   "protobuf is wanted",
+			path:   "/metrics",
+			accept: "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited",
+			app:    `app_requests_total{code="200"} 5`,
+			count:  "0",
+		},
 		{"the application knows text only", "/query", openAccept, false, `query{q="a"} 1`, "0"},
 		{"no metrics", "/html", "text/plain", false, "", "1"},
 		{"an error", "/sick", openAccept, false, "", "1"},

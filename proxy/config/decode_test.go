@@ -161,33 +161,141 @@ func TestListenerRefused(t *testing.T) {
 		return err
 	}
 	testRefusals(t, virtualInbound(), decode, map[string]refusal{
-		"source range":         {`"destination_port":80`, `"destination_port":80,"source_prefix_ranges":[{"address_prefix":"10.0.0.0","prefix_len":8}]`, "filter_chains[0].filter_chain_match.source_prefix_ranges"},
-		"source type":          {`"destination_port":80`, `"destination_port":80,"source_type":"EXTERNAL"`, "filter_chains[0].filter_chain_match.source_type"},
-		"bad port":             {`"destination_port":80`, `"destination_port":99999`, "filter_chains[0].filter_chain_match.destination_port"},
-		"bad name":             {`*.Example.com`, `a*.example.com`, "filter_chains[0].filter_chain_match.server_names[0]"},
-		"bad prefix":           {`"prefix_len":8`, `"prefix_len":99`, "filter_chains[0].filter_chain_match.prefix_ranges[0].prefix_len"},
-		"same match twice":     {`"filter_chain_match":{"transport_protocol":"raw_buffer"}`, `"filter_chain_match":{"destination_port":80,"transport_protocol":"tls","application_protocols":["istio"],"prefix_ranges":[{"address_prefix":"10.9.9.9","prefix_len":8}],"server_names":["*.example.com"]}`, "filter_chains[1].filter_chain_match"},
-		"UDP":                  {`"address":"0.0.0.0"`, `"protocol":"UDP","address":"0.0.0.0"`, "address.socket_address.protocol"},
-		"host name":            {`"address":"0.0.0.0"`, `"address":"localhost"`, "address.socket_address.address"},
-		"unknown filter":       {`"name":"plain"`, `"name":"plain","use_proxy_proto":true`, "filter_chains[1].use_proxy_proto"},
-		"no roots":             {`"validation_context_sds_secret_config":{"name":"ROOTCA","sds_config":{"ads":{}}}`, `"validation_context_sds_secret_config":{"name":"file-root","sds_config":{"ads":{}}}`, "filter_chains[0].transport_socket.typed_config.common_tls_context.combined_validation_context.validation_context_sds_secret_config.name"},
-		"other certificate":    {`{"name":"default","sds_config"`, `{"name":"kubernetes://secret","sds_config"`, "filter_chains[0].transport_socket.typed_config.common_tls_context.tls_certificate_sds_secret_configs[0].name"},
-		"CRL":                  {`"default_validation_context":{`, `"default_validation_context":{"crl":{"inline_string":"x"},`, "filter_chains[0].transport_socket.typed_config.common_tls_context.combined_validation_context.default_validation_context.crl"},
-		"pinned hash":          {`"default_validation_context":{`, `"default_validation_context":{"verify_certificate_hash":["x"],`, "filter_chains[0].transport_socket.typed_config.common_tls_context.combined_validation_context.default_validation_context.verify_certificate_hash"},
-		"accept untrusted":     {`"default_validation_context":{`, `"default_validation_context":{"trust_chain_verification":"ACCEPT_UNTRUSTED",`, "filter_chains[0].transport_socket.typed_config.common_tls_context.combined_validation_context.default_validation_context.trust_chain_verification"},
-		"match everything":     {`{"prefix":"spiffe://cluster.local/"}`, `{"contains":""}`, "filter_chains[0].transport_socket.typed_config.common_tls_context.combined_validation_context.default_validation_context.match_typed_subject_alt_names[0].matcher"},
-		"RBAC":                 {`"http_filters":[`, `"http_filters":[{"name":"rbac","typed_config":{"@type":"type.googleapis.com/google.protobuf.Empty"}},`, "filter_chains[0].filters[0].typed_config.http_filters[0].typed_config"},
-		"no router":            {`{"name":"router","typed_config":{"@type":"type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}`, ``, "filter_chains[0].filters[0].typed_config.http_filters"},
-		"scoped routes":        {`"rds":{"route_config_name":"80","config_source":{"ads":{},"resource_api_version":"V3"}}`, `"scoped_routes":{"name":"x"}`, "filter_chains[0].filters[0].typed_config.scoped_routes"},
-		"routes from a file":   {`"config_source":{"ads":{},`, `"config_source":{"path":"/x",`, "filter_chains[0].filters[0].typed_config.rds.config_source"},
-		"negative timeout":     {`"stream_idle_timeout":"0s"`, `"stream_idle_timeout":"-1s"`, "filter_chains[0].filters[0].typed_config.stream_idle_timeout"},
-		"tunnelling":           {`"cluster":"CLUSTER"`, `"cluster":"CLUSTER","tunneling_config":{"hostname":"x"}`, "filter_chains[1].filters[0].typed_config.tunneling_config"},
-		"metadata match":       {`"cluster":"CLUSTER"`, `"cluster":"CLUSTER","metadata_match":{}`, "filter_chains[1].filters[0].typed_config.metadata_match"},
-		"no cluster":           {`"cluster":"CLUSTER"`, `"cluster":""`, "filter_chains[1].filters[0].typed_config.cluster"},
-		"proxy protocol":       {`"@type":"type.googleapis.com/envoy.extensions.filters.listener.http_inspector.v3.HttpInspector"`, `"@type":"type.googleapis.com/google.protobuf.Empty"`, "listener_filters[2].typed_config"},
-		"default with match":   {`"default_filter_chain":{`, `"default_filter_chain":{"filter_chain_match":{},`, "default_filter_chain.filter_chain_match"},
-		"two terminal filters": {`"name":"plain","filter_chain_match":{"transport_protocol":"raw_buffer"},"filters":[`, `"name":"plain","filter_chain_match":{"transport_protocol":"raw_buffer"},"filters":[` + tcpTo + `,`, "filter_chains[1].filters[1]"},
-		"additional address":   {`"traffic_direction"`, `"additional_addresses":[{}],"traffic_direction"`, "additional_addresses"},
+		"source range": {
+			from:  `"destination_port":80`,
+			to:    `"destination_port":80,"source_prefix_ranges":[{"address_prefix":"10.0.0.0","prefix_len":8}]`,
+			field: "filter_chains[0].filter_chain_match.source_prefix_ranges",
+		},
+		"source type": {
+			from:  `"destination_port":80`,
+			to:    `"destination_port":80,"source_type":"EXTERNAL"`,
+			field: "filter_chains[0].filter_chain_match.source_type",
+		},
+		"bad port": {
+			from:  `"destination_port":80`,
+			to:    `"destination_port":99999`,
+			field: "filter_chains[0].filter_chain_match.destination_port",
+		},
+		"bad name": {
+			from:  `*.Example.com`,
+			to:    `a*.example.com`,
+			field: "filter_chains[0].filter_chain_match.server_names[0]",
+		},
+		"bad prefix": {
+			from:  `"prefix_len":8`,
+			to:    `"prefix_len":99`,
+			field: "filter_chains[0].filter_chain_match.prefix_ranges[0].prefix_len",
+		},
+		"same match twice": {
+			from:  `"filter_chain_match":{"transport_protocol":"raw_buffer"}`,
+			to:    `"filter_chain_match":{"destination_port":80,"transport_protocol":"tls","application_protocols":["istio"],"prefix_ranges":[{"address_prefix":"10.9.9.9","prefix_len":8}],"server_names":["*.example.com"]}`,
+			field: "filter_chains[1].filter_chain_match",
+		},
+		"UDP": {
+			from:  `"address":"0.0.0.0"`,
+			to:    `"protocol":"UDP","address":"0.0.0.0"`,
+			field: "address.socket_address.protocol",
+		},
+		"host name": {
+			from:  `"address":"0.0.0.0"`,
+			to:    `"address":"localhost"`,
+			field: "address.socket_address.address",
+		},
+		"unknown filter": {
+			from:  `"name":"plain"`,
+			to:    `"name":"plain","use_proxy_proto":true`,
+			field: "filter_chains[1].use_proxy_proto",
+		},
+		"no roots": {
+			from:  `"validation_context_sds_secret_config":{"name":"ROOTCA","sds_config":{"ads":{}}}`,
+			to:    `"validation_context_sds_secret_config":{"name":"file-root","sds_config":{"ads":{}}}`,
+			field: "filter_chains[0].transport_socket.typed_config.common_tls_context.combined_validation_context.validation_context_sds_secret_config.name",
+		},
+		"other certificate": {
+			from:  `{"name":"default","sds_config"`,
+			to:    `{"name":"kubernetes://secret","sds_config"`,
+			field: "filter_chains[0].transport_socket.typed_config.common_tls_context.tls_certificate_sds_secret_configs[0].name",
+		},
+		"CRL": {
+			from:  `"default_validation_context":{`,
+			to:    `"default_validation_context":{"crl":{"inline_string":"x"},`,
+			field: "filter_chains[0].transport_socket.typed_config.common_tls_context.combined_validation_context.default_validation_context.crl",
+		},
+		"pinned hash": {
+			from:  `"default_validation_context":{`,
+			to:    `"default_validation_context":{"verify_certificate_hash":["x"],`,
+			field: "filter_chains[0].transport_socket.typed_config.common_tls_context.combined_validation_context.default_validation_context.verify_certificate_hash",
+		},
+		"accept untrusted": {
+			from:  `"default_validation_context":{`,
+			to:    `"default_validation_context":{"trust_chain_verification":"ACCEPT_UNTRUSTED",`,
+			field: "filter_chains[0].transport_socket.typed_config.common_tls_context.combined_validation_context.default_validation_context.trust_chain_verification",
+		},
+		"match everything": {
+			from:  `{"prefix":"spiffe://cluster.local/"}`,
+			to:    `{"contains":""}`,
+			field: "filter_chains[0].transport_socket.typed_config.common_tls_context.combined_validation_context.default_validation_context.match_typed_subject_alt_names[0].matcher",
+		},
+		"RBAC": {
+			from:  `"http_filters":[`,
+			to:    `"http_filters":[{"name":"rbac","typed_config":{"@type":"type.googleapis.com/google.protobuf.Empty"}},`,
+			field: "filter_chains[0].filters[0].typed_config.http_filters[0].typed_config",
+		},
+		"no router": {
+			from:  `{"name":"router","typed_config":{"@type":"type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}`,
+			to:    ``,
+			field: "filter_chains[0].filters[0].typed_config.http_filters",
+		},
+		"scoped routes": {
+			from:  `"rds":{"route_config_name":"80","config_source":{"ads":{},"resource_api_version":"V3"}}`,
+			to:    `"scoped_routes":{"name":"x"}`,
+			field: "filter_chains[0].filters[0].typed_config.scoped_routes",
+		},
+		"routes from a file": {
+			from:  `"config_source":{"ads":{},`,
+			to:    `"config_source":{"path":"/x",`,
+			field: "filter_chains[0].filters[0].typed_config.rds.config_source",
+		},
+		"negative timeout": {
+			from:  `"stream_idle_timeout":"0s"`,
+			to:    `"stream_idle_timeout":"-1s"`,
+			field: "filter_chains[0].filters[0].typed_config.stream_idle_timeout",
+		},
+		"tunnelling": {
+			from:  `"cluster":"CLUSTER"`,
+			to:    `"cluster":"CLUSTER","tunneling_config":{"hostname":"x"}`,
+			field: "filter_chains[1].filters[0].typed_config.tunneling_config",
+		},
+		"metadata match": {
+			from:  `"cluster":"CLUSTER"`,
+			to:    `"cluster":"CLUSTER","metadata_match":{}`,
+			field: "filter_chains[1].filters[0].typed_config.metadata_match",
+		},
+		"no cluster": {
+			from:  `"cluster":"CLUSTER"`,
+			to:    `"cluster":""`,
+			field: "filter_chains[1].filters[0].typed_config.cluster",
+		},
+		"proxy protocol": {
+			from:  `"@type":"type.googleapis.com/envoy.extensions.filters.listener.http_inspector.v3.HttpInspector"`,
+			to:    `"@type":"type.googleapis.com/google.protobuf.Empty"`,
+			field: "listener_filters[2].typed_config",
+		},
+		"default with match": {
+			from:  `"default_filter_chain":{`,
+			to:    `"default_filter_chain":{"filter_chain_match":{},`,
+			field: "default_filter_chain.filter_chain_match",
+		},
+		"two terminal filters": {
+			from:  `"name":"plain","filter_chain_match":{"transport_protocol":"raw_buffer"},"filters":[`,
+			to:    `"name":"plain","filter_chain_match":{"transport_protocol":"raw_buffer"},"filters":[` + tcpTo + `,`,
+			field: "filter_chains[1].filters[1]",
+		},
+		"additional address": {
+			from:  `"traffic_direction"`,
+			to:    `"additional_addresses":[{}],"traffic_direction"`,
+			field: "additional_addresses",
+		},
 	})
 }
 
@@ -243,21 +351,61 @@ func TestClusterRefused(t *testing.T) {
 		return err
 	}
 	testRefusals(t, autoMTLS(), decode, map[string]refusal{
-		"ring hash":           {`"LEAST_REQUEST"`, `"RING_HASH"`, "lb_policy"},
-		"own policy":          {`"lb_policy"`, `"load_balancing_policy":{},"lb_policy"`, "load_balancing_policy"},
-		"health checks":       {`"lb_policy"`, `"health_checks":[{}],"lb_policy"`, "health_checks"},
-		"endpoints of a file": {`"eds_config":{"ads":{}}`, `"eds_config":{"path":"/x"}`, "eds_cluster_config.eds_config"},
-		"a limit":             {`"max_connections":4294967295`, `"max_connections":10`, "circuit_breakers.thresholds[0].max_connections"},
-		"success rate":        {`"enforcing_success_rate":0`, `"enforcing_success_rate":100`, "outlier_detection.enforcing_success_rate"},
-		"no roots":            {`"validation_context_sds_secret_config":{"name":"ROOTCA","sds_config":{"ads":{}}}`, `"validation_context_sds_secret_config":{"name":"other"}`, "transport_socket_matches[0].transport_socket.typed_config.common_tls_context.combined_validation_context.validation_context_sds_secret_config.name"},
-		"other socket":        {`"@type":"type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"`, `"@type":"type.googleapis.com/google.protobuf.Empty"`, "transport_socket_matches[1].transport_socket.typed_config"},
-		"other options":       {`"envoy.extensions.upstreams.http.v3.HttpProtocolOptions":{`, `"x":{`, "typed_extension_protocol_options[x]"},
-		"source port":         {`"address":"127.0.0.6","port_value":0`, `"address":"127.0.0.6","port_value":7`, "upstream_bind_config"},
-		"no time to connect":  {`"connect_timeout":"10s"`, `"connect_timeout":"0s"`, "connect_timeout"},
-		"original dst alone":  {`"LEAST_REQUEST"`, `"CLUSTER_PROVIDED"`, "lb_policy"},
-		"locality weights":    {`"lb_policy"`, `"common_lb_config":{"locality_weighted_lb_config":{}},"lb_policy"`, "common_lb_config.locality_weighted_lb_config"},
-		"cluster filters":     {`"lb_policy"`, `"filters":[{"name":"x"}],"lb_policy"`, "filters"},
-		"number to match":     {`"match":{"tlsMode":"istio"}`, `"match":{"tlsMode":1}`, "transport_socket_matches[0].match.tlsMode"},
+		"ring hash": {`"LEAST_REQUEST"`, `"RING_HASH"`, "lb_policy"},
+		"own policy": {
+			from:  `"lb_policy"`,
+			to:    `"load_balancing_policy":{},"lb_policy"`,
+			field: "load_balancing_policy",
+		},
+		"health checks": {`"lb_policy"`, `"health_checks":[{}],"lb_policy"`, "health_checks"},
+		"endpoints of a file": {
+			from:  `"eds_config":{"ads":{}}`,
+			to:    `"eds_config":{"path":"/x"}`,
+			field: "eds_cluster_config.eds_config",
+		},
+		"a limit": {
+			from:  `"max_connections":4294967295`,
+			to:    `"max_connections":10`,
+			field: "circuit_breakers.thresholds[0].max_connections",
+		},
+		"success rate": {
+			from:  `"enforcing_success_rate":0`,
+			to:    `"enforcing_success_rate":100`,
+			field: "outlier_detection.enforcing_success_rate",
+		},
+		"no roots": {
+			from:  `"validation_context_sds_secret_config":{"name":"ROOTCA","sds_config":{"ads":{}}}`,
+			to:    `"validation_context_sds_secret_config":{"name":"other"}`,
+			field: "transport_socket_matches[0].transport_socket.typed_config.common_tls_context.combined_validation_context.validation_context_sds_secret_config.name",
+		},
+		"other socket": {
+			from:  `"@type":"type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"`,
+			to:    `"@type":"type.googleapis.com/google.protobuf.Empty"`,
+			field: "transport_socket_matches[1].transport_socket.typed_config",
+		},
+		"other options": {
+			from:  `"envoy.extensions.upstreams.http.v3.HttpProtocolOptions":{`,
+			to:    `"x":{`,
+			field: "typed_extension_protocol_options[x]",
+		},
+		"source port": {
+			from:  `"address":"127.0.0.6","port_value":0`,
+			to:    `"address":"127.0.0.6","port_value":7`,
+			field: "upstream_bind_config",
+		},
+		"no time to connect": {`"connect_timeout":"10s"`, `"connect_timeout":"0s"`, "connect_timeout"},
+		"original dst alone": {`"LEAST_REQUEST"`, `"CLUSTER_PROVIDED"`, "lb_policy"},
+		"locality weights": {
+			from:  `"lb_policy"`,
+			to:    `"common_lb_config":{"locality_weighted_lb_config":{}},"lb_policy"`,
+			field: "common_lb_config.locality_weighted_lb_config",
+		},
+		"cluster filters": {`"lb_policy"`, `"filters":[{"name":"x"}],"lb_policy"`, "filters"},
+		"number to match": {
+			from:  `"match":{"tlsMode":"istio"}`,
+			to:    `"match":{"tlsMode":1}`,
+			field: "transport_socket_matches[0].match.tlsMode",
+		},
 	})
 }
 
@@ -297,7 +445,14 @@ func TestDecodeLoadAssignment(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []LocalityEndpoints{{Region: "r", Zone: "z", Priority: 1, Weight: 3, Endpoints: []Endpoint{
-		{Addr: netip.MustParseAddr("10.0.0.1"), Port: 80, Weight: 2, Healthy: true, TransportMatch: map[string]string{"tlsMode": "istio"}, Workload: Workload{"a-1", "default", "a", "v1", "cluster-1"}},
+		{
+			Addr:           netip.MustParseAddr("10.0.0.1"),
+			Port:           80,
+			Weight:         2,
+			Healthy:        true,
+			TransportMatch: map[string]string{"tlsMode": "istio"},
+			Workload:       Workload{"a-1", "default", "a", "v1", "cluster-1"},
+		},
 		{Addr: netip.MustParseAddr("fd00::1"), Port: 80, Weight: 1},
 	}}}
 	if la.Name != "shared" || !reflect.DeepEqual(la.Localities, want) {
@@ -311,12 +466,32 @@ func TestLoadAssignmentRefused(t *testing.T) {
 		return err
 	}
 	testRefusals(t, assignment, decode, map[string]refusal{
-		"host name": {`"address":"10.0.0.1"`, `"address":"example.com"`, "endpoints[0].lb_endpoints[0].endpoint.address.socket_address.address"},
-		"pipe":      {`"socket_address":{"address":"10.0.0.1","port_value":80}`, `"pipe":{"path":"/x"}`, "endpoints[0].lb_endpoints[0].endpoint.address"},
-		"port 0":    {`"port_value":80`, `"port_value":0`, "endpoints[0].lb_endpoints[0].endpoint.address.socket_address.port_value"},
-		"overload":  {`"endpoints":[`, `"policy":{"drop_overloads":[{"category":"x"}]},"endpoints":[`, "policy.drop_overloads"},
-		"by name":   {`"endpoint":{"address":{"socket_address":{"address":"10.0.0.1","port_value":80}}}`, `"endpoint_name":"x"`, "endpoints[0].lb_endpoints[0].endpoint_name"},
-		"tls mode":  {`{"tlsMode":"istio"}`, `{"tlsMode":true}`, "endpoints[0].lb_endpoints[0].metadata"},
+		"host name": {
+			from:  `"address":"10.0.0.1"`,
+			to:    `"address":"example.com"`,
+			field: "endpoints[0].lb_endpoints[0].endpoint.address.socket_address.address",
+		},
+		"pipe": {
+			from:  `"socket_address":{"address":"10.0.0.1","port_value":80}`,
+			to:    `"pipe":{"path":"/x"}`,
+			field: "endpoints[0].lb_endpoints[0].endpoint.address",
+		},
+		"port 0": {
+			from:  `"port_value":80`,
+			to:    `"port_value":0`,
+			field: "endpoints[0].lb_endpoints[0].endpoint.address.socket_address.port_value",
+		},
+		"overload": {
+			from:  `"endpoints":[`,
+			to:    `"policy":{"drop_overloads":[{"category":"x"}]},"endpoints":[`,
+			field: "policy.drop_overloads",
+		},
+		"by name": {
+			from:  `"endpoint":{"address":{"socket_address":{"address":"10.0.0.1","port_value":80}}}`,
+			to:    `"endpoint_name":"x"`,
+			field: "endpoints[0].lb_endpoints[0].endpoint_name",
+		},
+		"tls mode": {`{"tlsMode":"istio"}`, `{"tlsMode":true}`, "endpoints[0].lb_endpoints[0].metadata"},
 	})
 }
 
@@ -354,20 +529,68 @@ func TestRoutesRefused(t *testing.T) {
 		return err
 	}
 	testRefusals(t, routes, decode, map[string]refusal{
-		"domain twice":    {`"domains":["*"]`, `"domains":["a"]`, "virtual_hosts[1].domains"},
-		"bad domain":      {`"*.suffix.org"`, `"a.*.org"`, "virtual_hosts[0].domains[2]"},
-		"query":           {`"prefix":"/"`, `"prefix":"/","query_parameters":[{"name":"x"}]`, "virtual_hosts[0].routes[1].match.query_parameters"},
-		"fraction":        {`"prefix":"/"`, `"prefix":"/","runtime_fraction":{}`, "virtual_hosts[0].routes[1].match.runtime_fraction"},
-		"mirror":          {`"cluster":"c"`, `"cluster":"c","request_mirror_policies":[{}]`, "virtual_hosts[0].routes[1].route.request_mirror_policies"},
-		"by header":       {`"cluster":"c"`, `"cluster_header":"x"`, "virtual_hosts[0].routes[1].route.cluster_header"},
-		"hash":            {`"cluster":"c"`, `"cluster":"c","hash_policy":[{}]`, "virtual_hosts[0].routes[1].route.hash_policy"},
-		"per filter":      {`"name":"block_all"`, `"name":"block_all","typed_per_filter_config":{"x":{"@type":"type.googleapis.com/google.protobuf.Empty"}}`, "virtual_hosts[1].typed_per_filter_config"},
-		"tls only":        {`"name":"block_all"`, `"name":"block_all","require_tls":"ALL"`, "virtual_hosts[1].require_tls"},
-		"bad status":      {`"status":502`, `"status":99`, "virtual_hosts[1].routes[0].direct_response.status"},
-		"no weight":       {`"weight":90},{"name":"v2","weight":10}`, `"weight":0},{"name":"v2","weight":0}`, "virtual_hosts[0].routes[0].route.weighted_clusters.clusters"},
-		"retry condition": {`connect-failure,`, `envoy-ratelimited,`, "virtual_hosts[0].routes[1].route.retry_policy.retry_on"},
-		"substitution":    {`"name":"block_all"`, `"name":"block_all","request_headers_to_add":[{"header":{"key":"x","value":"%REQ(y)%"}}]`, "virtual_hosts[1].request_headers_to_add[0].header.value"},
-		"edit of host":    {`"name":"block_all"`, `"name":"block_all","request_headers_to_add":[{"header":{"key":":authority","value":"y"}}]`, "virtual_hosts[1].request_headers_to_add[0].header.key"},
+		"domain twice": {`"domains":["*"]`, `"domains":["a"]`, "virtual_hosts[1].domains"},
+		"bad domain":   {`"*.suffix.org"`, `"a.*.org"`, "virtual_hosts[0].domains[2]"},
+		"query": {
+			from:  `"prefix":"/"`,
+			to:    `"prefix":"/","query_parameters":[{"name":"x"}]`,
+			field: "virtual_hosts[0].routes[1].match.query_parameters",
+		},
+		"fraction": {
+			from:  `"prefix":"/"`,
+			to:    `"prefix":"/","runtime_fraction":{}`,
+			field: "virtual_hosts[0].routes[1].match.runtime_fraction",
+		},
+		"mirror": {
+			from:  `"cluster":"c"`,
+			to:    `"cluster":"c","request_mirror_policies":[{}]`,
+			field: "virtual_hosts[0].routes[1].route.request_mirror_policies",
+		},
+		"by header": {
+			from:  `"cluster":"c"`,
+			to:    `"cluster_header":"x"`,
+			field: "virtual_hosts[0].routes[1].route.cluster_header",
+		},
+		"hash": {
+			from:  `"cluster":"c"`,
+			to:    `"cluster":"c","hash_policy":[{}]`,
+			field: "virtual_hosts[0].routes[1].route.hash_policy",
+		},
+		"per filter": {
+			from:  `"name":"block_all"`,
+			to:    `"name":"block_all","typed_per_filter_config":{"x":{"@type":"type.googleapis.com/google.protobuf.Empty"}}`,
+			field: "virtual_hosts[1].typed_per_filter_config",
+		},
+		"tls only": {
+			from:  `"name":"block_all"`,
+			to:    `"name":"block_all","require_tls":"ALL"`,
+			field: "virtual_hosts[1].require_tls",
+		},
+		"bad status": {
+			from:  `"status":502`,
+			to:    `"status":99`,
+			field: "virtual_hosts[1].routes[0].direct_response.status",
+		},
+		"no weight": {
+			from:  `"weight":90},{"name":"v2","weight":10}`,
+			to:    `"weight":0},{"name":"v2","weight":0}`,
+			field: "virtual_hosts[0].routes[0].route.weighted_clusters.clusters",
+		},
+		"retry condition": {
+			from:  `connect-failure,`,
+			to:    `envoy-ratelimited,`,
+			field: "virtual_hosts[0].routes[1].route.retry_policy.retry_on",
+		},
+		"substitution": {
+			from:  `"name":"block_all"`,
+			to:    `"name":"block_all","request_headers_to_add":[{"header":{"key":"x","value":"%REQ(y)%"}}]`,
+			field: "virtual_hosts[1].request_headers_to_add[0].header.value",
+		},
+		"edit of host": {
+			from:  `"name":"block_all"`,
+			to:    `"name":"block_all","request_headers_to_add":[{"header":{"key":":authority","value":"y"}}]`,
+			field: "virtual_hosts[1].request_headers_to_add[0].header.key",
+		},
 		"unknown host": {`"virtual_hosts":[`, `"metadata":{"filter_metadata":{"isthmus":{"unknown_host":"elsewhere"}}},"virtual_hosts":[`,
 			"metadata.filter_metadata.isthmus.unknown_host"},
 		"unknown metadata": {`"virtual_hosts":[`, `"metadata":{"filter_metadata":{"isthmus":{"new":true}}},"virtual_hosts":[`,

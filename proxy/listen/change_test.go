@@ -328,10 +328,27 @@ func TestSilentClients(t *testing.T) {
 	}{
 		{"strict, TCP", strictPort("1", serverTLS(), false), 0, config.DirectionInbound, true},
 		{"strict, HTTP", strictPort("1", serverTLS(), true), 0, config.DirectionInbound, true},
-		{"strict, a bound of an hour", strictPort("1", serverTLS(), false), time.Hour, config.DirectionInbound, true},
-		{"permissive, HTTP", permissivePort("1", serverTLS(), true), 20 * time.Millisecond, config.DirectionInbound, true},
+		{
+			what:   "strict, a bound of an hour",
+			chains: strictPort("1", serverTLS(), false),
+			wait:   time.Hour,
+			dir:    config.DirectionInbound,
+			ends:   true,
+		},
+		{
+			what:   "permissive, HTTP",
+			chains: permissivePort("1", serverTLS(), true),
+			wait:   20 * time.Millisecond,
+			dir:    config.DirectionInbound,
+			ends:   true,
+		},
 		{"a gateway", strictPort("1", serverTLS(), false), 0, config.DirectionUnspecified, true},
-		{"permissive, TCP: the server may speak first", permissivePort("1", serverTLS(), false), 20 * time.Millisecond, config.DirectionInbound, false},
+		{
+			what:   "permissive, TCP: the server may speak first",
+			chains: permissivePort("1", serverTLS(), false),
+			wait:   20 * time.Millisecond,
+			dir:    config.DirectionInbound,
+		},
 		{"the own application", permissivePort("1", serverTLS(), true), 0, config.DirectionOutbound, false},
 	} {
 		t.Run(tt.what, func(t *testing.T) {

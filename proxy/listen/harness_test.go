@@ -193,7 +193,10 @@ func serverTLS() *config.DownstreamTLS {
 	return &config.DownstreamTLS{
 		ALPN: []string{"istio-peer-exchange", "h2", "http/1.1"}, Cert: config.CertMesh,
 		Roots: config.TrustRoots{Source: config.CertMesh}, RequireClientCert: true,
-		SANs: []config.SANMatch{{Type: config.SANURI, Match: config.StringMatch{Kind: config.MatchPrefix, Value: "spiffe://cluster.local/"}}},
+		SANs: []config.SANMatch{{
+			Type:  config.SANURI,
+			Match: config.StringMatch{Kind: config.MatchPrefix, Value: "spiffe://cluster.local/"},
+		}},
 	}
 }
 

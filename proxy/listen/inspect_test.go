@@ -125,11 +125,23 @@ func TestInspect(t *testing.T) {
 		pieces []string
 		want   seen
 	}{
-		"tls":            {[]string{string(shake)}, seen{hello: hello{"a.global", []string{"h2"}}, tls: true}},
-		"tls in pieces":  {[]string{string(shake[:3]), string(shake[3:9]), string(shake[9:])}, seen{hello: hello{"a.global", []string{"h2"}}, tls: true}},
-		"http":           {[]string{"GET / HT", "TP/1.1\r\n\r\n"}, seen{http: config.ProtocolHTTP1}},
-		"long line":      {[]string{"GET /" + strings.Repeat("x", 6000), " HTTP/1.1\r\n"}, seen{http: config.ProtocolHTTP1}},
-		"h2c":            {[]string{"PRI * HTTP/2.0\r\n\r\n", "SM\r\n\r\n"}, seen{http: config.ProtocolHTTP2}},
+		"tls": {
+			pieces: []string{string(shake)},
+			want:   seen{hello: hello{"a.global", []string{"h2"}}, tls: true},
+		},
+		"tls in pieces": {
+			pieces: []string{string(shake[:3]), string(shake[3:9]), string(shake[9:])},
+			want:   seen{hello: hello{"a.global", []string{"h2"}}, tls: true},
+		},
+		"http": {[]string{"GET / HT", "TP/1.1\r\n\r\n"}, seen{http: config.ProtocolHTTP1}},
+		"long line": {
+			pieces: []string{"GET /" + strings.Repeat("x", 6000), " HTTP/1.1\r\n"},
+			want:   seen{http: config.ProtocolHTTP1},
+		},
+		"h2c": {
+			pieces: []string{"PRI * HTTP/2.0\r\n\r\n", "SM\r\n\r\n"},
+			want:   seen{http: config.ProtocolHTTP2},
+		},
 		"something else": {[]string{"\x03\x00\x00"}, seen{http: config.ProtocolTCP}},
 		"silence":        {nil, seen{silent: true}},
 	}

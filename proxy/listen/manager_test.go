@@ -260,7 +260,11 @@ func TestProtocolOf(t *testing.T) {
 		{agreed: "http/1.1", offered: []string{"h2", "http/1.1"}, want: config.ProtocolHTTP1},
 		{agreed: "istio", offered: []string{"istio", "h2"}, want: config.ProtocolHTTP2},
 		{offered: []string{"http/1.0"}, want: config.ProtocolHTTP1},
-		{agreed: "istio-peer-exchange", offered: []string{"istio-peer-exchange"}, want: config.ProtocolUnknown},
+		{
+			agreed:  "istio-peer-exchange",
+			offered: []string{"istio-peer-exchange"},
+			want:    config.ProtocolUnknown,
+		},
 		{want: config.ProtocolUnknown},
 	} {
 		if got := protocolOf(tt.agreed, tt.offered); got != tt.want {

@@ -208,11 +208,23 @@ func TestMTLSRefused(t *testing.T) {
 		expect string // server identity that the client asks for
 		reason string // counted at the server
 	}{
-		"other root":     {mtlstest.NewIdentity(other.Issue(clientID, hour), ca.Pool()), serverID, "unknown_ca"},
-		"expired":        {mtlstest.NewIdentity(ca.Issue(clientID, time.Now().Add(-time.Minute)), ca.Pool()), serverID, "expired"},
+		"other root": {
+			id:     mtlstest.NewIdentity(other.Issue(clientID, hour), ca.Pool()),
+			expect: serverID,
+			reason: "unknown_ca",
+		},
+		"expired": {
+			id:     mtlstest.NewIdentity(ca.Issue(clientID, time.Now().Add(-time.Minute)), ca.Pool()),
+			expect: serverID,
+			reason: "expired",
+		},
 		"foreign domain": {ca.Identity("spiffe://elsewhere/ns/foo/sa/client"), serverID, "san_mismatch"},
 		"wrong server":   {ca.Identity(clientID), "spiffe://cluster.local/ns/bar/sa/another", "remote_alert"},
-		"distrusted":     {mtlstest.NewIdentity(ca.Issue(clientID, hour), other.Pool()), serverID, "remote_alert"},
+		"distrusted": {
+			id:     mtlstest.NewIdentity(ca.Issue(clientID, hour), other.Pool()),
+			expect: serverID,
+			reason: "remote_alert",
+		},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

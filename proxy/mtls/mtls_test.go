@@ -104,11 +104,21 @@ func TestResumption(t *testing.T) {
 	}{
 		{"the first handshake", func() {}, false, ""},
 		{"the second is resumed", func() {}, true, ""},
-		{"the client has a new certificate", func() { p.client.Set(ca.Issue(clientID, hour), p.client.Roots()) }, false, ""},
+		{
+			name:   "the client has a new certificate",
+			before: func() { p.client.Set(ca.Issue(clientID, hour), p.client.Roots()) },
+		},
 		{"resumed again", func() {}, true, ""},
-		{"the server has a new bundle of the same root", func() { p.server.Set(p.server.Certificate(), ca.Pool()) }, false, ""},
+		{
+			name:   "the server has a new bundle of the same root",
+			before: func() { p.server.Set(p.server.Certificate(), ca.Pool()) },
+		},
 		{"resumed once more", func() {}, true, ""},
-		{"the server's bundle lost the root", func() { p.server.Set(p.server.Certificate(), next.Pool()) }, false, ReasonUnknownCA},
+		{
+			name:   "the server's bundle lost the root",
+			before: func() { p.server.Set(p.server.Certificate(), next.Pool()) },
+			reason: ReasonUnknownCA,
+		},
 		{"both have moved to the next root", func() {
 			p.server.Set(next.Issue(serverID, hour), next.Pool())
 			p.client.Set(next.Issue(clientID, hour), next.Pool())
@@ -212,8 +222,13 @@ func TestMatchSANs(t *testing.T) {
 		{exact(config.SANDNS, "a.b.example.com"), false},
 		{exact(config.SANDNS, "example.com"), false},
 		{exact(config.SANEmail, "plain.org"), false},
-		{config.SANMatch{Type: config.SANURI, Match: config.StringMatch{Kind: config.MatchPrefix, Value: "spiffe://cluster.local/ns/foo/"}}, true},
-		{config.SANMatch{Type: config.SANURI, Match: config.StringMatch{Kind: config.MatchPrefix, Value: "spiffe://cluster.local/ns/bar/"}}, false},
+		{
+			m:    config.SANMatch{Type: config.SANURI, Match: config.StringMatch{Kind: config.MatchPrefix, Value: "spiffe://cluster.local/ns/foo/"}},
+			want: true,
+		},
+		{
+			m: config.SANMatch{Type: config.SANURI, Match: config.StringMatch{Kind: config.MatchPrefix, Value: "spiffe://cluster.local/ns/bar/"}},
+		},
 	} {
 		if got := matchSANs([]config.SANMatch{c.m}, leaf); got != c.want {
 			t.Errorf("%+v: got %v", c.m, got)

@@ -271,7 +271,12 @@ func TestRedirection(t *testing.T) {
 		{"the proxy to its own pod", "10.77.0.2:8080", "", "inbound 10.77.0.2:8080"},
 		{"the proxy to its own pod, IPv6", "[fd77::2]:8080", "", "inbound [fd77::2]:8080"},
 		{"the proxy to its application", "10.77.0.2:8080", redirect.PassthroughV4, "app 10.77.0.2:8080"},
-		{"the proxy to its application, IPv6", "[fd77::2]:8080", redirect.PassthroughV6, "app [fd77::2]:8080"},
+		{
+			name: "the proxy to its application, IPv6",
+			addr: "[fd77::2]:8080",
+			from: redirect.PassthroughV6,
+			want: "app [fd77::2]:8080",
+		},
 		{"the proxy to loopback", "127.0.0.1:8080", "", "app 127.0.0.1:8080"},
 	})
 

@@ -200,10 +200,16 @@ func TestFormatErrors(t *testing.T) {
 			t.Errorf("format %q was accepted", text)
 		}
 	}
-	if _, err := tel.AccessLog([]config.AccessLog{{Path: "x", JSON: map[string]string{"a": "%NO_SUCH%"}}}); err == nil {
+	if _, err := tel.AccessLog([]config.AccessLog{{
+		Path: "x",
+		JSON: map[string]string{"a": "%NO_SUCH%"},
+	}}); err == nil {
 		t.Error("a JSON format with an unknown operator was accepted")
 	}
-	if _, err := tel.TCPFor(&config.TCPProxy{AccessLogs: []config.AccessLog{{Path: "x", Text: "%NO_SUCH%"}}}); err == nil {
+	if _, err := tel.TCPFor(&config.TCPProxy{AccessLogs: []config.AccessLog{{
+		Path: "x",
+		Text: "%NO_SUCH%",
+	}}}); err == nil {
 		t.Error("a TCP proxy's format with an unknown operator was accepted")
 	}
 }

@@ -23,9 +23,17 @@ func TestRefusedEndpointsAreCounted(t *testing.T) {
 		want mtls.Reason
 	}{
 		{"right", ours.Issue(server, time.Now().Add(time.Hour)), ""},
-		{"another root", mtlstest.NewCA(t, "other").Issue(server, time.Now().Add(time.Hour)), mtls.ReasonUnknownCA},
+		{
+			name: "another root",
+			cert: mtlstest.NewCA(t, "other").Issue(server, time.Now().Add(time.Hour)),
+			want: mtls.ReasonUnknownCA,
+		},
 		{"expired", ours.Issue(server, time.Now().Add(-time.Hour)), mtls.ReasonExpired},
-		{"another name", ours.Issue("spiffe://cluster.local/ns/bar/sa/else", time.Now().Add(time.Hour)), mtls.ReasonSANMismatch},
+		{
+			name: "another name",
+			cert: ours.Issue("spiffe://cluster.local/ns/bar/sa/else", time.Now().Add(time.Hour)),
+			want: mtls.ReasonSANMismatch,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var told []mtls.Reason

@@ -39,14 +39,38 @@ func TestEjection(t *testing.T) {
 		outcomes  []Outcome
 		ejected   bool
 	}{
-		"unreachable":              {2, nil, []Outcome{outcomeConnectError, outcomeConnectError, outcomeConnectError}, true},
-		"not in a row":             {2, nil, []Outcome{outcomeConnectError, outcomeConnectError, OutcomeOK, outcomeConnectError}, false},
-		"the only one":             {1, nil, []Outcome{outcomeConnectError, outcomeConnectError, outcomeConnectError}, false},
-		"gateway errors":           {2, nil, []Outcome{OutcomeGatewayError, OutcomeGatewayError, OutcomeReset, OutcomeGatewayError, OutcomeGatewayError}, true},
-		"gateway errors, too few":  {2, nil, []Outcome{OutcomeGatewayError, OutcomeGatewayError, OutcomeGatewayError, OutcomeGatewayError}, false},
-		"an application's 500":     {2, nil, []Outcome{OutcomeServerError, OutcomeServerError, OutcomeServerError, OutcomeServerError, OutcomeServerError, OutcomeServerError}, false},
-		"500 where asked for":      {2, given, []Outcome{OutcomeServerError, OutcomeServerError}, true},
-		"500 where asked for, one": {2, given, []Outcome{OutcomeServerError, OutcomeOK, OutcomeServerError}, false},
+		"unreachable": {
+			endpoints: 2,
+			outcomes:  []Outcome{outcomeConnectError, outcomeConnectError, outcomeConnectError},
+			ejected:   true,
+		},
+		"not in a row": {
+			endpoints: 2,
+			outcomes:  []Outcome{outcomeConnectError, outcomeConnectError, OutcomeOK, outcomeConnectError},
+		},
+		"the only one": {
+			endpoints: 1,
+			outcomes:  []Outcome{outcomeConnectError, outcomeConnectError, outcomeConnectError},
+		},
+		"gateway errors": {
+			endpoints: 2,
+			outcomes:  []Outcome{OutcomeGatewayError, OutcomeGatewayError, OutcomeReset, OutcomeGatewayError, OutcomeGatewayError},
+			ejected:   true,
+		},
+		"gateway errors, too few": {
+			endpoints: 2,
+			outcomes:  []Outcome{OutcomeGatewayError, OutcomeGatewayError, OutcomeGatewayError, OutcomeGatewayError},
+		},
+		"an application's 500": {
+			endpoints: 2,
+			outcomes:  []Outcome{OutcomeServerError, OutcomeServerError, OutcomeServerError, OutcomeServerError, OutcomeServerError, OutcomeServerError},
+		},
+		"500 where asked for": {2, given, []Outcome{OutcomeServerError, OutcomeServerError}, true},
+		"500 where asked for, one": {
+			endpoints: 2,
+			outlier:   given,
+			outcomes:  []Outcome{OutcomeServerError, OutcomeOK, OutcomeServerError},
+		},
 		"connecting counts as 5xx": {2, given, []Outcome{outcomeConnectError, OutcomeServerError}, true},
 	}
 	for name, c := range cases {
@@ -99,6 +123,9 @@ func TestReadmission(t *testing.T) {
 			}
 			time.Sleep(time.Millisecond)
 		}
+		// The table follows under the same lock.
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		return time.Since(start)
 	}
 	report(e, outcomeConnectError, 3)

@@ -194,7 +194,13 @@ func serveZone(t *testing.T, zone map[string][]string) func(ctx context.Context,
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, s := range []*dns.Server{{PacketConn: packets, Handler: answer}, {Listener: stream, Handler: answer}} {
+	for _, s := range []*dns.Server{{
+		PacketConn: packets,
+		Handler:    answer,
+	}, {
+		Listener: stream,
+		Handler:  answer,
+	}} {
 		go func() { _ = s.ActivateAndServe() }()
 		t.Cleanup(func() { _ = s.Shutdown() })
 	}

@@ -89,18 +89,66 @@ func TestPickPolicies(t *testing.T) {
 		ls   []config.LocalityEndpoints
 		want map[byte]int // of 1000
 	}{
-		"round robin":              {config.LBRoundRobin, []config.LocalityEndpoints{locality(0, at(1), at(2)), locality(0, at(3), at(4))}, map[byte]int{1: 250, 2: 250, 3: 250, 4: 250}},
-		"weighted round robin":     {config.LBRoundRobin, []config.LocalityEndpoints{locality(0, heavy, at(2))}, map[byte]int{1: 750, 2: 250}},
-		"random":                   {config.LBRandom, []config.LocalityEndpoints{locality(0, at(1), at(2))}, map[byte]int{1: 500, 2: 500}},
-		"weighted random":          {config.LBRandom, []config.LocalityEndpoints{locality(0, heavy, at(2))}, map[byte]int{1: 750, 2: 250}},
-		"least request, idle":      {config.LBLeastRequest, []config.LocalityEndpoints{locality(0, at(1), at(2), at(4))}, map[byte]int{1: 333, 2: 333, 4: 333}},
-		"unhealthy left out":       {config.LBRandom, []config.LocalityEndpoints{locality(0, at(1), at(2), sick)}, map[byte]int{1: 500, 2: 500}},
-		"unhealthy as last resort": {config.LBRandom, []config.LocalityEndpoints{locality(0, sick)}, map[byte]int{3: 1000}},
-		"first priority":           {config.LBRandom, []config.LocalityEndpoints{locality(1, at(2)), locality(0, at(1))}, map[byte]int{1: 1000}},
-		"failover":                 {config.LBRandom, []config.LocalityEndpoints{locality(0, sick), locality(1, at(2))}, map[byte]int{2: 1000}},
-		"spill over":               {config.LBRandom, []config.LocalityEndpoints{locality(0, sick, at(1)), locality(1, at(2))}, map[byte]int{1: 700, 2: 300}},
-		"little is left":           {config.LBRandom, []config.LocalityEndpoints{locality(0, at(1), sick, at(4), withoutHealth(5), withoutHealth(6))}, map[byte]int{1: 500, 4: 500}},
-		"priorities with a gap":    {config.LBRandom, []config.LocalityEndpoints{locality(7, at(1))}, map[byte]int{1: 1000}},
+		"round robin": {
+			lb:   config.LBRoundRobin,
+			ls:   []config.LocalityEndpoints{locality(0, at(1), at(2)), locality(0, at(3), at(4))},
+			want: map[byte]int{1: 250, 2: 250, 3: 250, 4: 250},
+		},
+		"weighted round robin": {
+			lb:   config.LBRoundRobin,
+			ls:   []config.LocalityEndpoints{locality(0, heavy, at(2))},
+			want: map[byte]int{1: 750, 2: 250},
+		},
+		"random": {
+			lb:   config.LBRandom,
+			ls:   []config.LocalityEndpoints{locality(0, at(1), at(2))},
+			want: map[byte]int{1: 500, 2: 500},
+		},
+		"weighted random": {
+			lb:   config.LBRandom,
+			ls:   []config.LocalityEndpoints{locality(0, heavy, at(2))},
+			want: map[byte]int{1: 750, 2: 250},
+		},
+		"least request, idle": {
+			lb:   config.LBLeastRequest,
+			ls:   []config.LocalityEndpoints{locality(0, at(1), at(2), at(4))},
+			want: map[byte]int{1: 333, 2: 333, 4: 333},
+		},
+		"unhealthy left out": {
+			lb:   config.LBRandom,
+			ls:   []config.LocalityEndpoints{locality(0, at(1), at(2), sick)},
+			want: map[byte]int{1: 500, 2: 500},
+		},
+		"unhealthy as last resort": {
+			lb:   config.LBRandom,
+			ls:   []config.LocalityEndpoints{locality(0, sick)},
+			want: map[byte]int{3: 1000},
+		},
+		"first priority": {
+			lb:   config.LBRandom,
+			ls:   []config.LocalityEndpoints{locality(1, at(2)), locality(0, at(1))},
+			want: map[byte]int{1: 1000},
+		},
+		"failover": {
+			lb:   config.LBRandom,
+			ls:   []config.LocalityEndpoints{locality(0, sick), locality(1, at(2))},
+			want: map[byte]int{2: 1000},
+		},
+		"spill over": {
+			lb:   config.LBRandom,
+			ls:   []config.LocalityEndpoints{locality(0, sick, at(1)), locality(1, at(2))},
+			want: map[byte]int{1: 700, 2: 300},
+		},
+		"little is left": {
+			lb:   config.LBRandom,
+			ls:   []config.LocalityEndpoints{locality(0, at(1), sick, at(4), withoutHealth(5), withoutHealth(6))},
+			want: map[byte]int{1: 500, 4: 500},
+		},
+		"priorities with a gap": {
+			lb:   config.LBRandom,
+			ls:   []config.LocalityEndpoints{locality(7, at(1))},
+			want: map[byte]int{1: 1000},
+		},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -377,7 +425,11 @@ func TestDNS(t *testing.T) {
 		{"strict", dnsCluster("a", config.ClusterStrictDNS, "two.example"), "[10.0.0.1:80 10.0.0.2:80]"},
 		{"logical", dnsCluster("b", config.ClusterLogicalDNS, "two.example"), "[10.0.0.2:80]"},
 		{"fallback to v6", dnsCluster("c", config.ClusterStrictDNS, "six.example"), "[[fd00::1]:80]"},
-		{"literal and name", dnsCluster("d", config.ClusterStrictDNS, "192.0.2.1", "two.example"), "[10.0.0.1:80 10.0.0.2:80 192.0.2.1:80]"},
+		{
+			name: "literal and name",
+			cfg:  dnsCluster("d", config.ClusterStrictDNS, "192.0.2.1", "two.example"),
+			want: "[10.0.0.1:80 10.0.0.2:80 192.0.2.1:80]",
+		},
 		{"literal", dnsCluster("e", config.ClusterStrictDNS, "192.0.2.1"), "[192.0.2.1:80]"},
 		{"no such name", dnsCluster("f", config.ClusterStrictDNS, "none.example"), "[]"},
 	} {

@@ -107,7 +107,10 @@ func TestSameFilesSameBytes(t *testing.T) {
 
 func TestMissingSourceLeavesNothing(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "image.tar")
-	err := imagetar.Write(file, "x:v1", imagetar.Image{Files: []imagetar.File{{Path: "/x", Source: "/does/not/exist"}}})
+	err := imagetar.Write(file, "x:v1", imagetar.Image{Files: []imagetar.File{{
+		Path:   "/x",
+		Source: "/does/not/exist",
+	}}})
 	if err == nil || !strings.Contains(err.Error(), "/does/not/exist") {
 		t.Fatalf("got %v, want the file's name", err)
 	}

@@ -107,7 +107,13 @@ func TestProcessesUseExistingFiles(t *testing.T) {
 
 func TestKubeconfigListsContexts(t *testing.T) {
 	got := string(nodeconf.Kubeconfig([]nodeconf.Context{
-		{Name: "cluster-1", Server: "https://127.0.0.1:1"}, {Name: "cluster-2", Server: "https://127.0.0.1:2"},
+		{
+			Name:   "cluster-1",
+			Server: "https://127.0.0.1:1",
+		}, {
+			Name:   "cluster-2",
+			Server: "https://127.0.0.1:2",
+		},
 	}))
 	if !strings.Contains(got, "current-context: cluster-1\n") || strings.Count(got, "- name: cluster-2\n") != 3 {
 		t.Errorf("got\n%s", got)

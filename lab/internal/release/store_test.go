@@ -381,7 +381,11 @@ func TestArchiveGivesItsCommandsAndNothingElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, p := newSite(t), pair()
-	p.Official.Files = []ReleaseFile{{Path: "v1/all.tgz", Checksums: "v1/all.tgz.sha256", Members: []string{"pair-v1/left", "pair-v1/right"}}}
+	p.Official.Files = []ReleaseFile{{
+		Path:      "v1/all.tgz",
+		Checksums: "v1/all.tgz.sha256",
+		Members:   []string{"pair-v1/left", "pair-v1/right"},
+	}}
 	s.put("/mirror/pair/v1/all.tgz", packed.Bytes())
 	store := s.store(t, new(bytes.Buffer), "")
 	dir, err := store.Ensure(t.Context(), p)
