@@ -10,6 +10,10 @@ const (
 	TypeRoute    = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 )
 
+// HTTPOptions is the name under which a cluster has its HTTP settings, in
+// typed_extension_protocol_options.
+const HTTPOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
 // Types lists the types of resources in the order in which proxies ask for them
 // and discovery pushes them: a listener never refers to a cluster that the proxy
 // has not been told of.

@@ -10,12 +10,12 @@ import (
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
 // defaultConnectTimeout is Envoy's connect_timeout.
 const defaultConnectTimeout = 5 * time.Second
-
-const httpOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 // DecodeCluster reads and checks a cluster.
 func DecodeCluster(body *anypb.Any) (*Cluster, error) {
@@ -201,7 +201,7 @@ func (c *Cluster) decodeHTTP(a at, p *clusterv3.Cluster) error {
 
 	for key, body := range p.GetTypedExtensionProtocolOptions() {
 		ka := a.in("typed_extension_protocol_options[" + key + "]")
-		if key != httpOptionsKey {
+		if key != xds.HTTPOptions {
 			return ka.errorf("is not supported by this proxy")
 		}
 		m := &httpv3.HttpProtocolOptions{}

@@ -41,7 +41,7 @@ var mayImport = map[string][]string{
 	// engine, no connection and no metrics; listeners know no HTTP.
 	"proxy/agent":      {"xds", "xds/fetch", "identity"},
 	"proxy/redirect":   {},
-	"proxy/config":     {},
+	"proxy/config":     {"xds"},
 	"proxy/outcome":    {},
 	"proxy/duplex":     {"proxy/mtls"},
 	"proxy/downstream": {"proxy/config", "proxy/outcome"},

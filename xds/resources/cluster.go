@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/isthmus-mesh/isthmus/model"
+	"github.com/isthmus-mesh/isthmus/xds"
 	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
 
@@ -20,8 +21,6 @@ const (
 	blackHoleCluster          = "BlackHoleCluster"
 	inboundPassthroughCluster = "InboundPassthroughCluster"
 )
-
-const httpOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 // clusterKey names a cluster built for a host.
 type clusterKey struct {
@@ -159,7 +158,7 @@ func httpOptions(p model.Protocol) map[string]*anypb.Any {
 	default:
 		return nil
 	}
-	return map[string]*anypb.Any{httpOptionsKey: pack(o)}
+	return map[string]*anypb.Any{xds.HTTPOptions: pack(o)}
 }
 
 // serviceMetadata names the services behind a cluster, for telemetry.
