@@ -1,7 +1,6 @@
 package api
 
 import (
-	"fmt"
 	"strings"
 
 	networking "istio.io/api/networking/v1alpha3"
@@ -109,9 +108,4 @@ func validateClientTLS(p *problems, path string, tls *networking.ClientTLSSettin
 			p.addf(indexed(path+".subjectAltNames", i), "is empty; give a SPIFFE id")
 		}
 	}
-}
-
-// String describes an object in logs.
-func (o *Object) String() string {
-	return fmt.Sprintf("%s %s/%s", o.Kind, o.Namespace, o.Name)
 }

@@ -46,6 +46,11 @@ type Object struct {
 	Status Status
 }
 
+// String describes an object in logs.
+func (o *Object) String() string {
+	return fmt.Sprintf("%s %s/%s", o.Kind, o.Namespace, o.Name)
+}
+
 // newSpec returns an empty spec of the kind, or nil for kinds that are not
 // honoured.
 func newSpec(k Kind) proto.Message {

@@ -44,7 +44,8 @@ const (
 )
 
 // Service is one host as one object in one cluster declares it. Several
-// clusters, or several objects, may declare the same host: readers merge them.
+// clusters, or several objects, may declare the same host: xds/resources merges
+// them.
 type Service struct {
 	Host      string
 	Cluster   ClusterID

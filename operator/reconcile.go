@@ -14,7 +14,6 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
-	"sigs.k8s.io/yaml"
 
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/install/apply"
@@ -145,18 +144,12 @@ func (r *reconciler) install(ctx context.Context, u *unstructured.Unstructured, 
 		return status{}, err
 	}
 
-	spec, err := yaml.Marshal(config.Given)
+	desired, err := apply.NewDesired(config, objs, r.config.Version)
 	if err != nil {
 		return status{}, err
 	}
 
-	plan, err := r.applier.Plan(ctx, apply.Desired{
-		Revision:  config.Revision,
-		Namespace: config.Namespace,
-		Version:   r.config.Version,
-		Spec:      string(spec),
-		Objects:   objs,
-	})
+	plan, err := r.applier.Plan(ctx, desired)
 	if err != nil {
 		return status{}, err
 	}

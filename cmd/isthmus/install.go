@@ -88,7 +88,7 @@ func (i *installFlags) run(cmd *cobra.Command, f *kubeFlags) error {
 	if err != nil {
 		return err
 	}
-	desired, err := desiredState(config, objs)
+	desired, err := apply.NewDesired(config, objs, version.Version)
 	if err != nil {
 		return err
 	}
@@ -142,16 +142,6 @@ func (f *kubeFlags) applyClient() (*apply.Client, error) {
 		return nil, err
 	}
 	return apply.NewClient(cfg)
-}
-
-// desiredState is what an installation of a configuration consists of.
-func desiredState(c *values.Config, objs []render.Object) (apply.Desired, error) {
-	spec, err := yaml.Marshal(c.Given)
-	if err != nil {
-		return apply.Desired{}, err
-	}
-	return apply.Desired{Revision: c.Revision, Namespace: c.Namespace, Version: version.Version,
-		Spec: string(spec), Objects: objs}, nil
 }
 
 // installedDocument is the configuration that an inventory keeps, as an

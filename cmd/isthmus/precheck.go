@@ -4,6 +4,9 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/isthmus-mesh/isthmus/install/apply"
+	"github.com/isthmus-mesh/isthmus/version"
 )
 
 func newPrecheckCommand(f *kubeFlags) *cobra.Command {
@@ -22,7 +25,7 @@ func newPrecheckCommand(f *kubeFlags) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			desired, err := desiredState(config, objs)
+			desired, err := apply.NewDesired(config, objs, version.Version)
 			if err != nil {
 				return err
 			}

@@ -85,13 +85,13 @@ func TestLeftovers(t *testing.T) {
 	}
 }
 
-// TestYield: whether a validating webhook blocks is the control plane's to say.
-func TestYield(t *testing.T) {
+// TestKeepOwned: whether a validating webhook blocks is the control plane's to say.
+func TestKeepOwned(t *testing.T) {
 	hook := func(policy string) render.Object {
 		return object("ValidatingWebhookConfiguration", "v", m{"webhooks": []any{m{"name": "a", "failurePolicy": policy}, m{"name": "new", "failurePolicy": "Ignore"}}})
 	}
 	intent, live := hook("Ignore"), object("ValidatingWebhookConfiguration", "v", m{"webhooks": []any{m{"name": "a", "failurePolicy": "Fail"}}})
-	out := Yield(intent.Unstructured, live.Unstructured)
+	out := KeepOwned(intent.Unstructured, live.Unstructured)
 	if diff := cmp.Diff(hook("Fail").Object, out.Object); diff != "" {
 		t.Error(diff)
 	}

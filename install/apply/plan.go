@@ -7,8 +7,10 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
 
 	"github.com/isthmus-mesh/isthmus/install/render"
+	"github.com/isthmus-mesh/isthmus/install/values"
 )
 
 // Action is what a plan does to one object.
@@ -30,6 +32,22 @@ type Desired struct {
 	// Spec is the IstioOperator spec that the objects were made from, as YAML.
 	Spec    string
 	Objects []render.Object
+}
+
+// NewDesired is what a configuration asks for: the objects that it was rendered to,
+// by the installer's version.
+func NewDesired(c *values.Config, objs []render.Object, version string) (Desired, error) {
+	spec, err := yaml.Marshal(c.Given)
+	if err != nil {
+		return Desired{}, fmt.Errorf("write the configuration down: %w", err)
+	}
+	return Desired{
+		Revision:  c.Revision,
+		Namespace: c.Namespace,
+		Version:   version,
+		Spec:      string(spec),
+		Objects:   objs,
+	}, nil
 }
 
 // Step is one object of a plan.
@@ -160,7 +178,7 @@ func (c *Client) planOne(ctx context.Context, o render.Object, old *Inventory) (
 		s.Action, s.intent = Keep, live
 		return s, nil
 	}
-	s.intent = Yield(o.Unstructured, live)
+	s.intent = KeepOwned(o.Unstructured, live)
 	diff := Compare(s.intent.Object, live.Object)
 	if len(diff) == 0 && was != nil && was.Hash == s.hash {
 		s.Action = Keep
@@ -255,10 +273,11 @@ func newObject(e Entry) *unstructured.Unstructured {
 	return u
 }
 
-// Yield returns the intent with those fields as they are that the running
-// control plane owns: whether a webhook that does not answer blocks. One that
-// called another control plane until now blocks when the new one says so.
-func Yield(intent, live *unstructured.Unstructured) *unstructured.Unstructured {
+// KeepOwned returns the intent with the fields that the running control plane owns
+// as they are in the cluster, so that install does not fight it: whether a webhook
+// that does not answer blocks (failurePolicy). One that called another control plane
+// until now blocks when the new one says so.
+func KeepOwned(intent, live *unstructured.Unstructured) *unstructured.Unstructured {
 	if intent.GetKind() != "ValidatingWebhookConfiguration" || called(intent) != called(live) {
 		return intent
 	}

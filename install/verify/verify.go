@@ -69,7 +69,7 @@ func check(want, live *unstructured.Unstructured) []string {
 	if _, ok := apply.AnsweredByOther(want, live); ok {
 		return works(live) // how it is to be is that revision's to say
 	}
-	for _, d := range apply.Compare(apply.Yield(want, live).Object, live.Object) {
+	for _, d := range apply.Compare(apply.KeepOwned(want, live).Object, live.Object) {
 		out = append(out, d.Problem())
 	}
 	return append(out, works(live)...)
