@@ -105,6 +105,11 @@ func (s *Store) Write() WriteTxn {
 		s.Peers, s.Gateways, s.Namespaces, s.Networks, s.Meshes, s.Clusters)
 }
 
+// Settle waits until the channels are closed that what Read shows now has to
+// close. A commit first shows its rows and then closes the channels of their
+// queries; until it has, its tables are locked, which are all of them (Write).
+func (s *Store) Settle() { s.db.WriteTxn(s.Clusters.RWTable).Abort() }
+
 // InNamespace asks for the services of a namespace of a cluster.
 func (s *Store) InNamespace(c ClusterID, namespace string) statedb.Query[*Service] {
 	return s.byNamespace.Query(key(string(c), namespace))

@@ -1,6 +1,8 @@
 package resources
 
 import (
+	"cmp"
+
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
@@ -22,36 +24,63 @@ const (
 	inboundPassthroughCluster = "InboundPassthroughCluster"
 )
 
-// clusterKey names a cluster built for a host.
+// clusterKey asks for a cluster of a host.
 type clusterKey struct {
+	host   *host
 	port   uint16
 	subset string
-	rule   *model.DestinationRule
+	// rule is the DestinationRule that counts, or nil. Scopes by the same rule
+	// share the cluster.
+	rule *model.DestinationRule
 	// sni tells a gateway's cluster, which is named by server name and
 	// passes TLS through; alias is its host name when not the host's own.
 	sni   bool
 	alias string
 }
 
-// cluster returns the host's cluster, built if it has to be.
-func (s *Source) cluster(txn model.ReadTxn, c *catalog, h *host, key clusterKey) *serve.Resource {
-	port := h.port(key.port)
-	policy := c.peers.in(port.namespace())
-	inputs := []any{c.mesh, policy}
-	var traits []*model.Traits
-	for _, r := range h.backing(port) {
-		if t, _, ok := s.store.Traits.Get(txn, s.store.Traits.ByKey(r.Key())); ok {
-			traits = append(traits, t)
-			inputs = append(inputs, t)
+func (k clusterKey) build(r *reader, old *serve.Resource) *serve.Resource {
+	s, port := k.host.source, k.host.port(k.port)
+	b := clusterBuilder{
+		mesh: s.mesh.get(r), policy: s.policy(r, port.namespace()),
+		host: k.host, port: port, key: k,
+	}
+	for _, row := range k.host.backing(port) {
+		if t := readRow(r, &s.store.Traits, row.Key()); t != nil {
+			b.traits = append(b.traits, t)
 		}
 	}
-	if e := h.clusters[key]; e.same(inputs) {
-		return e.res
+
+	name, c := b.build()
+	return s.encode(old, name, c)
+}
+
+// clustersOf asks for all clusters towards the hosts of a scope.
+type clustersOf struct{ scope *scope }
+
+func (q clustersOf) build(r *reader, _ *resourceSet) *resourceSet {
+	g := q.scope.ground.get(r)
+	out := map[string]*serve.Resource{}
+	for _, h := range g.sight.hosts {
+		rule := g.ruleFor(q.scope, h)
+		for i := range h.ports {
+			for _, k := range clusterKeys(h, h.ports[i].Number, rule) {
+				res := h.clusters.get(r, k)
+				out[res.Name] = res
+			}
+		}
 	}
-	b := clusterBuilder{mesh: c.mesh, host: h, port: port, key: key, traits: traits, policy: policy}
-	res := s.encode(b.build())
-	h.clusters[key] = &entry{res: res, inputs: inputs}
-	return res
+	return &resourceSet{out}
+}
+
+// clusterKeys are the clusters of a port: that of the host, and one per subset.
+func clusterKeys(h *host, port uint16, rule *model.DestinationRule) []clusterKey {
+	keys := []clusterKey{{host: h, port: port, rule: rule}}
+	if rule != nil {
+		for i := range rule.Subsets {
+			keys = append(keys, clusterKey{host: h, port: port, rule: rule, subset: rule.Subsets[i].Name})
+		}
+	}
+	return keys
 }
 
 // clusterBuilder builds one cluster.
@@ -71,7 +100,7 @@ func (b *clusterBuilder) build() (string, *clusterv3.Cluster) {
 	c := &clusterv3.Cluster{
 		Name:           name,
 		ConnectTimeout: durationpb.New(b.mesh.ConnectTimeout),
-		LbPolicy:       lbPolicy(pol.lb),
+		LbPolicy:       lbPolicy(pol.LoadBalancing),
 		Metadata:       serviceMetadata([]*model.Service{b.port.svc}, b.host.name),
 	}
 	if b.key.sni {
@@ -170,7 +199,7 @@ func serviceMetadata(services []*model.Service, hostName string) *corev3.Metadat
 			name = svc.Host
 		}
 		list = append(list, structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{
-			"host":      structpb.NewStringValue(cmpOr(hostName, svc.Host)),
+			"host":      structpb.NewStringValue(cmp.Or(hostName, svc.Host)),
 			"name":      structpb.NewStringValue(name),
 			"namespace": structpb.NewStringValue(svc.Namespace),
 		}}))
@@ -209,11 +238,4 @@ func blackHole(mesh *model.Mesh) *clusterv3.Cluster {
 		ConnectTimeout:       durationpb.New(mesh.ConnectTimeout),
 		LoadAssignment:       &endpointv3.ClusterLoadAssignment{ClusterName: blackHoleCluster},
 	}
-}
-
-func cmpOr(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }

@@ -17,13 +17,25 @@
 //
 // # When something is rebuilt
 //
-// Rows are immutable, so a built resource remembers the rows that it was built
-// from, and is still good while the same rows are in the tables; endpoints
-// remember the watch channels of their queries besides, so that thousands of
-// unchanged ones are passed over without a look-up. A change of the endpoints
-// of a service rebuilds that service's load assignments and nothing else, and a
-// resource is encoded once, however many proxies get it. Everything is sorted,
-// so the same rows always give the same bytes and versions.
+// Everything that is built answers a question, and is built by reading: rows,
+// whole tables, answers to other questions. What was read is noted, and the
+// answer is good while all of that is as it was (memo.go; nothing else in the
+// package decides it). Rows are immutable, so the same row is the same content,
+// and each comes with a channel that closes when it changes, so that thousands
+// of unchanged ones are passed over without a look-up. An answer that comes to
+// the same as before leaves what was built from it good. So a change of the
+// endpoints of a service rebuilds that service's load assignments and nothing
+// else, and a resource is encoded once, however many proxies get it. Everything
+// is sorted, so the same rows always give the same bytes and versions.
+//
+// Answers are found when somebody asks. The hub follows the tables and tells
+// streams of which types to ask again.
+//
+// # Locks
+//
+// One lock, Source.mu, guards all that is remembered, and is held while one
+// question of a stream is answered. The hub's is for the channels of streams, and
+// nothing is built with it held. They are never held together.
 //
 // The package opens no connections and knows no streams: package xds/serve does.
 package resources

@@ -33,40 +33,13 @@ func resource(name string, m proto.Message) *serve.Resource {
 	return &serve.Resource{Name: name, Version: hex.EncodeToString(sum[:]), Body: body}
 }
 
-// entry is a built resource with what it was built from.
-type entry struct {
-	res *serve.Resource
-	// inputs are the rows it was built from; rows are never changed in
-	// place, so the same pointers mean the same content.
-	inputs []any
-	// watches close when one of the rows may have been replaced.
-	watches []<-chan struct{}
-}
-
-// quiet tells that none of the watched queries changed.
-func (e *entry) quiet() bool {
-	if len(e.watches) == 0 {
-		return false
+// encode builds a resource and counts it. When it comes out as it was, the
+// encoded one there is stays.
+func (s *Source) encode(old *serve.Resource, name string, m proto.Message) *serve.Resource {
+	s.built.Add(1)
+	res := resource(name, m)
+	if old != nil && old.Name == name && old.Version == res.Version {
+		return old
 	}
-	for _, w := range e.watches {
-		select {
-		case <-w:
-			return false
-		default:
-		}
-	}
-	return true
-}
-
-// same tells whether the inputs are those that the entry was built from.
-func (e *entry) same(inputs []any) bool {
-	if e == nil || len(e.inputs) != len(inputs) {
-		return false
-	}
-	for i := range inputs {
-		if e.inputs[i] != inputs[i] {
-			return false
-		}
-	}
-	return true
+	return res
 }

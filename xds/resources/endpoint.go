@@ -13,10 +13,13 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
 
-// vantage is where a proxy stands: endpoints are ordered, and later replaced by
-// gateways, as seen from there.
-type vantage struct {
-	cluster  model.ClusterID
+// place is where a proxy stands: endpoints are chosen and ordered as seen from
+// there. Equal places are one pointer, which Source.place gives.
+type place struct {
+	cluster model.ClusterID
+	// network is read by nobody yet: one control plane for clusters whose pods
+	// do not reach each other will show the gateways of other networks instead
+	// of their endpoints.
 	network  string
 	locality model.Locality
 	// node is empty where it makes no difference, so that proxies of many
@@ -30,22 +33,25 @@ type vantage struct {
 	passthrough bool
 }
 
-// endpointsKey names a load assignment built for a host.
+// endpointsKey asks for a load assignment of a host.
 type endpointsKey struct {
+	host   *host
 	port   uint16
 	subset string
 	rule   *model.DestinationRule // only when there is a subset
-	from   vantage
+	from   *place
 }
 
-// assignment returns the load assignment of a cluster, built if it has to be;
-// nil when there is no such cluster for the scope.
-func (s *Source) assignment(txn model.ReadTxn, sc *scope, from vantage, name string) *serve.Resource {
-	portNumber, subsetName, hostName, ok := parseClusterName(name)
+// assignment returns the load assignment of a cluster; nil when there is no such
+// cluster for the view.
+func (v *view) assignment(r *reader, name string) *serve.Resource {
+	sc := v.scope
+	portNumber, subset, hostName, ok := parseClusterName(name)
 	if !ok {
 		return nil
 	}
-	h := sc.byName[hostName]
+	g := sc.ground.get(r)
+	h := g.sight.byName[hostName]
 	if h == nil {
 		return nil
 	}
@@ -54,54 +60,44 @@ func (s *Source) assignment(txn model.ReadTxn, sc *scope, from vantage, name str
 		return nil
 	}
 
-	// Proxies of all nodes share what does not depend on the node.
+	key := endpointsKey{host: h, port: portNumber, subset: subset, from: v.from}
 	if !port.svc.NodeMatters() {
-		from.node = ""
+		// Proxies of all nodes share what does not depend on the node.
+		key.from = v.anyNode
 	}
-	key := endpointsKey{port: portNumber, subset: subsetName, from: from}
-	var subset *model.Subset
-	if subsetName != "" {
-		key.rule = sc.catalog.rules.find(sc.key.namespace, sc.catalog.mesh.RootNamespace, h)
-		if subset = subsetOf(key.rule, subsetName); subset == nil {
+	if subset != "" {
+		key.rule = g.ruleFor(sc, h)
+		if subsetOf(key.rule, subset) == nil {
 			return nil
 		}
 	}
+	return h.endpoints.get(r, key)
+}
 
-	// Priorities depend on the mesh configuration, and how an endpoint is
-	// spoken to on its namespace's policy, so they are inputs too.
-	e := h.endpoints[key]
-	policy := sc.catalog.peers.in(port.namespace())
-	if e != nil && e.inputs[0] == any(sc.catalog.mesh) && e.inputs[1] == any(policy) && e.quiet() {
-		return e.res
+// build depends on the endpoints; on the mesh configuration, for priorities; and
+// on the namespace's policy, for how an endpoint is spoken to.
+func (k endpointsKey) build(r *reader, old *serve.Resource) *serve.Resource {
+	s, port := k.host.source, k.host.port(k.port)
+	b := assignmentBuilder{
+		port: port, subset: subsetOf(k.rule, k.subset), from: *k.from,
+		regions: s.mesh.get(r).LocalityPriority, policy: s.policy(r, port.namespace()),
 	}
 
-	inputs := []any{sc.catalog.mesh, policy}
-	var watches []<-chan struct{}
 	var sets []backed
-	for _, r := range h.backing(port) {
-		if r.Resolution == model.ByDNS {
-			// An entry that joins a Service; the host is built anew when
-			// the entry changes.
-			sets = append(sets, backed{r.Cluster, endpointsFor(port, r, addresses(r.Resolved))})
+	for _, row := range k.host.backing(port) {
+		if row.Resolution == model.ByDNS {
+			// An entry that joins a Service; the host is another one when the
+			// entry changes.
+			sets = append(sets, backed{row.Cluster, endpointsFor(port, row, addresses(row.Resolved))})
 			continue
 		}
-		set, _, watch, ok := s.store.Endpoints.GetWatch(txn, s.store.Endpoints.ByKey(r.Key()))
-		watches = append(watches, watch)
-		if ok {
-			sets = append(sets, backed{r.Cluster, endpointsFor(port, r, set.Endpoints)})
-			inputs = append(inputs, set)
+		if set := readRow(r, &s.store.Endpoints, row.Key()); set != nil {
+			sets = append(sets, backed{row.Cluster, endpointsFor(port, row, set.Endpoints)})
 		}
 	}
 
-	// A row that was written again may be what it was.
-	if e.same(inputs) {
-		e.watches = watches
-		return e.res
-	}
-	b := assignmentBuilder{port: port, subset: subset, from: from, policy: policy, regions: sc.catalog.mesh.LocalityPriority}
-	res := s.encode(name, b.build(name, sets...))
-	h.endpoints[key] = &entry{res: res, inputs: inputs, watches: watches}
-	return res
+	name := clusterName(k.port, k.subset, k.host.name)
+	return s.encode(old, name, b.build(name, sets...))
 }
 
 // placement is where endpoints stand, and how far away that is.
@@ -114,7 +110,7 @@ type placement struct {
 type assignmentBuilder struct {
 	port   *hostPort
 	subset *model.Subset // filters by labels; nil: no filter
-	from   vantage
+	from   place
 	policy *namespacePolicy
 	// regions tells that endpoints of the client's own region come first.
 	regions bool

@@ -16,70 +16,64 @@ func (s *Source) dropDead(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p, kept := s.views[key]; kept && p.Value() == nil {
-		s.forgetDead()
+		s.forgetDeadLocked()
 	}
 }
 
-// forgetDead forgets Views that no stream uses any longer, the scopes and
-// catalogs that no View needs, and what was built for places where no View
-// stands. The lock is held.
-func (s *Source) forgetDead() {
-	scopes, clusters, places := map[scopeKey]bool{}, map[model.ClusterID]bool{}, map[vantage]bool{}
+// forgetDeadLocked forgets Views that no stream uses any longer, the scopes and
+// hosts that no View needs, and what was built for places where no View stands.
+func (s *Source) forgetDeadLocked() {
+	scopes, clusters, places := map[scopeKey]bool{}, map[model.ClusterID]bool{}, map[*place]bool{}
 	for k, p := range s.views {
 		v := p.Value()
 		if v == nil {
 			delete(s.views, k)
 			continue
 		}
-		scopes[v.scope], clusters[v.scope.cluster], places[v.from] = true, true, true
+		scopes[v.scope.key], clusters[v.scope.key.cluster] = true, true
+		places[v.from], places[v.anyNode] = true, true
 	}
 
 	maps.DeleteFunc(s.scopes, func(k scopeKey, _ *scope) bool { return !scopes[k] })
-	maps.DeleteFunc(s.catalogs, func(id model.ClusterID, _ *catalog) bool { return !clusters[id] })
-	s.forgetPlaces(places)
+	s.hosts.forget(func(q hostsOf) bool { return !clusters[q.cluster] })
+	before := len(s.places)
+	maps.DeleteFunc(s.places, func(_ place, p *place) bool { return !places[p] })
+	if len(s.places) < before {
+		// A proxy says itself where it stands, so there is no end of places.
+		s.forgetOfHostsLocked(func(clusterKey) bool { return false }, func(k endpointsKey) bool { return !places[k.from] })
+	}
 }
 
-// forgetPlaces drops the load assignments for places where nobody stands any
-// longer. A proxy says itself where it stands, so there is no end of places.
-func (s *Source) forgetPlaces(used map[vantage]bool) {
-	gone := false
-	for p := range s.places {
-		if !used[p] {
-			gone = true
-		}
-	}
-	s.places = used
-	if !gone {
+// forgetRulesLocked drops what was built by DestinationRules that are not in
+// force any longer. An edit makes another rule of one, and a host that does not
+// change itself would keep what each of them came to.
+func (s *Source) forgetRulesLocked(r *reader) {
+	now := s.rules.get(r)
+	if now == s.inForce {
 		return
 	}
-	forget := func(hosts []*host) {
-		for _, h := range hosts {
-			maps.DeleteFunc(h.endpoints, func(k endpointsKey, _ *entry) bool { return !used[k.from] })
-		}
-	}
-	for _, c := range s.catalogs {
-		forget(c.hosts)
-	}
-	for _, sc := range s.scopes {
-		forget(sc.hosts)
-	}
+	s.inForce = now
+	gone := func(rule *model.DestinationRule) bool { return rule != nil && !now.inForce[rule] }
+	s.forgetOfHostsLocked(func(k clusterKey) bool { return gone(k.rule) }, func(k endpointsKey) bool { return gone(k.rule) })
 }
 
-// forgetRules drops what was built by DestinationRules that are not in force any
-// longer. An edit makes another rule of one, and a host that does not change
-// itself would keep what each of them came to. The lock is held.
-func (s *Source) forgetRules(c *catalog) {
-	forget := func(hosts []*host) {
-		for _, h := range hosts {
-			maps.DeleteFunc(h.clusters, func(k clusterKey, _ *entry) bool { return k.rule != nil && !c.rules.inForce[k.rule] })
-			maps.DeleteFunc(h.endpoints, func(k endpointsKey, _ *entry) bool { return k.rule != nil && !c.rules.inForce[k.rule] })
+// forgetOfHostsLocked drops clusters and load assignments of every host.
+func (s *Source) forgetOfHostsLocked(cluster func(clusterKey) bool, endpoints func(endpointsKey) bool) {
+	forget := func(h *host) {
+		h.clusters.forget(cluster)
+		h.endpoints.forget(endpoints)
+	}
+	for _, hosts := range s.hosts {
+		for _, h := range hosts.value.list {
+			forget(h)
 		}
 	}
-	forget(c.hosts)
-	for key, sc := range s.scopes {
+	for _, sc := range s.scopes {
 		// Of a host that the namespace sees in part, the scope has its own.
-		if s.catalogs[key.cluster] == c {
-			forget(sc.hosts)
+		if sight := sc.sights.value; sight != nil {
+			for _, h := range sight.visible {
+				forget(h)
+			}
 		}
 	}
 }

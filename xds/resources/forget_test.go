@@ -29,7 +29,7 @@ func TestUnknownClusterIsRefused(t *testing.T) {
 	if len(err.Error()) > 1000 {
 		t.Errorf("the refusal has %d bytes", len(err.Error()))
 	}
-	if len(m.source.catalogs)+len(m.source.scopes)+len(m.source.views) > 0 {
+	if len(m.source.hosts)+len(m.source.scopes)+len(m.source.places)+len(m.source.views) > 0 {
 		t.Error("something is kept for it")
 	}
 }
@@ -60,12 +60,14 @@ func TestNothingIsKeptOfStreamsThatEnded(t *testing.T) {
 		m.source.mu.Lock()
 		defer m.source.mu.Unlock()
 		places := 0
-		for _, c := range m.source.catalogs {
-			places += len(c.byName["web.shop.svc.cluster.local"].endpoints)
+		for _, hosts := range m.source.hosts {
+			places += len(hosts.value.byName["web.shop.svc.cluster.local"].endpoints)
 		}
-		return fmt.Sprintf("%d views, %d scopes, %d catalogs, %d places", len(m.source.views), len(m.source.scopes), len(m.source.catalogs), places)
+		return fmt.Sprintf("%d views, %d scopes, %d clusters, %d places, %d with endpoints, %d policies", len(m.source.views), len(m.source.scopes),
+			len(m.source.hosts), len(m.source.places), places, len(m.source.policies))
 	}
-	const want = "1 views, 1 scopes, 1 catalogs, 1 places"
+	// The policies are those of the namespaces shop and data, of the services.
+	const want = "1 views, 1 scopes, 1 clusters, 1 places, 1 with endpoints, 2 policies"
 	deadline := time.Now().Add(10 * time.Second)
 	for kept() != want {
 		if time.Now().After(deadline) {
@@ -92,7 +94,7 @@ func TestRemapsLeaveNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			m.source.hub.mu.Lock()
-			m.source.hub.fireAll()
+			m.source.hub.fireAllLocked()
 			m.source.hub.mu.Unlock()
 			<-changed
 		}
@@ -136,7 +138,7 @@ func TestNothingIsKeptOfRulesThatWereEdited(t *testing.T) {
 	const name = "outbound|80|v2|web.shop.svc.cluster.local"
 	v := m.view(node("sidecar", "shop", "web-1", nil))
 	kept := func() (clusters, endpoints int) {
-		h := m.source.catalogs[testCluster].byName["web.shop.svc.cluster.local"]
+		h := m.source.hosts[hostsOf{m.source, testCluster}].value.byName["web.shop.svc.cluster.local"]
 		return len(h.clusters), len(h.endpoints)
 	}
 	show := func() {

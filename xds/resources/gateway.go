@@ -153,39 +153,45 @@ func (g *gateway) listeners(mesh *model.Mesh) []*listenerv3.Listener {
 	return out
 }
 
-// gatewayClusters are the clusters that server names can name: one per port
-// and subset of each service of the mesh that the gateway accepts, under its
-// own host name and under NAME.NAMESPACE.GLOBALDOMAIN.
-func (s *Source) gatewayClusters(txn model.ReadTxn, sc *scope, g *gateway) map[string]*serve.Resource {
+// clusters are those that server names can name: one per port and subset of
+// each service of the mesh that the gateway accepts, under its own host name and
+// under NAME.NAMESPACE.GLOBALDOMAIN.
+func (g *gateway) clusters(r *reader, sc *scope) map[string]*serve.Resource {
 	out := map[string]*serve.Resource{}
 	if len(g.ports) == 0 {
 		return out
 	}
-	add := func(h *host, port uint16, alias string, rule *model.DestinationRule) {
-		if !g.accepts(cmpOr(alias, h.name), h.primary().Namespace) {
-			return
-		}
-		keys := []clusterKey{{port: port, sni: true, alias: alias}}
-		if rule != nil {
-			for i := range rule.Subsets {
-				keys = append(keys, clusterKey{port: port, sni: true, alias: alias, subset: rule.Subsets[i].Name, rule: rule})
-			}
-		}
-		for _, k := range keys {
-			res := s.cluster(txn, sc.catalog, h, k)
-			out[res.Name] = res
-		}
-	}
-	for _, h := range sc.hosts {
-		if !inMesh(h.primary()) || strings.HasPrefix(h.name, "*") {
+
+	ground := sc.ground.get(r)
+	for _, h := range ground.sight.hosts {
+		svc := h.primary()
+		if !inMesh(svc) || strings.HasPrefix(h.name, "*") {
 			continue
 		}
-		rule := sc.catalog.rules.find(sc.key.namespace, sc.catalog.mesh.RootNamespace, h)
-		svc := h.primary()
-		for i := range h.ports {
-			add(h, h.ports[i].Number, "", rule)
-			add(h, h.ports[i].Number, svc.Name+"."+svc.Namespace+"."+s.cfg.GlobalDomain, rule)
+		rule := ground.ruleFor(sc, h)
+		for _, alias := range []string{"", svc.Name + "." + svc.Namespace + "." + sc.source.cfg.GlobalDomain} {
+			if !g.accepts(cmp.Or(alias, h.name), svc.Namespace) {
+				continue
+			}
+			for i := range h.ports {
+				for _, k := range passthroughKeys(h, h.ports[i].Number, alias, rule) {
+					res := h.clusters.get(r, k)
+					out[res.Name] = res
+				}
+			}
 		}
 	}
 	return out
+}
+
+// passthroughKeys are the clusters of a port for server names: that of the host,
+// which no rule has a say in, and one per subset.
+func passthroughKeys(h *host, port uint16, alias string, rule *model.DestinationRule) []clusterKey {
+	keys := []clusterKey{{host: h, port: port, sni: true, alias: alias}}
+	if rule != nil {
+		for i := range rule.Subsets {
+			keys = append(keys, clusterKey{host: h, port: port, sni: true, alias: alias, subset: rule.Subsets[i].Name, rule: rule})
+		}
+	}
+	return keys
 }

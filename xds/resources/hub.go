@@ -2,9 +2,8 @@ package resources
 
 import (
 	"context"
+	"reflect"
 	"sync"
-
-	"github.com/cilium/statedb"
 
 	"github.com/isthmus-mesh/isthmus/model"
 	"github.com/isthmus-mesh/isthmus/xds"
@@ -20,7 +19,8 @@ type hub struct {
 	topics map[string]chan struct{}
 	// log lists the hosts whose endpoints changed.
 	log changeLog
-	// proxies are waiting streams by pod, and by namespace.
+	// pods and namespaces hold the waiting streams by their pod, and by its
+	// namespace.
 	pods       map[string]map[*waiter]struct{}
 	namespaces map[scopeKey]map[*waiter]struct{}
 	// nodeServices are those for which a client's node matters: while there
@@ -48,7 +48,7 @@ func newHub(store *model.Store) *hub {
 
 		nodeServices: map[string]bool{},
 	}
-	for _, t := range []string{xds.TypeCluster, xds.TypeEndpoint, xds.TypeListener, xds.TypeRoute} {
+	for _, t := range xds.Types() {
 		h.topics[t] = make(chan struct{})
 	}
 	return h
@@ -78,7 +78,7 @@ func (h *hub) watchProxy(ctx context.Context, p *proxy) <-chan struct{} {
 	w.release = context.AfterFunc(ctx, func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		h.remove(w)
+		h.removeLocked(w)
 	})
 	return w.ch
 }
@@ -92,7 +92,7 @@ func add[K comparable](m map[K]map[*waiter]struct{}, k K, w *waiter) {
 	set[w] = struct{}{}
 }
 
-func (h *hub) remove(w *waiter) {
+func (h *hub) removeLocked(w *waiter) {
 	delete(h.pods[w.pod], w)
 	if len(h.pods[w.pod]) == 0 {
 		delete(h.pods, w.pod)
@@ -103,180 +103,145 @@ func (h *hub) remove(w *waiter) {
 	}
 }
 
-func (h *hub) fire(set map[*waiter]struct{}) {
+// fireLocked tells waiters that their View may be another one. Each is told once,
+// and then forgotten.
+func (h *hub) fireLocked(set map[*waiter]struct{}) {
 	for w := range set {
 		if !w.fired {
 			w.fired = true
 			close(w.ch)
 			w.release()
 		}
-		h.remove(w)
+		h.removeLocked(w)
 	}
 }
 
-func (h *hub) fireAll() {
+func (h *hub) fireAllLocked() {
 	for _, set := range h.namespaces {
-		h.fire(set)
+		h.fireLocked(set)
 	}
 }
 
-// announce closes the channels of the types.
-func (h *hub) announce(types ...string) {
-	for _, t := range types {
-		close(h.topics[t])
-		h.topics[t] = make(chan struct{})
+// announceLocked closes the channel of a type.
+func (h *hub) announceLocked(typeURL string) {
+	close(h.topics[typeURL])
+	h.topics[typeURL] = make(chan struct{})
+}
+
+// feeds are the tables that the hub follows: what changes with each, and what
+// else is to be done for a row that changed. To follow one more table is one
+// more line.
+func (h *hub) feeds() []feed {
+	const cds, eds, lds, rds = xds.TypeCluster, xds.TypeEndpoint, xds.TypeListener, xds.TypeRoute
+	s := h.store
+	return []feed{
+		follow(s.Services, h.serviceChangedLocked, cds, eds, lds, rds),
+		follow(s.Endpoints, h.endpointsChangedLocked, eds),
+		follow(s.Traits, nothing, cds, lds),
+		follow(s.Workloads, h.workloadChangedLocked),
+		follow(s.Destinations, nothing, cds, eds),
+		// Policies of the root namespace, gateways and the mesh configuration
+		// reach everywhere; they change rarely. Clients follow what servers
+		// accept, so policies are about their clusters as well.
+		follow(s.Peers, everyone, cds, eds),
+		follow(s.Gateways, everyone),
+		follow(s.Meshes, everyone, cds, eds, lds, rds),
 	}
 }
 
-// feed is the changes of one table since the last look.
-type feed[R any] struct {
-	it    statedb.ChangeIterator[R]
-	watch <-chan struct{}
+// found is what a pass over the feeds comes to.
+type found struct {
+	txn model.ReadTxn
+	// types are those of which resources may have changed.
+	types []string
+	// everyone tells that any proxy may have another View.
+	everyone bool
+	// hosts are those whose endpoints changed.
+	hosts []string
 }
 
-// next calls each with every changed row, and tells whether there was one.
-func (f *feed[R]) next(txn model.ReadTxn, each func(R)) bool {
-	any := false
-	for {
-		seq, watch := f.it.Next(txn)
-		n := 0
-		for c := range seq {
-			n++
-			if each != nil {
-				each(c.Object)
-			}
-		}
-		f.watch = watch
-		if n == 0 {
-			return any
-		}
-		any = true
-	}
-}
+func nothing[R any](*found, R) {}
 
-// feeds are the tables that the hub follows.
-type feeds struct {
-	services     feed[*model.Service]
-	endpoints    feed[*model.EndpointSet]
-	traits       feed[*model.Traits]
-	workloads    feed[*model.Workload]
-	destinations feed[*model.DestinationRule]
-	peers        feed[*model.PeerAuthentication]
-	gateways     feed[*model.Gateway]
-	meshes       feed[*model.Mesh]
-}
+func everyone[R any](f *found, _ R) { f.everyone = true }
 
-func (h *hub) open() (*feeds, error) {
-	f := &feeds{}
-	txn := h.store.Write()
-	defer txn.Commit()
-	var err error
-	open := func(e error) {
-		if err == nil {
-			err = e
-		}
-	}
-	open(openFeed(txn, h.store.Services, &f.services))
-	open(openFeed(txn, h.store.Endpoints, &f.endpoints))
-	open(openFeed(txn, h.store.Traits, &f.traits))
-	open(openFeed(txn, h.store.Workloads, &f.workloads))
-	open(openFeed(txn, h.store.Destinations, &f.destinations))
-	open(openFeed(txn, h.store.Peers, &f.peers))
-	open(openFeed(txn, h.store.Gateways, &f.gateways))
-	open(openFeed(txn, h.store.Meshes, &f.meshes))
-	return f, err
-}
+// serviceChangedLocked: the proxies of the namespace may have the service's ports
+// now.
+func (h *hub) serviceChangedLocked(f *found, svc *model.Service) {
+	h.fireLocked(h.namespaces[scopeKey{svc.Cluster, svc.Namespace}])
 
-func openFeed[R any](txn model.WriteTxn, t statedb.Table[R], f *feed[R]) (err error) {
-	f.it, err = t.Changes(txn)
-	return err
-}
-
-func (f *feeds) close() {
-	f.services.it.Close()
-	f.endpoints.it.Close()
-	f.traits.it.Close()
-	f.workloads.it.Close()
-	f.destinations.it.Close()
-	f.peers.it.Close()
-	f.gateways.it.Close()
-	f.meshes.it.Close()
-}
-
-// run follows the tables until ctx ends.
-func (h *hub) run(ctx context.Context) error {
-	f, err := h.open()
-	if err != nil {
-		return err
-	}
-	defer f.close()
-	for {
-		h.pass(f)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-f.services.watch:
-		case <-f.endpoints.watch:
-		case <-f.traits.watch:
-		case <-f.workloads.watch:
-		case <-f.destinations.watch:
-		case <-f.peers.watch:
-		case <-f.gateways.watch:
-		case <-f.meshes.watch:
-		}
-	}
-}
-
-// noteNodes keeps nodeServices up to date for a service that changed or is gone.
-func (h *hub) noteNodes(txn model.ReadTxn, key string) {
-	svc, _, ok := h.store.Services.Get(txn, h.store.Services.ByKey(key))
-	if ok && svc.NodeMatters() {
+	key := svc.Key()
+	now, _, ok := h.store.Services.Get(f.txn, h.store.Services.ByKey(key))
+	mattered := len(h.nodeServices) > 0
+	if ok && now.NodeMatters() {
 		h.nodeServices[key] = true
 	} else {
 		delete(h.nodeServices, key)
 	}
+	if mattered != (len(h.nodeServices) > 0) {
+		f.everyone = true
+	}
+}
+
+func (h *hub) endpointsChangedLocked(f *found, e *model.EndpointSet) {
+	f.hosts = append(f.hosts, e.Host)
+}
+
+func (h *hub) workloadChangedLocked(_ *found, w *model.Workload) { h.fireLocked(h.pods[w.Key()]) }
+
+// run follows the tables until ctx ends.
+func (h *hub) run(ctx context.Context) error {
+	feeds := h.feeds()
+	defer func() {
+		for _, f := range feeds {
+			f.close()
+		}
+	}()
+	if err := h.open(feeds); err != nil {
+		return err
+	}
+
+	// ctx is the first case, feed i is case i+1.
+	cases := make([]reflect.SelectCase, 1+len(feeds))
+	cases[0] = reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(ctx.Done())}
+	for {
+		h.pass(feeds)
+		for i, f := range feeds {
+			cases[i+1] = reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(f.changed())}
+		}
+		if chosen, _, _ := reflect.Select(cases); chosen == 0 {
+			return nil
+		}
+	}
+}
+
+func (h *hub) open(feeds []feed) error {
+	txn := h.store.Write()
+	defer txn.Commit()
+	for _, f := range feeds {
+		if err := f.open(txn); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // pass announces all that changed since the last pass.
-func (h *hub) pass(f *feeds) {
-	txn := h.store.Read()
+func (h *hub) pass(feeds []feed) {
+	f := &found{txn: h.store.Read()}
+	// Who asks because of this pass must find what is remembered outdated
+	// (rowInput.changed).
+	h.store.Settle()
+
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	types := map[string]bool{}
-	mark := func(changed bool, urls ...string) {
-		for _, u := range urls {
-			types[u] = types[u] || changed
-		}
+	for _, feed := range feeds {
+		feed.pass(f)
 	}
-	const cds, eds, lds, rds = xds.TypeCluster, xds.TypeEndpoint, xds.TypeListener, xds.TypeRoute
-	nodesMattered := len(h.nodeServices) > 0
-	mark(f.services.next(txn, func(svc *model.Service) {
-		h.fire(h.namespaces[scopeKey{svc.Cluster, svc.Namespace}])
-		h.noteNodes(txn, svc.Key())
-	}), cds, eds, lds, rds)
-	var hosts []string
-	mark(f.endpoints.next(txn, func(e *model.EndpointSet) { hosts = append(hosts, e.Host) }), eds)
-	h.log = h.log.add(hosts)
-	mark(f.traits.next(txn, nil), cds, lds)
-	mark(f.destinations.next(txn, nil), cds, eds)
-	f.workloads.next(txn, func(w *model.Workload) { h.fire(h.pods[w.Key()]) })
-	// Policies of the root namespace, gateways and the mesh configuration
-	// reach everywhere; they change rarely.
-	// Clients follow what servers accept, so policies reach them as well.
-	everyone := f.peers.next(txn, nil)
-	mark(everyone, cds, eds)
-	everyone = everyone || nodesMattered != (len(h.nodeServices) > 0)
-	everyone = f.gateways.next(txn, nil) || everyone
-	if f.meshes.next(txn, nil) {
-		everyone = true
-		mark(true, cds, eds, lds, rds)
+	h.log = h.log.add(f.hosts)
+	if f.everyone {
+		h.fireAllLocked()
 	}
-	if everyone {
-		h.fireAll()
-	}
-	for u, changed := range types {
-		if changed {
-			h.announce(u)
-		}
+	for _, typeURL := range f.types {
+		h.announceLocked(typeURL)
 	}
 }

@@ -1,10 +1,8 @@
 package resources
 
 import (
-	"cmp"
-	"fmt"
-	"net/netip"
 	"slices"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
@@ -14,8 +12,6 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
-
-	"time"
 
 	"github.com/isthmus-mesh/isthmus/model"
 	"github.com/isthmus-mesh/isthmus/xds/serve"
@@ -38,12 +34,14 @@ func sniffedHTTP() []string { return []string{"http/1.1", "h2c"} }
 // destination; it has no socket.
 func outboundListener(address string, port uint16) *listenerv3.Listener {
 	return &listenerv3.Listener{
-		Name:             address + "_" + utoa(port),
+		Name:             listenerName(address, port),
 		Address:          socketAddress(address, port),
 		TrafficDirection: corev3.TrafficDirection_OUTBOUND,
 		BindToPort:       wrapperspb.Bool(false),
 	}
 }
+
+func listenerName(address string, port uint16) string { return address + "_" + utoa(port) }
 
 func listenerFilter(name string, config proto.Message) *listenerv3.ListenerFilter {
 	return &listenerv3.ListenerFilter{Name: name, ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: pack(config)}}
@@ -83,33 +81,60 @@ func virtualOutbound(mesh *model.Mesh) *listenerv3.Listener {
 	}
 }
 
-// listeners returns all outbound listeners of the scope, by name.
-func (s *Source) listeners(txn model.ReadTxn, sc *scope) map[string]*serve.Resource {
-	out := map[string]*serve.Resource{}
-	claims := map[string][]claim{}
-	shared := map[uint16]*wildcard{}
-	for _, hp := range portsByAge(sc.hosts) {
+// destinations is what the ports of a scope's hosts want of listeners. It is
+// immutable.
+type destinations struct {
+	// claims are those to one address and port, by the name of its listener.
+	claims map[string][]claim
+	// anywhere is what ports want of the listener at any address.
+	anywhere map[uint16]*anywhere
+}
+
+// destinationsOf asks for a scope's destinations.
+type destinationsOf struct{ scope *scope }
+
+func (q destinationsOf) build(r *reader, _ *destinations) *destinations {
+	s := q.scope.source
+	d := &destinations{claims: map[string][]claim{}, anywhere: map[uint16]*anywhere{}}
+	for _, hp := range portsByAge(q.scope.sights.get(r).hosts) {
 		if hp.port.Number == outboundPort || hp.port.Number == inboundPort {
 			continue
 		}
-		for _, addr := range s.ownAddresses(txn, hp.port) {
-			name := addr + "_" + utoa(hp.port.Number)
-			claims[name] = append(claims[name], claim{hp.host, hp.port, addr})
+		for _, addr := range s.ownAddresses(r, hp.port) {
+			name := listenerName(addr, hp.port.Number)
+			d.claims[name] = append(d.claims[name], claim{hp.host, hp.port, addr})
 		}
-		joinWildcard(shared, hp.host, hp.port)
+		d.wantAnywhere(hp.host, hp.port)
 	}
-	for name, list := range claims {
-		if told := tellApart(list); told != nil {
-			out[name] = s.sharedListener(sc, told)
+	for _, w := range d.anywhere {
+		w.sort()
+	}
+	return d
+}
+
+// listenersOf asks for all outbound listeners of a scope.
+type listenersOf struct{ scope *scope }
+
+func (q listenersOf) build(r *reader, _ *resourceSet) *resourceSet {
+	sc := q.scope
+	d := sc.destinations.get(r)
+	out := map[string]*serve.Resource{}
+	for name, list := range d.claims {
+		c := list[0]
+		if tellApart(list) != nil {
+			out[name] = sc.shared.get(r, sharedListener{sc, c.address, c.port.Number})
 		} else {
-			out[name] = s.addressListener(sc, list[0].host, list[0].port, list[0].address)
+			out[name] = c.host.listeners.get(r, addressListener{c.host, c.port.Number, c.address})
 		}
 	}
-	for port, w := range shared {
-		res := s.wildcardListener(sc, port, w)
+
+	// On a port that many share stands the listener at any address, whatever
+	// else claims its name.
+	for port := range d.anywhere {
+		res := sc.wildcards.get(r, wildcardListener{sc, port})
 		out[res.Name] = res
 	}
-	return out
+	return &resourceSet{out}
 }
 
 // portOfHost is one port with its host.
@@ -140,13 +165,13 @@ func portsByAge(hosts []*host) []portOfHost {
 // ownAddresses are the addresses at which a port has a listener of its own:
 // those of the service, or those of its endpoints when it is headless. HTTP
 // needs none, for there the host header tells.
-func (s *Source) ownAddresses(txn model.ReadTxn, p *hostPort) []string {
+func (s *Source) ownAddresses(r *reader, p *hostPort) []string {
 	if p.Protocol.IsHTTP() {
 		return nil
 	}
 	var out []string
 	if p.svc.Headless {
-		if t, _, ok := s.store.Traits.Get(txn, s.store.Traits.ByKey(p.svc.Key())); ok {
+		if t := readRow(r, &s.store.Traits, p.svc.Key()); t != nil {
 			return t.Addresses
 		}
 		return nil
@@ -162,159 +187,30 @@ func (s *Source) ownAddresses(txn model.ReadTxn, p *hostPort) []string {
 	return out
 }
 
-// addressListener is the listener of one address and port of a host.
-func (s *Source) addressListener(sc *scope, h *host, p *hostPort, addr string) *serve.Resource {
-	l := outboundListener(addr, p.Number)
-	inputs := []any{sc.catalog.mesh}
-	if e := h.listeners[l.Name]; e.same(inputs) {
-		return e.res
-	}
-	cluster := clusterName(p.Number, "", h.name)
-	tcp := &listenerv3.FilterChain{Filters: []*listenerv3.Filter{tcpProxy(sc.catalog.mesh, cluster)}}
-	if p.Protocol == model.Unknown {
-		l.ListenerFilters = []*listenerv3.ListenerFilter{httpInspector()}
-		l.ListenerFiltersTimeout = durationpb.New(sniffTimeout)
-		l.ContinueOnListenerFiltersTimeout = true
-		l.FilterChains = []*listenerv3.FilterChain{{
-			FilterChainMatch: &listenerv3.FilterChainMatch{ApplicationProtocols: sniffedHTTP()},
-			Filters:          []*listenerv3.Filter{outboundHTTP(sc.catalog.mesh, h.name+":"+utoa(p.Number))},
-		}}
-		l.DefaultFilterChain = tcp
-	} else {
+// addressListener asks for the listener of one address and port of a host.
+type addressListener struct {
+	host    *host
+	port    uint16
+	address string
+}
+
+func (q addressListener) build(r *reader, old *serve.Resource) *serve.Resource {
+	mesh, p := q.host.source.mesh.get(r), q.host.port(q.port)
+	l := outboundListener(q.address, q.port)
+	tcp := &listenerv3.FilterChain{Filters: []*listenerv3.Filter{tcpProxy(mesh, clusterName(q.port, "", q.host.name))}}
+	if p.Protocol != model.Unknown {
 		l.FilterChains = []*listenerv3.FilterChain{tcp}
+		return q.host.source.encode(old, l.Name, l)
 	}
-	res := s.encode(l.Name, l)
-	h.listeners[l.Name] = &entry{res: res, inputs: inputs}
-	return res
-}
 
-// wildcard describes the listener for a port at any address: what several hosts
-// want of it, together.
-type wildcard struct {
-	http     bool
-	names    []nameChain
-	prefixes []prefixChain
-	// fallback is the cluster of a host that takes the whole port.
-	fallback string
-}
-
-type nameChain struct {
-	name    string // TLS server name, or *.suffix
-	cluster string
-}
-
-type prefixChain struct {
-	prefix  netip.Prefix
-	name    string // TLS server name; empty: any connection to the prefix
-	cluster string
-}
-
-// wildcardEntry is a built listener with its description.
-type wildcardEntry struct {
-	text string
-	mesh *model.Mesh
-	res  *serve.Resource
-}
-
-// joinWildcard adds what a port wants of the listener at any address.
-func joinWildcard(shared map[uint16]*wildcard, h *host, p *hostPort) {
-	cluster := clusterName(p.Number, "", h.name)
-	at := func() *wildcard {
-		w := shared[p.Number]
-		if w == nil {
-			w = &wildcard{}
-			shared[p.Number] = w
-		}
-		return w
-	}
-	if sharesPort(p) {
-		at().http = true
-		if p.Protocol == model.Unknown && isServerName(h.name) {
-			// It may speak TLS as well, whose server name tells.
-			at().addName(nameChain{h.name, cluster})
-		}
-		return
-	}
-	if p.svc.Origin != model.FromServiceEntry {
-		return
-	}
-	for _, a := range p.svc.Addresses {
-		if !a.IsSingleIP() {
-			chain := prefixChain{prefix: a, cluster: cluster}
-			if p.Protocol == model.TLS && isServerName(h.name) {
-				chain.name = h.name
-			}
-			at().addPrefix(chain)
-		}
-	}
-	if len(p.svc.Addresses) > 0 {
-		return
-	}
-	switch p.Protocol {
-	case model.TLS:
-		if !isServerName(h.name) {
-			return
-		}
-		at().addName(nameChain{h.name, cluster})
-	case model.TCP:
-		if !p.svc.Allocated.IsValid() {
-			if w := at(); w.fallback == "" {
-				w.fallback = cluster
-			}
-		}
-	}
-}
-
-// addName adds a host that is known by its server name.
-func (w *wildcard) addName(c nameChain) {
-	if !slices.ContainsFunc(w.names, func(o nameChain) bool { return o.name == c.name }) {
-		w.names = append(w.names, c)
-	}
-}
-
-// wildcardListener builds the listener of a port at any address, unless the one
-// there is the same.
-func (s *Source) wildcardListener(sc *scope, port uint16, w *wildcard) *serve.Resource {
-	text := fmt.Sprint(*w)
-	mesh := sc.catalog.mesh
-	if e := sc.wildcard[port]; e != nil && e.text == text && e.mesh == mesh {
-		return e.res
-	}
-	l := outboundListener(anyAddress, port)
-	slices.SortFunc(w.names, func(a, b nameChain) int { return cmp.Compare(a.name, b.name) })
-	slices.SortFunc(w.prefixes, func(a, b prefixChain) int {
-		return cmp.Or(a.prefix.Compare(b.prefix), cmp.Compare(a.name, b.name))
-	})
-	for _, c := range w.prefixes {
-		l.FilterChains = append(l.FilterChains, w.prefixChain(mesh, c))
-	}
-	looksAtNames := len(w.names) > 0 || slices.ContainsFunc(w.prefixes, w.needsName)
-	if looksAtNames {
-		l.ListenerFilters = append(l.ListenerFilters, tlsInspector())
-	}
-	for _, c := range w.names {
-		l.FilterChains = append(l.FilterChains, &listenerv3.FilterChain{
-			FilterChainMatch: &listenerv3.FilterChainMatch{ServerNames: []string{c.name}},
-			Filters:          []*listenerv3.Filter{tcpProxy(mesh, c.cluster)},
-		})
-	}
-	if w.http {
-		l.ListenerFilters = append(l.ListenerFilters, httpInspector())
-		l.FilterChains = append(l.FilterChains, &listenerv3.FilterChain{
-			FilterChainMatch: &listenerv3.FilterChainMatch{ApplicationProtocols: sniffedHTTP()},
-			Filters:          []*listenerv3.Filter{outboundHTTP(mesh, utoa(port))},
-		})
-		// On a port declared as HTTP the client speaks first, however long
-		// it takes.
-		l.ListenerFiltersTimeout = durationpb.New(0)
-	} else if looksAtNames {
-		l.ListenerFiltersTimeout = durationpb.New(sniffTimeout)
-		l.ContinueOnListenerFiltersTimeout = true
-	}
-	l.DefaultFilterChain = &listenerv3.FilterChain{
-		Filters: []*listenerv3.Filter{tcpProxy(mesh, cmpOr(w.fallback, fallbackCluster(mesh)))},
-	}
-	res := s.encode(l.Name, l)
-	sc.wildcard[port] = &wildcardEntry{text: text, mesh: mesh, res: res}
-	return res
+	// The port declares nothing: HTTP is known by its first bytes.
+	l.ListenerFilters = []*listenerv3.ListenerFilter{httpInspector()}
+	l.ListenerFiltersTimeout = durationpb.New(sniffTimeout)
+	l.ContinueOnListenerFiltersTimeout = true
+	l.FilterChains = []*listenerv3.FilterChain{{
+		FilterChainMatch: &listenerv3.FilterChainMatch{ApplicationProtocols: sniffedHTTP()},
+		Filters:          []*listenerv3.Filter{outboundHTTP(mesh, q.host.name+":"+utoa(q.port))},
+	}}
+	l.DefaultFilterChain = tcp
+	return q.host.source.encode(old, l.Name, l)
 }

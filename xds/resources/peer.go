@@ -9,27 +9,19 @@ import (
 )
 
 // peers is every PeerAuthentication, by the namespace that it is in. It is
-// immutable but for what it has worked out, which the Source's lock guards.
+// immutable.
 type peers struct {
 	root        string
-	byNamespace map[string][]*model.PeerAuthentication // oldest first
-	policies    map[string]*namespacePolicy
+	byNamespace map[string][]*model.PeerAuthentication
 }
 
-// newPeers reads all PeerAuthentications. A namespace for which the same ones
-// hold as before keeps its policy, so that what was built with it stays good.
-func newPeers(store *model.Store, txn model.ReadTxn, root string, old *peers) *peers {
-	p := &peers{root: root, byNamespace: map[string][]*model.PeerAuthentication{}, policies: map[string]*namespacePolicy{}}
-	for pa := range store.Peers.All(txn) {
+// peersOf asks for all PeerAuthentications.
+type peersOf struct{ source *Source }
+
+func (q peersOf) build(r *reader, _ *peers) *peers {
+	p := &peers{root: q.source.mesh.get(r).RootNamespace, byNamespace: map[string][]*model.PeerAuthentication{}}
+	for pa := range readAll(r, &q.source.store.Peers) {
 		p.byNamespace[pa.Namespace] = append(p.byNamespace[pa.Namespace], pa)
-	}
-	if old == nil {
-		return p
-	}
-	for namespace, policy := range old.policies {
-		if old.root == root && slices.Equal(policy.sources, p.sources(namespace)) {
-			p.policies[namespace] = policy
-		}
 	}
 	return p
 }
@@ -42,19 +34,36 @@ func (p *peers) sources(namespace string) []*model.PeerAuthentication {
 	return slices.Concat(p.byNamespace[namespace], p.byNamespace[p.root])
 }
 
-// in returns the policy of a namespace.
-func (p *peers) in(namespace string) *namespacePolicy {
-	policy := p.policies[namespace]
-	if policy == nil {
-		policy = newNamespacePolicy(namespace, p.root, p.sources(namespace))
-		p.policies[namespace] = policy
+// policy returns what the workloads of a namespace accept, remembered.
+func (s *Source) policy(r *reader, namespace string) *namespacePolicy {
+	return s.policies.get(r, policyOf{s, namespace})
+}
+
+// policyOf asks for the policy of a namespace.
+type policyOf struct {
+	source    *Source
+	namespace string
+}
+
+// build keeps the policy while the same PeerAuthentications hold, so that what
+// was built with it stays good.
+func (q policyOf) build(r *reader, old *namespacePolicy) *namespacePolicy {
+	p := q.source.peers.get(r)
+	if old != nil && old.root == p.root && slices.Equal(old.sources, p.sources(q.namespace)) {
+		return old
 	}
-	return policy
+	return p.in(q.namespace)
+}
+
+// in works out the policy of a namespace.
+func (p *peers) in(namespace string) *namespacePolicy {
+	return newNamespacePolicy(namespace, p.root, p.sources(namespace))
 }
 
 // namespacePolicy is what the workloads of one namespace accept from clients.
 // It is immutable.
 type namespacePolicy struct {
+	root      string
 	sources   []*model.PeerAuthentication
 	selectors []*model.PeerAuthentication // for some workloads; the oldest first
 	base      model.MTLSMode              // for all others
@@ -68,7 +77,8 @@ func newNamespacePolicy(own, root string, sources []*model.PeerAuthentication) *
 	slices.SortStableFunc(sorted, func(a, b *model.PeerAuthentication) int {
 		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Key(), b.Key()))
 	})
-	n := &namespacePolicy{sources: sources}
+
+	n := &namespacePolicy{root: root, sources: sources}
 	var namespace, mesh model.MTLSMode
 	for _, pa := range sorted {
 		switch {

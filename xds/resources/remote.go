@@ -1,6 +1,7 @@
 package resources
 
 import (
+	"cmp"
 	"strings"
 
 	"github.com/isthmus-mesh/isthmus/model"
@@ -16,7 +17,7 @@ func remoteNamespace(h *host) string {
 	if h.primary().Origin != model.FromServiceEntry {
 		return ""
 	}
-	inner, ok := strings.CutSuffix(h.name, "."+h.globalDomain)
+	inner, ok := strings.CutSuffix(h.name, "."+h.source.cfg.GlobalDomain)
 	if !ok {
 		return ""
 	}
@@ -30,7 +31,7 @@ func remoteNamespace(h *host) string {
 // ruleNamespace is the namespace whose DestinationRules speak for the host: that
 // of its service, wherever the host is declared.
 func ruleNamespace(h *host) string {
-	return cmpOr(remoteNamespace(h), h.primary().Namespace)
+	return cmp.Or(remoteNamespace(h), h.primary().Namespace)
 }
 
 // peerNames are the names that a peer may prove. Any one of them will do; with

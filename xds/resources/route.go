@@ -1,6 +1,7 @@
 package resources
 
 import (
+	"slices"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -12,58 +13,109 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
 
-// routeConfig returns the route configuration of a name: a port, or HOST:PORT
-// for a port that is looked into. It is nil when there is none.
-func (s *Source) routeConfig(sc *scope, name string) *serve.Resource {
+// routed is the hosts that a route configuration leads to, each with its other
+// names. It is immutable.
+type routed struct {
+	port uint16
+	// single is a host that has the configuration for itself; else hosts share
+	// the port and are told apart by name.
+	single bool
+	hosts  []hostNames
+}
+
+type hostNames struct {
+	host    *host
+	aliases []*host
+}
+
+func (a hostNames) equal(b hostNames) bool {
+	return a.host == b.host && slices.Equal(a.aliases, b.aliases)
+}
+
+// behind finds the hosts behind the name of a route configuration: a port, or
+// HOST:PORT for a port that is looked into. There may be none.
+func (s *sight) behind(name string) (list []*host, port uint16, single bool) {
 	hostName, portText, single := cutLast(name)
 	if !single {
 		portText = name
 	}
 	port, ok := atou(portText)
-	if !ok {
+	switch {
+	case !ok:
+		return nil, 0, false
+	case !single:
+		return s.byPort[port], port, false
+	}
+
+	h := s.byName[hostName]
+	if h == nil {
+		return nil, 0, false
+	}
+	if p := h.port(port); p == nil || p.Protocol != model.Unknown {
+		return nil, 0, false
+	}
+	return []*host{h}, port, true
+}
+
+// routedOf asks for the hosts behind a name.
+type routedOf struct {
+	scope *scope
+	name  string
+}
+
+func (q routedOf) build(r *reader, old *routed) *routed {
+	sight := q.scope.sights.get(r)
+	list, port, single := sight.behind(q.name)
+	if len(list) == 0 {
 		return nil
 	}
-	var hosts []*host
-	if single {
-		h := sc.byName[hostName]
-		if h == nil {
-			return nil
-		}
-		if p := h.port(port); p == nil || p.Protocol != model.Unknown {
-			return nil
-		}
-		hosts = []*host{h}
-	} else if hosts = sc.byPort[port]; len(hosts) == 0 {
+
+	now := &routed{port: port, single: single}
+	for _, h := range list {
+		now.hosts = append(now.hosts, hostNames{h, sight.aliases[h.name]})
+	}
+	if old != nil && slices.EqualFunc(old.hosts, now.hosts, hostNames.equal) {
+		return old
+	}
+	return now
+}
+
+// routeKey asks for a route configuration by its name; nil: there is none.
+type routeKey struct {
+	scope *scope
+	name  string
+}
+
+func (q routeKey) build(r *reader, old *serve.Resource) *serve.Resource {
+	mesh, to := q.scope.source.mesh.get(r), q.scope.routed.get(r, routedOf(q))
+	if to == nil {
 		return nil
 	}
-	inputs := make([]any, 0, len(hosts)+1)
-	inputs = append(inputs, sc.catalog.mesh)
-	for _, h := range hosts {
-		inputs = append(inputs, h)
-		for _, alias := range sc.aliases[h.name] {
-			inputs = append(inputs, alias)
-		}
-	}
-	if e := sc.routes[name]; e.same(inputs) {
-		return e.res
-	}
+
 	rc := &routev3.RouteConfiguration{
-		Name:                     name,
+		Name:                     q.name,
 		ValidateClusters:         wrapperspb.Bool(false),
 		IgnorePortInHostMatching: true,
 	}
-	if single {
+	if to.single {
 		rc.VirtualHosts = []*routev3.VirtualHost{{
-			Name: name, Domains: []string{"*"},
-			Routes: []*routev3.Route{retried(clusterName(port, "", hostName))},
+			Name: q.name, Domains: []string{"*"},
+			Routes: []*routev3.Route{retried(clusterName(to.port, "", to.hosts[0].host.name))},
 		}}
 	} else {
-		rc.VirtualHosts = virtualHosts(sc, hosts, port)
+		rc.VirtualHosts = to.virtualHosts(mesh, q.scope.key.namespace)
 		rc.Metadata = byDestination()
 	}
-	res := s.encode(name, rc)
-	sc.routes[name] = &entry{res: res, inputs: inputs}
-	return res
+	return q.scope.source.encode(old, q.name, rc)
+}
+
+// routeConfig returns the route configuration of a name; nil when there is none.
+func (sc *scope) routeConfig(r *reader, name string) *serve.Resource {
+	// Of names that lead nowhere nothing is remembered: clients make them up.
+	if list, _, _ := sc.sights.get(r).behind(name); len(list) == 0 {
+		return nil
+	}
+	return sc.routes.get(r, routeKey{sc, name})
 }
 
 // byDestination asks the proxy to send a request whose Host it does not know to
@@ -77,20 +129,21 @@ func byDestination() *corev3.Metadata {
 
 // virtualHosts tells hosts apart by the request's host header. A name that two
 // of them claim goes to the first, Kubernetes services before others.
-func virtualHosts(sc *scope, hosts []*host, port uint16) []*routev3.VirtualHost {
+func (to *routed) virtualHosts(mesh *model.Mesh, namespace string) []*routev3.VirtualHost {
 	taken := map[string]bool{}
 	var out []*routev3.VirtualHost
 	for _, origin := range []model.Origin{model.FromKubernetes, model.FromServiceEntry} {
-		for _, h := range hosts {
-			p := h.port(port)
+		for _, h := range to.hosts {
+			p := h.host.port(to.port)
 			if p.svc.Origin != origin {
 				continue
 			}
-			var domains []string
-			names := domainsOf(h, p.svc, sc.key.namespace, sc.catalog.mesh.ClusterDomain)
-			for _, alias := range sc.aliases[h.name] {
-				names = append(names, domainsOf(alias, alias.primary(), sc.key.namespace, sc.catalog.mesh.ClusterDomain)...)
+
+			names := domainsOf(h.host, p.svc, namespace, mesh.ClusterDomain)
+			for _, alias := range h.aliases {
+				names = append(names, domainsOf(alias, alias.primary(), namespace, mesh.ClusterDomain)...)
 			}
+			var domains []string
 			for _, d := range names {
 				if !taken[d] {
 					taken[d] = true
@@ -100,14 +153,15 @@ func virtualHosts(sc *scope, hosts []*host, port uint16) []*routev3.VirtualHost 
 			if len(domains) == 0 {
 				continue
 			}
+
 			out = append(out, &routev3.VirtualHost{
-				Name:    h.name + ":" + utoa(port),
+				Name:    h.host.name + ":" + utoa(to.port),
 				Domains: domains,
-				Routes:  []*routev3.Route{retried(clusterName(port, "", h.name))},
+				Routes:  []*routev3.Route{retried(clusterName(to.port, "", h.host.name))},
 			})
 		}
 	}
-	return append(out, catchAll(sc.catalog.mesh))
+	return append(out, catchAll(mesh))
 }
 
 // catchAll is what becomes of requests to hosts that the mesh does not know.
@@ -164,13 +218,4 @@ func hostLiteral(ip string) string {
 		return "[" + ip + "]"
 	}
 	return ip
-}
-
-// cutLast splits HOST:PORT.
-func cutLast(s string) (before, after string, ok bool) {
-	i := strings.LastIndexByte(s, ':')
-	if i < 0 {
-		return "", "", false
-	}
-	return s[:i], s[i+1:], true
 }

@@ -82,13 +82,13 @@ func (r *rules) mergeNamesakes(all []*model.DestinationRule, old *rules) []*mode
 	return out
 }
 
-// newRules reads all DestinationRules. Several for the same host in the same
-// namespace count as one. old are the rules before, or nil.
-func newRules(store *model.Store, txn model.ReadTxn, old *rules) *rules {
-	var all []*model.DestinationRule
-	for dr := range store.Destinations.All(txn) {
-		all = append(all, dr)
-	}
+// rulesOf asks for all DestinationRules.
+type rulesOf struct{ source *Source }
+
+// build reads them. Several for the same host in the same namespace count as
+// one.
+func (q rulesOf) build(rd *reader, old *rules) *rules {
+	all := slices.Collect(readAll(rd, &q.source.store.Destinations))
 	slices.SortStableFunc(all, func(a, b *model.DestinationRule) int {
 		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Key(), b.Key()))
 	})
@@ -143,41 +143,33 @@ func matchHost(pattern, name string) bool {
 	return pattern == name
 }
 
-// policy is what holds for one port of a host or of a subset, all levels taken
-// together.
-type policy struct {
-	lb  model.LoadBalancing
-	tls *model.ClientTLS
-}
-
 // policyFor puts the levels of a rule together for a port. The settings of a port
 // take the place of those of their level as a whole: what they leave out has its
 // default (TrafficPolicy.portLevelSettings). A subset's settings stand above the
 // rule's, one by one.
-func policyFor(dr *model.DestinationRule, subset *model.Subset, port uint16) policy {
+func policyFor(dr *model.DestinationRule, subset *model.Subset, port uint16) model.TrafficPolicy {
 	if dr == nil {
-		return policy{}
+		return model.TrafficPolicy{}
 	}
-	p := policyOf(dr.Policy)
+	p := dr.Policy
 	if own, ok := dr.Ports[port]; ok {
-		p = policyOf(own)
+		p = own
 	}
 	if subset == nil {
 		return p
 	}
+
 	if own, ok := subset.Ports[port]; ok {
-		return policyOf(own)
+		return own
 	}
 	if subset.Policy.LoadBalancing != model.LBUnset {
-		p.lb = subset.Policy.LoadBalancing
+		p.LoadBalancing = subset.Policy.LoadBalancing
 	}
 	if subset.Policy.TLS != nil {
-		p.tls = subset.Policy.TLS
+		p.TLS = subset.Policy.TLS
 	}
 	return p
 }
-
-func policyOf(t model.TrafficPolicy) policy { return policy{lb: t.LoadBalancing, tls: t.TLS} }
 
 // subsetOf returns the rule's subset of that name, or nil.
 func subsetOf(dr *model.DestinationRule, name string) *model.Subset {

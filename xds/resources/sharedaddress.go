@@ -1,14 +1,11 @@
 package resources
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/isthmus-mesh/isthmus/model"
 	"github.com/isthmus-mesh/isthmus/xds/serve"
@@ -57,69 +54,64 @@ func tellApart(claims []claim) []claim {
 	return told
 }
 
-// sharedListener is the listener of an address and port of several hosts. A
-// connection whose server name is none of theirs goes to the host that speaks no
-// TLS, or where those to unknown destinations go: to none of the others.
-func (s *Source) sharedListener(sc *scope, claims []claim) *serve.Resource {
-	mesh := sc.catalog.mesh
-	number := claims[0].port.Number
-	l := outboundListener(claims[0].address, number)
-	text := ""
-	for _, c := range claims {
-		text += fmt.Sprintf("%s %d;", c.host.name, c.port.Protocol)
+// claimants are the hosts that share an address and port, in the order of their
+// filter chains.
+type claimants struct{ list []claimant }
+
+type claimant struct {
+	host string
+	// tls tells that the host is known by its server name.
+	tls bool
+}
+
+// claimantsOf asks which hosts share a listener.
+type claimantsOf struct {
+	scope *scope
+	name  string
+}
+
+func (q claimantsOf) build(r *reader, old *claimants) *claimants {
+	out := &claimants{}
+	for _, c := range tellApart(q.scope.destinations.get(r).claims[q.name]) {
+		out.list = append(out.list, claimant{c.host.name, c.byName()})
 	}
-	if e := sc.shared[l.Name]; e != nil && e.text == text && e.mesh == mesh {
-		return e.res
+	if old != nil && slices.Equal(old.list, out.list) {
+		return old
 	}
-	rest := fallbackCluster(mesh)
+	return out
+}
+
+// sharedListener asks for the listener of an address and port of several hosts,
+// by its name. A connection whose server name is none of theirs goes to the host
+// that speaks no TLS, or where those to unknown destinations go: to none of the
+// others.
+type sharedListener struct {
+	scope   *scope
+	address string
+	port    uint16
+}
+
+func (q sharedListener) build(r *reader, old *serve.Resource) *serve.Resource {
+	mesh := q.scope.source.mesh.get(r)
+	l := outboundListener(q.address, q.port)
 	l.ListenerFilters = []*listenerv3.ListenerFilter{tlsInspector()}
 	// A client of TLS speaks first, however long it takes.
 	l.ListenerFiltersTimeout = durationpb.New(0)
-	for _, c := range claims {
-		cluster := clusterName(number, "", c.host.name)
-		if !c.byName() {
+
+	rest := fallbackCluster(mesh)
+	for _, c := range q.scope.claimants.get(r, claimantsOf{q.scope, l.Name}).list {
+		cluster := clusterName(q.port, "", c.host)
+		if !c.tls {
 			rest = cluster
 			l.ListenerFiltersTimeout = durationpb.New(sniffTimeout)
 			l.ContinueOnListenerFiltersTimeout = true
 			continue
 		}
 		l.FilterChains = append(l.FilterChains, &listenerv3.FilterChain{
-			FilterChainMatch: &listenerv3.FilterChainMatch{ServerNames: []string{c.host.name}},
+			FilterChainMatch: &listenerv3.FilterChainMatch{ServerNames: []string{c.host}},
 			Filters:          []*listenerv3.Filter{tcpProxy(mesh, cluster)},
 		})
 	}
 	l.DefaultFilterChain = &listenerv3.FilterChain{Filters: []*listenerv3.Filter{tcpProxy(mesh, rest)}}
-	res := s.encode(l.Name, l)
-	sc.shared[l.Name] = &wildcardEntry{text: text, mesh: mesh, res: res}
-	return res
-}
-
-// addPrefix adds a host's claim to a prefix. Of those that speak no TLS the first
-// has it.
-func (w *wildcard) addPrefix(c prefixChain) {
-	taken := slices.ContainsFunc(w.prefixes, func(o prefixChain) bool { return o.prefix == c.prefix && o.name == c.name })
-	if !taken {
-		w.prefixes = append(w.prefixes, c)
-	}
-}
-
-// needsName tells whether the server name has to be looked at for a chain: a host
-// that has a prefix for itself has all connections to it.
-func (w *wildcard) needsName(c prefixChain) bool {
-	return c.name != "" && slices.ContainsFunc(w.prefixes, func(o prefixChain) bool {
-		return o.prefix == c.prefix && o.name != c.name
-	})
-}
-
-func (w *wildcard) prefixChain(mesh *model.Mesh, c prefixChain) *listenerv3.FilterChain {
-	fc := &listenerv3.FilterChain{
-		FilterChainMatch: &listenerv3.FilterChainMatch{PrefixRanges: []*corev3.CidrRange{{
-			AddressPrefix: c.prefix.Addr().String(), PrefixLen: wrapperspb.UInt32(uint32(c.prefix.Bits())),
-		}}},
-		Filters: []*listenerv3.Filter{tcpProxy(mesh, c.cluster)},
-	}
-	if w.needsName(c) {
-		fc.FilterChainMatch.ServerNames = []string{c.name}
-	}
-	return fc
+	return q.scope.source.encode(old, l.Name, l)
 }

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"iter"
 	"log/slog"
+	"reflect"
 	"runtime"
 	"slices"
 	"sync"
@@ -13,7 +15,6 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/isthmus-mesh/isthmus/model"
 	"github.com/isthmus-mesh/isthmus/xds"
@@ -39,15 +40,26 @@ type Source struct {
 	cfg   Config
 	hub   *hub
 
-	// mu guards everything below: builds are short, bound by the processor,
-	// and shared, so they run one at a time.
-	mu       sync.Mutex
-	catalogs map[model.ClusterID]*catalog
-	scopes   map[scopeKey]*scope
-	views    map[string]weak.Pointer[view]
-	// places are where Views stand, as of the last look; Views that came
-	// since are added as they come.
-	places map[vantage]bool
+	// mu guards everything below, and all that is remembered: builds are
+	// short, bound by the processor, and shared, so they run one at a time.
+	mu sync.Mutex
+	// round is that of the last reader.
+	round uint64
+
+	// What there is once for the mesh.
+	mesh     answer[meshOf, *model.Mesh]
+	rules    answer[rulesOf, *rules]
+	peers    answer[peersOf, *peers]
+	policies memo[policyOf, *namespacePolicy]
+	hosts    memo[hostsOf, *hosts]
+
+	// What there is for the proxies that are connected; see forget.go.
+	scopes map[scopeKey]*scope
+	places map[place]*place
+	views  map[string]weak.Pointer[view]
+	// inForce are the rules that were in force when it was last forgotten
+	// what was built by others.
+	inForce *rules
 
 	built atomic.Uint64
 }
@@ -61,15 +73,45 @@ func New(store *model.Store, cfg Config) (*Source, error) {
 		cfg.Logger = slog.Default()
 	}
 	cfg.GlobalDomain = cmp.Or(cfg.GlobalDomain, "global")
-	return &Source{
-		store:    store,
-		cfg:      cfg,
-		hub:      newHub(store),
-		catalogs: map[model.ClusterID]*catalog{},
-		scopes:   map[scopeKey]*scope{},
-		views:    map[string]weak.Pointer[view]{},
-		places:   map[vantage]bool{},
-	}, nil
+
+	s := &Source{
+		store:  store,
+		cfg:    cfg,
+		hub:    newHub(store),
+		scopes: map[scopeKey]*scope{},
+		places: map[place]*place{},
+		views:  map[string]weak.Pointer[view]{},
+	}
+	s.mesh.question = meshOf{s}
+	s.rules.question = rulesOf{s}
+	s.peers.question = peersOf{s}
+	return s, nil
+}
+
+// newReaderLocked begins a reading of the tables as they are now. Snapshots are
+// taken with the lock held, so that no reader sees an older one than the reader
+// before it.
+func (s *Source) newReaderLocked() *reader {
+	s.round++
+	return &reader{txn: s.store.Read(), round: s.round}
+}
+
+// meshOf asks for the mesh configuration of the local cluster, which holds for
+// all proxies.
+type meshOf struct{ source *Source }
+
+// build compares by value: what the mesh has by default is made anew each time,
+// and a configuration is often written again as it was.
+func (q meshOf) build(r *reader, old *model.Mesh) *model.Mesh {
+	s := q.source
+	mesh := readRow(r, &s.store.Meshes, string(s.cfg.Cluster))
+	if mesh == nil {
+		mesh = model.DefaultMesh(s.cfg.Cluster)
+	}
+	if reflect.DeepEqual(old, mesh) {
+		return old
+	}
+	return mesh
 }
 
 // Run watches the tables until ctx ends.
@@ -77,12 +119,6 @@ func (s *Source) Run(ctx context.Context) error { return s.hub.run(ctx) }
 
 // Built is how many resources were built and encoded so far.
 func (s *Source) Built() uint64 { return s.built.Load() }
-
-// encode builds a resource and counts it.
-func (s *Source) encode(name string, m proto.Message) *serve.Resource {
-	s.built.Add(1)
-	return resource(name, m)
-}
 
 // View implements serve.Source. It blocks until the local cluster has been read
 // once. A proxy of a cluster that is not known is refused: what it sees would
@@ -100,11 +136,11 @@ func (s *Source) View(ctx context.Context, n serve.Node) (serve.View, <-chan str
 	}
 	// Watching begins before reading, so that no change falls between.
 	changed := s.hub.watchProxy(ctx, p)
-	txn := s.store.Read()
-	w := s.workload(txn, p)
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.viewOf(txn, p, w), changed, nil
+	r := s.newReaderLocked()
+	return s.viewLocked(r, p, s.workload(r.txn, p)), changed, nil
 }
 
 func (s *Source) waitSynced(ctx context.Context) error {
@@ -143,55 +179,84 @@ func (s *Source) workload(txn model.ReadTxn, p *proxy) *model.Workload {
 	}
 }
 
-// viewOf finds or makes the View for the workload. The lock is held.
-func (s *Source) viewOf(txn model.ReadTxn, p *proxy, w *model.Workload) *view {
-	from := vantage{cluster: p.cluster, network: cmpOr(p.network, w.Network), locality: w.Locality}
-	if from.locality == "" {
-		from.locality = p.locality
+// viewLocked finds or makes the View for the workload.
+func (s *Source) viewLocked(r *reader, p *proxy, w *model.Workload) *view {
+	from := place{
+		cluster: p.cluster, network: cmp.Or(p.network, w.Network), locality: cmp.Or(w.Locality, p.locality),
+		passthrough: p.kind == xds.KindRouter,
 	}
-	known := s.catalogFor(txn, p.cluster)
-	if known.nodes {
+	if s.hosts.get(r, hostsOf{s, p.cluster}).nodes {
 		from.node = w.Node
 	}
-	v := &view{source: s, scope: scopeKey{p.cluster, p.namespace}, from: from}
-	var services []*model.Service
-	for svc := range s.store.Services.List(txn, s.store.InNamespace(p.cluster, p.namespace)) {
-		services = append(services, svc)
+	services := slices.Collect(firsts(s.store.Services.List(r.txn, s.store.InNamespace(p.cluster, p.namespace))))
+
+	var in *inbound
+	var gw *gateway
+	var text string
+	if p.kind == xds.KindRouter {
+		gw = newGateway(w, services, slices.Collect(firsts(s.store.Gateways.All(r.txn))), s.mesh.get(r).RootNamespace)
+		text = gw.text()
+	} else {
+		// Not remembered: a workload says itself which namespace it is in.
+		policy := s.peers.get(r).in(w.Namespace).of(w.Labels)
+		in = newInbound(w, services, &policy)
+		text = in.text()
 	}
-	text := ""
-	switch p.kind {
-	case xds.KindRouter:
-		var gateways []*model.Gateway
-		for gw := range s.store.Gateways.All(txn) {
-			gateways = append(gateways, gw)
-		}
-		v.gateway = newGateway(w, services, gateways, s.store.Mesh(txn, s.cfg.Cluster).RootNamespace)
-		v.from.passthrough = true
-		text = v.gateway.text()
-	default:
-		policy := known.peers.in(w.Namespace).of(w.Labels)
-		v.inbound = newInbound(w, services, &policy)
-		text = v.inbound.text()
-	}
-	v.key = fmt.Sprintf("%s~%s/%s~%s~%s~%s~%s", p.kind, p.cluster, p.namespace, from.network, from.locality, from.node, text)
-	if old, ok := s.views[v.key]; ok {
+	key := fmt.Sprintf("%s~%s/%s~%s~%s~%s~%s", p.kind, p.cluster, p.namespace, from.network, from.locality, from.node, text)
+	if old, ok := s.views[key]; ok {
 		if shared := old.Value(); shared != nil {
 			return shared
 		}
 	}
+
+	v := newView(s, key, s.scopeLocked(scopeKey{p.cluster, p.namespace}))
+	v.inbound, v.gateway = in, gw
+	v.from = s.placeLocked(from)
+	from.node = ""
+	v.anyNode = s.placeLocked(from)
 	// Views are kept by the streams that use them; the map only lets others
 	// join.
-	s.views[v.key] = weak.Make(v)
-	s.places[v.from] = true
-	runtime.AddCleanup(v, s.dropDead, v.key)
+	s.views[key] = weak.Make(v)
+	runtime.AddCleanup(v, s.dropDead, key)
 	return v
+}
+
+// firsts are the rows of a query, without their revisions.
+func firsts[R any](query iter.Seq2[R, uint64]) iter.Seq[R] {
+	return func(yield func(R) bool) {
+		for row := range query {
+			if !yield(row) {
+				return
+			}
+		}
+	}
+}
+
+// scopeLocked finds or makes a scope.
+func (s *Source) scopeLocked(key scopeKey) *scope {
+	sc := s.scopes[key]
+	if sc == nil {
+		sc = newScope(s, key)
+		s.scopes[key] = sc
+	}
+	return sc
+}
+
+// placeLocked gives the one pointer for equal places.
+func (s *Source) placeLocked(p place) *place {
+	one := s.places[p]
+	if one == nil {
+		one = &p
+		s.places[p] = one
+	}
+	return one
 }
 
 // Views lists the keys of the Views in use, sorted.
 func (s *Source) Views() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.forgetDead()
+	s.forgetDeadLocked()
 	keys := make([]string, 0, len(s.views))
 	for k := range s.views {
 		keys = append(keys, k)

@@ -36,9 +36,9 @@ func (m *mesh) clusterOf(t *testing.T, namespace, name string) *clusterv3.Cluste
 	return decoded[*clusterv3.Cluster](t, m.resources(v, xds.TypeCluster, name)[name])
 }
 
-// peersOf are the names that a cluster accepts of its servers; nil when it does
+// serverNamesOf are the names that a cluster accepts of its servers; nil when it does
 // not speak TLS.
-func peersOf(t *testing.T, c *clusterv3.Cluster) []string {
+func serverNamesOf(t *testing.T, c *clusterv3.Cluster) []string {
 	t.Helper()
 	if c.TransportSocket == nil {
 		return nil
@@ -127,7 +127,7 @@ func TestRemoteNamesProveTheirNamespace(t *testing.T) {
 			if c.rule != nil {
 				insert(m, m.store.Destinations, c.rule)
 			}
-			if got := peersOf(t, m.clusterOf(t, "shop", name)); !slices.Equal(got, c.want) {
+			if got := serverNamesOf(t, m.clusterOf(t, "shop", name)); !slices.Equal(got, c.want) {
 				t.Errorf("accepts %q, want %q", got, c.want)
 			}
 		})

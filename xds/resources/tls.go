@@ -1,6 +1,7 @@
 package resources
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -47,11 +48,11 @@ func alpnMeshTCP() []string  { return []string{xds.ALPNMesh, xds.ALPNPeerExchang
 
 // transport sets how connections to the endpoints are secured: as the rule
 // says, else by what each endpoint takes.
-func (b *clusterBuilder) transport(c *clusterv3.Cluster, pol policy) {
+func (b *clusterBuilder) transport(c *clusterv3.Cluster, pol model.TrafficPolicy) {
 	svc := b.port.svc
 	mode := model.ClientTLSAuto
-	if pol.tls != nil {
-		mode = pol.tls.Mode
+	if pol.TLS != nil {
+		mode = pol.TLS.Mode
 	}
 	if mode == model.ClientTLSAuto && remoteNamespace(b.host) != "" {
 		// Another cluster's gateway takes nothing but mutual TLS, whatever
@@ -71,7 +72,7 @@ func (b *clusterBuilder) transport(c *clusterv3.Cluster, pol policy) {
 	}
 	switch mode {
 	case model.ClientTLSMutualMesh:
-		c.TransportSocket = tlsSocket(b.upstreamTLS(pol.tls))
+		c.TransportSocket = tlsSocket(b.upstreamTLS(pol.TLS))
 	case model.ClientTLSAuto:
 		c.TransportSocketMatches = []*clusterv3.Cluster_TransportSocketMatch{
 			{
@@ -120,7 +121,7 @@ func (b *clusterBuilder) upstreamTLS(tls *model.ClientTLS) *tlsv3.UpstreamTlsCon
 	sni := sniName(b.key.port, b.key.subset, b.host.name)
 	names := b.identities()
 	if tls != nil {
-		sni = cmpOr(tls.SNI, sni)
+		sni = cmp.Or(tls.SNI, sni)
 		if len(tls.SubjectAltNames) > 0 {
 			names = peerNames{exact: tls.SubjectAltNames}
 		}
@@ -144,7 +145,7 @@ func (b *clusterBuilder) identities() peerNames {
 		for _, account := range t.Accounts {
 			ns, sa, _ := strings.Cut(account, "/")
 			for _, domain := range trustDomains(b.mesh) {
-				out = append(out, "spiffe://"+domain+"/ns/"+cmpOr(remote, ns)+"/sa/"+sa)
+				out = append(out, "spiffe://"+domain+"/ns/"+cmp.Or(remote, ns)+"/sa/"+sa)
 			}
 		}
 	}

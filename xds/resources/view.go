@@ -11,19 +11,28 @@ import (
 // view is what proxies that are alike see. Exactly one of inbound and gateway
 // is set. Its identity never changes; what it shows does.
 type view struct {
-	source  *Source
-	key     string
-	scope   scopeKey
-	from    vantage
-	inbound *inbound
-	gateway *gateway
+	source *Source
+	key    string
+	scope  *scope
+	// from is where the proxies stand; anyNode is the same on no node in
+	// particular.
+	from, anyNode *place
+	inbound       *inbound
+	gateway       *gateway
 
-	// Guarded by the Source's lock: the resources that no other view has, by
-	// type, with the mesh configuration that they were built from; and the
-	// last answers for load assignments.
-	ownMesh *model.Mesh
-	own     map[string]map[string]*serve.Resource
-	answers []*answer
+	// What the view shows, guarded by the Source's lock.
+	own         answer[ownOf, *ownResources]
+	clusters    answer[viewClusters, *resourceSet]
+	listeners   answer[viewListeners, *resourceSet]
+	assignments []*assignments
+}
+
+func newView(s *Source, key string, sc *scope) *view {
+	v := &view{source: s, key: key, scope: sc}
+	v.own.question = ownOf{v}
+	v.clusters.question = viewClusters{v}
+	v.listeners.question = viewListeners{v}
+	return v
 }
 
 // Key implements serve.View.
@@ -35,144 +44,124 @@ func (v *view) Resources(typeURL string, names []string) (map[string]*serve.Reso
 	// The channel is taken before the snapshot: a change in between is
 	// announced, if needlessly, and never missed.
 	changed, log := s.hub.topic(typeURL)
-	txn := s.store.Read()
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	sc := s.scopeFor(txn, v.scope)
-	var res map[string]*serve.Resource
+	r := s.newReaderLocked()
+	defer s.forgetRulesLocked(r)
 	switch typeURL {
 	case xds.TypeCluster:
-		res = v.withOwn(typeURL, sc, v.clusters(txn, sc))
+		return only(v.clusters.get(r).byName, names), changed, nil
 	case xds.TypeListener:
-		res = v.withOwn(typeURL, sc, v.listeners(txn, sc))
+		return only(v.listeners.get(r).byName, names), changed, nil
 	case xds.TypeEndpoint:
-		return v.assignments(txn, sc, names, log), changed, nil
+		return v.endpoints(r, names, log), changed, nil
 	case xds.TypeRoute:
-		if v.gateway != nil {
-			return map[string]*serve.Resource{}, changed, nil
-		}
-		if names == nil {
-			names = routeNames(sc)
-		}
-		return v.pick(names, func(name string) *serve.Resource { return s.routeConfig(sc, name) }), changed, nil
-	default:
-		return map[string]*serve.Resource{}, changed, nil
-	}
-	if names == nil {
-		return res, changed, nil
-	}
-	picked := make(map[string]*serve.Resource, len(names))
-	for _, n := range names {
-		if r := res[n]; r != nil {
-			picked[n] = r
+		if v.gateway == nil {
+			return v.routes(r, names), changed, nil
 		}
 	}
-	return picked, changed, nil
+	return map[string]*serve.Resource{}, changed, nil
 }
 
-// pick builds the resources of the names.
-func (v *view) pick(names []string, build func(string) *serve.Resource) map[string]*serve.Resource {
+// only picks the resources with the names; all when names is nil.
+func only(all map[string]*serve.Resource, names []string) map[string]*serve.Resource {
+	if names == nil {
+		return all
+	}
+	return pick(names, func(name string) *serve.Resource { return all[name] })
+}
+
+// pick finds the resources of the names; find gives nil for those that there are
+// not.
+func pick(names []string, find func(string) *serve.Resource) map[string]*serve.Resource {
 	out := make(map[string]*serve.Resource, len(names))
 	for _, n := range names {
-		if r := build(n); r != nil {
-			out[n] = r
+		if res := find(n); res != nil {
+			out[n] = res
 		}
 	}
 	return out
 }
 
-// clusters are those towards the hosts of the scope.
-func (v *view) clusters(txn model.ReadTxn, sc *scope) map[string]*serve.Resource {
-	s := v.source
-	if v.gateway != nil {
-		return s.gatewayClusters(txn, sc, v.gateway)
+// routes are the route configurations of the names; all when names is nil.
+func (v *view) routes(r *reader, names []string) map[string]*serve.Resource {
+	if names == nil {
+		names = v.scope.sights.get(r).routeNames()
 	}
-	traits := s.store.Traits.Revision(txn)
-	set := sc.sets[xds.TypeCluster]
-	if set != nil && set.catalog == sc.catalog && set.traits == traits {
-		return set.res
-	}
-	res := map[string]*serve.Resource{}
-	for _, h := range sc.hosts {
-		rule := sc.catalog.rules.find(sc.key.namespace, sc.catalog.mesh.RootNamespace, h)
-		for i := range h.ports {
-			keys := []clusterKey{{port: h.ports[i].Number, rule: rule}}
-			if rule != nil {
-				for j := range rule.Subsets {
-					keys = append(keys, clusterKey{port: h.ports[i].Number, rule: rule, subset: rule.Subsets[j].Name})
-				}
-			}
-			for _, k := range keys {
-				r := s.cluster(txn, sc.catalog, h, k)
-				res[r.Name] = r
-			}
-		}
-	}
-	sc.sets[xds.TypeCluster] = &resourceSet{catalog: sc.catalog, traits: traits, res: res}
-	return res
+	return pick(names, func(name string) *serve.Resource { return v.scope.routeConfig(r, name) })
 }
 
-// listeners are those towards the hosts of the scope.
-func (v *view) listeners(txn model.ReadTxn, sc *scope) map[string]*serve.Resource {
+// viewClusters asks for all clusters of a view.
+type viewClusters struct{ view *view }
+
+func (q viewClusters) build(r *reader, _ *resourceSet) *resourceSet {
+	v := q.view
+	own := v.own.get(r).clusters
 	if v.gateway != nil {
-		return nil
+		return together(v.gateway.clusters(r, v.scope), own)
 	}
-	s := v.source
-	traits := s.store.Traits.Revision(txn)
-	set := sc.sets[xds.TypeListener]
-	if set != nil && set.catalog == sc.catalog && set.traits == traits {
-		return set.res
-	}
-	res := s.listeners(txn, sc)
-	sc.sets[xds.TypeListener] = &resourceSet{catalog: sc.catalog, traits: traits, res: res}
-	return res
+	return together(v.scope.clusters.get(r).byName, own)
 }
 
-// withOwn adds the resources of the view itself to those it shares.
-func (v *view) withOwn(typeURL string, sc *scope, shared map[string]*serve.Resource) map[string]*serve.Resource {
-	own := v.ownResources(sc.catalog.mesh)[typeURL]
+// viewListeners asks for all listeners of a view.
+type viewListeners struct{ view *view }
+
+func (q viewListeners) build(r *reader, _ *resourceSet) *resourceSet {
+	v := q.view
+	own := v.own.get(r).listeners
+	if v.gateway != nil {
+		return &resourceSet{own}
+	}
+	return together(v.scope.listeners.get(r).byName, own)
+}
+
+// together is what a view shares and its own.
+func together(shared, own map[string]*serve.Resource) *resourceSet {
 	out := make(map[string]*serve.Resource, len(shared)+len(own))
 	maps.Copy(out, shared)
 	maps.Copy(out, own)
-	return out
+	return &resourceSet{out}
 }
 
-func (v *view) ownResources(mesh *model.Mesh) map[string]map[string]*serve.Resource {
-	if v.own != nil && v.ownMesh == mesh {
-		return v.own
-	}
-	clusters, listeners := map[string]*serve.Resource{}, map[string]*serve.Resource{}
+// ownResources are those that no other view has. They are immutable.
+type ownResources struct{ clusters, listeners map[string]*serve.Resource }
+
+// ownOf asks for a view's own resources.
+type ownOf struct{ view *view }
+
+func (q ownOf) build(r *reader, _ *ownResources) *ownResources {
+	v := q.view
+	s, mesh := v.source, v.source.mesh.get(r)
+	own := &ownResources{map[string]*serve.Resource{}, map[string]*serve.Resource{}}
 	if v.gateway != nil {
-		clusters[blackHoleCluster] = v.source.encode(blackHoleCluster, blackHole(mesh))
+		own.clusters[blackHoleCluster] = s.encode(nil, blackHoleCluster, blackHole(mesh))
 		for _, l := range v.gateway.listeners(mesh) {
-			listeners[l.Name] = v.source.encode(l.Name, l)
+			own.listeners[l.Name] = s.encode(nil, l.Name, l)
 		}
-	} else {
-		for _, c := range append(staticClusters(mesh), v.inbound.clusters(mesh)...) {
-			clusters[c.Name] = v.source.encode(c.Name, c)
-		}
-		out, in := virtualOutbound(mesh), v.inbound.listener(mesh)
-		listeners[out.Name] = v.source.encode(out.Name, out)
-		listeners[in.Name] = v.source.encode(in.Name, in)
+		return own
 	}
-	v.ownMesh = mesh
-	v.own = map[string]map[string]*serve.Resource{xds.TypeCluster: clusters, xds.TypeListener: listeners}
-	return v.own
+
+	for _, c := range append(staticClusters(mesh), v.inbound.clusters(mesh)...) {
+		own.clusters[c.Name] = s.encode(nil, c.Name, c)
+	}
+	out, in := virtualOutbound(mesh), v.inbound.listener(mesh)
+	own.listeners[out.Name] = s.encode(nil, out.Name, out)
+	own.listeners[in.Name] = s.encode(nil, in.Name, in)
+	return own
 }
 
 // endpointNames are all load assignments of the scope.
-func endpointNames(sc *scope) []string {
+func (g *ground) endpointNames(sc *scope) []string {
 	var out []string
-	for _, h := range sc.hosts {
+	for _, h := range g.sight.hosts {
+		rule := g.ruleFor(sc, h)
 		for i := range h.ports {
 			if h.ports[i].svc.Resolution != model.ByEndpoints {
 				continue
 			}
-			out = append(out, clusterName(h.ports[i].Number, "", h.name))
-			if rule := sc.catalog.rules.find(sc.key.namespace, sc.catalog.mesh.RootNamespace, h); rule != nil {
-				for j := range rule.Subsets {
-					out = append(out, clusterName(h.ports[i].Number, rule.Subsets[j].Name, h.name))
-				}
+			for _, k := range clusterKeys(h, h.ports[i].Number, rule) {
+				out = append(out, clusterName(k.port, k.subset, h.name))
 			}
 		}
 	}
@@ -180,12 +169,12 @@ func endpointNames(sc *scope) []string {
 }
 
 // routeNames are all route configurations of the scope.
-func routeNames(sc *scope) []string {
+func (s *sight) routeNames() []string {
 	var out []string
-	for port := range sc.byPort {
+	for port := range s.byPort {
 		out = append(out, utoa(port))
 	}
-	for _, h := range sc.hosts {
+	for _, h := range s.hosts {
 		for i := range h.ports {
 			if p := &h.ports[i]; p.Protocol == model.Unknown && !sharesPort(p) {
 				out = append(out, h.name+":"+utoa(p.Number))

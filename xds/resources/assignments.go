@@ -1,0 +1,92 @@
+package resources
+
+import (
+	"maps"
+
+	"github.com/isthmus-mesh/isthmus/xds/serve"
+)
+
+// assignments is what a view last answered for a set of names of load
+// assignments. Each of them is remembered like everything else (endpointsKey);
+// what is kept beside is which of them an endpoint change can concern. With ten
+// thousand names, a look into each answer at every change took six times as long
+// as all of the change does now (18 ms and 3 ms on a busy machine; 64 µs and
+// 109 µs with a thousand).
+type assignments struct {
+	names []string
+	// ground is the one that the answer stands on, and seen is how far the
+	// hub's log of changed endpoints is worked in.
+	ground *ground
+	seen   uint64
+	// byHost finds the names that a host's endpoints are in.
+	byHost map[string][]string
+	// res is never written once it was given away: a change makes a copy.
+	res map[string]*serve.Resource
+}
+
+// maxAssignments bounds what a view keeps: streams of a view subscribe alike, but
+// for those that are on their way from one set of names to another.
+const maxAssignments = 4
+
+// assignmentsFor finds the answer for a set of names, known by its memory: the
+// server asks with the same slice each time.
+func (v *view) assignmentsFor(names []string) *assignments {
+	for _, a := range v.assignments {
+		if len(a.names) == len(names) && (len(names) == 0 || &a.names[0] == &names[0]) {
+			return a
+		}
+	}
+
+	a := &assignments{names: names, byHost: make(map[string][]string, len(names))}
+	for _, name := range names {
+		if _, _, h, ok := parseClusterName(name); ok {
+			a.byHost[h] = append(a.byHost[h], name)
+		}
+	}
+	v.assignments = append(v.assignments, a)
+	if len(v.assignments) > maxAssignments {
+		v.assignments = v.assignments[1:]
+	}
+	return a
+}
+
+// endpoints answers for load assignments; for all of them when names is nil. log
+// is the hub's log as it was when the channel of the type was taken.
+func (v *view) endpoints(r *reader, names []string, log changeLog) map[string]*serve.Resource {
+	find := func(name string) *serve.Resource { return v.assignment(r, name) }
+	g := v.scope.ground.get(r)
+	if names == nil {
+		return pick(g.endpointNames(v.scope), find)
+	}
+
+	a := v.assignmentsFor(names)
+	changed, known := log.since(a.seen)
+	if a.ground != g || !known {
+		a.res = pick(names, find)
+	} else {
+		a.update(changed, find)
+	}
+	a.ground, a.seen = g, log.last
+	return a.res
+}
+
+// update works in that the endpoints of some hosts changed.
+func (a *assignments) update(changed []string, find func(string) *serve.Resource) {
+	copied := false
+	for _, h := range changed {
+		for _, name := range a.byHost[h] {
+			res := find(name)
+			if res == a.res[name] {
+				continue
+			}
+			if !copied {
+				a.res, copied = maps.Clone(a.res), true
+			}
+			if res == nil {
+				delete(a.res, name)
+			} else {
+				a.res[name] = res
+			}
+		}
+	}
+}

@@ -1,0 +1,209 @@
+package resources
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/isthmus-mesh/isthmus/model"
+	"github.com/isthmus-mesh/isthmus/xds/serve"
+)
+
+// host is one host name with all Service rows that declare it, the one that
+// counts first. It is immutable but for what is remembered of it, which the
+// Source's lock guards.
+type host struct {
+	source *Source
+	name   string
+	rows   []*model.Service
+	// ports are the union of the rows' ports, each with the row that
+	// declares it first.
+	ports []hostPort
+
+	clusters  memo[clusterKey, *serve.Resource]
+	endpoints memo[endpointsKey, *serve.Resource]
+	listeners memo[addressListener, *serve.Resource]
+}
+
+type hostPort struct {
+	*model.Port
+	svc *model.Service
+}
+
+// primary is the row that decides.
+func (h *host) primary() *model.Service { return h.rows[0] }
+
+func (h *host) port(number uint16) *hostPort {
+	for i := range h.ports {
+		if h.ports[i].Number == number {
+			return &h.ports[i]
+		}
+	}
+	return nil
+}
+
+// namespace is where the policies about the endpoints behind a port are.
+func (p *hostPort) namespace() string { return p.svc.Namespace }
+
+// backing are the rows whose endpoints stand behind a port: the row itself and
+// its namesakes; those of a ServiceEntry in its own namespace, those of a
+// Kubernetes service in other clusters, with the entries that join it.
+func (h *host) backing(p *hostPort) []*model.Service {
+	var out []*model.Service
+	for _, r := range h.rows {
+		namesake := r.Origin == model.FromKubernetes || r.JoinsService
+		if p.svc.Origin == model.FromServiceEntry {
+			namesake = r.Origin == p.svc.Origin && r.Namespace == p.svc.Namespace && r.Resolution == p.svc.Resolution
+		}
+		if namesake && r.Port(p.Number) != nil {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// endpointsFor are a row's endpoints under the name that a port has in the row
+// that declared it first: entries may call the same port differently.
+func endpointsFor(p *hostPort, r *model.Service, endpoints []model.Endpoint) []model.Endpoint {
+	own := r.Port(p.Number)
+	if own == nil || own.Name == p.Name {
+		return endpoints
+	}
+	out := slices.Clone(endpoints)
+	for i := range out {
+		if target, ok := out[i].Ports[own.Name]; ok {
+			out[i].Ports = map[string]uint16{p.Name: target}
+		} else {
+			out[i].Ports = nil
+		}
+	}
+	return out
+}
+
+// addresses keeps the endpoints that need no resolving.
+func addresses(endpoints []model.Endpoint) []model.Endpoint {
+	return slices.DeleteFunc(slices.Clone(endpoints), func(e model.Endpoint) bool {
+		_, err := netip.ParseAddr(e.Address)
+		return err != nil
+	})
+}
+
+// newHost merges rows of one host name as a proxy of the cluster sees them:
+// Kubernetes services before ServiceEntries, its own cluster's first, then those
+// of the namespace that the name speaks of, then the oldest.
+func newHost(s *Source, name string, cluster model.ClusterID, rows []*model.Service) *host {
+	rows = slices.Clone(rows)
+	slices.SortStableFunc(rows, func(a, b *model.Service) int {
+		return cmp.Or(
+			cmp.Compare(a.Origin, b.Origin),
+			-compareBool(a.Cluster == cluster, b.Cluster == cluster),
+			-compareBool(a.NamedAfter, b.NamedAfter),
+			a.Created.Compare(b.Created),
+			cmp.Compare(a.Key(), b.Key()),
+		)
+	})
+
+	h := &host{source: s, name: name, rows: rows}
+	for _, r := range rows {
+		// An object in another namespace does not add to a host that is
+		// taken.
+		joins := r.JoinsService && rows[0].Origin == model.FromKubernetes
+		if !joins && (r.Namespace != rows[0].Namespace || r.Origin != rows[0].Origin) {
+			continue
+		}
+		if joins {
+			// Clients call the Service's addresses.
+			joined := *r
+			joined.Addresses, joined.Allocated = rows[0].Addresses, rows[0].Allocated
+			r = &joined
+		}
+		for i := range r.Ports {
+			if h.port(r.Ports[i].Number) == nil {
+				h.ports = append(h.ports, hostPort{Port: &r.Ports[i], svc: r})
+			}
+		}
+	}
+	slices.SortFunc(h.ports, func(a, b hostPort) int { return cmp.Compare(a.Number, b.Number) })
+	return h
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
+}
+
+// hosts is every host of the mesh as the proxies of one cluster see them. It is
+// immutable.
+type hosts struct {
+	list   []*host // sorted by name
+	byName map[string]*host
+	// nodes tells that some service's endpoints depend on the client's node.
+	nodes bool
+}
+
+// hostsOf asks for the hosts as a cluster's proxies see them.
+type hostsOf struct {
+	source  *Source
+	cluster model.ClusterID
+}
+
+// build keeps the hosts that did not change, with what is remembered of them.
+func (q hostsOf) build(r *reader, old *hosts) *hosts {
+	out := &hosts{byName: map[string]*host{}}
+	var rows []*model.Service
+	flush := func() {
+		if len(rows) == 0 {
+			return
+		}
+		h := newHost(q.source, rows[0].Host, q.cluster, rows)
+		if old != nil {
+			h = h.orSame(old.byName[h.name])
+		}
+		out.list = append(out.list, h)
+		out.byName[h.name] = h
+		rows = rows[:0]
+	}
+
+	// Rows of one host are neighbours (model.Service.Key).
+	for svc := range readAll(r, &q.source.store.Services) {
+		if len(rows) > 0 && rows[0].Host != svc.Host {
+			flush()
+		}
+		rows = append(rows, svc)
+	}
+	flush()
+
+	out.nodes = slices.ContainsFunc(out.list, func(h *host) bool {
+		return slices.ContainsFunc(h.rows, (*model.Service).NodeMatters)
+	})
+	return out
+}
+
+// orSame gives old when it is made of the same rows: what is remembered of it is
+// good then.
+func (h *host) orSame(old *host) *host {
+	if old != nil && slices.Equal(old.rows, h.rows) {
+		return old
+	}
+	return h
+}
+
+// sharesPort tells whether the port's traffic is told apart from that of other
+// hosts by the host header: HTTP, and undeclared ports of hosts without an
+// address, which can only be met by name.
+func sharesPort(p *hostPort) bool {
+	if p.Protocol.IsHTTP() {
+		return true
+	}
+	return p.Protocol == model.Unknown && p.svc.Origin == model.FromServiceEntry && !hasAddress(p.svc)
+}
+
+// hasAddress tells whether clients connect to an address of the service's own.
+func hasAddress(svc *model.Service) bool {
+	return len(svc.Addresses) > 0 || svc.Allocated.IsValid()
+}
