@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/identity"
 	"github.com/isthmus-mesh/isthmus/kube"
@@ -58,6 +60,14 @@ type Config struct {
 	Listen Addresses
 	// Logger takes the log.
 	Logger *slog.Logger
+	// Registry takes the metrics, and is what is scraped; one is made when nil.
+	Registry Registry
+}
+
+// Registry takes metrics and gives them out, as *prometheus.Registry does.
+type Registry interface {
+	prometheus.Registerer
+	prometheus.Gatherer
 }
 
 // Addresses are where a control plane is reached, HOST:PORT each. What is empty

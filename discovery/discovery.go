@@ -22,7 +22,7 @@ import (
 type Server struct {
 	cfg      Config
 	log      *slog.Logger
-	registry *prometheus.Registry
+	registry Registry
 	sockets  *sockets
 	// served tells that everything is: the readiness probe's answer.
 	served atomic.Bool
@@ -53,8 +53,11 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, log: cfg.Logger,
-		registry:  prometheus.NewRegistry(),
+		registry:  cfg.Registry,
 		injection: &inject.Live{},
+	}
+	if s.registry == nil {
+		s.registry = prometheus.NewRegistry()
 	}
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := s.makeModel(); err != nil {

@@ -72,7 +72,13 @@ type Config struct {
 	// Level is changed by POST /logging?level=LEVEL; nil leaves that out.
 	Level *slog.LevelVar
 	// Registry takes the agent's metrics and is what is scraped.
-	Registry *prometheus.Registry
+	Registry Registry
+}
+
+// Registry takes metrics and gives them out, as *prometheus.Registry does.
+type Registry interface {
+	prometheus.Registerer
+	prometheus.Gatherer
 }
 
 // Ports are the agent's own; a port of 0 takes a free one, for tests.
@@ -129,6 +135,8 @@ func (c *Config) validate() error {
 	if c.ServerName == "" {
 		c.ServerName = serverName(c.Discovery)
 	}
+
+	// The bound of the whole bounds its first part as well.
 	if !c.DrainUntilIdle {
 		c.DrainAtLeast = min(c.DrainAtLeast, c.DrainFor)
 	}
