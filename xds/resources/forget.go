@@ -8,7 +8,7 @@ import (
 
 // What is built is remembered for as long as somebody may ask for it again. Here
 // it is forgotten: a peer must not be able to make memory grow by coming and
-// going, nor a namespace's owner by changing a rule again and again.
+// going, nor a namespace's owner by changing a rule, or pods, again and again.
 
 // dropDead is called after a View has gone. Views that went together go in one
 // pass: the passes for the others find their keys gone.
@@ -57,11 +57,44 @@ func (s *Source) forgetRulesLocked(r *reader) {
 	s.forgetOfHostsLocked(func(k clusterKey) bool { return gone(k.rule) }, func(k endpointsKey) bool { return gone(k.rule) })
 }
 
-// forgetOfHostsLocked drops clusters and load assignments of every host.
+// forgetGoneLocked drops what was built for addresses, ports and names that the
+// hosts of the scope do not have any longer. Pods of a headless service come and
+// go under one host, and each has a listener.
+func (sc *scope) forgetGoneLocked() {
+	sight, d := sc.sights.value, sc.destinations.value
+	if sight != nil && sight != sc.tidy.sight {
+		sc.tidy.sight = sight
+		gone := func(name string) bool { list, _, _ := sight.behind(name); return len(list) == 0 }
+		sc.routed.forget(func(q routedOf) bool { return gone(q.name) })
+		sc.routes.forget(func(q routeKey) bool { return gone(q.name) })
+	}
+	if d == nil || d == sc.tidy.destinations {
+		return
+	}
+
+	sc.tidy.destinations = d
+	sc.anywhere.forget(func(q anywhereOf) bool { return d.anywhere[q.port] == nil })
+	sc.wildcards.forget(func(q wildcardListener) bool { return d.anywhere[q.port] == nil })
+	sc.claimants.forget(func(q claimantsOf) bool { return d.claims[q.name] == nil })
+	sc.shared.forget(func(q sharedListener) bool { return d.claims[listenerName(q.address, q.port)] == nil })
+	for _, h := range sight.hosts {
+		// Other hosts have the addresses of their rows, and end with them.
+		if h.headless() {
+			h.listeners.forget(func(q addressListener) bool { return d.claims[listenerName(q.address, q.port)] == nil })
+		}
+	}
+}
+
+// forgetOfHostsLocked drops clusters and load assignments of every host, and the
+// policies of namespaces in which no host is left.
 func (s *Source) forgetOfHostsLocked(cluster func(clusterKey) bool, endpoints func(endpointsKey) bool) {
+	namespaces := map[string]bool{}
 	forget := func(h *host) {
 		h.clusters.forget(cluster)
 		h.endpoints.forget(endpoints)
+		for i := range h.ports {
+			namespaces[h.ports[i].namespace()] = true
+		}
 	}
 	for _, hosts := range s.hosts {
 		for _, h := range hosts.value.list {
@@ -76,4 +109,5 @@ func (s *Source) forgetOfHostsLocked(cluster func(clusterKey) bool, endpoints fu
 			}
 		}
 	}
+	s.policies.forget(func(q policyOf) bool { return !namespaces[q.namespace] })
 }

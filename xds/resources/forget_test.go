@@ -3,6 +3,7 @@ package resources
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"runtime"
 	"strings"
 	"testing"
@@ -159,5 +160,45 @@ func TestNothingIsKeptOfRulesThatWereEdited(t *testing.T) {
 	}
 	if c, e := kept(); c != clusters || e != endpoints {
 		t.Errorf("%d clusters and %d load assignments are kept, before the edits %d and %d", c, e, clusters, endpoints)
+	}
+}
+
+// The listener of each pod that a headless service ever had was kept, and so were
+// the routes and listeners of ports that services had no longer.
+func TestNothingIsKeptOfPodsAndPortsThatWent(t *testing.T) {
+	m := newMesh(t)
+	bookinfo(m)
+	v := m.view(node("sidecar", "shop", "web-1", nil)).(*view)
+	kept := func() string {
+		for _, typeURL := range allTypes {
+			m.resources(v, typeURL)
+		}
+		h := v.scope.sights.value.byName["set.data.svc.cluster.local"]
+		sc := v.scope
+		return fmt.Sprintf("%d listeners of the host, %d routes, %d and %d shared ports, %d and %d shared addresses",
+			len(h.listeners), len(sc.routes)+len(sc.routed), len(sc.anywhere), len(sc.wildcards), len(sc.claimants), len(sc.shared))
+	}
+	// shared gives two hosts one address and port, and a third an undeclared
+	// port and one of HTTP.
+	shared := func(number uint16) {
+		for _, name := range []string{"a", "b"} {
+			insert(m, m.store.Services, &model.Service{
+				Host: name + ".example.com", Cluster: testCluster, Namespace: "shop", Name: name, Origin: model.FromServiceEntry,
+				Addresses: []netip.Prefix{netip.MustParsePrefix("240.1.0.1/32")}, Ports: []model.Port{port("p", number, model.TLS, number)},
+			})
+		}
+		insert(m, m.store.Services, service("shop", "odd", "10.96.0.77",
+			port("odd", number+1, model.Unknown, number), port("http", number+2, model.HTTP, number)))
+	}
+
+	set := service("data", "set", "", port("tcp", 7777, model.TCP, 7777), port("http", 80, model.HTTP, 80))
+	shared(1000)
+	before := kept()
+	for i := range 10 {
+		m.endpoints(set, fmt.Sprintf("10.0.9.%d", i))
+		shared(uint16(1010 + 10*i))
+		if now := kept(); now != before {
+			t.Fatalf("after %d changes: %s; before: %s", i+1, now, before)
+		}
 	}
 }

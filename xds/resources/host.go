@@ -42,6 +42,11 @@ func (h *host) port(number uint16) *hostPort {
 	return nil
 }
 
+// headless tells whether the addresses of some port are those of its endpoints.
+func (h *host) headless() bool {
+	return slices.ContainsFunc(h.rows, func(r *model.Service) bool { return r.Headless })
+}
+
 // namespace is where the policies about the endpoints behind a port are.
 func (p *hostPort) namespace() string { return p.svc.Namespace }
 

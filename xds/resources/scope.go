@@ -32,6 +32,12 @@ type scope struct {
 	wildcards memo[wildcardListener, *serve.Resource]
 	claimants memo[claimantsOf, *claimants]
 	shared    memo[sharedListener, *serve.Resource]
+
+	// tidy is what there was when what has gone was last forgotten.
+	tidy struct {
+		sight        *sight
+		destinations *destinations
+	}
 }
 
 func newScope(s *Source, key scopeKey) *scope {

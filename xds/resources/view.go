@@ -48,7 +48,10 @@ func (v *view) Resources(typeURL string, names []string) (map[string]*serve.Reso
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.newReaderLocked()
-	defer s.forgetRulesLocked(r)
+	defer func() {
+		s.forgetRulesLocked(r)
+		v.scope.forgetGoneLocked()
+	}()
 	switch typeURL {
 	case xds.TypeCluster:
 		return only(v.clusters.get(r).byName, names), changed, nil
