@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -48,12 +49,9 @@ const maxToken = 16 << 10
 
 // NewAuthenticator checks cfg.
 func NewAuthenticator(client kubernetes.Interface, cfg AuthConfig) (*Authenticator, error) {
-	switch cfg.JWTPolicy {
-	case "":
-		cfg.JWTPolicy = identity.JWTThirdParty
-	case identity.JWTThirdParty, identity.JWTFirstParty:
-	default:
-		return nil, fmt.Errorf("jwt policy %q: want %s or %s", cfg.JWTPolicy, identity.JWTThirdParty, identity.JWTFirstParty)
+	cfg.JWTPolicy = cmp.Or(cfg.JWTPolicy, identity.JWTThirdParty)
+	if err := identity.CheckJWTPolicy(cfg.JWTPolicy); err != nil {
+		return nil, err
 	}
 
 	if cfg.TrustDomain == "" {

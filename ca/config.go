@@ -1,7 +1,6 @@
 package ca
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -46,6 +45,10 @@ type Config struct {
 	Registerer prometheus.Registerer
 }
 
+// Validate tells what is wrong with the configuration, once its defaults are in
+// place.
+func (c Config) Validate() error { return c.complete() }
+
 func (c *Config) complete() error {
 	if c.Namespace == "" {
 		c.Namespace = "istio-system"
@@ -74,7 +77,8 @@ func (c *Config) complete() error {
 	}
 
 	if c.TTL < time.Minute || c.MaxTTL < c.TTL || c.RootTTL < c.MaxTTL {
-		return errors.New("ca: want one minute ≤ TTL ≤ MaxTTL ≤ RootTTL")
+		return fmt.Errorf("ca: certificates of workloads last %s by default and %s at most, a root %s: want one minute or more, and no one of them longer than the next",
+			c.TTL, c.MaxTTL, c.RootTTL)
 	}
 
 	// Of the trust domain alone, since nobody's identity is known yet.

@@ -33,15 +33,10 @@ func (s *Server) reachAPIServer(ctx context.Context) error {
 		return err
 	}
 
+	authority := s.cfg.authority(trustDomain)
+	authority.Registerer = s.registry
 	err = s.untilReached(ctx, "load the certificate authority", func() (err error) {
-		s.authority, err = ca.Load(ctx, s.cfg.Clients.Kube, ca.Config{
-			Namespace:   s.cfg.Namespace,
-			TrustDomain: trustDomain,
-			TTL:         min(s.cfg.DefaultCertTTL, s.cfg.MaxCertTTL),
-			MaxTTL:      s.cfg.MaxCertTTL,
-			Logger:      s.log,
-			Registerer:  s.registry,
-		})
+		s.authority, err = ca.Load(ctx, s.cfg.Clients.Kube, authority)
 		return err
 	})
 	if err != nil {
@@ -80,8 +75,8 @@ func (s *Server) untilReached(ctx context.Context, what string, do func() error)
 	delays := backoff.Delays{First: 200 * time.Millisecond, Most: 5 * time.Second}
 	for {
 		err := do()
-		if err == nil {
-			return nil
+		if err == nil || ctx.Err() != nil {
+			return err
 		}
 		s.log.Error("cannot "+what+"; trying again", "error", err)
 		if err := delays.Wait(ctx); err != nil {

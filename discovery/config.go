@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/ca"
 	"github.com/isthmus-mesh/isthmus/identity"
 	"github.com/isthmus-mesh/isthmus/kube"
 	"github.com/isthmus-mesh/isthmus/model"
@@ -129,17 +130,30 @@ func (c *Config) validate() error {
 		want(f.value != "", "the %s is empty", f.what)
 	}
 
-	want(c.JWTPolicy == identity.JWTThirdParty || c.JWTPolicy == identity.JWTFirstParty,
-		"JWT policy %q: want %s or %s", c.JWTPolicy, identity.JWTThirdParty, identity.JWTFirstParty)
-	want(c.DefaultCertTTL >= time.Minute,
-		"workload certificates that last %s by default: want one minute or more", c.DefaultCertTTL)
-	want(c.MaxCertTTL >= time.Minute,
-		"workload certificates that last %s at most: want one minute or more", c.MaxCertTTL)
+	if err := identity.CheckJWTPolicy(c.JWTPolicy); err != nil {
+		wrong = append(wrong, err)
+	}
+	// The zero value is a default of package ca's and not what was asked for.
+	want(c.DefaultCertTTL != 0 && c.MaxCertTTL != 0, "certificates of workloads have no lifetime")
+	if err := c.authority("").Validate(); err != nil {
+		wrong = append(wrong, err)
+	}
 	want(c.ConnectionAge >= time.Minute,
 		"a connection age of %s is less than one minute: proxies would do little but connect", c.ConnectionAge)
 	want(c.Drain >= 0, "the time to finish calls in is negative: %s", c.Drain)
 
 	return errors.Join(wrong...)
+}
+
+// authority is the part of the configuration that the certificate authority has.
+func (c *Config) authority(trustDomain string) ca.Config {
+	return ca.Config{
+		Namespace:   c.Namespace,
+		TrustDomain: trustDomain,
+		TTL:         min(c.DefaultCertTTL, c.MaxCertTTL),
+		MaxTTL:      c.MaxCertTTL,
+		Logger:      c.Logger,
+	}
 }
 
 // suffix ends the names of a revision's objects.

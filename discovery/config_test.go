@@ -30,16 +30,18 @@ func complete() Config {
 // not when it first matters, hours later or in a loop.
 func TestConfigIsChecked(t *testing.T) {
 	for says, change := range map[string]func(*Config){
-		"clients missing":                              func(c *Config) { c.Clients.Metadata = nil },
-		"no logger":                                    func(c *Config) { c.Logger = nil },
-		"the name of this replica is empty":            func(c *Config) { c.Pod = "" },
-		"the namespace of the control plane is empty":  func(c *Config) { c.Namespace = "" },
-		"the cluster id is empty":                      func(c *Config) { c.Cluster = "" },
-		`JWT policy "none": want third-party-jwt`:      func(c *Config) { c.JWTPolicy = "none" },
-		"last 1s by default":                           func(c *Config) { c.DefaultCertTTL = time.Second },
-		"last 1s at most":                              func(c *Config) { c.MaxCertTTL = time.Second },
-		"connection age of 1s is less than one minute": func(c *Config) { c.ConnectionAge = time.Second },
-		"finish calls in is negative":                  func(c *Config) { c.Drain = -1 },
+		"clients missing":                                  func(c *Config) { c.Clients.Metadata = nil },
+		"no logger":                                        func(c *Config) { c.Logger = nil },
+		"the name of this replica is empty":                func(c *Config) { c.Pod = "" },
+		"the namespace of the control plane is empty":      func(c *Config) { c.Namespace = "" },
+		"the cluster id is empty":                          func(c *Config) { c.Cluster = "" },
+		`JWT policy "none" is neither third-party-jwt nor`: func(c *Config) { c.JWTPolicy = "none" },
+		"last 1s by default and 24h0m0s at most":           func(c *Config) { c.DefaultCertTTL = time.Second },
+		"last 1s by default and 1s at most":                func(c *Config) { c.MaxCertTTL = time.Second },
+		"at most, a root 87600h0m0s":                       func(c *Config) { c.MaxCertTTL = 100_000 * time.Hour },
+		"have no lifetime":                                 func(c *Config) { c.DefaultCertTTL = 0 },
+		"connection age of 1s is less than one minute":     func(c *Config) { c.ConnectionAge = time.Second },
+		"finish calls in is negative":                      func(c *Config) { c.Drain = -1 },
 	} {
 		cfg := complete()
 		change(&cfg)

@@ -65,8 +65,10 @@ func New(cfg Config) (*Server, error) {
 	}
 
 	var err error
-	s.sockets, err = listen(cfg.Listen)
-	return s, err
+	if s.sockets, err = listen(cfg.Listen); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // Addresses tells where the control plane is reached, with the ports that the

@@ -1,5 +1,7 @@
 package identity
 
+import "fmt"
+
 // TokenAudience is whom the service account token of a proxy is made for.
 const TokenAudience = "istio-ca"
 
@@ -12,3 +14,12 @@ const (
 	// without projected volumes have them.
 	JWTFirstParty = "first-party-jwt"
 )
+
+// CheckJWTPolicy refuses what is no JWT policy.
+func CheckJWTPolicy(policy string) error {
+	switch policy {
+	case JWTThirdParty, JWTFirstParty:
+		return nil
+	}
+	return fmt.Errorf("JWT policy %q is neither %s nor %s", policy, JWTThirdParty, JWTFirstParty)
+}

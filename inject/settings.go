@@ -140,10 +140,8 @@ func ParseValues(text []byte) (*Values, error) {
 		return nil, errors.New("injection values: global.hub and global.tag are needed to name the proxy's image; set both in the ConfigMap istio-sidecar-injector, key values")
 	}
 
-	switch g.JWTPolicy {
-	case identity.JWTThirdParty, identity.JWTFirstParty:
-	default:
-		return nil, fmt.Errorf("injection values: global.jwtPolicy: %q is neither third-party-jwt nor first-party-jwt", g.JWTPolicy)
+	if err := identity.CheckJWTPolicy(g.JWTPolicy); err != nil {
+		return nil, fmt.Errorf("injection values: global.jwtPolicy: %w", err)
 	}
 
 	switch corev1.PullPolicy(g.ImagePullPolicy) {

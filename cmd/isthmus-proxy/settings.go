@@ -131,7 +131,7 @@ func (s *settings) token() (string, error) {
 	case identity.JWTFirstParty:
 		return firstPartyToken, nil
 	}
-	return "", fmt.Errorf("jwt-policy %q: want third-party-jwt or first-party-jwt", s.jwtPolicy)
+	return "", fmt.Errorf("jwt-policy: %w", identity.CheckJWTPolicy(s.jwtPolicy))
 }
 
 // address is the pod's, given or found.
