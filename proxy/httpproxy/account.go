@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/proxy/http1"
 	"github.com/isthmus-mesh/isthmus/proxy/telemetry"
 )
 
@@ -12,17 +13,17 @@ func (s *session) finish() {
 	c := &s.call
 	s.now = time.Now()
 	if s.up1.started {
-		c.Outcome.Received = s.up.moved
+		c.Outcome.Received = s.up.Moved()
 		if !s.up1.running() {
 			s.setDeadline(time.Time{}) // that of the body
 		}
 	}
 	c.finish(s.h, c.counters(s.h, s.info, &s.counted), s.now)
 
-	s.out.release()
-	s.up1.out.release()
+	s.out.Release()
+	s.up1.out.Release()
 	s.up1.to.drop()
-	if cap(s.scratch) > idleBuffer {
+	if cap(s.scratch) > http1.IdleSize {
 		s.scratch = nil
 	}
 }
@@ -31,8 +32,8 @@ func (s *session) finish() {
 func (s *session) openEntry() {
 	e := telemetry.NewEntry(s.info)
 	e.Start = s.call.start
-	e.Method, e.Path = string(s.req.method), string(s.req.target)
-	e.Authority, e.Scheme = string(s.req.get(fieldHost)), "http"
+	e.Method, e.Path = string(s.req.Method), string(s.req.Target)
+	e.Authority, e.Scheme = string(s.req.Get(http1.FieldHost)), "http"
 	if s.info.TLS != nil {
 		e.Scheme = "https"
 	}

@@ -19,11 +19,12 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/http2"
+	nethttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
+	"github.com/isthmus-mesh/isthmus/proxy/http2"
 	"github.com/isthmus-mesh/isthmus/proxy/mtls"
 	"github.com/isthmus-mesh/isthmus/proxy/mtls/mtlstest"
 )
@@ -265,71 +266,70 @@ func BenchmarkHTTP1TwoHopsMTLS(b *testing.B) {
 }
 
 // echoSink answers a gRPC call with a message and trailers.
-type echoSink struct{ st *h2stream }
+type echoSink struct{ st *http2.Stream }
 
-func (e *echoSink) headers(_ []hpack.HeaderField, end bool) {
+func (e *echoSink) Headers(_ []hpack.HeaderField, end bool) {
 	if end {
 		e.answer()
 	}
 }
-func (e *echoSink) data(p []byte, end bool) {
-	e.st.credit(len(p))
+func (e *echoSink) Data(p []byte, end bool) {
+	e.st.Credit(len(p))
 	if end {
 		e.answer()
 	}
 }
-func (e *echoSink) reset(http2.ErrCode, bool) {}
+func (e *echoSink) Reset(nethttp2.ErrCode, bool) {}
 func (e *echoSink) answer() {
-	e.st.sendHeaders([]hpack.HeaderField{{Name: ":status", Value: "200"}, {Name: "content-type", Value: "application/grpc"}}, false)
-	e.st.send(make([]byte, 64), false)
-	e.st.sendTrailers([]hpack.HeaderField{{Name: "grpc-status", Value: "0"}, {Name: "grpc-message", Value: ""}})
+	e.st.SendHeaders([]hpack.HeaderField{{Name: ":status", Value: "200"}, {Name: "content-type", Value: "application/grpc"}}, false)
+	e.st.Send(make([]byte, 64), false)
+	e.st.SendTrailers([]hpack.HeaderField{{Name: "grpc-status", Value: "0"}, {Name: "grpc-message", Value: ""}})
 }
 
 func h2Backend(t testing.TB) string {
 	return rawBackend(t, func(conn net.Conn) {
-		c := newH2conn(conn, false, &bulkPool{}, &heldBytes{limit: heldLimit})
-		c.newSink = func(st *h2stream) h2sink { return &echoSink{st} }
-		c.accept = func(s h2sink, h *h2head) {
-			if h.end {
-				s.(*echoSink).answer()
-			}
-		}
+		c := http2.NewServer(conn, http2.NewHeld(), http2.ServerOptions{
+			NewSink: func(st *http2.Stream) http2.Sink { return &echoSink{st} },
+			Accept: func(s http2.Sink, h *http2.Head) {
+				if h.End {
+					s.(*echoSink).answer()
+				}
+			},
+		})
 		done := make(chan struct{})
-		go func() { defer close(done); c.write() }()
-		c.start()
-		_ = c.serve()
+		go func() { defer close(done); c.WriteLoop() }()
+		_ = c.Serve()
 		<-done
 	})
 }
 
 // callSink waits for the end of a call.
 type callSink struct {
-	st   *h2stream
+	st   *http2.Stream
 	done chan bool
 }
 
-func (s *callSink) headers(_ []hpack.HeaderField, end bool) {
+func (s *callSink) Headers(_ []hpack.HeaderField, end bool) {
 	if end {
 		s.done <- true
 	}
 }
-func (s *callSink) data(p []byte, _ bool)     { s.st.credit(len(p)) }
-func (s *callSink) reset(http2.ErrCode, bool) { s.done <- false }
+func (s *callSink) Data(p []byte, _ bool)        { s.st.Credit(len(p)) }
+func (s *callSink) Reset(nethttp2.ErrCode, bool) { s.done <- false }
 
 // h2Load makes unary gRPC calls: 4 connections with 8 calls at a time each.
 func h2Load(b *testing.B, addr string) func(int) {
-	var conns []*h2conn
+	var conns []*http2.Conn
 	for range 4 {
 		conn, err := net.Dial("tcp", addr)
 		if err != nil {
 			b.Fatal(err)
 		}
-		c := newH2conn(conn, true, &bulkPool{}, &heldBytes{limit: heldLimit})
-		c.start()
-		go c.write()
+		c := http2.NewClient(conn, http2.NewHeld(), http2.ClientOptions{})
+		go c.WriteLoop()
 		done := make(chan struct{})
-		go func() { defer close(done); _ = c.serve() }()
-		b.Cleanup(func() { c.closing(); <-done })
+		go func() { defer close(done); _ = c.Serve() }()
+		b.Cleanup(func() { c.Retire(); <-done })
 		conns = append(conns, c)
 	}
 	fields := []hpack.HeaderField{
@@ -349,13 +349,13 @@ func h2Load(b *testing.B, addr string) func(int) {
 				msg := make([]byte, 64)
 				for left.Add(-1) >= 0 {
 					c := conns[i%len(conns)]
-					st, err := c.open(fields, false, s, nil, 0)
+					st, err := c.Open(fields, false, s, nil, 0)
 					if err != nil {
 						b.Error(err)
 						return
 					}
 					s.st = st
-					st.send(msg, true)
+					st.Send(msg, true)
 					if !<-s.done {
 						b.Error("a call failed")
 						return

@@ -5,8 +5,10 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/net/http2"
+	nethttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/isthmus-mesh/isthmus/proxy/http1"
 )
 
 // bridge hands a request that came by HTTP/2 to the HTTP/1 side, as the only request of a connection of its own.
@@ -16,7 +18,7 @@ func (p *pair) bridge() {
 	p.pipe = newH2pipe(true)
 	p.pipe.onReset = func() { _ = far.Close() }
 	if p.end {
-		p.pipe.data(nil, true)
+		p.pipe.Data(nil, true)
 	}
 	s := newSession(p.srv.h, near, p.srv.info)
 	s.bridged = true
@@ -61,11 +63,13 @@ func (p *pair) requestHead() []byte {
 
 // bridgeRequest writes the request to the HTTP/1 side.
 func (p *pair) bridgeRequest(far net.Conn, head []byte, chunked bool) {
-	out := outbuf{dst: far, pool: p.down.c.bulk, pending: head}
-	defer out.release()
+	var out http1.Writer
+	out.Reset(far, &p.srv.h.server.bulk)
+	out.Pending = head
+	defer out.Release()
 	defer p.pipe.leave(p.down)
 	for {
-		if out.flush() != nil {
+		if out.Flush() != nil {
 			return
 		}
 		b, end, err := p.pipe.next()
@@ -75,9 +79,9 @@ func (p *pair) bridgeRequest(far net.Conn, head []byte, chunked bool) {
 		}
 		if len(b) > 0 {
 			if err = writeChunk(&out, b, chunked); err == nil {
-				err = out.flush()
+				err = out.Flush()
 			}
-			p.down.credit(len(b))
+			p.down.Credit(len(b))
 		}
 		if err != nil {
 			return
@@ -86,12 +90,12 @@ func (p *pair) bridgeRequest(far net.Conn, head []byte, chunked bool) {
 			continue
 		}
 		if chunked {
-			out.pending = append(out.pending, "0\r\n"...)
+			out.Pending = append(out.Pending, "0\r\n"...)
 			for _, f := range p.pipe.trailers() {
-				out.pending = appendField(out.pending, f.Name, f.Value)
+				out.Pending = appendField(out.Pending, f.Name, f.Value)
 			}
-			out.pending = append(out.pending, "\r\n"...)
-			_ = out.flush()
+			out.Pending = append(out.Pending, "\r\n"...)
+			_ = out.Flush()
 		}
 		return
 	}
@@ -100,27 +104,28 @@ func (p *pair) bridgeRequest(far net.Conn, head []byte, chunked bool) {
 // bridgeResponse reads the response from the HTTP/1 side and sends it on the stream.
 func (p *pair) bridgeResponse(far net.Conn) {
 	defer p.endBridge(far)
-	in := inbuf{src: far}
-	var h head
+	var in http1.Reader
+	in.Reset(far)
+	var h http1.Head
 	for {
-		raw, err := in.readHead(nil)
+		raw, err := in.ReadHead(nil)
 		if err == nil {
-			err = h.parseResponse(raw, p.call.headOnly)
+			err = h.ParseResponse(raw, p.call.headOnly)
 		}
 		if err != nil {
-			p.down.reset(http2.ErrCodeInternal)
+			p.down.Reset(nethttp2.ErrCodeInternal)
 			return
 		}
-		in.discard(len(raw))
-		fields := appendLower([]hpack.HeaderField{{Name: ":status", Value: strconv.Itoa(h.status)}}, &h)
-		if h.status < 200 {
-			p.down.sendHeaders(fields, false)
+		in.Discard(len(raw))
+		fields := appendLower([]hpack.HeaderField{{Name: ":status", Value: strconv.Itoa(h.Status)}}, &h)
+		if h.Status < 200 {
+			p.down.SendHeaders(fields, false)
 			continue
 		}
-		p.down.sendHeaders(fields, h.framing.kind == bodyNone)
-		if h.framing.kind != bodyNone {
-			if sendBody(p.down, &in, h.framing) != nil {
-				p.down.reset(http2.ErrCodeInternal)
+		p.down.SendHeaders(fields, h.Framing.Kind == http1.BodyNone)
+		if h.Framing.Kind != http1.BodyNone {
+			if sendBody(p.down, &in, h.Framing, &p.srv.h.server.bulk) != nil {
+				p.down.Reset(nethttp2.ErrCodeInternal)
 			}
 		}
 		return

@@ -9,15 +9,18 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"golang.org/x/net/http2"
+	nethttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/isthmus-mesh/isthmus/proxy/http1"
+	"github.com/isthmus-mesh/isthmus/proxy/http2"
 )
 
 // bridgeUp lets the HTTP/1 side talk to an HTTP/2 endpoint: it returns a connection that takes one HTTP/1 request
 // and brings its response, while the two travel on a stream of c.
-func bridgeUp(c *h2conn) net.Conn {
+func bridgeUp(c *http2.Conn, bulk *http1.BulkPool) net.Conn {
 	near, far := net.Pipe()
-	b := &upBridge{c: c, far: far, pipe: newH2pipe(false)}
+	b := &upBridge{c: c, bulk: bulk, far: far, pipe: newH2pipe(false)}
 	go b.request()
 	return &bridgedConn{near, b}
 }
@@ -31,7 +34,7 @@ type bridgedConn struct {
 func (c *bridgedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if errors.Is(err, io.EOF) && c.bridge.st != nil { // the other end is closed, after which st does not change
-		if cause := c.bridge.st.cause(http2.ErrCodeNo); isBreach(cause) {
+		if cause := c.bridge.st.Cause(nethttp2.ErrCodeNo); isBreach(cause) {
 			err = cause
 		}
 	}
@@ -39,10 +42,11 @@ func (c *bridgedConn) Read(p []byte) (int, error) {
 }
 
 type upBridge struct {
-	c    *h2conn
+	c    *http2.Conn
+	bulk *http1.BulkPool
 	far  net.Conn
 	pipe *h2pipe
-	st   *h2stream
+	st   *http2.Stream
 	get  bool // not a HEAD request
 	// refused says, once the bridge has ended, that the endpoint has not worked on the request (RFC 9113 section 8.7).
 	refused atomic.Bool
@@ -50,95 +54,97 @@ type upBridge struct {
 
 // request reads the request and sends it; it ends with the near side.
 func (b *upBridge) request() {
-	in := inbuf{src: b.far}
-	var h head
-	raw, err := in.readHead(nil)
+	var in http1.Reader
+	in.Reset(b.far)
+	var h http1.Head
+	raw, err := in.ReadHead(nil)
 	if err == nil {
-		err = h.parseRequest(raw)
+		err = h.ParseRequest(raw)
 	}
 	if err != nil {
 		_ = b.far.Close()
 		return
 	}
-	in.discard(len(raw))
-	b.get = string(h.method) != "HEAD"
-	if b.st, err = b.c.open(requestFields(&h), h.framing.kind == bodyNone, b.pipe, nil, 0); err != nil {
+	in.Discard(len(raw))
+	b.get = string(h.Method) != "HEAD"
+	if b.st, err = b.c.Open(requestFields(&h), h.Framing.Kind == http1.BodyNone, b.pipe, nil, 0); err != nil {
 		b.refused.Store(true)
 		_ = b.far.Close()
 		return
 	}
 	go b.response()
-	if h.framing.kind != bodyNone {
-		if err := sendBody(b.st, &in, h.framing); err != nil {
-			b.st.reset(http2.ErrCodeCancel)
+	if h.Framing.Kind != http1.BodyNone {
+		if err := sendBody(b.st, &in, h.Framing, b.bulk); err != nil {
+			b.st.Reset(nethttp2.ErrCodeCancel)
 			b.pipe.abort(err)
 			return
 		}
 	}
-	_ = in.fill() // nothing more comes; this waits for the near side to be done
-	b.st.reset(http2.ErrCodeCancel)
+	_ = in.Fill() // nothing more comes; this waits for the near side to be done
+	b.st.Reset(nethttp2.ErrCodeCancel)
 	b.pipe.abort(net.ErrClosed)
 }
 
 // requestFields translates a request head; hop-by-hop fields were marked when it was parsed.
-func requestFields(h *head) []hpack.HeaderField {
+func requestFields(h *http1.Head) []hpack.HeaderField {
 	scheme := "http"
-	if v := h.get(fieldForwardedProto); string(v) == "https" {
+	if v := h.Get(http1.FieldForwardedProto); string(v) == "https" {
 		scheme = "https"
 	}
-	out := make([]hpack.HeaderField, 0, len(h.fields)+5)
+	out := make([]hpack.HeaderField, 0, len(h.Fields)+5)
 	out = append(out,
-		hpack.HeaderField{Name: ":method", Value: string(h.method)},
+		hpack.HeaderField{Name: ":method", Value: string(h.Method)},
 		hpack.HeaderField{Name: ":scheme", Value: scheme},
-		hpack.HeaderField{Name: ":authority", Value: string(h.get(fieldHost))},
-		hpack.HeaderField{Name: ":path", Value: string(h.target)})
+		hpack.HeaderField{Name: ":authority", Value: string(h.Get(http1.FieldHost))},
+		hpack.HeaderField{Name: ":path", Value: string(h.Target)})
 	out = appendLower(out, h)
-	if h.trailersOK {
+	if h.TrailersOK {
 		out = append(out, hpack.HeaderField{Name: "te", Value: "trailers"})
 	}
 	return out
 }
 
 // appendLower appends the fields of an HTTP/1 head that have a place in HTTP/2.
-func appendLower(out []hpack.HeaderField, h *head) []hpack.HeaderField {
-	for i := range h.fields {
-		f := &h.fields[i]
-		if f.drop || f.id == fieldHost || f.id == fieldTransferEncoding {
+func appendLower(out []hpack.HeaderField, h *http1.Head) []hpack.HeaderField {
+	for i := range h.Fields {
+		f := &h.Fields[i]
+		if f.Drop || f.ID == http1.FieldHost || f.ID == http1.FieldTransferEncoding {
 			continue
 		}
-		out = append(out, hpack.HeaderField{Name: strings.ToLower(string(h.name(f))), Value: string(h.value(f))})
+		out = append(out, hpack.HeaderField{Name: strings.ToLower(string(h.Name(f))), Value: string(h.Value(f))})
 	}
 	return out
 }
 
 // streamWriter writes to a stream and waits until it is sent.
-type streamWriter struct{ st *h2stream }
+type streamWriter struct{ st *http2.Stream }
 
 func (w streamWriter) Write(p []byte) (int, error) {
-	w.st.send(p, false)
-	if !w.st.wait() {
+	w.st.Send(p, false)
+	if !w.st.Wait() {
 		return 0, errors.New("the stream was reset")
 	}
 	return len(p), nil
 }
 
 // sendBody sends an HTTP/1 body and its trailers, and ends the stream.
-func sendBody(st *h2stream, in *inbuf, body framing) error {
-	r := relay{pool: st.c.bulk}
-	out := outbuf{dst: streamWriter{st}, pool: st.c.bulk}
-	defer out.release()
-	r.reset(in, &out, body)
-	r.dechunk = true
-	if err := r.run(); err != nil {
+func sendBody(st *http2.Stream, in *http1.Reader, body http1.Framing, bulk *http1.BulkPool) error {
+	var out http1.Writer
+	out.Reset(streamWriter{st}, bulk)
+	defer out.Release()
+	var r http1.Relay
+	r.Reset(in, &out, body)
+	r.Dechunk = true
+	if err := r.Run(); err != nil {
 		return err
 	}
-	if body.kind == bodyChunked {
-		if t := appendLower(nil, &r.trailers); len(t) > 0 {
-			st.sendTrailers(t)
+	if body.Kind == http1.BodyChunked {
+		if t := appendLower(nil, r.Trailers()); len(t) > 0 {
+			st.SendTrailers(t)
 			return nil
 		}
 	}
-	st.send(nil, true)
+	st.Send(nil, true)
 	return nil
 }
 
@@ -154,7 +160,7 @@ func (b *upBridge) response() {
 		}
 		status, rest, err := responseStatus(fields)
 		if err != nil || status == 101 {
-			b.st.reset(http2.ErrCodeProtocol)
+			b.st.Reset(nethttp2.ErrCodeProtocol)
 			return
 		}
 		bodyless := !b.get || status < 200 || status == 204 || status == 304
@@ -194,8 +200,9 @@ func writeResponseHead(to net.Conn, status int, rest []hpack.HeaderField, last, 
 
 // body passes the response body on; a stream that breaks off leaves it visibly incomplete.
 func (b *upBridge) body(chunked bool) {
-	out := outbuf{dst: b.far, pool: b.c.bulk}
-	defer out.release()
+	var out http1.Writer
+	out.Reset(b.far, b.bulk)
+	defer out.Release()
 	for {
 		p, end, err := b.pipe.next()
 		if err != nil {
@@ -203,9 +210,9 @@ func (b *upBridge) body(chunked bool) {
 		}
 		if len(p) > 0 {
 			if err = writeChunk(&out, p, chunked); err == nil {
-				err = out.flush()
+				err = out.Flush()
 			}
-			b.st.credit(len(p))
+			b.st.Credit(len(p))
 		}
 		if err != nil {
 			return
@@ -214,29 +221,29 @@ func (b *upBridge) body(chunked bool) {
 			continue
 		}
 		if chunked {
-			out.pending = append(out.pending, "0\r\n"...)
+			out.Pending = append(out.Pending, "0\r\n"...)
 			for _, f := range b.pipe.trailers() {
-				out.pending = appendField(out.pending, f.Name, f.Value)
+				out.Pending = appendField(out.Pending, f.Name, f.Value)
 			}
-			out.pending = append(out.pending, "\r\n"...)
-			_ = out.flush()
+			out.Pending = append(out.Pending, "\r\n"...)
+			_ = out.Flush()
 		}
 		return
 	}
 }
 
 // writeChunk writes p as one chunk, or as it is.
-func writeChunk(out *outbuf, p []byte, chunked bool) error {
+func writeChunk(out *http1.Writer, p []byte, chunked bool) error {
 	if !chunked {
-		return out.write(p)
+		return out.Add(p)
 	}
 	var line [20]byte
 	size := append(strconv.AppendInt(line[:0], int64(len(p)), 16), "\r\n"...)
-	if err := out.write(size); err != nil {
+	if err := out.Add(size); err != nil {
 		return err
 	}
-	if err := out.write(p); err != nil {
+	if err := out.Add(p); err != nil {
 		return err
 	}
-	return out.write([]byte("\r\n"))
+	return out.Add([]byte("\r\n"))
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
 	"github.com/isthmus-mesh/isthmus/proxy/exchange"
+	"github.com/isthmus-mesh/isthmus/proxy/http2"
 	"github.com/isthmus-mesh/isthmus/proxy/routes"
 	"github.com/isthmus-mesh/isthmus/proxy/telemetry"
 	"github.com/isthmus-mesh/isthmus/proxy/upstream"
@@ -156,11 +157,10 @@ var (
 
 // causeOf says what err means for the request. first says that not a byte of an answer came.
 func causeOf(err error, first bool) exchange.Cause {
-	var syntax *parseError
 	switch {
-	case errors.Is(err, errNotQuiet), errors.Is(err, errNotSent), errors.Is(err, errNoStreams):
+	case errors.Is(err, errNotQuiet), errors.Is(err, errNotSent), errors.Is(err, http2.ErrNoStreams):
 		return exchange.NotSent
-	case errors.As(err, &syntax):
+	case isBreach(err):
 		return exchange.Malformed
 	case errors.Is(err, errTimeout):
 		return exchange.Silent

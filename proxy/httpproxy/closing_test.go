@@ -47,7 +47,7 @@ func TestUntouched(t *testing.T) {
 				t.Fatal(err)
 			}
 			_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
-			_, err = c.in.readHead(nil)
+			_, err = c.in.ReadHead(nil)
 			if got := c.untouched(err); got != tt.want {
 				t.Errorf("%v after %v", got, err)
 			}

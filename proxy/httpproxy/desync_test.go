@@ -13,10 +13,11 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/http2"
+	nethttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/proxy/http1"
 	"github.com/isthmus-mesh/isthmus/proxy/mtls"
 	"github.com/isthmus-mesh/isthmus/proxy/mtls/mtlstest"
 )
@@ -44,7 +45,7 @@ func (n *noisy) serve(c net.Conn) {
 			continue
 		}
 		if n.full {
-			body := strings.Repeat("x", idleBuffer-len("HTTP/1.1 200 OK\r\nContent-Length: 4055\r\n\r\n"))
+			body := strings.Repeat("x", http1.IdleSize-len("HTTP/1.1 200 OK\r\nContent-Length: 4055\r\n\r\n"))
 			answer = fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 		}
 		if n.later < 0 {
@@ -245,10 +246,10 @@ func TestUploadOnClosedConnection(t *testing.T) {
 func TestStreamAnsweredBeforeItIsAsked(t *testing.T) {
 	addr := rawBackend(t, func(conn net.Conn) {
 		br := bufio.NewReader(conn)
-		if _, err := br.Discard(len(preface)); err != nil {
+		if _, err := br.Discard(len(nethttp2.ClientPreface)); err != nil {
 			return
 		}
-		fr := http2.NewFramer(conn, br)
+		fr := nethttp2.NewFramer(conn, br)
 		fr.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 		_ = fr.WriteSettings()
 		var block bytes.Buffer
@@ -256,7 +257,7 @@ func TestStreamAnsweredBeforeItIsAsked(t *testing.T) {
 		answer := func(id uint32, body string) {
 			block.Reset()
 			_ = enc.WriteField(hpack.HeaderField{Name: ":status", Value: "200"})
-			_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndHeaders: true})
+			_ = fr.WriteHeaders(nethttp2.HeadersFrameParam{StreamID: id, BlockFragment: block.Bytes(), EndHeaders: true})
 			_ = fr.WriteData(id, true, []byte(body))
 		}
 		for {
@@ -264,7 +265,7 @@ func TestStreamAnsweredBeforeItIsAsked(t *testing.T) {
 			if err != nil {
 				return
 			}
-			if h, is := f.(*http2.MetaHeadersFrame); is {
+			if h, is := f.(*nethttp2.MetaHeadersFrame); is {
 				answer(h.StreamID, h.PseudoValue("path"))
 				answer(h.StreamID+2, "poison")
 			}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/exchange"
+	"github.com/isthmus-mesh/isthmus/proxy/http1"
 	"github.com/isthmus-mesh/isthmus/proxy/routes"
 )
 
@@ -15,12 +16,12 @@ func (s *session) encodeRequest(q *routes.Target) {
 	h := &s.req
 	host := s.hostFor(q)
 	if host != "" {
-		h.dropID(fieldHost)
+		h.Drop(http1.FieldHost)
 	}
 	fields := s.fields.of(h)
 	exchange.EditRequest(fields, s.call.Route, s.h.hcm, &s.edge)
 
-	out := append(s.scratch[:0], h.method...)
+	out := append(s.scratch[:0], h.Method...)
 	out = append(out, ' ')
 	out = append(out, s.pathFor(q)...)
 	out = append(out, " HTTP/1.1\r\n"...)
@@ -29,8 +30,8 @@ func (s *session) encodeRequest(q *routes.Target) {
 	switch {
 	case s.upgrade != "":
 		out = append(out, "connection: Upgrade\r\n"...)
-		out = appendField(out, "upgrade", view(h.get(fieldUpgrade)))
-	case h.trailersOK:
+		out = appendField(out, "upgrade", http1.View(h.Get(http1.FieldUpgrade)))
+	case h.TrailersOK:
 		out = append(out, "connection: TE\r\nte: trailers\r\n"...)
 	}
 	s.scratch = append(out, "\r\n"...)
@@ -54,7 +55,7 @@ func (s *session) hostFor(q *routes.Target) string {
 		return a.HostRewrite
 	case a.AutoHost && s.call.ep.Hostname() != "":
 		return s.call.ep.Hostname()
-	case q.Authority != view(s.req.get(fieldHost)):
+	case q.Authority != http1.View(s.req.Get(http1.FieldHost)):
 		return q.Authority
 	}
 	return ""
@@ -63,17 +64,10 @@ func (s *session) hostFor(q *routes.Target) string {
 // pathFor returns the request target. An absolute one stays so on its way out to where the caller sent it itself,
 // which may be a proxy; the application of this pod is asked as an origin server (RFC 9112 section 3.2.1).
 func (s *session) pathFor(q *routes.Target) string {
-	if s.req.target[0] != '/' && s.info.Direction != config.DirectionInbound && s.call.cluster.Config().Type == config.ClusterOriginalDst {
-		return view(s.req.target)
+	if s.req.Target[0] != '/' && s.info.Direction != config.DirectionInbound && s.call.cluster.Config().Type == config.ClusterOriginalDst {
+		return http1.View(s.req.Target)
 	}
 	return s.call.Route.Rewrite(q.Path)
-}
-
-func joinValues(have, add string) string {
-	if have == "" {
-		return add
-	}
-	return have + ", " + add
 }
 
 // splitAbsolute splits an absolute-form target into authority and path; the path is empty when the target has neither
@@ -81,7 +75,7 @@ func joinValues(have, add string) string {
 func splitAbsolute(t string) (authority, path string, err error) {
 	scheme, rest, ok := strings.Cut(t, "://")
 	if !ok || !strings.EqualFold(scheme, "http") && !strings.EqualFold(scheme, "https") {
-		return "", "", badRequest("the request target is neither a path nor an http URL")
+		return "", "", unfit("the request target is neither a path nor an http URL")
 	}
 	authority = rest
 	if i := strings.IndexAny(rest, "/?"); i >= 0 {
@@ -90,56 +84,56 @@ func splitAbsolute(t string) (authority, path string, err error) {
 			path = "/" + path
 		}
 	}
-	if authority == "" || !isAuthority([]byte(authority)) {
-		return "", "", badRequest("the authority of the request target is empty or malformed")
+	if authority == "" || !http1.IsAuthority([]byte(authority)) {
+		return "", "", unfit("the authority of the request target is empty or malformed")
 	}
 	return authority, path, nil
 }
 
 // interim passes a 1xx response on. The body of the request may follow only after it.
-func (s *session) interim(h *head) {
+func (s *session) interim(h *http1.Head) {
 	if s.http10 {
 		return
 	}
-	out := appendStatus(s.out.pending, h)
-	out = h.appendFields(out)
-	s.out.pending = append(out, "\r\n"...)
-	_ = s.out.flush() // a caller that is gone is noticed with the final response
+	out := appendStatus(s.out.Pending, h)
+	out = h.AppendFields(out)
+	s.out.Pending = append(out, "\r\n"...)
+	_ = s.out.Flush() // a caller that is gone is noticed with the final response
 }
 
-func appendStatus(out []byte, h *head) []byte {
+func appendStatus(out []byte, h *http1.Head) []byte {
 	out = append(out, "HTTP/1.1 "...)
-	out = strconv.AppendInt(out, int64(h.status), 10)
+	out = strconv.AppendInt(out, int64(h.Status), 10)
 	out = append(out, ' ')
-	out = append(out, h.reason...)
+	out = append(out, h.Reason...)
 	return append(out, "\r\n"...)
 }
 
 // encodeResponse writes the head of a final answer into s.out and decides the framing of its body.
-func (s *session) encodeResponse(h *head) {
+func (s *session) encodeResponse(h *http1.Head) {
 	chunk := false
 	switch {
-	case h.status == 204:
-		h.dropID(fieldContentLength)
-		h.dropID(fieldTransferEncoding)
-	case h.framing.kind == bodyUntilClose && !s.http10:
+	case h.Status == 204:
+		h.Drop(http1.FieldContentLength)
+		h.Drop(http1.FieldTransferEncoding)
+	case h.Framing.Kind == http1.BodyUntilClose && !s.http10:
 		chunk = true
-	case h.framing.kind == bodyUntilClose:
+	case h.Framing.Kind == http1.BodyUntilClose:
 		s.keep = false
-	case h.framing.kind == bodyChunked && s.http10:
-		h.dropID(fieldTransferEncoding)
-		s.down.dechunk = true
+	case h.Framing.Kind == http1.BodyChunked && s.http10:
+		h.Drop(http1.FieldTransferEncoding)
+		s.down.Dechunk = true
 		s.keep = false
 	}
 
 	fields := s.fields.of(h)
 	exchange.EditResponse(fields, s.call.Route, s.h.hcm)
-	out := appendStatus(s.out.pending, h)
+	out := appendStatus(s.out.Pending, h)
 	out = fields.append(out)
 	if chunk {
-		s.down.rechunk = true
+		s.down.Rechunk = true
 		out = append(out, "transfer-encoding: chunked\r\n"...)
 	}
 	out = s.appendConnection(out)
-	s.out.pending = append(out, "\r\n"...)
+	s.out.Pending = append(out, "\r\n"...)
 }

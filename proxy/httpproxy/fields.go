@@ -6,47 +6,28 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/isthmus-mesh/isthmus/proxy/exchange"
+	"github.com/isthmus-mesh/isthmus/proxy/http1"
 )
 
 // headFields are the fields of an HTTP/1 head, as exchange.Fields. What is dropped is marked in the head; what is
 // added is kept apart and written behind it.
 type headFields struct {
-	h     *head
+	h     *http1.Head
 	added []exchange.Field
 	id    [36]byte // the x-request-id to add
 	hasID bool
 }
 
 // of begins with the fields of h; the storage of the last message is used again.
-func (f *headFields) of(h *head) *headFields {
+func (f *headFields) of(h *http1.Head) *headFields {
 	f.h, f.added, f.hasID = h, f.added[:0], false
 	return f
 }
 
-// each calls do with every field of a name that came and was not dropped, until it returns false.
-func (f *headFields) each(name string, do func(*field) bool) {
-	id := identify([]byte(name))
-	from := 0
-	if id != otherField {
-		if from = int(f.h.first[id]) - 1; from < 0 {
-			return
-		}
-	}
-	for i := from; i < len(f.h.fields); i++ {
-		e := &f.h.fields[i]
-		if e.drop || e.id != id || id == otherField && !equalLower(f.h.name(e), name) {
-			continue
-		}
-		if !do(e) {
-			return
-		}
-	}
-}
-
 // Lookup implements exchange.Fields. The value is valid as long as the head is.
 func (f *headFields) Lookup(name string) (value string, has bool) {
-	f.each(name, func(e *field) bool {
-		value, has = view(f.h.value(e)), true
+	f.h.Each(name, func(e *http1.Field) bool {
+		value, has = http1.View(f.h.Value(e)), true
 		return false
 	})
 	if has {
@@ -68,8 +49,8 @@ func (f *headFields) Joined(name, sep string) (list string, has bool) {
 		}
 		list, has = list+value, true
 	}
-	f.each(name, func(e *field) bool {
-		join(string(f.h.value(e)))
+	f.h.Each(name, func(e *http1.Field) bool {
+		join(string(f.h.Value(e)))
 		return true
 	})
 	for i := range f.added {
@@ -82,11 +63,11 @@ func (f *headFields) Joined(name, sep string) (list string, has bool) {
 
 // Drop implements exchange.Fields. The fields that frame the message, and Host, stay: the engine writes them.
 func (f *headFields) Drop(name string) {
-	f.each(name, func(e *field) bool {
-		switch e.id {
-		case fieldHost, fieldContentLength, fieldTransferEncoding:
+	f.h.Each(name, func(e *http1.Field) bool {
+		switch e.ID {
+		case http1.FieldHost, http1.FieldContentLength, http1.FieldTransferEncoding:
 		default:
-			e.drop = true
+			e.Drop = true
 		}
 		return true
 	})
@@ -101,9 +82,9 @@ func (f *headFields) Drop(name string) {
 
 // DropEnvoy implements exchange.Fields.
 func (f *headFields) DropEnvoy(edge bool) {
-	f.h.dropID(fieldEnvoyInternal)
+	f.h.Drop(http1.FieldEnvoyInternal)
 	if edge {
-		f.h.dropID(fieldEnvoy)
+		f.h.Drop(http1.FieldEnvoy)
 	}
 }
 
@@ -117,7 +98,7 @@ func (f *headFields) AddRequestID(id [36]byte) { f.id, f.hasID = id, true }
 
 // append writes what is left of the head, and what was added.
 func (f *headFields) append(out []byte) []byte {
-	out = f.h.appendFields(out)
+	out = f.h.AppendFields(out)
 	for i := range f.added {
 		out = appendField(out, f.added[i].Name, f.added[i].Value)
 	}

@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/net/http2"
+	nethttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/isthmus-mesh/isthmus/proxy/exchange"
@@ -17,8 +17,8 @@ type answers struct {
 	p *pair
 }
 
-// headers implements h2sink for what the endpoint sends.
-func (a *answers) headers(fields []hpack.HeaderField, end bool) {
+// Headers implements http2.Sink for what the endpoint sends.
+func (a *answers) Headers(fields []hpack.HeaderField, end bool) {
 	p := a.p
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -32,12 +32,12 @@ func (a *answers) headers(fields []hpack.HeaderField, end bool) {
 
 	status, rest, err := responseStatus(fields)
 	if err != nil || status < 200 && end || status == 101 {
-		p.up.reset(http2.ErrCodeProtocol)
-		p.tryFailedLocked(exchange.Malformed, badRequest("its response has no valid status"), http2.ErrCodeProtocol)
+		p.up.Reset(nethttp2.ErrCodeProtocol)
+		p.tryFailedLocked(exchange.Malformed, unfit("its response has no valid status"), nethttp2.ErrCodeProtocol)
 		return
 	}
 	if status < 200 {
-		p.down.sendHeaders(fields, false)
+		p.down.SendHeaders(fields, false)
 		return
 	}
 	if h, pass := p.judgeLocked(status, rest, end); pass {
@@ -67,7 +67,7 @@ func (p *pair) judgeLocked(status int, rest []hpack.HeaderField, end bool) (h ex
 
 	p.abandonTryLocked()
 	v.Do = exchange.Pick
-	p.followLocked(p.call.heed(v), http2.ErrCodeCancel)
+	p.followLocked(p.call.heed(v), nethttp2.ErrCodeCancel)
 	return h, false
 }
 
@@ -82,7 +82,7 @@ func (p *pair) passLocked(h exchange.Head, rest []hpack.HeaderField, end bool) {
 	*out = append(*out, hpack.HeaderField{Name: ":status", Value: strconv.Itoa(h.Status)})
 	*out = append(*out, rest...)
 	exchange.EditResponse(out, p.call.Route, p.srv.h.hcm)
-	p.down.sendHeaders(*out, end)
+	p.down.SendHeaders(*out, end)
 	*out = nil
 	if end {
 		p.endedLocked()
@@ -97,12 +97,12 @@ func (a *answers) tryTimeout() {
 	if p.answers != a || p.done || p.responded {
 		return
 	}
-	p.up.reset(http2.ErrCodeCancel)
-	p.tryFailedLocked(exchange.Silent, errTimeout, http2.ErrCodeCancel)
+	p.up.Reset(nethttp2.ErrCodeCancel)
+	p.tryFailedLocked(exchange.Silent, errTimeout, nethttp2.ErrCodeCancel)
 }
 
 // tryFailedLocked ends a try whose stream is over, and does what comes next.
-func (p *pair) tryFailedLocked(c exchange.Cause, err error, code http2.ErrCode) {
+func (p *pair) tryFailedLocked(c exchange.Cause, err error, code nethttp2.ErrCode) {
 	p.call.ep.End()
 	p.up, p.answers = nil, nil
 	p.followLocked(p.call.heed(p.failedLocked(c, err)), code)
@@ -111,21 +111,21 @@ func (p *pair) tryFailedLocked(c exchange.Cause, err error, code http2.ErrCode) 
 // trailLocked passes trailers on.
 func (p *pair) trailLocked(fields []hpack.HeaderField, end bool) {
 	if !end {
-		p.up.reset(http2.ErrCodeProtocol)
+		p.up.Reset(nethttp2.ErrCodeProtocol)
 		p.call.Broke(exchange.Malformed)
-		p.breakOffLocked(http2.ErrCodeProtocol)
+		p.breakOffLocked(nethttp2.ErrCodeProtocol)
 		return
 	}
 	if p.call.GRPC {
 		v, _ := lookupField(fields, "grpc-status")
 		p.call.Outcome.GRPC = exchange.ParseGRPCStatus(v)
 	}
-	p.down.sendTrailers(cleanTrailers(fields))
+	p.down.SendTrailers(cleanTrailers(fields))
 	p.endedLocked()
 }
 
-// data implements h2sink.
-func (a *answers) data(b []byte, end bool) {
+// Data implements http2.Sink.
+func (a *answers) Data(b []byte, end bool) {
 	p := a.p
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -133,7 +133,7 @@ func (a *answers) data(b []byte, end bool) {
 		return
 	}
 	p.sent.Add(int64(len(b)))
-	p.up.credit(p.down.send(b, end))
+	p.up.Credit(p.down.Send(b, end))
 	if end {
 		p.endedLocked()
 	}
@@ -142,26 +142,20 @@ func (a *answers) data(b []byte, end bool) {
 // endedLocked is called when the answer came to its end.
 func (p *pair) endedLocked() {
 	if !p.end {
-		p.up.reset(http2.ErrCodeNo)
+		p.up.Reset(nethttp2.ErrCodeNo)
 	}
 	p.finishLocked()
 }
 
-// isBreach reports whether err says what an endpoint did against the protocol.
-func isBreach(err error) bool {
-	var syntax *parseError
-	return errors.As(err, &syntax)
-}
-
-// reset implements h2sink: the endpoint gave up, or its connection is over.
-func (a *answers) reset(code http2.ErrCode, refused bool) {
+// Reset implements http2.Sink: the endpoint gave up, or its connection is over.
+func (a *answers) Reset(code nethttp2.ErrCode, refused bool) {
 	p := a.p
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.answers != a || p.done {
 		return
 	}
-	err := p.up.cause(code)
+	err := p.up.Cause(code)
 	cause := resetCause(code, refused, err)
 	if !p.responded {
 		p.tryFailedLocked(cause, err, code)
@@ -170,29 +164,29 @@ func (a *answers) reset(code http2.ErrCode, refused bool) {
 
 	p.call.Broke(cause)
 	if cause == exchange.Ended || cause == exchange.Malformed { // the caller did nothing wrong
-		code = http2.ErrCodeInternal
+		code = nethttp2.ErrCodeInternal
 	}
 	p.breakOffLocked(code)
 }
 
 // resetCause says what the end of an upstream stream means.
-func resetCause(code http2.ErrCode, refused bool, err error) exchange.Cause {
+func resetCause(code nethttp2.ErrCode, refused bool, err error) exchange.Cause {
 	switch {
 	case refused:
 		return exchange.NotSent
 	case isBreach(err):
 		return exchange.Malformed
-	case code == http2.ErrCodeConnect:
+	case code == nethttp2.ErrCodeConnect:
 		return exchange.Ended
-	case code == http2.ErrCodeCancel:
+	case code == nethttp2.ErrCodeCancel:
 		return exchange.Cancelled
 	}
 	return exchange.Reset
 }
 
 // breakOffLocked passes on that the answer broke off.
-func (p *pair) breakOffLocked(code http2.ErrCode) {
-	p.down.reset(code)
+func (p *pair) breakOffLocked(code nethttp2.ErrCode) {
+	p.down.Reset(code)
 	p.finishLocked()
 }
 
@@ -217,9 +211,9 @@ func (p *pair) replyLocked(a *exchange.Answer) {
 	for _, f := range local.Fields {
 		fields = append(fields, hpack.HeaderField{Name: f.Name, Value: f.Value})
 	}
-	p.down.sendHeaders(fields, body == "")
+	p.down.SendHeaders(fields, body == "")
 	if body != "" {
-		p.down.send([]byte(body), true)
+		p.down.Send([]byte(body), true)
 		p.sent.Add(int64(len(body)))
 	}
 	p.finishLocked()
@@ -229,7 +223,7 @@ func (p *pair) replyLocked(a *exchange.Answer) {
 func (p *pair) finishLocked() {
 	p.done = true
 	p.replay = nil
-	p.down.credit(p.waiting)
+	p.down.Credit(p.waiting)
 	if p.timer != nil {
 		p.timer.Stop()
 	}

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/http2"
+	nethttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
@@ -20,16 +20,16 @@ import (
 
 // writerOf returns a second hand for the peer, which writes while another goroutine reads.
 func (r *rawH2) writerOf() *rawH2 {
-	w := &rawH2{conn: r.conn, fr: http2.NewFramer(r.conn, nil)}
+	w := &rawH2{conn: r.conn, fr: nethttp2.NewFramer(r.conn, nil)}
 	w.enc = hpack.NewEncoder(&w.buf)
 	w.fr.AllowIllegalWrites = true
 	return w
 }
 
 // lastWords reads until the connection ends and returns the code of the GOAWAY with an error, or 0.
-func (r *rawH2) lastWords() (code http2.ErrCode) {
-	r.await(func(f http2.Frame) bool {
-		if g, is := f.(*http2.GoAwayFrame); is && g.ErrCode != 0 {
+func (r *rawH2) lastWords() (code nethttp2.ErrCode) {
+	r.await(func(f nethttp2.Frame) bool {
+		if g, is := f.(*nethttp2.GoAwayFrame); is && g.ErrCode != 0 {
 			code = g.ErrCode
 		}
 		return false
@@ -43,13 +43,13 @@ var floods = map[string]func(w *rawH2, i int) error{
 	"PING ACK": func(w *rawH2, _ int) error { return w.fr.WritePing(true, [8]byte{}) },
 	"SETTINGS": func(w *rawH2, _ int) error { return w.fr.WriteSettings() },
 	"PRIORITY": func(w *rawH2, _ int) error {
-		return w.fr.WritePriority(1, http2.PriorityParam{StreamDep: 3})
+		return w.fr.WritePriority(1, nethttp2.PriorityParam{StreamDep: 3})
 	},
 	"unknown frames":               func(w *rawH2, _ int) error { return w.fr.WriteRawFrame(0xbb, 0, 0, nil) },
 	"WINDOW_UPDATE of connection":  func(w *rawH2, _ int) error { return w.fr.WriteWindowUpdate(0, 1) },
 	"WINDOW_UPDATE of old streams": func(w *rawH2, _ int) error { return w.fr.WriteWindowUpdate(1, 1) },
 	"RST_STREAM of old streams": func(w *rawH2, _ int) error {
-		return w.fr.WriteRSTStream(1, http2.ErrCodeCancel)
+		return w.fr.WriteRSTStream(1, nethttp2.ErrCodeCancel)
 	},
 }
 
@@ -63,7 +63,7 @@ var serverFloods = map[string]func(w *rawH2, i int) error{
 	},
 	"empty CONTINUATION": func(w *rawH2, i int) error {
 		if i == 0 {
-			return w.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: []byte{0x82}})
+			return w.fr.WriteHeaders(nethttp2.HeadersFrameParam{StreamID: 3, BlockFragment: []byte{0x82}})
 		}
 		return w.fr.WriteContinuation(3, false, nil)
 	},
@@ -73,12 +73,12 @@ var serverFloods = map[string]func(w *rawH2, i int) error{
 	},
 	"rapid reset": func(w *rawH2, i int) error {
 		w.headers(uint32(3+2*i), true, get("/hang")...)
-		return w.fr.WriteRSTStream(uint32(3+2*i), http2.ErrCodeCancel)
+		return w.fr.WriteRSTStream(uint32(3+2*i), nethttp2.ErrCodeCancel)
 	},
 	"rapid reset of every second": func(w *rawH2, i int) error {
 		w.headers(uint32(3+2*i), true, get("/")...)
 		if i%2 == 0 {
-			return w.fr.WriteRSTStream(uint32(3+2*i), http2.ErrCodeCancel)
+			return w.fr.WriteRSTStream(uint32(3+2*i), nethttp2.ErrCodeCancel)
 		}
 		return nil
 	},
@@ -133,13 +133,13 @@ func TestFloodsOfCallers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := dialH2(t, h.addr)
 			c.headers(1, true, get("/")...)
-			c.await(func(f http2.Frame) bool { return f.Header().StreamID == 1 && f.Header().Flags.Has(1) })
+			c.await(func(f nethttp2.Frame) bool { return f.Header().StreamID == 1 && f.Header().Flags.Has(1) })
 			_ = c.conn.SetDeadline(time.Now().Add(30 * time.Second))
 			poured := make(chan int)
 			go func() { poured <- pour(c.writerOf(), send) }()
 			code := c.lastWords()
 			_ = c.conn.Close()
-			if n := <-poured; code != http2.ErrCodeEnhanceYourCalm { // what comes after the error is dropped for a while
+			if n := <-poured; code != nethttp2.ErrCodeEnhanceYourCalm { // what comes after the error is dropped for a while
 				t.Errorf("the connection ended with %v, at most %d frames late, want ENHANCE_YOUR_CALM", code, n)
 			}
 		})
@@ -158,12 +158,12 @@ func TestFloodsOfEndpoints(t *testing.T) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
-			result := make(chan http2.ErrCode, 1)
+			result := make(chan nethttp2.ErrCode, 1)
 			addr := rawBackend(t, func(conn net.Conn) {
-				_, _ = io.ReadFull(conn, make([]byte, len(preface)))
+				_, _ = io.ReadFull(conn, make([]byte, len(nethttp2.ClientPreface)))
 				c := newRawH2(t, conn)
 				_ = c.fr.WriteSettings()
-				c.await(func(f http2.Frame) bool { return f.Header().Type == http2.FrameHeaders })
+				c.await(func(f nethttp2.Frame) bool { return f.Header().Type == nethttp2.FrameHeaders })
 				poured := make(chan int)
 				go func() { poured <- pour(c.writerOf(), send) }()
 				code := c.lastWords()
@@ -180,7 +180,7 @@ func TestFloodsOfEndpoints(t *testing.T) {
 				t.Fatal(err)
 			}
 			resp.Body.Close()
-			if code := <-result; code != http2.ErrCodeEnhanceYourCalm {
+			if code := <-result; code != nethttp2.ErrCodeEnhanceYourCalm {
 				t.Errorf("the connection ended with %v, want ENHANCE_YOUR_CALM", code)
 			}
 		})
@@ -191,12 +191,12 @@ func TestFloodsOfEndpoints(t *testing.T) {
 func TestBusyPeersAreNoFlooders(t *testing.T) {
 	const uploads, frames = 20, 200
 	addr := rawBackend(t, func(conn net.Conn) { // gives room back in small pieces, four for each frame
-		_, _ = io.ReadFull(conn, make([]byte, len(preface)))
+		_, _ = io.ReadFull(conn, make([]byte, len(nethttp2.ClientPreface)))
 		c := newRawH2(t, conn)
 		_ = conn.SetDeadline(time.Now().Add(time.Minute))
 		_ = c.fr.WriteSettings()
-		c.await(func(f http2.Frame) bool {
-			if d, is := f.(*http2.DataFrame); is {
+		c.await(func(f nethttp2.Frame) bool {
+			if d, is := f.(*nethttp2.DataFrame); is {
 				n := uint32(d.Length)
 				for range 4 * min(n, 1) {
 					_ = c.fr.WriteWindowUpdate(0, max(n/4, 1))
@@ -225,8 +225,8 @@ func TestBusyPeersAreNoFlooders(t *testing.T) {
 		}
 	}()
 	answered := 0
-	if c.await(func(f http2.Frame) bool {
-		if f.Header().Type == http2.FrameHeaders {
+	if c.await(func(f nethttp2.Frame) bool {
+		if f.Header().Type == nethttp2.FrameHeaders {
 			answered++
 		}
 		return answered == uploads
@@ -245,10 +245,10 @@ func TestCancelsAreNoFlood(t *testing.T) {
 		id := uint32(1 + 2*i)
 		c.headers(id, true, get("/")...)
 		if i%5 == 0 {
-			_ = c.fr.WriteRSTStream(id, http2.ErrCodeCancel)
+			_ = c.fr.WriteRSTStream(id, nethttp2.ErrCodeCancel)
 			continue
 		}
-		if c.await(func(f http2.Frame) bool { return f.Header().StreamID == id && f.Header().Flags.Has(1) }) == nil {
+		if c.await(func(f nethttp2.Frame) bool { return f.Header().StreamID == id && f.Header().Flags.Has(1) }) == nil {
 			t.Fatalf("the connection ended with call %d", i)
 		}
 	}
@@ -270,7 +270,7 @@ func TestUnreadAnswersAreBounded(t *testing.T) {
 	defer conn.Close()
 	_ = conn.(*net.TCPConn).SetReadBuffer(4096)
 	c := newRawH2(t, conn)
-	_, _ = io.WriteString(conn, preface)
+	_, _ = io.WriteString(conn, nethttp2.ClientPreface)
 	_ = c.fr.WriteSettings()
 	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
 	sent := 0
@@ -290,26 +290,5 @@ func TestUnreadAnswersAreBounded(t *testing.T) {
 	}
 	if n := served.Load(); n > 20_000 {
 		t.Errorf("%d requests were served to a caller that reads nothing", n)
-	}
-}
-
-func TestAllowance(t *testing.T) {
-	now := time.Unix(1000, 0)
-	a := newAllowance(10, 2, now)
-	if !a.spend(10) || a.spend(1) {
-		t.Fatal("10 are there at the beginning, and no more")
-	}
-	a.refill(now.Add(400 * time.Millisecond)) // worth less than one
-	a.refill(now.Add(600 * time.Millisecond)) // parts add up
-	if !a.spend(1) || a.spend(1) {
-		t.Error("0.6 s at 2 in a second are worth 1")
-	}
-	a.earn(100)
-	if !a.spend(10) || a.spend(1) {
-		t.Error("more than the most was earned")
-	}
-	a.refill(now.Add(1e6 * time.Hour))
-	if !a.spend(10) || a.spend(1) {
-		t.Error("more than the most came back")
 	}
 }

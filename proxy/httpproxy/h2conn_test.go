@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/http2"
+	nethttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/interop/grpc_testing"
@@ -25,20 +25,20 @@ import (
 type rawH2 struct {
 	t    testing.TB
 	conn net.Conn
-	fr   *http2.Framer
+	fr   *nethttp2.Framer
 	enc  *hpack.Encoder
 	buf  bytes.Buffer
 }
 
 func newRawH2(t testing.TB, conn net.Conn) *rawH2 {
-	r := &rawH2{t: t, conn: conn, fr: http2.NewFramer(conn, conn)}
+	r := &rawH2{t: t, conn: conn, fr: nethttp2.NewFramer(conn, conn)}
 	r.fr.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	r.enc = hpack.NewEncoder(&r.buf)
 	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
 	return r
 }
 
-func dialH2(t testing.TB, addr string, settings ...http2.Setting) *rawH2 {
+func dialH2(t testing.TB, addr string, settings ...nethttp2.Setting) *rawH2 {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -46,7 +46,7 @@ func dialH2(t testing.TB, addr string, settings ...http2.Setting) *rawH2 {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	r := newRawH2(t, conn)
-	_, _ = io.WriteString(conn, preface)
+	_, _ = io.WriteString(conn, nethttp2.ClientPreface)
 	_ = r.fr.WriteSettings(settings...)
 	return r
 }
@@ -58,7 +58,7 @@ func (r *rawH2) headers(id uint32, end bool, kv ...string) {
 	}
 	b := r.buf.Bytes()
 	n := min(len(b), 16<<10)
-	_ = r.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: b[:n], EndHeaders: n == len(b), EndStream: end})
+	_ = r.fr.WriteHeaders(nethttp2.HeadersFrameParam{StreamID: id, BlockFragment: b[:n], EndHeaders: n == len(b), EndStream: end})
 	for b = b[n:]; len(b) > 0; b = b[n:] {
 		n = min(len(b), 16<<10)
 		_ = r.fr.WriteContinuation(id, n == len(b), b[:n])
@@ -66,13 +66,13 @@ func (r *rawH2) headers(id uint32, end bool, kv ...string) {
 }
 
 // await reads frames until one satisfies ok; it returns nil at the end of the connection.
-func (r *rawH2) await(ok func(http2.Frame) bool) http2.Frame {
+func (r *rawH2) await(ok func(nethttp2.Frame) bool) nethttp2.Frame {
 	for {
 		f, err := r.fr.ReadFrame()
 		if err != nil {
 			return nil
 		}
-		if s, is := f.(*http2.SettingsFrame); is && !s.IsAck() {
+		if s, is := f.(*nethttp2.SettingsFrame); is && !s.IsAck() {
 			_ = r.fr.WriteSettingsAck()
 		}
 		if ok(f) {
@@ -116,13 +116,13 @@ func TestMalformedHTTP2(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				c := dialH2(t, h.addr)
 				c.headers(1, true, fields...)
-				f := c.await(func(f http2.Frame) bool {
-					_, head := f.(*http2.MetaHeadersFrame)
-					_, reset := f.(*http2.RSTStreamFrame)
+				f := c.await(func(f nethttp2.Frame) bool {
+					_, head := f.(*nethttp2.MetaHeadersFrame)
+					_, reset := f.(*nethttp2.RSTStreamFrame)
 					return head || reset
 				})
 				switch f := f.(type) {
-				case *http2.MetaHeadersFrame:
+				case *nethttp2.MetaHeadersFrame:
 					if code := f.PseudoValue("status"); code < "400" || code >= "500" {
 						t.Errorf("status %s", code)
 					}
@@ -147,7 +147,7 @@ func TestBodyDiffersFromLength(t *testing.T) {
 		c := dialH2(t, h.addr)
 		c.headers(1, false, ":method", "POST", ":scheme", "http", ":authority", "a", ":path", "/", "content-length", "3")
 		_ = c.fr.WriteData(1, true, []byte(body))
-		if f := c.await(func(f http2.Frame) bool { _, ok := f.(*http2.RSTStreamFrame); return ok }); f == nil {
+		if f := c.await(func(f nethttp2.Frame) bool { _, ok := f.(*nethttp2.RSTStreamFrame); return ok }); f == nil {
 			t.Errorf("a body of %d bytes for a length of 3 was not refused", len(body))
 		}
 	}
@@ -160,20 +160,20 @@ func TestConnectionErrors(t *testing.T) {
 		"even stream":            func(c *rawH2) { c.headers(2, true, get("/")...) },
 		"window overflow":        func(c *rawH2) { _ = c.fr.WriteWindowUpdate(0, 1<<31-1) },
 		"push promise": func(c *rawH2) {
-			_ = c.fr.WritePushPromise(http2.PushPromiseParam{StreamID: 1, PromiseID: 2, BlockFragment: []byte{0x82}, EndHeaders: true})
+			_ = c.fr.WritePushPromise(nethttp2.PushPromiseParam{StreamID: 1, PromiseID: 2, BlockFragment: []byte{0x82}, EndHeaders: true})
 		},
 		"bad compression": func(c *rawH2) {
-			_ = c.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0xff, 0xff, 0xff, 0xff, 0xff}, EndHeaders: true})
+			_ = c.fr.WriteHeaders(nethttp2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0xff, 0xff, 0xff, 0xff, 0xff}, EndHeaders: true})
 		},
-		"reset of an idle stream": func(c *rawH2) { _ = c.fr.WriteRSTStream(5, http2.ErrCodeCancel) },
+		"reset of an idle stream": func(c *rawH2) { _ = c.fr.WriteRSTStream(5, nethttp2.ErrCodeCancel) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := dialH2(t, h.addr)
 			break_(c)
-			if c.await(func(f http2.Frame) bool { g, ok := f.(*http2.GoAwayFrame); return ok && g.ErrCode != 0 }) == nil {
+			if c.await(func(f nethttp2.Frame) bool { g, ok := f.(*nethttp2.GoAwayFrame); return ok && g.ErrCode != 0 }) == nil {
 				t.Error("no GOAWAY with an error")
 			}
-			if c.await(func(http2.Frame) bool { return false }) != nil {
+			if c.await(func(nethttp2.Frame) bool { return false }) != nil {
 				t.Error("the connection goes on")
 			}
 		})
@@ -184,17 +184,17 @@ func TestRapidReset(t *testing.T) {
 	h := simpleHop(t, config.HTTP2, rawBackend(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }))
 	c := dialH2(t, h.addr)
 	go func() {
-		w := &rawH2{fr: http2.NewFramer(c.conn, nil)}
+		w := &rawH2{fr: nethttp2.NewFramer(c.conn, nil)}
 		w.enc = hpack.NewEncoder(&w.buf)
 		for id := uint32(1); id < 4000; id += 2 {
 			w.headers(id, true, get("/")...)
-			if w.fr.WriteRSTStream(id, http2.ErrCodeCancel) != nil {
+			if w.fr.WriteRSTStream(id, nethttp2.ErrCodeCancel) != nil {
 				return
 			}
 		}
 	}()
-	f := c.await(func(f http2.Frame) bool { _, ok := f.(*http2.GoAwayFrame); return ok })
-	if g, ok := f.(*http2.GoAwayFrame); ok && g.ErrCode != http2.ErrCodeEnhanceYourCalm {
+	f := c.await(func(f nethttp2.Frame) bool { _, ok := f.(*nethttp2.GoAwayFrame); return ok })
+	if g, ok := f.(*nethttp2.GoAwayFrame); ok && g.ErrCode != nethttp2.ErrCodeEnhanceYourCalm {
 		t.Errorf("GOAWAY %s", g.ErrCode)
 	} else if !ok {
 		eventually(t, "the end of the connection", func() bool { _, err := c.conn.Write([]byte{0}); return err != nil })
@@ -212,24 +212,24 @@ func TestSlowReaderHoldsUpItselfOnly(t *testing.T) {
 	c := dialH2(t, h.addr)
 	c.headers(1, true, get("/big")...)
 	got := 0
-	c.await(func(f http2.Frame) bool {
-		if d, ok := f.(*http2.DataFrame); ok {
+	c.await(func(f nethttp2.Frame) bool {
+		if d, ok := f.(*nethttp2.DataFrame); ok {
 			got += len(d.Data())
 		}
 		return got == 65535 // our window
 	})
 	_ = c.fr.WriteWindowUpdate(0, 1<<20)
 	c.headers(3, true, get("/small")...)
-	if c.await(func(f http2.Frame) bool { return f.Header().StreamID == 3 && f.Header().Flags.Has(1) }) == nil {
+	if c.await(func(f nethttp2.Frame) bool { return f.Header().StreamID == 3 && f.Header().Flags.Has(1) }) == nil {
 		t.Fatal("the second stream does not end while the first one stands")
 	}
 	_ = c.fr.WriteWindowUpdate(0, 1<<30)
 	_ = c.fr.WriteWindowUpdate(1, 1<<30)
-	c.await(func(f http2.Frame) bool {
-		if d, ok := f.(*http2.DataFrame); ok {
+	c.await(func(f nethttp2.Frame) bool {
+		if d, ok := f.(*nethttp2.DataFrame); ok {
 			got += len(d.Data())
 		}
-		return f.Header().StreamID == 1 && f.Header().Flags.Has(http2.FlagDataEndStream)
+		return f.Header().StreamID == 1 && f.Header().Flags.Has(nethttp2.FlagDataEndStream)
 	})
 	if got != 20<<20 {
 		t.Errorf("%d bytes, want %d", got, 20<<20)
@@ -247,7 +247,7 @@ func TestCancelReachesTheEndpoint(t *testing.T) {
 	c := dialH2(t, h.addr)
 	c.headers(1, true, get("/")...)
 	<-begun
-	_ = c.fr.WriteRSTStream(1, http2.ErrCodeCancel)
+	_ = c.fr.WriteRSTStream(1, nethttp2.ErrCodeCancel)
 	select {
 	case <-gone:
 	case <-time.After(5 * time.Second):
@@ -266,24 +266,30 @@ func TestDrainHTTP2(t *testing.T) {
 	c := dialH2(t, h.addr)
 	c.headers(1, true, get("/slow")...)
 	c.headers(3, true, get("/")...)
-	c.await(func(f http2.Frame) bool { return f.Header().StreamID == 3 && f.Header().Type == http2.FrameHeaders })
+	c.await(func(f nethttp2.Frame) bool {
+		return f.Header().StreamID == 3 && f.Header().Type == nethttp2.FrameHeaders
+	})
 	close(h.drain)
-	isAway := func(f http2.Frame) bool { _, ok := f.(*http2.GoAwayFrame); return ok }
-	if f, ok := c.await(isAway).(*http2.GoAwayFrame); !ok || f.LastStreamID != 1<<31-1 || f.ErrCode != 0 {
+	isAway := func(f nethttp2.Frame) bool { _, ok := f.(*nethttp2.GoAwayFrame); return ok }
+	if f, ok := c.await(isAway).(*nethttp2.GoAwayFrame); !ok || f.LastStreamID != 1<<31-1 || f.ErrCode != 0 {
 		t.Fatalf("first GOAWAY: %v", f)
 	}
 	c.headers(5, true, get("/")...) // was under way
-	if c.await(func(f http2.Frame) bool { return f.Header().StreamID == 5 && f.Header().Type == http2.FrameHeaders }) == nil {
+	if c.await(func(f nethttp2.Frame) bool {
+		return f.Header().StreamID == 5 && f.Header().Type == nethttp2.FrameHeaders
+	}) == nil {
 		t.Fatal("a stream that was under way was not served")
 	}
-	if f, ok := c.await(isAway).(*http2.GoAwayFrame); !ok || f.LastStreamID != 5 {
+	if f, ok := c.await(isAway).(*nethttp2.GoAwayFrame); !ok || f.LastStreamID != 5 {
 		t.Fatalf("second GOAWAY: %v", f)
 	}
 	close(release)
-	if c.await(func(f http2.Frame) bool { return f.Header().StreamID == 1 && f.Header().Type == http2.FrameHeaders }) == nil {
+	if c.await(func(f nethttp2.Frame) bool {
+		return f.Header().StreamID == 1 && f.Header().Type == nethttp2.FrameHeaders
+	}) == nil {
 		t.Error("the open stream did not end well")
 	}
-	if c.await(func(http2.Frame) bool { return false }) != nil {
+	if c.await(func(nethttp2.Frame) bool { return false }) != nil {
 		t.Error("the connection goes on after its last stream")
 	}
 }
@@ -297,16 +303,16 @@ func TestRefusedStreamIsSentAgain(t *testing.T) {
 func refusedStream(t *testing.T, h2 bool) {
 	var n atomic.Int32
 	addr := rawBackend(t, func(conn net.Conn) {
-		_, _ = io.ReadFull(conn, make([]byte, len(preface)))
+		_, _ = io.ReadFull(conn, make([]byte, len(nethttp2.ClientPreface)))
 		c := newRawH2(t, conn)
 		_ = c.fr.WriteSettings()
 		body := ""
-		f, ok := c.await(func(f http2.Frame) bool {
-			if d, is := f.(*http2.DataFrame); is {
+		f, ok := c.await(func(f nethttp2.Frame) bool {
+			if d, is := f.(*nethttp2.DataFrame); is {
 				body += string(d.Data())
 			}
 			return f.Header().Flags.Has(1) && f.Header().StreamID > 0
-		}).(*http2.DataFrame)
+		}).(*nethttp2.DataFrame)
 		if !ok {
 			return
 		}
@@ -316,12 +322,12 @@ func refusedStream(t *testing.T, h2 bool) {
 		id := f.StreamID
 		switch n.Add(1) {
 		case 1:
-			_ = c.fr.WriteRSTStream(id, http2.ErrCodeRefusedStream)
-			c.await(func(f http2.Frame) bool { return f.Header().Flags.Has(1) && f.Header().StreamID > id })
-			_ = c.fr.WriteGoAway(id, http2.ErrCodeNo, nil)
+			_ = c.fr.WriteRSTStream(id, nethttp2.ErrCodeRefusedStream)
+			c.await(func(f nethttp2.Frame) bool { return f.Header().Flags.Has(1) && f.Header().StreamID > id })
+			_ = c.fr.WriteGoAway(id, nethttp2.ErrCodeNo, nil)
 		default:
 			c.headers(id, true, ":status", "200")
-			c.await(func(http2.Frame) bool { return false })
+			c.await(func(nethttp2.Frame) bool { return false })
 		}
 	})
 	h := simpleHop(t, config.HTTP2, addr)

@@ -6,10 +6,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/net/http2"
+	nethttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/isthmus-mesh/isthmus/proxy/exchange"
+	"github.com/isthmus-mesh/isthmus/proxy/http1"
+	"github.com/isthmus-mesh/isthmus/proxy/http2"
 	"github.com/isthmus-mesh/isthmus/proxy/routes"
 	"github.com/isthmus-mesh/isthmus/proxy/telemetry"
 	"github.com/isthmus-mesh/isthmus/proxy/upstream"
@@ -24,13 +26,13 @@ const maxReplay = 64 << 10
 // connection.
 type pair struct {
 	srv    *h2server
-	down   *h2stream
+	down   *http2.Stream
 	req    h2request
 	fields []hpack.HeaderField // for the endpoint
 
 	mu        sync.Mutex
 	call      call
-	up        *h2stream // nil while there is none
+	up        *http2.Stream // nil while there is none
 	answers   *answers
 	answer    fieldList // the head of the answer as it goes to the caller
 	end       bool      // the request came to its end
@@ -92,7 +94,7 @@ func (p *pair) startLocked() {
 
 // followLocked does what the exchange says next. code is what the caller's stream is reset with where the verdict is
 // to break off.
-func (p *pair) followLocked(v exchange.Verdict, code http2.ErrCode) {
+func (p *pair) followLocked(v exchange.Verdict, code nethttp2.ErrCode) {
 	switch v.Do {
 	case exchange.Pick:
 		p.up, p.answers = nil, nil
@@ -132,7 +134,7 @@ func (p *pair) connect(first *upstream.Endpoint) {
 			p.call.ep = ep
 			v := p.call.heed(p.failedLocked(exchange.Unreachable, err))
 			if v.Do != exchange.Pick {
-				p.followLocked(v, http2.ErrCodeInternal)
+				p.followLocked(v, nethttp2.ErrCodeInternal)
 				p.mu.Unlock()
 				return
 			}
@@ -140,7 +142,7 @@ func (p *pair) connect(first *upstream.Endpoint) {
 		p.mu.Unlock()
 	}
 	p.follow(func() exchange.Verdict {
-		return p.call.Failed(&exchange.Failure{Cause: exchange.NotSent, Err: errNoStreams, Reused: true}, time.Now())
+		return p.call.Failed(&exchange.Failure{Cause: exchange.NotSent, Err: http2.ErrNoStreams, Reused: true}, time.Now())
 	})
 }
 
@@ -149,7 +151,7 @@ func (p *pair) follow(next func() exchange.Verdict) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.done {
-		p.followLocked(next(), http2.ErrCodeInternal)
+		p.followLocked(next(), nethttp2.ErrCodeInternal)
 	}
 }
 
@@ -166,7 +168,7 @@ func (p *pair) failedLocked(c exchange.Cause, err error) exchange.Verdict {
 }
 
 // attachLocked opens the upstream stream and sends what came so far.
-func (p *pair) attachLocked(ep *upstream.Endpoint, pool *endpointPool, conn *h2conn) bool {
+func (p *pair) attachLocked(ep *upstream.Endpoint, pool *endpointPool, conn *http2.Conn) bool {
 	bare := p.end && len(p.replay) == 0 && p.trailers == nil
 	a := &answers{p}
 	fields := p.fields
@@ -175,7 +177,7 @@ func (p *pair) attachLocked(ep *upstream.Endpoint, pool *endpointPool, conn *h2c
 		fields[2].Value = host
 	}
 	free := len(p.replay) - p.waiting // room for that was given back by the stream that carried it first
-	st, err := conn.open(fields, bare, a, p.down, free)
+	st, err := conn.Open(fields, bare, a, p.down, free)
 	if err != nil {
 		return false
 	}
@@ -189,7 +191,7 @@ func (p *pair) attachLocked(ep *upstream.Endpoint, pool *endpointPool, conn *h2c
 	p.call.ep, p.call.pool = ep, pool
 	p.up, p.answers = st, a
 	ep.Begin()
-	p.down.setSource(st)
+	p.down.SetSource(st)
 	if limit := p.call.Route.Retries.TryTimeout(); limit > 0 {
 		time.AfterFunc(limit, a.tryTimeout) // does nothing once the answer has begun
 	}
@@ -197,25 +199,25 @@ func (p *pair) attachLocked(ep *upstream.Endpoint, pool *endpointPool, conn *h2c
 	if bare {
 		return true
 	}
-	p.down.credit(st.send(p.replay, p.end && p.trailers == nil))
+	p.down.Credit(st.Send(p.replay, p.end && p.trailers == nil))
 	if p.trailers != nil {
-		st.sendTrailers(p.trailers)
+		st.SendTrailers(p.trailers)
 	}
 	return true
 }
 
-// data implements h2sink for what the caller sends.
-func (p *pair) data(b []byte, end bool) {
+// Data implements http2.Sink for what the caller sends.
+func (p *pair) Data(b []byte, end bool) {
 	p.received.Add(int64(len(b)))
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.end = p.end || end
 	if p.pipe != nil {
-		p.pipe.data(b, end)
+		p.pipe.Data(b, end)
 		return
 	}
 	if p.done {
-		p.down.credit(len(b))
+		p.down.Credit(len(b))
 		return
 	}
 	if !p.responded && !p.lostBody {
@@ -229,22 +231,22 @@ func (p *pair) data(b []byte, end bool) {
 		}
 	}
 	if p.up != nil {
-		p.down.credit(p.up.send(b, end))
+		p.down.Credit(p.up.Send(b, end))
 	}
 }
 
-// headers implements h2sink: after the request head only trailers come.
-func (p *pair) headers(fields []hpack.HeaderField, end bool) {
+// Headers implements http2.Sink: after the request head only trailers come.
+func (p *pair) Headers(fields []hpack.HeaderField, end bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.end = true
 	if p.pipe != nil {
-		p.pipe.headers(fields, end)
+		p.pipe.Headers(fields, end)
 		return
 	}
 	p.trailers = append([]hpack.HeaderField{}, cleanTrailers(fields)...)
 	if p.up != nil && !p.done {
-		p.up.sendTrailers(p.trailers)
+		p.up.SendTrailers(p.trailers)
 	}
 }
 
@@ -252,26 +254,26 @@ func (p *pair) headers(fields []hpack.HeaderField, end bool) {
 func cleanTrailers(fields []hpack.HeaderField) []hpack.HeaderField {
 	kept := fields[:0]
 	for _, f := range fields {
-		if !f.IsPseudo() && trailerAllowed(identify([]byte(f.Name))) {
+		if !f.IsPseudo() && http1.MayTrail(f.Name) {
 			kept = append(kept, f)
 		}
 	}
 	return kept
 }
 
-// reset implements h2sink: the caller gave up.
-func (p *pair) reset(code http2.ErrCode, refused bool) {
+// Reset implements http2.Sink: the caller gave up.
+func (p *pair) Reset(code nethttp2.ErrCode, refused bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.pipe != nil {
-		p.pipe.reset(code, refused)
+		p.pipe.Reset(code, refused)
 		return
 	}
 	if p.done {
 		return
 	}
 	if p.up != nil {
-		p.up.reset(http2.ErrCodeCancel)
+		p.up.Reset(nethttp2.ErrCodeCancel)
 	}
 	p.call.CallerGone()
 	p.finishLocked()
@@ -289,19 +291,19 @@ func (p *pair) lateLocked() {
 	switch {
 	case p.done:
 	case p.responded:
-		p.up.reset(http2.ErrCodeCancel)
+		p.up.Reset(nethttp2.ErrCodeCancel)
 		p.call.Broke(exchange.Late)
-		p.breakOffLocked(http2.ErrCodeCancel)
+		p.breakOffLocked(nethttp2.ErrCodeCancel)
 	default:
 		p.abandonTryLocked()
-		p.followLocked(p.failedLocked(exchange.Late, errTimeout), http2.ErrCodeCancel)
+		p.followLocked(p.failedLocked(exchange.Late, errTimeout), nethttp2.ErrCodeCancel)
 	}
 }
 
 // abandonTryLocked gives the upstream stream up, if there is one.
 func (p *pair) abandonTryLocked() {
 	if p.up != nil {
-		p.up.reset(http2.ErrCodeCancel)
+		p.up.Reset(nethttp2.ErrCodeCancel)
 		p.call.ep.End()
 		p.up, p.answers = nil, nil
 	}

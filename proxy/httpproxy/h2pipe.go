@@ -4,8 +4,10 @@ import (
 	"errors"
 	"sync"
 
-	"golang.org/x/net/http2"
+	nethttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/isthmus-mesh/isthmus/proxy/http2"
 )
 
 // h2pipe is a sink for who reads a stream by blocking: it keeps what came until it is asked for, within the room
@@ -21,8 +23,8 @@ type h2pipe struct {
 	trailed []hpack.HeaderField
 	err     error
 	onReset func()
-	server  bool      // the head was read elsewhere: all heads are trailers
-	left    *h2stream // set once nobody reads any more: what comes on it is dropped
+	server  bool          // the head was read elsewhere: all heads are trailers
+	left    *http2.Stream // set once nobody reads any more: what comes on it is dropped
 }
 
 func newH2pipe(server bool) *h2pipe {
@@ -31,7 +33,7 @@ func newH2pipe(server bool) *h2pipe {
 	return p
 }
 
-func (p *h2pipe) headers(fields []hpack.HeaderField, end bool) {
+func (p *h2pipe) Headers(fields []hpack.HeaderField, end bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.server || p.bodied || end && len(fields) > 0 && !fields[0].IsPseudo() {
@@ -43,11 +45,11 @@ func (p *h2pipe) headers(fields []hpack.HeaderField, end bool) {
 	p.came.Broadcast()
 }
 
-func (p *h2pipe) data(b []byte, end bool) {
+func (p *h2pipe) Data(b []byte, end bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.left != nil {
-		p.left.credit(len(b))
+		p.left.Credit(len(b))
 		return
 	}
 	p.body = append(p.body, b...)
@@ -59,7 +61,7 @@ func (p *h2pipe) data(b []byte, end bool) {
 // errRefused is the end of a stream on which the peer has not worked.
 var errRefused = errors.New("the stream was refused")
 
-func (p *h2pipe) reset(code http2.ErrCode, refused bool) {
+func (p *h2pipe) Reset(code nethttp2.ErrCode, refused bool) {
 	if refused {
 		p.abort(errRefused)
 		return
@@ -115,13 +117,13 @@ func (p *h2pipe) next() (b []byte, end bool, err error) {
 }
 
 // leave says that nobody will read any more of what comes on st: its room is given back.
-func (p *h2pipe) leave(st *h2stream) {
+func (p *h2pipe) leave(st *http2.Stream) {
 	p.mu.Lock()
 	p.left = st
 	rest := len(p.body)
 	p.body, p.spare = nil, nil
 	p.mu.Unlock()
-	st.credit(rest)
+	st.Credit(rest)
 }
 
 // trailers returns the trailers once the body is complete.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/proxy/http2"
 	"github.com/isthmus-mesh/isthmus/xds"
 )
 
@@ -19,7 +20,7 @@ type h2pool struct {
 	pool *endpointPool
 
 	mu      sync.Mutex
-	conns   []*h2conn
+	conns   []*http2.Conn
 	dialing *dialing
 	retired bool
 }
@@ -27,22 +28,22 @@ type h2pool struct {
 // dialing is a dial under way, shared by all that need its result.
 type dialing struct {
 	done chan struct{}
-	conn *h2conn
+	conn *http2.Conn
 	err  error
 }
 
 // ready returns the connection with the fewest streams that takes more, or nil.
-func (p *h2pool) ready() *h2conn {
+func (p *h2pool) ready() *http2.Conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.readyLocked()
 }
 
-func (p *h2pool) readyLocked() *h2conn {
-	var best *h2conn
+func (p *h2pool) readyLocked() *http2.Conn {
+	var best *http2.Conn
 	least := 0
 	for _, c := range p.conns {
-		if n, more := c.load(); more && (best == nil || n < least) {
+		if n, more := c.Load(); more && (best == nil || n < least) {
 			best, least = c, n
 		}
 	}
@@ -50,7 +51,7 @@ func (p *h2pool) readyLocked() *h2conn {
 }
 
 // get returns a connection that takes streams, and opens one if there is none.
-func (p *h2pool) get(ctx context.Context) (*h2conn, error) {
+func (p *h2pool) get(ctx context.Context) (*http2.Conn, error) {
 	p.mu.Lock()
 	if c := p.readyLocked(); c != nil {
 		p.mu.Unlock()
@@ -79,14 +80,12 @@ func (p *h2pool) dial(d *dialing) {
 		_ = conn.Close()
 		err = errNotHTTP2
 	}
-	var c *h2conn
+	var c *http2.Conn
 	if err == nil {
 		p.pool.learn(conn)
-		c = newH2conn(conn, true, &p.pool.server.bulk, &p.pool.server.held)
 		options := p.pool.ep.Cluster().Config().HTTP
-		c.ownLimit, c.total = options.MaxStreams, options.MaxRequests
-		c.start()
-		go c.write()
+		c = http2.NewClient(conn, p.pool.server.held, http2.ClientOptions{MaxOpen: options.MaxStreams, MaxTotal: options.MaxRequests})
+		go c.WriteLoop()
 		go p.serve(c)
 	}
 	p.mu.Lock()
@@ -95,7 +94,7 @@ func (p *h2pool) dial(d *dialing) {
 	d.conn, d.err = c, err
 	if c != nil {
 		if p.retired {
-			c.closing()
+			c.Retire()
 		}
 		p.conns = append(p.conns, c)
 	}
@@ -103,13 +102,13 @@ func (p *h2pool) dial(d *dialing) {
 }
 
 // serve reads from a connection until it is over, and drops it from the pool.
-func (p *h2pool) serve(c *h2conn) {
+func (p *h2pool) serve(c *http2.Conn) {
 	limit := p.pool.ep.Cluster().Config().HTTP.IdleTimeout
 	if limit <= 0 {
 		limit = h2IdleTime
 	}
-	stopIdle, stopPeer, stopClock := c.watchIdle(limit, c.closing), c.watchPeer(), c.watchClock()
-	_ = c.serve() // streams were told why
+	stopIdle, stopPeer, stopClock := c.WatchIdle(limit, c.Retire), c.WatchPeer(), c.WatchClock()
+	_ = c.Serve() // streams were told why
 	stopIdle()
 	stopPeer()
 	stopClock()
@@ -130,6 +129,6 @@ func (p *h2pool) retire() {
 	conns := p.conns
 	p.mu.Unlock()
 	for _, c := range conns {
-		c.closing()
+		c.Retire()
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/isthmus-mesh/isthmus/proxy/exchange"
+	"github.com/isthmus-mesh/isthmus/proxy/http1"
+	"github.com/isthmus-mesh/isthmus/proxy/http2"
 )
 
 // h2request is a request as it came by HTTP/2. The framer has checked the syntax and the order of its fields.
@@ -20,7 +22,7 @@ type h2request struct {
 }
 
 // parse checks what RFC 9113 section 8.3.1 asks of a request, and what a hop behind us could read differently.
-func (r *h2request) parse(fields []hpack.HeaderField, st *h2stream, end bool) error {
+func (r *h2request) parse(fields []hpack.HeaderField, st *http2.Stream, end bool) error {
 	*r = h2request{length: -1}
 	n := 0
 	for n < len(fields) && fields[n].IsPseudo() {
@@ -35,7 +37,7 @@ func (r *h2request) parse(fields []hpack.HeaderField, st *h2stream, end bool) er
 		case ":path":
 			r.path = f.Value
 		default:
-			return badRequest("the pseudo field %.64q is not spoken here", f.Name)
+			return unfit("the pseudo field %.64q is not spoken here", f.Name)
 		}
 		n++
 	}
@@ -47,14 +49,14 @@ func (r *h2request) parse(fields []hpack.HeaderField, st *h2stream, end bool) er
 	if r.authority == "" {
 		r.authority = host
 	} else if host != "" && !strings.EqualFold(host, r.authority) {
-		return badRequest("the Host field differs from :authority")
+		return unfit("the Host field differs from :authority")
 	}
 
 	if err := r.check(end); err != nil {
 		return err
 	}
 	if r.length >= 0 {
-		st.declare(r.length)
+		st.DeclareLength(r.length)
 	}
 	return nil
 }
@@ -67,15 +69,15 @@ func (r *h2request) parseRegular(fields []hpack.HeaderField) (host string, err e
 		switch f.Name {
 		case "host":
 			if host != "" && host != f.Value {
-				return "", badRequest("the request has several Host fields")
+				return "", unfit("the request has several Host fields")
 			}
 			host = f.Value
 			continue
 		case "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade":
-			return "", badRequest("the field %q has no place in HTTP/2", f.Name)
+			return "", unfit("the field %q has no place in HTTP/2", f.Name)
 		case "te":
 			if f.Value != "trailers" {
-				return "", badRequest("the field te may only say trailers in HTTP/2")
+				return "", unfit("the field te may only say trailers in HTTP/2")
 			}
 			r.trailersOK = true
 		case "content-length":
@@ -89,7 +91,7 @@ func (r *h2request) parseRegular(fields []hpack.HeaderField) (host string, err e
 		}
 
 		// An application may read X_Forwarded_For as X-Forwarded-For, which is the proxy's to write.
-		if isAlias(f.Name) {
+		if http1.IsAlias(f.Name) {
 			continue
 		}
 		r.fields = append(r.fields, f)
@@ -99,11 +101,11 @@ func (r *h2request) parseRegular(fields []hpack.HeaderField) (host string, err e
 
 func (r *h2request) contentLength(v string) error {
 	if r.length >= 0 {
-		return badRequest("the request has more than one Content-Length field")
+		return unfit("the request has more than one Content-Length field")
 	}
 	n, err := strconv.ParseUint(v, 10, 62)
 	if err != nil || v[0] == '+' {
-		return badRequest("the Content-Length is not a plain number")
+		return unfit("the Content-Length is not a plain number")
 	}
 	r.length = int64(n)
 	return nil
@@ -111,20 +113,20 @@ func (r *h2request) contentLength(v string) error {
 
 func (r *h2request) check(end bool) error {
 	switch {
-	case !isToken([]byte(r.method)):
-		return badRequest("the request has no valid method")
+	case !http1.IsToken([]byte(r.method)):
+		return unfit("the request has no valid method")
 	case r.method == "CONNECT":
-		return &parseError{405, "CONNECT is not forwarded on a port whose protocol is HTTP; name the port tcp"}
+		return &requestError{405, "CONNECT is not forwarded on a port whose protocol is HTTP; name the port tcp"}
 	case r.scheme != "http" && r.scheme != "https":
-		return badRequest("the scheme is neither http nor https")
-	case r.path == "" || !isTarget([]byte(r.path)):
-		return badRequest("the path is empty or holds a forbidden character")
+		return unfit("the scheme is neither http nor https")
+	case r.path == "" || !http1.IsTarget([]byte(r.path)):
+		return unfit("the path is empty or holds a forbidden character")
 	case r.path[0] != '/' && (r.path != "*" || r.method != "OPTIONS"):
-		return badRequest("the path does not begin with a slash")
-	case !isAuthority([]byte(r.authority)):
-		return badRequest("the authority holds a forbidden character")
+		return unfit("the path does not begin with a slash")
+	case !http1.IsAuthority([]byte(r.authority)):
+		return unfit("the authority holds a forbidden character")
 	case end && r.length > 0:
-		return badRequest("the request has a Content-Length and no body")
+		return unfit("the request has a Content-Length and no body")
 	}
 	return nil
 }
@@ -141,15 +143,15 @@ func lookupField(fields []hpack.HeaderField, lower string) (string, bool) {
 	return "", false
 }
 
-// dropEnvoy removes, in place, what callers may not tell the application in Envoy's name; see envoyField.
+// dropEnvoy removes, in place, what callers may not tell the application in Envoy's name; see http1.EnvoyField.
 func dropEnvoy(fields []hpack.HeaderField, edge bool) []hpack.HeaderField {
 	kept := fields[:0]
 	for _, f := range fields {
-		id := otherField
+		id := http1.OtherField
 		if strings.HasPrefix(f.Name, "x-envoy-") {
-			id = envoyField([]byte(f.Name))
+			id = http1.EnvoyField([]byte(f.Name))
 		}
-		if id == otherField || id == fieldEnvoy && !edge {
+		if id == http1.OtherField || id == http1.FieldEnvoy && !edge {
 			kept = append(kept, f)
 		}
 	}

@@ -5,11 +5,10 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/net/http2"
-
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
 	"github.com/isthmus-mesh/isthmus/proxy/exchange"
+	"github.com/isthmus-mesh/isthmus/proxy/http2"
 	"github.com/isthmus-mesh/isthmus/proxy/telemetry"
 )
 
@@ -21,7 +20,7 @@ type h2server struct {
 	h    *Handler
 	info *downstream.Info
 	edge exchange.Edge
-	c    *h2conn
+	c    *http2.Conn
 
 	mu      sync.Mutex // guards counted and ending
 	counted countedCluster
@@ -30,27 +29,22 @@ type h2server struct {
 
 // serveH2 serves conn until it is done.
 func (h *Handler) serveH2(conn net.Conn, info *downstream.Info) {
-	c := newH2conn(conn, false, &h.server.bulk, &h.server.held)
-	if n := h.hcm.MaxConcurrentStreams; n > 0 {
-		c.limit = int(min(n, 1<<20))
-	}
-	if n := h.hcm.MaxHeaderBytes; n > 0 {
-		c.blocks.limit = min(n, maxHead)
-	}
-	if limit := h.hcm.HeadersTimeout; limit > 0 {
-		c.patience = limit
-	}
-	s := &h2server{h: h, info: info, edge: newEdge(h.hcm, info), c: c}
-	c.newSink, c.accept = s.newSink, s.accept
+	s := &h2server{h: h, info: info, edge: newEdge(h.hcm, info)}
+	c := http2.NewServer(conn, h.server.held, http2.ServerOptions{
+		NewSink: s.newSink, Accept: s.accept,
+		MaxStreams: int(min(h.hcm.MaxConcurrentStreams, 1<<20)),
+		MaxHead:    h.hcm.MaxHeaderBytes,
+		Patience:   h.hcm.HeadersTimeout,
+	})
+	s.c = c
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
-		c.write()
+		c.WriteLoop()
 	}()
-	c.start()
 	h.server.drains.join(info.Drain, s)
-	stopIdle, stopStreams, stopClock := c.watchIdle(h.hcm.IdleTimeout, s.drain), s.watchStreams(), c.watchClock()
-	_ = c.serve() // why a caller hung up is of no interest
+	stopIdle, stopStreams, stopClock := c.WatchIdle(h.hcm.IdleTimeout, s.drain), s.watchStreams(), c.WatchClock()
+	_ = c.Serve() // why a caller hung up is of no interest
 	stopIdle()
 	stopStreams()
 	stopClock()
@@ -70,50 +64,30 @@ func (s *h2server) drain() {
 	if s.ending != nil {
 		return
 	}
-	s.c.goAway(1<<31 - 1)
-	s.ending = time.AfterFunc(goAwayGrace, s.c.closing)
+	s.c.GoAway()
+	s.ending = time.AfterFunc(goAwayGrace, s.c.Retire)
 }
 
-// goAway asks the peer to open no more streams; those up to last are still served.
-func (c *h2conn) goAway(last uint32) {
-	c.mu.Lock()
-	c.appendGoAway(last, http2.ErrCodeNo, "")
-	c.mu.Unlock()
-	c.kick()
-}
-
-// closing takes no more streams and ends the connection with the last one.
-func (c *h2conn) closing() {
-	c.mu.Lock()
-	if c.err == nil {
-		c.appendGoAway(c.lastPeerStream(), http2.ErrCodeNo, "")
-		c.away = true
-		c.hangUpIfEmpty()
-	}
-	c.mu.Unlock()
-	c.kick()
-}
-
-func (s *h2server) newSink(st *h2stream) h2sink {
-	return &pair{srv: s, down: st, call: call{start: time.Now()}}
+func (s *h2server) newSink(st *http2.Stream) http2.Sink {
+	return &pair{srv: s, down: st, call: call{start: st.Began()}}
 }
 
 // accept begins a request; it must not block.
-func (s *h2server) accept(sink h2sink, h *h2head) {
+func (s *h2server) accept(sink http2.Sink, h *http2.Head) {
 	p := sink.(*pair)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.done { // the connection failed meanwhile
 		return
 	}
-	p.end = h.end
-	if h.tooLarge {
-		p.refuseLocked(&parseError{431, "the request head is too large"})
+	p.end = h.End
+	if h.TooLarge {
+		p.refuseLocked(&requestError{431, "the request head is too large"})
 		return
 	}
-	if err := p.req.parse(h.fields, p.down, p.end); err != nil {
+	if err := p.req.parse(h.Fields, p.down, p.end); err != nil {
 		if statusOf(err) == 400 {
-			p.down.malform()
+			p.down.MarkMalformed()
 		}
 		p.refuseLocked(err)
 		return

@@ -2,26 +2,29 @@ package httpproxy
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"sync"
 	"testing"
 	"time"
 
-	"golang.org/x/net/http2"
+	nethttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/proxy/http2"
 )
 
 // wildPeer sends frames at random: most of them legal where they stand, some not. The same seed sends the same.
 type wildPeer struct {
 	r    *rand.Rand
 	buf  bytes.Buffer // what is to be written
-	fr   *http2.Framer
+	fr   *nethttp2.Framer
 	enc  *hpack.Encoder
 	head bytes.Buffer
 	open []uint32 // streams to send on
@@ -30,7 +33,7 @@ type wildPeer struct {
 
 func newWildPeer(seed uint64, first uint32) *wildPeer {
 	w := &wildPeer{r: rand.New(rand.NewPCG(seed, 1)), next: first}
-	w.fr = http2.NewFramer(&w.buf, nil)
+	w.fr = nethttp2.NewFramer(&w.buf, nil)
 	w.fr.AllowIllegalWrites = true
 	w.enc = hpack.NewEncoder(&w.head)
 	return w
@@ -82,7 +85,7 @@ func (w *wildPeer) step() {
 			w.open = append(w.open, id)
 		}
 		whole := w.r.IntN(30) > 0
-		_ = w.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: w.heads(), EndHeaders: whole, EndStream: end})
+		_ = w.fr.WriteHeaders(nethttp2.HeadersFrameParam{StreamID: id, BlockFragment: w.heads(), EndHeaders: whole, EndStream: end})
 		if !whole {
 			_ = w.fr.WriteContinuation(id, w.r.IntN(2) == 0, nil)
 		}
@@ -91,15 +94,15 @@ func (w *wildPeer) step() {
 	case n < 75:
 		_ = w.fr.WriteWindowUpdate(w.stream(), uint32(w.r.IntN(1<<(1+w.r.IntN(31)))))
 	case n < 83:
-		_ = w.fr.WriteRSTStream(w.stream(), http2.ErrCode(w.r.IntN(14)))
+		_ = w.fr.WriteRSTStream(w.stream(), nethttp2.ErrCode(w.r.IntN(14)))
 	case n < 88:
-		_ = w.fr.WriteSettings(http2.Setting{ID: http2.SettingID(w.r.IntN(8)), Val: uint32(w.r.IntN(1 << (1 + w.r.IntN(31))))})
+		_ = w.fr.WriteSettings(nethttp2.Setting{ID: nethttp2.SettingID(w.r.IntN(8)), Val: uint32(w.r.IntN(1 << (1 + w.r.IntN(31))))})
 	case n < 93:
 		_ = w.fr.WritePing(end, [8]byte{})
 	case n < 96:
-		_ = w.fr.WritePriority(w.stream(), http2.PriorityParam{StreamDep: w.stream()})
+		_ = w.fr.WritePriority(w.stream(), nethttp2.PriorityParam{StreamDep: w.stream()})
 	case n < 99:
-		_ = w.fr.WriteRawFrame(http2.FrameType(w.r.IntN(256)), http2.Flags(w.r.IntN(256)), w.stream(), make([]byte, w.r.IntN(50)))
+		_ = w.fr.WriteRawFrame(nethttp2.FrameType(w.r.IntN(256)), nethttp2.Flags(w.r.IntN(256)), w.stream(), make([]byte, w.r.IntN(50)))
 	default:
 		_ = w.fr.WriteGoAway(uint32(w.r.IntN(100)), 0, nil)
 	}
@@ -129,7 +132,7 @@ func soak(t *testing.T, h *hop, good string) {
 		t.Fatalf("another caller is not served any more: %v", err)
 	}
 	resp.Body.Close()
-	eventually(t, "nothing to be held", func() bool { return h.server.held.n.Load() < 2*heldStep })
+	eventually(t, "nothing to be held", func() bool { return h.server.held.Bytes() < 2*http2.HeldStep })
 	var m runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&m)
@@ -157,7 +160,7 @@ func TestWildCallers(t *testing.T) {
 				}
 				defer conn.Close()
 				_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
-				_, _ = io.WriteString(conn, preface+"\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+				_, _ = io.WriteString(conn, nethttp2.ClientPreface+"\x00\x00\x00\x04\x00\x00\x00\x00\x00")
 				if seed%2 == 0 { // the others read nothing
 					go func() { _, _ = io.Copy(io.Discard, conn) }()
 				}
@@ -177,11 +180,11 @@ func TestWildEndpoints(t *testing.T) {
 		seed++
 		w := newWildPeer(seed, 0)
 		mu.Unlock()
-		_, _ = io.ReadFull(conn, make([]byte, len(preface)))
+		_, _ = io.ReadFull(conn, make([]byte, len(nethttp2.ClientPreface)))
 		c := newRawH2(t, conn)
 		_ = c.fr.WriteSettings()
-		c.await(func(f http2.Frame) bool {
-			if f.Header().Type == http2.FrameHeaders {
+		c.await(func(f nethttp2.Frame) bool {
+			if f.Header().Type == nethttp2.FrameHeaders {
 				w.open = append(w.open, f.Header().StreamID)
 				w.run(conn, 20)
 			}
@@ -208,12 +211,12 @@ func TestWildEndpoints(t *testing.T) {
 				for range 30 {
 					resp, err := c.Post("http://a/", "", io.LimitReader(zeros{}, 3000))
 					if err != nil {
-						if resp == nil && isTimeout(err) {
+						if resp == nil && errors.Is(err, os.ErrDeadlineExceeded) {
 							t.Errorf("no answer: %v", err)
 						}
 						continue
 					}
-					if _, err := io.Copy(io.Discard, resp.Body); isTimeout(err) {
+					if _, err := io.Copy(io.Discard, resp.Body); errors.Is(err, os.ErrDeadlineExceeded) {
 						t.Errorf("no end of the answer: %v", err)
 					}
 					resp.Body.Close()

@@ -10,9 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/http2"
+	nethttp2 "golang.org/x/net/http2"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/proxy/http2"
 	"github.com/isthmus-mesh/isthmus/proxy/routes"
 )
 
@@ -24,79 +25,79 @@ func TestErrorCodes(t *testing.T) {
 		}
 	}))
 	post := []string{":method", "POST", ":scheme", "http", ":authority", "a", ":path", "/hang"}
-	many := make([]http2.Setting, maxSettings+1)
+	many := make([]nethttp2.Setting, http2.MaxSettings+1)
 	for i := range many {
-		many[i] = http2.Setting{ID: http2.SettingInitialWindowSize, Val: uint32(i)}
+		many[i] = nethttp2.Setting{ID: nethttp2.SettingInitialWindowSize, Val: uint32(i)}
 	}
 	for name, tt := range map[string]struct {
 		bare   bool // without SETTINGS before it
 		send   func(c *rawH2)
 		stream uint32 // 0: the connection
-		want   http2.ErrCode
+		want   nethttp2.ErrCode
 	}{
 		"frame above the limit": {
-			send: func(c *rawH2) { _ = c.fr.WriteRawFrame(http2.FrameData, 0, 1, make([]byte, h2MaxFrame+1)) },
-			want: http2.ErrCodeFrameSize,
+			send: func(c *rawH2) { _ = c.fr.WriteRawFrame(nethttp2.FrameData, 0, 1, make([]byte, http2.MaxFrame+1)) },
+			want: nethttp2.ErrCodeFrameSize,
 		},
 		"request before SETTINGS": {
 			bare: true,
 			send: func(c *rawH2) { c.headers(1, true, get("/")...) },
-			want: http2.ErrCodeProtocol,
+			want: nethttp2.ErrCodeProtocol,
 		},
 		"padding longer than the head": {
 			send: func(c *rawH2) {
-				_ = c.fr.WriteRawFrame(http2.FrameHeaders, http2.FlagHeadersPadded|http2.FlagHeadersEndHeaders, 1, []byte{9, 0x82})
+				_ = c.fr.WriteRawFrame(nethttp2.FrameHeaders, nethttp2.FlagHeadersPadded|nethttp2.FlagHeadersEndHeaders, 1, []byte{9, 0x82})
 			},
-			want: http2.ErrCodeProtocol,
+			want: nethttp2.ErrCodeProtocol,
 		},
 		"data frame too short for its padding": {
 			send: func(c *rawH2) {
 				c.headers(1, false, post...)
-				_ = c.fr.WriteRawFrame(http2.FrameData, http2.FlagDataPadded, 1, nil)
+				_ = c.fr.WriteRawFrame(nethttp2.FrameData, nethttp2.FlagDataPadded, 1, nil)
 			},
-			want: http2.ErrCodeFrameSize,
+			want: nethttp2.ErrCodeFrameSize,
 		},
 		"stream 3 after stream 5": {
 			send: func(c *rawH2) {
 				c.headers(5, true, get("/")...)
 				c.headers(3, true, get("/")...)
 			},
-			want: http2.ErrCodeProtocol,
+			want: nethttp2.ErrCodeProtocol,
 		},
 		"more settings than there are": {
 			send: func(c *rawH2) { _ = c.fr.WriteSettings(many...) },
-			want: http2.ErrCodeEnhanceYourCalm,
+			want: nethttp2.ErrCodeEnhanceYourCalm,
 		},
 		"endless header block": {
 			send: func(c *rawH2) {
-				_ = c.fr.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0x82}})
-				for range h2MaxBlock/16000 + 1 {
+				_ = c.fr.WriteHeaders(nethttp2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0x82}})
+				for range http2.MaxBlock/16000 + 1 {
 					_ = c.fr.WriteContinuation(1, false, []byte(strings.Repeat("\x82", 16000)))
 				}
 			},
-			want: http2.ErrCodeEnhanceYourCalm,
+			want: nethttp2.ErrCodeEnhanceYourCalm,
 		},
 		"head behind the end": {
 			send: func(c *rawH2) {
 				c.headers(1, true, get("/hang")...)
 				c.headers(1, true, "x", "y")
 			},
-			stream: 1, want: http2.ErrCodeStreamClosed,
+			stream: 1, want: nethttp2.ErrCodeStreamClosed,
 		},
 		"pseudo field in trailers": {
 			send: func(c *rawH2) {
 				c.headers(1, false, post...)
 				c.headers(1, true, ":path", "/x")
 			},
-			stream: 1, want: http2.ErrCodeProtocol,
+			stream: 1, want: nethttp2.ErrCodeProtocol,
 		},
 		"malformed request": {
 			send:   func(c *rawH2) { c.headers(1, true, get("/", "connection", "close")...) },
-			stream: 1, want: http2.ErrCodeProtocol,
+			stream: 1, want: nethttp2.ErrCodeProtocol,
 		},
 		"malformed request with a body to come": {
 			send:   func(c *rawH2) { c.headers(1, false, append(post, "te", "gzip")...) },
-			stream: 1, want: http2.ErrCodeProtocol,
+			stream: 1, want: nethttp2.ErrCodeProtocol,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -108,18 +109,18 @@ func TestErrorCodes(t *testing.T) {
 			defer conn.Close()
 			c := newRawH2(t, conn)
 			c.fr.AllowIllegalWrites = true
-			_, _ = io.WriteString(conn, preface)
+			_, _ = io.WriteString(conn, nethttp2.ClientPreface)
 			if !tt.bare {
 				_ = c.fr.WriteSettings()
 			}
 			tt.send(c)
 			var got any = "the end of the connection"
-			c.await(func(f http2.Frame) bool {
+			c.await(func(f nethttp2.Frame) bool {
 				switch f := f.(type) {
-				case *http2.GoAwayFrame:
+				case *nethttp2.GoAwayFrame:
 					got = f.ErrCode
 					return true
-				case *http2.RSTStreamFrame:
+				case *nethttp2.RSTStreamFrame:
 					got = f.ErrCode
 					return f.StreamID == tt.stream
 				}
@@ -132,7 +133,7 @@ func TestErrorCodes(t *testing.T) {
 				return
 			}
 			c.headers(9, true, get("/")...)
-			if c.await(func(f http2.Frame) bool { return f.Header().StreamID == 9 }) == nil {
+			if c.await(func(f nethttp2.Frame) bool { return f.Header().StreamID == 9 }) == nil {
 				t.Error("the connection ended with the stream")
 			}
 		})
@@ -158,11 +159,11 @@ func TestLargeRequestHeads(t *testing.T) {
 			c := dialH2(t, h.addr)
 			// The encoder indexes what is said twice; it comes behind the limit here.
 			c.headers(1, true, append(head, "x-remembered", "yes")...)
-			status := func(id uint32) *http2.MetaHeadersFrame {
-				f, _ := c.await(func(f http2.Frame) bool {
-					m, is := f.(*http2.MetaHeadersFrame)
+			status := func(id uint32) *nethttp2.MetaHeadersFrame {
+				f, _ := c.await(func(f nethttp2.Frame) bool {
+					m, is := f.(*nethttp2.MetaHeadersFrame)
 					return is && m.StreamID == id
-				}).(*http2.MetaHeadersFrame)
+				}).(*nethttp2.MetaHeadersFrame)
 				if f == nil {
 					t.Fatal("the connection ended")
 				}
@@ -236,11 +237,11 @@ func TestLargeAnswerHeads(t *testing.T) {
 // TestStalledCallers checks that nothing that has begun may stay unfinished.
 func TestStalledCallers(t *testing.T) {
 	addr := backend(t, http.NotFoundHandler())
-	hello := preface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+	hello := nethttp2.ClientPreface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 	ack := "\x00\x00\x00\x04\x01\x00\x00\x00\x00"
 	for name, sent := range map[string]string{
-		"half a preface":                 preface[:10],
-		"a preface alone":                preface,
+		"half a preface":                 nethttp2.ClientPreface[:10],
+		"a preface alone":                nethttp2.ClientPreface,
 		"settings without the other's":   hello,
 		"half a frame header":            hello + ack + "\x00\x00\x08",
 		"half a frame":                   hello + ack + "\x00\x00\x08\x06\x00\x00\x00\x00\x00abcd",
@@ -272,10 +273,10 @@ func TestStalledCallers(t *testing.T) {
 			clusters: []*config.Cluster{staticCluster("c", config.HTTP2, addr)},
 		})
 		c := dialH2(t, h.addr)
-		c.await(func(f http2.Frame) bool { s, is := f.(*http2.SettingsFrame); return is && s.IsAck() })
+		c.await(func(f nethttp2.Frame) bool { s, is := f.(*nethttp2.SettingsFrame); return is && s.IsAck() })
 		time.Sleep(1200 * time.Millisecond)
 		c.headers(1, true, get("/")...)
-		if c.await(func(f http2.Frame) bool { return f.Header().StreamID == 1 }) == nil {
+		if c.await(func(f nethttp2.Frame) bool { return f.Header().StreamID == 1 }) == nil {
 			t.Error("the connection was ended although nothing was under way")
 		}
 	})

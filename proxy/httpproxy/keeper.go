@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/proxy/http1"
 )
 
 // recallTime bounds the wait for the rest of a body that is to be sent again.
@@ -13,20 +15,20 @@ const recallTime = 10 * time.Second
 // keeper passes a request on to an endpoint and keeps the first maxReplay bytes of it, head included, so that it can
 // be sent to another. One goroutine writes; another one detaches.
 type keeper struct {
-	bulk *bulkPool
+	bulk *http1.BulkPool
 
 	mu       sync.Mutex // guards what follows
 	conn     net.Conn   // nil once detached
 	kept     []byte
-	large    *[bulkBuffer]byte // kept's storage beyond idleBuffer
-	small    []byte            // and what it was before
-	overflow bool              // kept does not hold all
+	large    *[http1.BulkSize]byte // kept's storage beyond http1.IdleSize
+	small    []byte                // and what it was before
+	overflow bool                  // kept does not hold all
 }
 
 var errTooLong = errors.New("the request is too long to be sent again")
 
 // begin keeps head, which was sent already, and passes on what follows it.
-func (k *keeper) begin(conn net.Conn, bulk *bulkPool, head []byte) {
+func (k *keeper) begin(conn net.Conn, bulk *http1.BulkPool, head []byte) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.conn, k.bulk = conn, bulk
@@ -43,8 +45,8 @@ func (k *keeper) keep(p []byte) {
 		k.overflow = true
 		k.giveBack()
 		return
-	case n > idleBuffer && k.large == nil:
-		k.large, k.small = k.bulk.get(), k.kept
+	case n > http1.IdleSize && k.large == nil:
+		k.large, k.small = k.bulk.Get(), k.kept
 		k.kept = append(k.large[:0], k.kept...)
 	}
 	k.kept = append(k.kept, p...)
@@ -53,7 +55,7 @@ func (k *keeper) keep(p []byte) {
 func (k *keeper) giveBack() {
 	k.kept = k.kept[:0]
 	if k.large != nil {
-		k.bulk.put(k.large)
+		k.bulk.Put(k.large)
 		k.kept, k.large, k.small = k.small[:0], nil, nil
 	}
 }

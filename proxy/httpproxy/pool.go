@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/proxy/http1"
 	"github.com/isthmus-mesh/isthmus/proxy/telemetry"
 	"github.com/isthmus-mesh/isthmus/proxy/upstream"
 )
@@ -54,8 +55,8 @@ func (s *Server) pool(ep *upstream.Endpoint) *endpointPool {
 type h1conn struct {
 	net.Conn
 	pool   *endpointPool
-	in     inbuf
-	resp   head
+	in     http1.Reader
+	resp   http1.Head
 	since  time.Time // when it fell idle
 	wake   time.Time // read deadline in force
 	reused bool
@@ -81,7 +82,7 @@ func (c *h1conn) Write(p []byte) (int, error) {
 // may come from an application that has read a part. Nor is TLS looked at: there the endpoint is a proxy, which says
 // itself what became of the request (exchange.FailedField).
 func (c *h1conn) untouched(err error) bool {
-	if !errors.Is(err, io.EOF) || c.in.w != 0 || c.socket.raw == nil {
+	if !errors.Is(err, io.EOF) || !c.in.NothingCame() || c.socket.raw == nil {
 		return false
 	}
 	acked, known := c.socket.acknowledged()
@@ -121,7 +122,7 @@ func (p *endpointPool) dial(ctx context.Context) (*h1conn, error) {
 
 func newH1conn(conn net.Conn, p *endpointPool) *h1conn {
 	c := &h1conn{Conn: conn, pool: p}
-	c.in.src = conn
+	c.in.Reset(conn)
 	c.socket.watch(conn)
 	return c
 }
@@ -138,7 +139,7 @@ func (p *endpointPool) learn(conn net.Conn) {
 
 // put gives back a connection whose response was read to its end.
 func (p *endpointPool) put(c *h1conn, now time.Time) {
-	if c.in.r != c.in.w { // bytes that no request asked for
+	if !c.in.Empty() { // bytes that no request asked for
 		_ = c.Close()
 		return
 	}

@@ -6,16 +6,17 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/proxy/exchange"
+	"github.com/isthmus-mesh/isthmus/proxy/http1"
 )
 
 // replyRest answers a request whose body was not read: a small one that already lies in the buffer is skipped, any
 // other ends the connection.
 func (s *session) replyRest(a *exchange.Answer) {
-	switch b := s.req.framing; {
-	case b.kind == bodyNone:
-	case b.kind == bodyLength && b.length <= int64(len(s.in.buffered())):
-		s.in.discard(int(b.length))
-		s.call.Outcome.Received = b.length
+	switch b := s.req.Framing; {
+	case b.Kind == http1.BodyNone:
+	case b.Kind == http1.BodyLength && b.Length <= int64(len(s.in.Buffered())):
+		s.in.Discard(int(b.Length))
+		s.call.Outcome.Received = b.Length
 	default:
 		s.keep = false
 		s.unread = true
@@ -26,7 +27,7 @@ func (s *session) replyRest(a *exchange.Answer) {
 // reply sends an answer of the proxy itself.
 func (s *session) reply(a *exchange.Answer) {
 	local := s.call.Local(a, s.h.hcm.ServerName, time.Now())
-	out := append(s.out.pending, "HTTP/1.1 "...)
+	out := append(s.out.Pending, "HTTP/1.1 "...)
 	out = strconv.AppendInt(out, int64(local.Status), 10)
 	out = append(out, ' ')
 	out = append(out, http.StatusText(local.Status)...)
@@ -40,8 +41,8 @@ func (s *session) reply(a *exchange.Answer) {
 		out = append(out, local.Body...)
 		s.call.Outcome.Sent = int64(len(local.Body))
 	}
-	s.out.pending = out
-	if s.out.flush() != nil {
+	s.out.Pending = out
+	if s.out.Flush() != nil {
 		s.keep = false
 	}
 }
@@ -68,8 +69,8 @@ func (s *session) linger() {
 		return
 	}
 	_ = s.conn.SetReadDeadline(time.Now().Add(time.Second))
-	buf := s.h.server.bulk.get()
-	defer s.h.server.bulk.put(buf)
+	buf := s.h.server.bulk.Get()
+	defer s.h.server.bulk.Put(buf)
 	for range 64 { // 4 MiB at most
 		if _, err := s.conn.Read(buf[:]); err != nil {
 			return

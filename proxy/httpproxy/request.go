@@ -9,6 +9,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/exchange"
+	"github.com/isthmus-mesh/isthmus/proxy/http1"
 	"github.com/isthmus-mesh/isthmus/proxy/outcome"
 	"github.com/isthmus-mesh/isthmus/proxy/routes"
 )
@@ -88,7 +89,7 @@ func (s *session) dial() (*h1conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newH1conn(bridgeUp(conn), c.pool), nil
+	return newH1conn(bridgeUp(conn, &s.h.server.bulk), c.pool), nil
 }
 
 // try sends the request on conn and passes the answer on. The verdict is Pass when that is done, Break when the
@@ -102,7 +103,7 @@ func (s *session) try(conn *h1conn) exchange.Verdict {
 	}
 
 	// Whatever happened, the connection is of no more use.
-	first := conn.in.w == 0 // not a byte of an answer came
+	first := conn.in.NothingCame() // not a byte of an answer came
 	_ = conn.Close()
 	if errors.Is(err, errNotQuiet) && conn.reused {
 		return c.Stale()
@@ -136,15 +137,15 @@ func (s *session) bodyAtHand() bool { return !s.up1.started || s.up1.to.complete
 // takeSmallBody appends a body that lies in the read buffer as a whole to the encoded head, so that both go out
 // in one write and can go out again. It reports false for a body that is still on its way.
 func (s *session) takeSmallBody() bool {
-	b := s.req.framing
+	b := s.req.Framing
 	switch {
-	case b.kind == bodyNone:
+	case b.Kind == http1.BodyNone:
 		return true
-	case b.kind == bodyLength && b.length <= int64(len(s.in.buffered())):
-		n := int(b.length)
-		s.scratch = append(s.scratch, s.in.buffered()[:n]...)
-		s.in.discard(n)
-		s.call.Outcome.Received = b.length
+	case b.Kind == http1.BodyLength && b.Length <= int64(len(s.in.Buffered())):
+		n := int(b.Length)
+		s.scratch = append(s.scratch, s.in.Buffered()[:n]...)
+		s.in.Discard(n)
+		s.call.Outcome.Received = b.Length
 		return true
 	}
 	return false
@@ -153,7 +154,7 @@ func (s *session) takeSmallBody() bool {
 // attempt sends the request on conn and passes the answer on. An error means that nothing of a final answer has come;
 // the verdict is Pass, or what comes next when the answer is not to be passed on. The caller closes conn.
 func (s *session) attempt(conn *h1conn) (exchange.Verdict, error) {
-	conn.in.stalled = s.stalled
+	conn.in.Stalled = s.stalled
 	conn.before = conn.written.Load()
 	s.watch.conn = conn
 	s.arm(conn, s.call.start)
@@ -176,13 +177,13 @@ func (s *session) attempt(conn *h1conn) (exchange.Verdict, error) {
 			return exchange.Verdict{}, err
 		}
 		switch resp := &conn.resp; {
-		case resp.status == 101:
-			if want := s.upgrade; want == "" || !equalLower(resp.get(fieldUpgrade), want) {
-				return exchange.Verdict{}, badRequest("it switches protocols unasked")
+		case resp.Status == 101:
+			if want := s.upgrade; want == "" || !http1.EqualLower(resp.Get(http1.FieldUpgrade), want) {
+				return exchange.Verdict{}, unfit("it switches protocols unasked")
 			}
 			s.tunnel(conn)
 			return exchange.Verdict{Do: exchange.Pass}, nil
-		case resp.status >= 200:
+		case resp.Status >= 200:
 			v := s.judge(resp)
 			if v.Do == exchange.Pass {
 				return v, s.respond(conn)
@@ -196,31 +197,31 @@ func (s *session) attempt(conn *h1conn) (exchange.Verdict, error) {
 
 // readAnswerHead reads the next head that the endpoint sends into conn.resp.
 func (s *session) readAnswerHead(conn *h1conn) error {
-	raw, err := conn.in.readHead(nil)
+	raw, err := conn.in.ReadHead(nil)
 	switch {
 	case err != nil && (conn.refused() || conn.untouched(err)):
 		return errNotSent
 	case err != nil:
 		return s.readError(err)
 	}
-	if err := conn.resp.parseResponse(raw, s.call.headOnly); err != nil {
+	if err := conn.resp.ParseResponse(raw, s.call.headOnly); err != nil {
 		return err
 	}
-	conn.in.discard(len(raw))
+	conn.in.Discard(len(raw))
 	return nil
 }
 
 // judge asks what becomes of a final answer.
-func (s *session) judge(resp *head) exchange.Verdict {
+func (s *session) judge(resp *http1.Head) exchange.Verdict {
 	c := &s.call
-	c.ep.Report(outcomeOf(resp.status))
+	c.ep.Report(outcomeOf(resp.Status))
 	grpc := outcome.NoGRPCStatus
 	if c.GRPC {
-		if v, has := resp.lookup("grpc-status"); has {
+		if v, has := resp.Lookup("grpc-status"); has {
 			grpc = exchange.ParseGRPCStatus(v)
 		}
 	}
-	h := c.answerHead(resp.status, grpc, view(resp.get(fieldFailed)), s.bodyAtHand())
+	h := c.answerHead(resp.Status, grpc, http1.View(resp.Get(http1.FieldFailed)), s.bodyAtHand())
 	v := c.Answered(&h)
 	if v.Do != exchange.Another {
 		return v
@@ -236,8 +237,8 @@ func (s *session) readError(err error) error {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return errTimeout
-	case errors.Is(err, errFull):
-		return badRequest("its head is larger than %d bytes", maxHead)
+	case errors.Is(err, http1.ErrFull):
+		return unfit("its head is larger than %d bytes", http1.MaxHead)
 	case errors.Is(err, io.EOF):
 		return errors.New("end of stream")
 	}
@@ -284,7 +285,7 @@ func (s *session) fail(a *exchange.Answer) {
 		return
 	}
 	if s.call.Outcome.Received > 0 { // the body was taken from the buffer
-		s.req.framing = framing{}
+		s.req.Framing = http1.Framing{}
 	}
 	s.replyRest(a)
 }
@@ -292,10 +293,9 @@ func (s *session) fail(a *exchange.Answer) {
 // abandon ends a request whose caller went away, or broke the protocol within its body.
 func (s *session) abandon() {
 	s.keep = false
-	var syntax *parseError
-	if errors.As(s.up1.sourceErr, &syntax) {
+	if status, reason, is := breach(s.up1.sourceErr); is {
 		s.unread = true
-		s.reply(s.call.Refuse(syntax.status, outcome.DownstreamProtocol, syntax.reason).Answer)
+		s.reply(s.call.Refuse(status, outcome.DownstreamProtocol, reason).Answer)
 		return
 	}
 	s.call.CallerGone()
@@ -311,24 +311,24 @@ func (s *session) respond(conn *h1conn) error {
 		s.keep = false
 	}
 	if c.entry != nil {
-		c.entry.ResponseHeaders = values(s.h.log.ResponseHeaders(), resp.lookup)
+		c.entry.ResponseHeaders = values(s.h.log.ResponseHeaders(), resp.Lookup)
 	}
 
-	s.down.reset(&conn.in, &s.out, resp.framing)
-	s.down.scan.padded = true
+	s.down.Reset(&conn.in, &s.out, resp.Framing)
+	s.down.AcceptPadding()
 	s.encodeResponse(resp)
-	before := s.out.writes
-	err := s.down.run()
-	if s.out.writes == before && malformed(err) {
-		s.out.pending = s.out.pending[:0]
+	before := s.out.Writes()
+	err := s.down.Run()
+	if s.out.Writes() == before && isBreach(err) {
+		s.out.Pending = s.out.Pending[:0]
 		return err
 	}
-	c.Outcome.Sent = s.down.moved
+	c.Outcome.Sent = s.down.Moved()
 	if status, ended := s.trailedStatus(); ended {
 		c.Outcome.GRPC = status
 	}
 
-	reusable := err == nil && !resp.close && !s.h2
+	reusable := err == nil && !resp.Close && !s.h2
 	if err != nil {
 		s.keep = false
 		s.noteBreak(err)
@@ -349,7 +349,7 @@ func (s *session) respond(conn *h1conn) error {
 		s.keep = false
 	}
 
-	conn.in.stalled = nil
+	conn.in.Stalled = nil
 	if !reusable {
 		_ = conn.Close()
 		return nil
@@ -360,7 +360,7 @@ func (s *session) respond(conn *h1conn) error {
 
 // noteBreak notes why an answer broke off within its body.
 func (s *session) noteBreak(err error) {
-	var src *sourceError
+	var src *http1.SourceError
 	switch {
 	case !errors.As(err, &src) || s.watch.gone.Load():
 		s.call.CallerGone()
@@ -371,26 +371,20 @@ func (s *session) noteBreak(err error) {
 	}
 }
 
-// malformed reports whether err is what a sender did to the syntax.
-func malformed(err error) bool {
-	var syntax *parseError
-	return errors.As(err, &syntax)
-}
-
 // trailedStatus returns the grpc-status of an HTTP/1 answer with trailers, as gRPC-Web bridges send it, and whether
 // its trailers came.
 func (s *session) trailedStatus() (status int, ended bool) {
-	if !s.call.GRPC || s.down.scan.state != chunkDone {
+	if !s.call.GRPC || !s.down.Trailed() {
 		return 0, false
 	}
-	v, has := s.down.trailers.lookup("grpc-status")
+	v, has := s.down.Trailers().Lookup("grpc-status")
 	return exchange.ParseGRPCStatus(v), has
 }
 
 // allowedUpgrade returns the protocol of the configuration that a request asks to switch to, or "".
 func allowedUpgrade(hcm *config.HCM, kind []byte) string {
 	for _, u := range hcm.Upgrades {
-		if equalLower(kind, u) {
+		if http1.EqualLower(kind, u) {
 			return u
 		}
 	}

@@ -8,8 +8,12 @@ import (
 	"slices"
 	"time"
 
+	nethttp2 "golang.org/x/net/http2"
+
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
+	"github.com/isthmus-mesh/isthmus/proxy/http1"
+	"github.com/isthmus-mesh/isthmus/proxy/http2"
 	"github.com/isthmus-mesh/isthmus/proxy/routes"
 	"github.com/isthmus-mesh/isthmus/proxy/telemetry"
 	"github.com/isthmus-mesh/isthmus/proxy/upstream"
@@ -27,8 +31,8 @@ type Config struct {
 // Server makes Handlers. What connections share, buffers, drain groups and the bound on held bodies, lives here.
 type Server struct {
 	cfg    Config
-	bulk   bulkPool
-	held   heldBytes
+	bulk   http1.BulkPool
+	held   *http2.Held
 	drains drainGroups
 }
 
@@ -37,7 +41,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Clusters == nil || cfg.Routes == nil || cfg.Telemetry == nil || cfg.Logger == nil {
 		return nil, errors.New("httpproxy: Clusters, Routes, Telemetry and Logger must all be given")
 	}
-	s := &Server{cfg: cfg, held: heldBytes{limit: heldLimit}}
+	s := &Server{cfg: cfg, held: http2.NewHeld()}
 	s.drains.groups = map[<-chan struct{}]*drainGroup{}
 	return s, nil
 }
@@ -109,25 +113,23 @@ func upstreamProtocol(c *upstream.Cluster, down config.Protocol) config.Protocol
 	return config.ProtocolHTTP1
 }
 
-const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-
 // hasPreface reads until it is clear whether the connection starts with the HTTP/2 preface (RFC 9113 section 3.4).
 func (s *session) hasPreface() bool {
 	s.setDeadline(s.now.Add(s.firstWait()))
 	for begun := false; ; {
-		p := s.in.buffered()
-		n := min(len(p), len(preface))
-		if string(p[:n]) != preface[:n] {
+		p := s.in.Buffered()
+		n := min(len(p), len(nethttp2.ClientPreface))
+		if string(p[:n]) != nethttp2.ClientPreface[:n] {
 			return false
 		}
-		if n == len(preface) {
+		if n == len(nethttp2.ClientPreface) {
 			return true
 		}
 		if n > 0 && !begun {
 			begun = true
 			s.headStarted()
 		}
-		if s.in.fill() != nil {
+		if s.in.Fill() != nil {
 			return false
 		}
 	}
@@ -136,7 +138,7 @@ func (s *session) hasPreface() bool {
 // prefixedConn reads what was buffered before the connection itself.
 type prefixedConn struct {
 	net.Conn
-	in *inbuf
+	in *http1.Reader
 }
 
 func (c *prefixedConn) Read(p []byte) (int, error) { return c.in.Read(p) }

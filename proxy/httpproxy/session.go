@@ -3,18 +3,17 @@ package httpproxy
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
 	"github.com/isthmus-mesh/isthmus/proxy/exchange"
+	"github.com/isthmus-mesh/isthmus/proxy/http1"
 	"github.com/isthmus-mesh/isthmus/proxy/outcome"
 	"github.com/isthmus-mesh/isthmus/proxy/routes"
 )
@@ -41,10 +40,10 @@ type session struct {
 	info    *downstream.Info
 	edge    exchange.Edge
 
-	in       inbuf
-	out      outbuf
-	req      head
-	up, down relay
+	in       http1.Reader
+	out      http1.Writer
+	req      http1.Head
+	up, down http1.Relay
 	scratch  []byte // the encoded request head, with the body when that is small
 	lookup   func(string) (string, bool)
 	stalled  func() bool
@@ -77,21 +76,17 @@ type session struct {
 
 func newSession(h *Handler, conn net.Conn, info *downstream.Info) *session {
 	s := &session{h: h, conn: conn, info: info, edge: newEdge(h.hcm, info), now: time.Now(), fresh: true}
-	s.in.src = conn
-	s.out.dst, s.out.pool = conn, &h.server.bulk
-	s.lookup = s.req.lookup
+	s.in.Reset(conn)
+	s.out.Reset(conn, &h.server.bulk)
+	s.lookup = s.req.Lookup
 	s.stalled = s.onStall
 	s.started = s.headStarted
 	s.slowBody = s.onSlowBody
-	s.up.pool, s.down.pool = &h.server.bulk, &h.server.bulk
 	h.server.drains.join(info.Drain, s)
 	return s
 }
 
 func (s *session) end() { s.h.server.drains.leave(s.info.Drain, s) }
-
-// view returns b as a string without copying; it is valid as long as b is.
-func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 func (s *session) serve() {
 	for {
@@ -108,19 +103,19 @@ func (s *session) serve() {
 
 // nextHead waits for a request and reads its head.
 func (s *session) nextHead() ([]byte, error) {
-	if s.in.r == s.in.w {
+	if s.in.Empty() {
 		if err := s.awaitRequest(); err != nil {
 			return nil, err
 		}
 	}
 	s.endFirstWait()
-	raw, err := s.in.readHead(s.started)
+	raw, err := s.in.ReadHead(s.started)
 	if s.headTimer {
 		s.headTimer = false
 		s.setDeadline(time.Time{})
 	}
 	if limit := s.h.hcm.MaxHeaderBytes; limit > 0 && len(raw) > int(limit) {
-		return nil, errFull
+		return nil, http1.ErrFull
 	}
 	return raw, err
 }
@@ -141,7 +136,7 @@ func (s *session) awaitRequest() error {
 		}
 	}
 	s.mu.Unlock()
-	err := s.in.fill()
+	err := s.in.Fill()
 	s.mu.Lock()
 	s.idle = false
 	s.mu.Unlock()
@@ -202,21 +197,19 @@ func (s *session) drain() {
 
 // refuse answers a request whose head could not be read, where there is somebody to answer to.
 func (s *session) refuse(err error) {
-	var syntax *parseError
+	status, reason, is := breach(err)
 	switch {
-	case errors.Is(err, errIdle), errors.Is(err, io.EOF):
-		return
-	case errors.As(err, &syntax):
-	case errors.Is(err, errFull):
-		syntax = &parseError{431, "the request head is too large"}
+	case is:
+	case errors.Is(err, http1.ErrFull):
+		status, reason = 431, "the request head is too large"
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		syntax = &parseError{408, "the request head did not arrive in time"}
-	default:
+		status, reason = 408, "the request head did not arrive in time"
+	default: // it hung up, or nothing was asked
 		return
 	}
 	s.begin(time.Now())
 	s.unread = true
-	s.reply(s.call.Refuse(syntax.status, outcome.DownstreamProtocol, syntax.reason).Answer)
+	s.reply(s.call.Refuse(status, outcome.DownstreamProtocol, reason).Answer)
 	s.finish()
 	s.linger()
 }
@@ -231,19 +224,19 @@ func (s *session) begin(now time.Time) {
 
 // exchange serves one request whose head is raw, and reports whether the connection can serve another.
 func (s *session) exchange(raw []byte) bool {
-	if err := s.req.parseRequest(raw); err != nil {
+	if err := s.req.ParseRequest(raw); err != nil {
 		s.refuse(err)
 		return false
 	}
 	s.begin(time.Now())
-	s.in.discard(len(raw))
+	s.in.Discard(len(raw))
 	c := &s.call
-	c.headOnly = string(s.req.method) == "HEAD"
-	c.GRPC = exchange.IsGRPC(view(s.req.get(fieldContentType)))
-	s.http10 = s.req.minor == 0
-	s.keep = !s.req.close && !s.draining.Load()
-	if s.req.upgrade {
-		s.upgrade = allowedUpgrade(s.h.hcm, s.req.get(fieldUpgrade))
+	c.headOnly = string(s.req.Method) == "HEAD"
+	c.GRPC = exchange.IsGRPC(http1.View(s.req.Get(http1.FieldContentType)))
+	s.http10 = s.req.Minor == 0
+	s.keep = !s.req.Close && !s.draining.Load()
+	if s.req.Upgrade {
+		s.upgrade = allowedUpgrade(s.h.hcm, s.req.Get(http1.FieldUpgrade))
 	}
 	if s.h.log != nil {
 		s.openEntry()
@@ -284,13 +277,13 @@ func (s *session) forward() {
 // target reads what routing needs from the request line and Host.
 func (s *session) target() (routes.Target, error) {
 	q := routes.Target{
-		Method: view(s.req.method), Authority: view(s.req.get(fieldHost)),
-		Path: view(s.req.target), GRPC: s.call.GRPC, Header: s.lookup,
+		Method: http1.View(s.req.Method), Authority: http1.View(s.req.Get(http1.FieldHost)),
+		Path: http1.View(s.req.Target), GRPC: s.call.GRPC, Header: s.lookup,
 		Destination: s.info.Local.Addr(),
 	}
 	switch {
 	case q.Method == "CONNECT":
-		return q, &parseError{405, "CONNECT is not forwarded on a port whose protocol is HTTP; name the port tcp"}
+		return q, &requestError{405, "CONNECT is not forwarded on a port whose protocol is HTTP; name the port tcp"}
 	case q.Path[0] == '/':
 	case q.Path == "*" && q.Method == "OPTIONS":
 	default: // absolute form; its authority stands above Host (RFC 9112 section 3.2.2)

@@ -23,7 +23,7 @@ import (
 // an ioctl or a read cost the same, a pending read in a goroutine of its own more). It finds the connections that the
 // endpoint closed, too.
 func (c *h1conn) quiet() bool {
-	return c.in.r == c.in.w && c.socket.lasts(!c.in.brim)
+	return c.in.Empty() && c.socket.lasts(!c.in.FilledUp())
 }
 
 // silence looks whether the peer of a connection has sent something, without taking it.

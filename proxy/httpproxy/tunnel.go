@@ -1,13 +1,12 @@
 package httpproxy
 
 import (
-	"errors"
-	"os"
 	"sync/atomic"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/proxy/duplex"
 	"github.com/isthmus-mesh/isthmus/proxy/exchange"
+	"github.com/isthmus-mesh/isthmus/proxy/http1"
 	"github.com/isthmus-mesh/isthmus/proxy/upstream"
 )
 
@@ -25,14 +24,14 @@ func (s *session) tunnel(conn *h1conn) {
 		s.stopUpload()
 	}
 	s.watch.stop(s)
-	conn.in.stalled = nil
+	conn.in.Stalled = nil
 
-	out := appendStatus(s.out.pending, &conn.resp)
-	out = conn.resp.appendFields(out)
+	out := appendStatus(s.out.Pending, &conn.resp)
+	out = conn.resp.AppendFields(out)
 	out = append(out, "connection: Upgrade\r\n"...)
-	out = appendField(out, "upgrade", string(conn.resp.get(fieldUpgrade)))
-	s.out.pending = append(out, "\r\n"...)
-	if s.out.flush() != nil {
+	out = appendField(out, "upgrade", string(conn.resp.Get(http1.FieldUpgrade)))
+	s.out.Pending = append(out, "\r\n"...)
+	if s.out.Flush() != nil {
 		_ = conn.Close()
 		return
 	}
@@ -43,21 +42,21 @@ func (s *session) tunnel(conn *h1conn) {
 	s.unread = false
 
 	// What was read ahead on either side goes first.
-	ahead := s.in.buffered()
+	ahead := s.in.Buffered()
 	if len(ahead) > 0 {
 		if _, err := conn.Conn.Write(ahead); err != nil {
 			c.Broke(exchange.Ended)
 			return
 		}
-		s.in.discard(len(ahead))
+		s.in.Discard(len(ahead))
 	}
-	back := conn.in.buffered()
+	back := conn.in.Buffered()
 	if len(back) > 0 {
 		if _, err := s.conn.Write(back); err != nil {
 			c.CallerGone()
 			return
 		}
-		conn.in.discard(len(back))
+		conn.in.Discard(len(back))
 	}
 
 	var received, sent atomic.Int64
@@ -74,5 +73,3 @@ func (s *session) tunnel(conn *h1conn) {
 	c.Outcome.Received = received.Load() + int64(len(ahead))
 	c.Outcome.Sent = sent.Load() + int64(len(back))
 }
-
-func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

@@ -3,8 +3,11 @@ package httpproxy
 import (
 	"errors"
 	"io"
+	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/proxy/http1"
 )
 
 // upload is the sending of a request body beside the receiving of the response.
@@ -14,7 +17,7 @@ type upload struct {
 	sent      atomic.Bool // the last byte is written, or being written
 	err       error       // valid once done is closed
 	sourceErr error       // the part of err that the caller of the proxy is to blame for
-	out       outbuf
+	out       http1.Writer
 	to        keeper
 	halting   atomic.Bool // stopUpload interrupts it
 	answered  atomic.Bool // the response has begun
@@ -72,22 +75,22 @@ func (s *session) startUpload(conn *h1conn) {
 	u.started = true
 	u.done = make(chan struct{})
 	u.to.begin(conn, &s.h.server.bulk, s.scratch)
-	u.out = outbuf{dst: &u.to, pool: &s.h.server.bulk, pending: u.out.pending[:0]}
+	u.out.Reset(&u.to, &s.h.server.bulk)
 	s.setDeadline(time.Now().Add(s.bodyWait()))
-	s.in.stalled = s.slowBody
-	s.up.reset(&s.in, &u.out, s.req.framing)
-	s.up.last = func() { u.sent.Store(true) }
+	s.in.Stalled = s.slowBody
+	s.up.Reset(&s.in, &u.out, s.req.Framing)
+	s.up.Last = func() { u.sent.Store(true) }
 	go func() {
 		defer close(u.done)
-		defer func() { s.in.stalled = nil }()
-		if u.err = s.up.run(); u.err == nil {
+		defer func() { s.in.Stalled = nil }()
+		if u.err = s.up.Run(); u.err == nil {
 			return
 		}
-		var src *sourceError
+		var src *http1.SourceError
 		if errors.As(u.err, &src) {
-			u.sourceErr = src.err
+			u.sourceErr = src.Err
 			if u.silent {
-				u.sourceErr = &parseError{408, "the request body did not arrive in time"}
+				u.sourceErr = &requestError{408, "the request body did not arrive in time"}
 			}
 			_ = conn.Close() // wakes the reader of the response
 		}
@@ -109,11 +112,11 @@ func (s *session) onSlowBody() bool {
 	if u.halting.Load() {
 		return false
 	}
-	if s.up.moved == u.seen && !u.answered.Load() {
+	if s.up.Moved() == u.seen && !u.answered.Load() {
 		u.silent = true
 		return false
 	}
-	u.seen = s.up.moved
+	u.seen = s.up.Moved()
 	_ = s.conn.SetReadDeadline(time.Now().Add(s.bodyWait()))
 	return true
 }
@@ -139,9 +142,9 @@ func (s *session) recall() bool {
 		return false
 	}
 	s.scratch = append(s.scratch[:0], whole...)
-	s.call.Outcome.Received = s.up.moved
+	s.call.Outcome.Received = s.up.Moved()
 	s.replayable = true
-	s.req.framing = framing{}
+	s.req.Framing = http1.Framing{}
 	u.reset()
 	return true
 }
@@ -157,7 +160,7 @@ func (s *session) stopUpload() {
 		s.setDeadline(time.Unix(1, 0))
 		<-u.done
 		s.setDeadline(time.Time{})
-		if isTimeout(u.sourceErr) {
+		if errors.Is(u.sourceErr, os.ErrDeadlineExceeded) {
 			u.sourceErr = nil
 		}
 	}
@@ -184,7 +187,7 @@ func (w *watcher) reset() {
 
 // start reads ahead on the caller's connection; nothing else reads there meanwhile.
 func (w *watcher) start(s *session) {
-	if w.done != nil || s.in.r != s.in.w { // a request that waits proves that the caller is there
+	if w.done != nil || !s.in.Empty() { // a request that waits proves that the caller is there
 		return
 	}
 	w.done = make(chan struct{})
@@ -192,8 +195,8 @@ func (w *watcher) start(s *session) {
 	done, conn := w.done, w.conn
 	go func() {
 		defer close(done)
-		err := s.in.fill()
-		if errors.Is(err, io.EOF) && s.req.close {
+		err := s.in.Fill()
+		if errors.Is(err, io.EOF) && s.req.Close {
 			// The caller has said that it sends nothing more (RFC 9112 section 9.6): the end of its side is no news, and
 			// it may still read.
 			return
@@ -225,8 +228,8 @@ func (w *watcher) idleTooLong(s *session, now time.Time) bool {
 	if limit <= 0 || s.up1.running() {
 		return false
 	}
-	if w.since.IsZero() || w.moved != s.down.moved {
-		w.moved, w.since = s.down.moved, now
+	if w.since.IsZero() || w.moved != s.down.Moved() {
+		w.moved, w.since = s.down.Moved(), now
 		return false
 	}
 	return now.Sub(w.since) >= limit

@@ -38,11 +38,13 @@ var mayImport = map[string][]string{
 	"discovery":     {"api", "ca", "compile", "identity", "inject", "kube", "model", "xds", "xds/resources", "xds/serve"},
 
 	// Within the data plane, from below: what decides about a request knows no
-	// engine, no connection and no metrics; listeners know no HTTP.
+	// engine, no connection and no metrics; the engines know nothing of ours, nor each other; listeners know no HTTP.
 	"proxy/agent":      {"xds", "xds/fetch", "identity"},
 	"proxy/redirect":   {},
 	"proxy/config":     {"xds"},
 	"proxy/outcome":    {},
+	"proxy/http1":      {},
+	"proxy/http2":      {},
 	"proxy/duplex":     {"proxy/mtls"},
 	"proxy/downstream": {"proxy/config", "proxy/outcome"},
 	"proxy/mtls":       {"proxy/config", "xds"},
@@ -51,8 +53,8 @@ var mayImport = map[string][]string{
 	"proxy/exchange":   {"proxy/config", "proxy/outcome", "proxy/routes", "proxy/upstream"},
 	"proxy/telemetry":  {"proxy/config", "proxy/downstream", "proxy/mtls", "proxy/outcome", "proxy/upstream"},
 	"proxy/listen":     {"proxy/config", "proxy/downstream", "proxy/duplex", "proxy/mtls", "proxy/outcome", "proxy/upstream", "xds"},
-	"proxy/httpproxy": {"proxy/config", "proxy/downstream", "proxy/duplex", "proxy/exchange", "proxy/mtls", "proxy/outcome",
-		"proxy/routes", "proxy/telemetry", "proxy/upstream", "xds"},
+	"proxy/httpproxy": {"proxy/config", "proxy/downstream", "proxy/duplex", "proxy/exchange", "proxy/http1", "proxy/http2",
+		"proxy/mtls", "proxy/outcome", "proxy/routes", "proxy/telemetry", "proxy/upstream", "xds"},
 
 	"dns":      {"api"},
 	"inject":   {"api", "identity"},

@@ -1,4 +1,4 @@
-package httpproxy
+package http2
 
 import (
 	"time"
@@ -22,14 +22,14 @@ func appendWindowUpdate(b []byte, id uint32, n int64) []byte {
 }
 
 // appendReset is called with the lock held, as all the append methods.
-func (c *h2conn) appendReset(id uint32, code http2.ErrCode) {
+func (c *Conn) appendReset(id uint32, code http2.ErrCode) {
 	c.closed.addReset(id)
 	c.wbuf = appendUint32(appendFrame(c.wbuf, 4, http2.FrameRSTStream, 0, id), uint32(code))
 	c.checkBacklog()
 }
 
 // appendGoAway says that streams after last are not looked at. A later GOAWAY cannot name more than an earlier one.
-func (c *h2conn) appendGoAway(last uint32, code http2.ErrCode, reason string) {
+func (c *Conn) appendGoAway(last uint32, code http2.ErrCode, reason string) {
 	reason = reason[:min(len(reason), 200)]
 	c.awayLast = min(last, c.awayLast)
 	c.wbuf = appendFrame(c.wbuf, 8+len(reason), http2.FrameGoAway, 0, 0)
@@ -38,7 +38,7 @@ func (c *h2conn) appendGoAway(last uint32, code http2.ErrCode, reason string) {
 }
 
 // lastPeerStream is the highest stream that the peer opened. Endpoints open none.
-func (c *h2conn) lastPeerStream() uint32 {
+func (c *Conn) lastPeerStream() uint32 {
 	if c.client {
 		return 0
 	}
@@ -46,7 +46,7 @@ func (c *h2conn) lastPeerStream() uint32 {
 }
 
 // appendHeaders encodes a header block into HEADERS and CONTINUATION frames.
-func (c *h2conn) appendHeaders(id uint32, fields []hpack.HeaderField, end bool) {
+func (c *Conn) appendHeaders(id uint32, fields []hpack.HeaderField, end bool) {
 	c.block.Reset()
 	for i := range fields {
 		_ = c.enc.WriteField(fields[i]) // writes to memory
@@ -72,7 +72,7 @@ func (c *h2conn) appendHeaders(id uint32, fields []hpack.HeaderField, end bool) 
 }
 
 // kick wakes the writer.
-func (c *h2conn) kick() {
+func (c *Conn) kick() {
 	select {
 	case c.wake <- struct{}{}:
 	default:
@@ -81,20 +81,20 @@ func (c *h2conn) kick() {
 
 // grant is room to give back to where data came from.
 type grant struct {
-	to *h2stream
+	to *Stream
 	n  int
 }
 
 // checkBacklog notes that a lot waits to be written. It is called with the lock held after something was added.
-func (c *h2conn) checkBacklog() {
-	if len(c.wbuf) > h2Backlog && !c.clogged.Load() {
+func (c *Conn) checkBacklog() {
+	if len(c.wbuf) > backlogLimit && !c.clogged.Load() {
 		c.cloggedAt = time.Now()
 		c.clogged.Store(true)
 	}
 }
 
 // unclog lets the reader go on, now that what waited is being written. It is called with the lock held.
-func (c *h2conn) unclog() {
+func (c *Conn) unclog() {
 	if !c.clogged.Load() {
 		return
 	}
@@ -106,7 +106,7 @@ func (c *h2conn) unclog() {
 }
 
 // close closes the connection, once what the peer sent after an error was read.
-func (c *h2conn) close() {
+func (c *Conn) close() {
 	c.mu.Lock()
 	linger := c.linger
 	c.mu.Unlock()
@@ -116,8 +116,8 @@ func (c *h2conn) close() {
 	_ = c.conn.Close()
 }
 
-// write writes what gathers until the connection is over, and closes it.
-func (c *h2conn) write() {
+// WriteLoop writes what gathers until the connection is over, and closes it.
+func (c *Conn) WriteLoop() {
 	defer c.close()
 	var grants []grant
 	for {
@@ -128,12 +128,12 @@ func (c *h2conn) write() {
 		if len(buf) > 0 {
 			c.wbuf, c.onWire = c.spare[:0], c.lastID
 			c.unclog()
-		} else if len(c.streams) == 0 && cap(c.spare)+cap(c.wbuf) > h2ReadBuffer {
+		} else if len(c.streams) == 0 && cap(c.spare)+cap(c.wbuf) > readBuffer {
 			c.spare, c.wbuf = nil, nil
 		}
 		c.mu.Unlock()
 		for _, g := range grants {
-			g.to.credit(g.n)
+			g.to.Credit(g.n)
 		}
 		if len(buf) == 0 {
 			if over {
@@ -147,7 +147,7 @@ func (c *h2conn) write() {
 			c.fail(err)
 			return
 		}
-		if cap(buf) > h2Gather { // grown by a burst: not worth keeping
+		if cap(buf) > gatherLimit { // grown by a burst: not worth keeping
 			buf = nil
 		}
 		c.spare = buf
@@ -155,8 +155,8 @@ func (c *h2conn) write() {
 }
 
 // pump moves data that waited into wbuf, one frame per stream in turn.
-func (c *h2conn) pump(grants []grant) []grant {
-	for len(c.queued) > 0 && len(c.wbuf) < h2Gather {
+func (c *Conn) pump(grants []grant) []grant {
+	for len(c.queued) > 0 && len(c.wbuf) < gatherLimit {
 		s := c.queued[0]
 		c.queued[0] = nil
 		c.queued = c.queued[1:]
@@ -174,7 +174,7 @@ func (c *h2conn) pump(grants []grant) []grant {
 					c.starved = time.Now()
 				}
 				s.inQueue = true
-				c.queued = append([]*h2stream{s}, c.queued...)
+				c.queued = append([]*Stream{s}, c.queued...)
 				break
 			}
 			continue // comes back with its WINDOW_UPDATE
@@ -196,12 +196,12 @@ func (c *h2conn) pump(grants []grant) []grant {
 }
 
 // room returns how much of n bytes the stream may send now in one frame.
-func (c *h2conn) room(s *h2stream, n int) int {
+func (c *Conn) room(s *Stream, n int) int {
 	return int(max(0, min(int64(n), int64(c.maxFrame), c.window, s.window)))
 }
 
 // enqueue lets the writer look at a stream with data.
-func (c *h2conn) enqueue(s *h2stream) {
+func (c *Conn) enqueue(s *Stream) {
 	if s.inQueue || s.gone || s.localEnded || len(s.out) == 0 && !s.outEnd {
 		return
 	}

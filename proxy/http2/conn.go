@@ -1,4 +1,4 @@
-package httpproxy
+package http2
 
 import (
 	"bufio"
@@ -17,22 +17,22 @@ import (
 )
 
 const (
-	// h2MaxFrame is the largest frame payload accepted.
-	h2MaxFrame = 64 << 10
-	// h2MaxStreams is how many streams a caller may have open at once, unless the configuration says otherwise.
-	h2MaxStreams = 1000
-	// h2Gather bounds what waits to be written; data beyond it stays with its stream.
-	h2Gather = 128 << 10
-	// h2Backlog is how much may wait to be written before nothing more is read, so that a caller that does not
+	// MaxFrame is the largest frame payload accepted.
+	MaxFrame = 64 << 10
+	// maxStreams is how many streams a caller may have open at once, where ServerOptions do not say.
+	maxStreams = 1000
+	// gatherLimit bounds what waits to be written; data beyond it stays with its stream.
+	gatherLimit = 128 << 10
+	// backlogLimit is how much may wait to be written before nothing more is read, so that a caller that does not
 	// take its answers gets no more of them. An endpoint is read from all the same, for two ends that both wait
 	// for the other would wait for ever; it gets no new streams then.
-	h2Backlog = 512 << 10
-	// h2ControlLimit ends a connection to an endpoint that makes us answer faster than it reads.
-	h2ControlLimit = 4 << 20
-	h2ReadBuffer   = 16 << 10
-	// h2Patience is how long a peer may take for what stands at the beginning of a connection, for a frame or a
+	backlogLimit = 512 << 10
+	// controlLimit ends a connection to an endpoint that makes us answer faster than it reads.
+	controlLimit = 4 << 20
+	readBuffer   = 16 << 10
+	// usualPatience is how long a peer may take for what stands at the beginning of a connection, for a frame or a
 	// header block that it has begun, and for taking what it made us write.
-	h2Patience = headTimeout
+	usualPatience = 60 * time.Second
 	// lingerTime is how long what a peer still sends is read and dropped after an error was sent to it: closing
 	// at once would make its machine drop the GOAWAY with all that was not read.
 	lingerTime = time.Second
@@ -43,39 +43,37 @@ const (
 	lastWrite = 5 * time.Second
 )
 
-// h2sink receives what the peer sends on one stream. All calls come in order from the goroutine that reads the
+// Sink receives what the peer sends on one stream. All calls come in order from the goroutine that reads the
 // connection; none may block.
-type h2sink interface {
-	// headers brings a head, interim or final, or the trailers. The slice is valid during the call only.
-	headers(fields []hpack.HeaderField, end bool)
-	// data brings a piece of the body, valid during the call only. Its room is given back by credit.
-	data(p []byte, end bool)
-	// reset says that the stream ended early. refused: the peer has certainly not worked on it.
-	reset(code http2.ErrCode, refused bool)
+type Sink interface {
+	// Headers brings a head, interim or final, or the trailers. The slice is valid during the call only.
+	Headers(fields []hpack.HeaderField, end bool)
+	// Data brings a piece of the body, valid during the call only. Its room is given back by Stream.Credit.
+	Data(p []byte, end bool)
+	// Reset says that the stream ended early. refused: the peer has certainly not worked on it.
+	Reset(code http2.ErrCode, refused bool)
 }
 
-// h2conn is one HTTP/2 connection, in either role (RFC 9113). One goroutine reads, one writes what gathers in
+// Conn is one HTTP/2 connection, in either role (RFC 9113). One goroutine reads, one writes what gathers in
 // wbuf; streams have no goroutines.
-type h2conn struct {
+type Conn struct {
 	conn   net.Conn
 	br     *bufio.Reader
 	fr     *http2.Framer
 	blocks *blockReader
 	client bool
-	bulk   *bulkPool
-	// newSink makes the sink of a stream that a client opens; it is called with the lock held. accept then begins
-	// the request.
-	newSink func(*h2stream) h2sink
-	accept  func(h2sink, *h2head)
+	// newSink and accept are those of ServerOptions.
+	newSink func(*Stream) Sink
+	accept  func(Sink, *Head)
 	wake    chan struct{}
 	done    chan struct{} // closed when the connection is over
 	limit   int           // streams that the peer may open
 	frames  atomic.Uint64 // read so far; a header block counts as one
 	partial atomic.Bool   // a frame or a header block has begun and not come to its end
-	clogged atomic.Bool   // more than h2Backlog waits to be written
+	clogged atomic.Bool   // more than backlogLimit waits to be written
 	roomy   chan struct{} // wakes the reader when it does no longer
 	settled bool          // the first frame has come; of the reader only
-	// patience is h2Patience, or less.
+	// patience is how long the peer may take, see usualPatience.
 	patience time.Duration
 	begun    time.Time
 
@@ -84,11 +82,11 @@ type h2conn struct {
 	spare     []byte
 	enc       *hpack.Encoder
 	block     bytes.Buffer // header block being encoded
-	streams   map[uint32]*h2stream
-	queued    []*h2stream // with data to send, waiting for room
-	window    int64       // what the peer lets us send on the connection
-	starved   time.Time   // since when that is nothing while data waits; zero: it is not
-	initial   int64       // and on a new stream
+	streams   map[uint32]*Stream
+	queued    []*Stream // with data to send, waiting for room
+	window    int64     // what the peer lets us send on the connection
+	starved   time.Time // since when that is nothing while data waits; zero: it is not
+	initial   int64     // and on a new stream
 	maxFrame  int
 	peerLimit uint32 // streams that the peer lets us open
 	ownLimit  uint32 // and that our configuration does; 0: no limit
@@ -109,54 +107,93 @@ type h2conn struct {
 	idleSince time.Time
 }
 
-func newH2conn(conn net.Conn, isClient bool, bulk *bulkPool, held *heldBytes) *h2conn {
+// ServerOptions say what a server end does with the streams that the peer opens.
+type ServerOptions struct {
+	// NewSink makes the sink of a stream; it is called with the lock of the connection held and must call nothing of
+	// it. Accept then begins the request, in the goroutine that reads; it must not block.
+	NewSink func(*Stream) Sink
+	Accept  func(Sink, *Head)
+	// MaxStreams is how many streams the peer may have open at once, MaxHead the bound of a decoded header block.
+	// 0: maxStreams, MaxHead.
+	MaxStreams int
+	MaxHead    uint32
+	// Patience is how long the peer may take for what it has begun, for the acknowledgement of our settings and for
+	// reading what it made us write; 0: a minute.
+	Patience time.Duration
+}
+
+// NewServer makes the server end of a connection. Both Serve and WriteLoop must run, each in a goroutine.
+func NewServer(conn net.Conn, held *Held, o ServerOptions) *Conn {
+	c := newConn(conn, held)
+	c.newSink, c.accept = o.NewSink, o.Accept
+	if o.MaxStreams > 0 {
+		c.limit = o.MaxStreams
+	}
+	if o.MaxHead > 0 {
+		c.blocks.limit = min(o.MaxHead, MaxHead)
+	}
+	if o.Patience > 0 {
+		c.patience = o.Patience
+	}
+	c.appendSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(c.limit)})
+	return c
+}
+
+// ClientOptions bound the streams that a client end opens; 0: no bound of ours.
+type ClientOptions struct {
+	MaxOpen  uint32 // at once
+	MaxTotal uint32 // over the life of the connection
+}
+
+// NewClient makes the client end of a connection. Both Serve and WriteLoop must run, each in a goroutine; streams can
+// be opened before.
+func NewClient(conn net.Conn, held *Held, o ClientOptions) *Conn {
+	c := newConn(conn, held)
+	c.client = true
+	c.ownLimit, c.total = o.MaxOpen, o.MaxTotal
+	c.wbuf = append(c.wbuf, http2.ClientPreface...)
+	c.appendSettings(http2.Setting{ID: http2.SettingEnablePush, Val: 0})
+	return c
+}
+
+func newConn(conn net.Conn, held *Held) *Conn {
 	now := time.Now()
-	c := &h2conn{
-		conn: conn, client: isClient, bulk: bulk,
-		wake: make(chan struct{}, 1), done: make(chan struct{}), roomy: make(chan struct{}, 1), limit: h2MaxStreams,
-		streams: map[uint32]*h2stream{}, window: 65535, initial: 65535, maxFrame: 16384,
+	c := &Conn{
+		conn: conn,
+		wake: make(chan struct{}, 1), done: make(chan struct{}), roomy: make(chan struct{}, 1), limit: maxStreams,
+		streams: map[uint32]*Stream{}, window: 65535, initial: 65535, maxFrame: 16384,
 		peerLimit: math.MaxInt32, idleSince: now,
 		chatter: newAllowance(chatterMost, chatterRate, now), resets: newAllowance(resetMost, resetRate, now),
-		awayLast: math.MaxInt32, begun: now, patience: h2Patience,
+		awayLast: math.MaxInt32, begun: now, patience: usualPatience,
 	}
-	c.intake = intake{all: held, unread: h2ConnWindow}
-	c.br = bufio.NewReaderSize(conn, h2ReadBuffer)
+	c.intake = intake{all: held, unread: ConnWindow}
+	c.br = bufio.NewReaderSize(conn, readBuffer)
 	c.fr = http2.NewFramer(nil, c.br)
 	c.fr.SetReuseFrames()
-	c.fr.SetMaxReadFrameSize(h2MaxFrame)
-	c.blocks = newBlockReader(maxHead)
+	c.fr.SetMaxReadFrameSize(MaxFrame)
+	c.blocks = newBlockReader(MaxHead)
 	c.enc = hpack.NewEncoder(&c.block)
 	return c
 }
 
-// start writes the preface and the settings.
-func (c *h2conn) start() {
-	c.mu.Lock()
-	if c.client {
-		c.wbuf = append(c.wbuf, preface...)
-	}
+// appendSettings puts our settings before all else, those of this end's role behind those of both.
+func (c *Conn) appendSettings(own http2.Setting) {
 	settings := []http2.Setting{
-		{ID: http2.SettingInitialWindowSize, Val: h2BaseWindow},
-		{ID: http2.SettingMaxFrameSize, Val: h2MaxFrame},
+		{ID: http2.SettingInitialWindowSize, Val: BaseWindow},
+		{ID: http2.SettingMaxFrameSize, Val: MaxFrame},
 		{ID: http2.SettingMaxHeaderListSize, Val: c.blocks.limit},
-	}
-	if c.client {
-		settings = append(settings, http2.Setting{ID: http2.SettingEnablePush, Val: 0})
-	} else {
-		settings = append(settings, http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(c.limit)})
+		own,
 	}
 	c.wbuf = appendFrame(c.wbuf, 6*len(settings), http2.FrameSettings, 0, 0)
 	for _, s := range settings {
 		c.wbuf = append(c.wbuf, byte(s.ID>>8), byte(s.ID))
 		c.wbuf = appendUint32(c.wbuf, s.Val)
 	}
-	c.wbuf = appendWindowUpdate(c.wbuf, 0, h2ConnWindow-65535)
-	c.mu.Unlock()
-	c.kick()
+	c.wbuf = appendWindowUpdate(c.wbuf, 0, ConnWindow-65535)
 }
 
-// serve reads until the connection is over; the caller starts write in another goroutine.
-func (c *h2conn) serve() error {
+// Serve reads until the connection is over; WriteLoop runs in another goroutine.
+func (c *Conn) Serve() error {
 	err := c.read()
 	var linger chan struct{}
 	if asConnectionError(err) != nil {
@@ -176,7 +213,7 @@ func (c *h2conn) serve() error {
 	return err
 }
 
-func (c *h2conn) read() error {
+func (c *Conn) read() error {
 	if !c.client {
 		if err := c.readPreface(); err != nil {
 			return err
@@ -207,7 +244,7 @@ func (c *h2conn) read() error {
 }
 
 // awaitRoom waits until the peer has taken what waits to be written to it.
-func (c *h2conn) awaitRoom() {
+func (c *Conn) awaitRoom() {
 	for c.clogged.Load() {
 		select {
 		case <-c.roomy:
@@ -217,21 +254,21 @@ func (c *h2conn) awaitRoom() {
 	}
 }
 
-func (c *h2conn) readPreface() error {
-	buf := make([]byte, len(preface))
+func (c *Conn) readPreface() error {
+	buf := make([]byte, len(http2.ClientPreface))
 	_ = c.conn.SetReadDeadline(time.Now().Add(c.patience))
 	defer func() { _ = c.conn.SetReadDeadline(time.Time{}) }()
 	if _, err := io.ReadFull(c.br, buf); err != nil {
 		return err
 	}
-	if string(buf) != preface {
-		return h2Error(http2.ErrCodeProtocol, "the connection does not begin with the HTTP/2 preface")
+	if string(buf) != http2.ClientPreface {
+		return connectionFault(http2.ErrCodeProtocol, "the connection does not begin with the HTTP/2 preface")
 	}
 	return nil
 }
 
 // next takes one frame, or a header block with all of its frames.
-func (c *h2conn) next() error {
+func (c *Conn) next() error {
 	f, err := c.readFrame()
 	if err != nil {
 		return err
@@ -243,12 +280,12 @@ func (c *h2conn) next() error {
 }
 
 // readFrame reads one frame. It is valid until the next one.
-func (c *h2conn) readFrame() (http2.Frame, error) {
+func (c *Conn) readFrame() (http2.Frame, error) {
 	h, err := c.fr.ReadFrameHeader()
 	if !c.settled && (err == nil || errors.Is(err, http2.ErrFrameTooLarge)) {
 		// RFC 9113 section 3.4: SETTINGS are the first thing that either side sends.
 		if h.Type != http2.FrameSettings || h.Flags.Has(http2.FlagSettingsAck) {
-			return nil, h2Error(http2.ErrCodeProtocol, "the first frame is not SETTINGS: this is no HTTP/2")
+			return nil, connectionFault(http2.ErrCodeProtocol, "the first frame is not SETTINGS: this is no HTTP/2")
 		}
 		c.settled = true
 	}
@@ -263,7 +300,7 @@ func (c *h2conn) readFrame() (http2.Frame, error) {
 }
 
 // readBlock reads a header block to its end. The framer sees to it that nothing else comes between.
-func (c *h2conn) readBlock(f *http2.HeadersFrame) error {
+func (c *Conn) readBlock(f *http2.HeadersFrame) error {
 	err := c.blocks.begin(f, !c.client)
 	for ended := f.HeadersEnded(); err == nil && !ended; {
 		var next http2.Frame
@@ -291,7 +328,7 @@ func (c *h2conn) readBlock(f *http2.HeadersFrame) error {
 	return c.onHead(h)
 }
 
-func (c *h2conn) dispatch(f http2.Frame) error {
+func (c *Conn) dispatch(f http2.Frame) error {
 	switch f := f.(type) {
 	case *http2.DataFrame:
 		return c.onData(f)
@@ -306,13 +343,13 @@ func (c *h2conn) dispatch(f http2.Frame) error {
 	case *http2.GoAwayFrame:
 		return c.onGoAway(f)
 	case *http2.PushPromiseFrame:
-		return h2Error(http2.ErrCodeProtocol, "PUSH_PROMISE was not allowed")
+		return connectionFault(http2.ErrCodeProtocol, "PUSH_PROMISE was not allowed")
 	}
 	return c.idleFrame() // PRIORITY and unknown frames carry nothing for us
 }
 
 // hangUpIfEmpty closes a connection that takes no more streams and has none.
-func (c *h2conn) hangUpIfEmpty() {
+func (c *Conn) hangUpIfEmpty() {
 	if c.away && len(c.streams) == 0 && !c.hangUp {
 		c.hangUp = true
 		_ = c.conn.SetWriteDeadline(time.Now().Add(lastWrite))
@@ -320,7 +357,7 @@ func (c *h2conn) hangUpIfEmpty() {
 }
 
 // fail ends the connection and all its streams.
-func (c *h2conn) fail(err error) {
+func (c *Conn) fail(err error) {
 	if err == nil {
 		err = errors.New("the connection was closed")
 	}
@@ -337,7 +374,7 @@ func (c *h2conn) fail(err error) {
 	}
 	c.hangUp = true
 	_ = c.conn.SetWriteDeadline(time.Now().Add(lastWrite))
-	gone := make([]*h2stream, 0, len(c.streams))
+	gone := make([]*Stream, 0, len(c.streams))
 	lost := make([]int, 0, len(c.streams))
 	for _, s := range c.streams {
 		gone = append(gone, s)
@@ -350,12 +387,12 @@ func (c *h2conn) fail(err error) {
 	c.kick()
 	for i, s := range gone {
 		s.settle(lost[i])
-		s.sink.reset(http2.ErrCodeConnect, false)
+		s.sink.Reset(http2.ErrCodeConnect, false)
 	}
 }
 
-// cause says why a stream was reset.
-func (s *h2stream) cause(code http2.ErrCode) error {
+// Cause says why a stream was reset.
+func (s *Stream) Cause(code http2.ErrCode) error {
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -366,4 +403,24 @@ func (s *h2stream) cause(code http2.ErrCode) error {
 		return fmt.Errorf("the stream was reset: %s", code)
 	}
 	return fmt.Errorf("HTTP/2 connection: %w", c.err)
+}
+
+// GoAway asks the peer to open no more streams; those that it opens before it learns of that are still served.
+func (c *Conn) GoAway() {
+	c.mu.Lock()
+	c.appendGoAway(math.MaxInt32, http2.ErrCodeNo, "")
+	c.mu.Unlock()
+	c.kick()
+}
+
+// Retire takes no more streams and ends the connection with the last one.
+func (c *Conn) Retire() {
+	c.mu.Lock()
+	if c.err == nil {
+		c.appendGoAway(c.lastPeerStream(), http2.ErrCodeNo, "")
+		c.away = true
+		c.hangUpIfEmpty()
+	}
+	c.mu.Unlock()
+	c.kick()
 }

@@ -1,4 +1,4 @@
-package httpproxy
+package http1
 
 import (
 	"bytes"
@@ -175,7 +175,7 @@ func hexDigit(c byte) int {
 // trailers parses the trailer section at the front of b into h and returns its length with the final empty
 // line, or 0 when more bytes are needed. Fields that must not stand in a trailer are dropped
 // (RFC 9110 section 6.5.1).
-func (s *chunkScanner) trailers(b []byte, h *head) (n int, err error) {
+func (s *chunkScanner) trailers(b []byte, h *Head) (n int, err error) {
 	if len(b) >= 2 && b[0] == '\r' && b[1] == '\n' {
 		h.reset(b[:2])
 		s.state = chunkDone
@@ -192,13 +192,16 @@ func (s *chunkScanner) trailers(b []byte, h *head) (n int, err error) {
 	if err := h.parseFields(0); err != nil {
 		return 0, err
 	}
-	for i := range h.fields {
-		if f := &h.fields[i]; !trailerAllowed(f.id) {
-			f.drop = true
+	for i := range h.Fields {
+		if f := &h.Fields[i]; !trailerAllowed(f.ID) {
+			f.Drop = true
 		}
 	}
 	s.state = chunkDone
 	return end, nil
 }
 
-func trailerAllowed(id fieldID) bool { return id == otherField }
+func trailerAllowed(id FieldID) bool { return id == OtherField }
+
+// MayTrail reports whether a field of that name may stand in a trailer section.
+func MayTrail(name string) bool { return trailerAllowed(identify([]byte(name))) }

@@ -1,31 +1,21 @@
-package httpproxy
+package http1
 
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 )
 
-// parseError is a message that breaks HTTP/1 syntax or is ambiguous; status is the answer for a request.
-type parseError struct {
-	status int
-	reason string
+// SyntaxError is a message that breaks HTTP/1 syntax or is ambiguous; Status is the answer to a request.
+type SyntaxError struct {
+	Status int
+	Reason string
 }
 
-func (e *parseError) Error() string { return e.reason }
+func (e *SyntaxError) Error() string { return e.Reason }
 
 func badRequest(format string, args ...any) error {
-	return &parseError{status: 400, reason: fmt.Sprintf(format, args...)}
-}
-
-// statusOf returns the status to answer a parse failure with.
-func statusOf(err error) int {
-	var p *parseError
-	if errors.As(err, &p) {
-		return p.status
-	}
-	return 400
+	return &SyntaxError{Status: 400, Reason: fmt.Sprintf(format, args...)}
 }
 
 // tokenTable marks the token characters of RFC 9110 section 5.6.2.
@@ -38,7 +28,7 @@ var tokenTable = func() (t [256]bool) {
 	return t
 }()
 
-func isToken(b []byte) bool {
+func IsToken(b []byte) bool {
 	for _, c := range b {
 		if !tokenTable[c] {
 			return false
@@ -76,13 +66,13 @@ func isFieldTextSlow(b []byte) bool {
 func findHeadEnd(b []byte, seen int) (int, error) {
 	from := max(seen-3, 0)
 	if i := bytes.Index(b[from:], []byte("\r\n\r\n")); i >= 0 {
-		if from+i+4 > maxHead {
-			return 0, &parseError{431, fmt.Sprintf("the head is larger than %d bytes", maxHead)}
+		if from+i+4 > MaxHead {
+			return 0, &SyntaxError{431, fmt.Sprintf("the head is larger than %d bytes", MaxHead)}
 		}
 		return from + i + 4, nil
 	}
-	if len(b) >= maxHead {
-		return 0, &parseError{431, fmt.Sprintf("the head is larger than %d bytes", maxHead)}
+	if len(b) >= MaxHead {
+		return 0, &SyntaxError{431, fmt.Sprintf("the head is larger than %d bytes", MaxHead)}
 	}
 	if len(b) > 0 && !tokenTable[b[0]] {
 		return 0, badRequest("the message does not start with a token")
@@ -93,29 +83,29 @@ func findHeadEnd(b []byte, seen int) (int, error) {
 	return 0, nil
 }
 
-// parseRequest parses raw, a whole request head as delimited by findHeadEnd, and checks all that two HTTP
+// ParseRequest parses raw, a whole request head as delimited by findHeadEnd, and checks all that two HTTP
 // implementations could read differently (RFC 9112 section 11).
-func (h *head) parseRequest(raw []byte) error {
+func (h *Head) ParseRequest(raw []byte) error {
 	h.reset(raw)
 	line, rest, err := cutLine(raw, 0)
 	if err != nil {
 		return err
 	}
 	sp := bytes.IndexByte(line, ' ')
-	if sp <= 0 || !isToken(line[:sp]) {
+	if sp <= 0 || !IsToken(line[:sp]) {
 		return badRequest("the request line has no valid method")
 	}
-	h.method = line[:sp]
+	h.Method = line[:sp]
 	line = line[sp+1:]
 	sp = bytes.IndexByte(line, ' ')
 	if sp <= 0 {
 		return badRequest("the request line has no target or no version")
 	}
-	h.target = line[:sp]
-	if !isTarget(h.target) {
+	h.Target = line[:sp]
+	if !IsTarget(h.Target) {
 		return badRequest("the request target holds a forbidden character")
 	}
-	if h.minor, err = parseVersion(line[sp+1:]); err != nil {
+	if h.Minor, err = parseVersion(line[sp+1:]); err != nil {
 		return err
 	}
 	if err := h.parseFields(rest); err != nil {
@@ -124,8 +114,8 @@ func (h *head) parseRequest(raw []byte) error {
 	return h.checkRequest()
 }
 
-// parseResponse parses raw, a whole response head; toHead says that the request was a HEAD.
-func (h *head) parseResponse(raw []byte, toHead bool) error {
+// ParseResponse parses raw, a whole response head; toHead says that the request was a HEAD.
+func (h *Head) ParseResponse(raw []byte, toHead bool) error {
 	h.reset(raw)
 	line, rest, err := cutLine(raw, 0)
 	if err != nil {
@@ -134,21 +124,21 @@ func (h *head) parseResponse(raw []byte, toHead bool) error {
 	if len(line) < 12 || line[8] != ' ' || (len(line) > 12 && line[12] != ' ') {
 		return badRequest("the status line is malformed")
 	}
-	if h.minor, err = parseVersion(line[:8]); err != nil {
+	if h.Minor, err = parseVersion(line[:8]); err != nil {
 		return err
 	}
 	for _, c := range line[9:12] {
 		if c < '0' || c > '9' {
 			return badRequest("the status code is not a number")
 		}
-		h.status = h.status*10 + int(c-'0')
+		h.Status = h.Status*10 + int(c-'0')
 	}
-	if h.status < 100 {
+	if h.Status < 100 {
 		return badRequest("the status code is below 100")
 	}
 	if len(line) > 13 {
-		h.reason = line[13:]
-		if !isFieldText(h.reason) {
+		h.Reason = line[13:]
+		if !isFieldText(h.Reason) {
 			return badRequest("the reason phrase holds a control character")
 		}
 	}
@@ -158,8 +148,8 @@ func (h *head) parseResponse(raw []byte, toHead bool) error {
 	return h.checkResponse(toHead)
 }
 
-func (h *head) reset(raw []byte) {
-	*h = head{raw: raw, fields: h.fields[:0]}
+func (h *Head) reset(raw []byte) {
+	*h = Head{raw: raw, Fields: h.Fields[:0]}
 }
 
 // cutLine returns the line that starts at from, without CRLF, and the offset after it.
@@ -179,15 +169,15 @@ func parseVersion(v []byte) (minor int, err error) {
 		return 0, badRequest("the HTTP version is malformed")
 	}
 	if v[5] != '1' {
-		return 0, &parseError{505, "the HTTP version is not 1"}
+		return 0, &SyntaxError{505, "the HTTP version is not 1"}
 	}
 	return int(min(v[7]-'0', 1)), nil
 }
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
-// isTarget accepts visible ASCII and bytes above 0x7f, as deployed clients send raw UTF-8, and no fragment.
-func isTarget(t []byte) bool {
+// IsTarget accepts visible ASCII and bytes above 0x7f, as deployed clients send raw UTF-8, and no fragment.
+func IsTarget(t []byte) bool {
 	for _, c := range t {
 		if c <= 0x20 || c == 0x7f || c == '#' {
 			return false
@@ -196,7 +186,7 @@ func isTarget(t []byte) bool {
 	return true
 }
 
-func (h *head) parseFields(from int) error {
+func (h *Head) parseFields(from int) error {
 	h.fieldsFrom = uint32(from)
 	raw := h.raw
 	for {
@@ -206,8 +196,8 @@ func (h *head) parseFields(from int) error {
 			}
 			return nil
 		}
-		if len(h.fields) == maxFields {
-			return &parseError{431, fmt.Sprintf("the head has more than %d fields", maxFields)}
+		if len(h.Fields) == MaxFields {
+			return &SyntaxError{431, fmt.Sprintf("the head has more than %d fields", MaxFields)}
 		}
 		next, err := h.parseField(from)
 		if err != nil {
@@ -217,7 +207,7 @@ func (h *head) parseFields(from int) error {
 	}
 }
 
-func (h *head) parseField(from int) (next int, err error) {
+func (h *Head) parseField(from int) (next int, err error) {
 	raw := h.raw
 	colon := from
 	for tokenTable[raw[colon]] {
@@ -246,13 +236,13 @@ func (h *head) parseField(from int) (next int, err error) {
 		return 0, badRequest("header field %.64q holds a control character", raw[from:colon])
 	}
 	id := identify(raw[from:colon])
-	h.fields = append(h.fields, field{
+	h.Fields = append(h.Fields, Field{
 		line: uint32(from), nameEnd: uint32(colon),
-		valueStart: uint32(start), valueEnd: uint32(end), next: uint32(next), id: id,
-		drop: id == otherField && isAlias(view(raw[from:colon])),
+		valueStart: uint32(start), valueEnd: uint32(end), next: uint32(next), ID: id,
+		Drop: id == OtherField && IsAlias(View(raw[from:colon])),
 	})
-	if id != otherField && h.first[id] == 0 {
-		h.first[id] = int16(len(h.fields))
+	if id != OtherField && h.first[id] == 0 {
+		h.first[id] = int16(len(h.Fields))
 	}
 	return next, nil
 }

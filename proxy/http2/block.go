@@ -1,4 +1,4 @@
-package httpproxy
+package http2
 
 import (
 	"errors"
@@ -10,29 +10,32 @@ import (
 )
 
 const (
-	// h2MaxBlock bounds a header block as it comes, in bytes. One that is larger than maxHead once it is decoded
+	// MaxHead bounds a decoded header block, counted as SETTINGS_MAX_HEADER_LIST_SIZE does, unless the configuration
+	// says less.
+	MaxHead = 64 << 10
+	// MaxBlock bounds a header block as it comes, in bytes. One that is larger than MaxHead once it is decoded
 	// is read to its end and refused alone, for the compression state must stay in step with the peer's
-	// (RFC 9113 sections 4.3 and 10.5.1); one beyond h2MaxBlock costs the connection.
-	h2MaxBlock = 8 * maxHead
+	// (RFC 9113 sections 4.3 and 10.5.1); one beyond MaxBlock costs the connection.
+	MaxBlock = 8 * MaxHead
 	// keptFields is how many fields the buffer for heads that are not kept may hold when it is not in use.
 	keptFields = 128
 )
 
-// h2head is a decoded header block: a head, or trailers.
-type h2head struct {
+// Head is a decoded header block: a head, or trailers.
+type Head struct {
 	id       uint32
-	fields   []hpack.HeaderField
-	end      bool  // the stream ends with it
-	tooLarge bool  // it exceeds the limit: fields are missing
+	Fields   []hpack.HeaderField
+	End      bool  // the stream ends with it
+	TooLarge bool  // it exceeds the limit: fields are missing
 	invalid  error // what of RFC 9113 section 8 it breaks, or nil; fields are missing then
 }
 
 // pseudo reports whether it has pseudo fields.
-func (h *h2head) pseudo() bool { return len(h.fields) > 0 && h.fields[0].IsPseudo() }
+func (h *Head) pseudo() bool { return len(h.Fields) > 0 && h.Fields[0].IsPseudo() }
 
 // interim reports whether it is the head of a response that is not the last one.
-func (h *h2head) interim() bool {
-	return len(h.fields) > 0 && h.fields[0].Name == ":status" && len(h.fields[0].Value) == 3 && h.fields[0].Value[0] == '1'
+func (h *Head) interim() bool {
+	return len(h.Fields) > 0 && h.Fields[0].Name == ":status" && len(h.Fields[0].Value) == 3 && h.Fields[0].Value[0] == '1'
 }
 
 // blockReader puts header blocks together and decodes them. The goroutine that reads the connection uses it.
@@ -40,7 +43,7 @@ type blockReader struct {
 	dec   *hpack.Decoder
 	limit uint32 // of a decoded block, counted as SETTINGS_MAX_HEADER_LIST_SIZE does
 
-	head    h2head
+	head    Head
 	came    int    // bytes of the block so far
 	left    uint32 // of limit
 	regular bool   // a field that is no pseudo field came
@@ -50,17 +53,17 @@ type blockReader struct {
 func newBlockReader(limit uint32) *blockReader {
 	b := &blockReader{limit: limit}
 	b.dec = hpack.NewDecoder(4096, b.take)
-	b.dec.SetMaxStringLength(2 * h2MaxBlock) // Huffman codes make strings longer, by 8/5 at most
+	b.dec.SetMaxStringLength(2 * MaxBlock) // Huffman codes make strings longer, by 8/5 at most
 	return b
 }
 
 // begin starts a block. keep says that its fields outlive the next block.
 func (b *blockReader) begin(f *http2.HeadersFrame, keep bool) error {
-	fields := b.head.fields[:0]
+	fields := b.head.Fields[:0]
 	if keep || cap(fields) > keptFields {
 		fields = make([]hpack.HeaderField, 0, min(b.expect, keptFields))
 	}
-	b.head = h2head{id: f.StreamID, end: f.StreamEnded(), fields: fields}
+	b.head = Head{id: f.StreamID, End: f.StreamEnded(), Fields: fields}
 	b.came, b.left, b.regular = 0, b.limit, false
 	b.dec.SetEmitEnabled(true)
 	return b.add(f.HeaderBlockFragment())
@@ -68,24 +71,24 @@ func (b *blockReader) begin(f *http2.HeadersFrame, keep bool) error {
 
 // add decodes the next part of the block.
 func (b *blockReader) add(p []byte) error {
-	if b.came += len(p); b.came > h2MaxBlock {
-		return h2Error(http2.ErrCodeEnhanceYourCalm, "a header block is larger than %d bytes", h2MaxBlock)
+	if b.came += len(p); b.came > MaxBlock {
+		return connectionFault(http2.ErrCodeEnhanceYourCalm, "a header block is larger than %d bytes", MaxBlock)
 	}
 	if _, err := b.dec.Write(p); err != nil {
-		return h2Error(http2.ErrCodeCompression, "a header block cannot be decoded: %v", err)
+		return connectionFault(http2.ErrCodeCompression, "a header block cannot be decoded: %v", err)
 	}
 	return nil
 }
 
 // finish returns the decoded block, which is valid until the next one begins.
-func (b *blockReader) finish(response bool) (*h2head, error) {
+func (b *blockReader) finish(response bool) (*Head, error) {
 	if err := b.dec.Close(); err != nil {
-		return nil, h2Error(http2.ErrCodeCompression, "a header block cannot be decoded: %v", err)
+		return nil, connectionFault(http2.ErrCodeCompression, "a header block cannot be decoded: %v", err)
 	}
 	h := &b.head
-	b.expect = len(h.fields)
+	b.expect = len(h.Fields)
 	if h.invalid == nil {
-		h.invalid = checkPseudo(h.fields, response)
+		h.invalid = checkPseudo(h.Fields, response)
 	}
 	return h, nil
 }
@@ -110,15 +113,15 @@ func (b *blockReader) take(f hpack.HeaderField) {
 	}
 	b.regular = b.regular || !pseudo
 	if size := f.Size(); size > b.left {
-		h.tooLarge = true
+		h.TooLarge = true
 	} else {
 		b.left -= size
 	}
-	if h.invalid != nil || h.tooLarge {
+	if h.invalid != nil || h.TooLarge {
 		b.dec.SetEmitEnabled(false) // the rest only keeps the compression state in step
 		return
 	}
-	h.fields = append(h.fields, f)
+	h.Fields = append(h.Fields, f)
 }
 
 func isLowerToken(s string) bool {

@@ -1,15 +1,15 @@
-package httpproxy
+package http1
 
 import "strings"
 
-// envoyField recognizes the fields by which Envoys talk to each other. fieldEnvoyInternal are those that steer a proxy
-// or say that a caller is one of the house: no caller may set them for the application. fieldEnvoy are the others,
+// EnvoyField recognizes the fields by which Envoys talk to each other. FieldEnvoyInternal are those that steer a proxy
+// or say that a caller is one of the house: no caller may set them for the application. FieldEnvoy are the others,
 // which are not believed at the edge of the mesh only.
 // Source: https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/router_filter
-func envoyField(name []byte) fieldID {
+func EnvoyField(name []byte) FieldID {
 	const prefix = "x-envoy-"
-	if len(name) <= len(prefix) || !equalLower(name[:len(prefix)], prefix) {
-		return otherField
+	if len(name) <= len(prefix) || !EqualLower(name[:len(prefix)], prefix) {
+		return OtherField
 	}
 	for _, rest := range [...]string{
 		"internal", "retry-on", "retry-grpc-on", "max-retries", "retriable-status-codes", "retriable-header-names",
@@ -17,16 +17,16 @@ func envoyField(name []byte) fieldID {
 		"upstream-rq-timeout-alt-response", "expected-rq-timeout-ms", "hedge-on-per-try-timeout",
 		"force-trace", "ip-tags", "original-url",
 	} {
-		if equalLower(name[len(prefix):], rest) {
-			return fieldEnvoyInternal
+		if EqualLower(name[len(prefix):], rest) {
+			return FieldEnvoyInternal
 		}
 	}
-	return fieldEnvoy
+	return FieldEnvoy
 }
 
-// isAlias reports whether a field name, which none of the proxy's own equals, becomes one when underscores are read as
+// IsAlias reports whether a field name, which none of the proxy's own equals, becomes one when underscores are read as
 // hyphens: to CGI, WSGI and their kin the two are one name, so that a caller could speak in the proxy's place.
-func isAlias(name string) bool {
+func IsAlias(name string) bool {
 	if strings.IndexByte(name, '_') < 0 {
 		return false
 	}
@@ -37,7 +37,7 @@ func isAlias(name string) bool {
 		}
 	}
 	switch identify([]byte(plain)) {
-	case otherField, fieldContentType, fieldUserAgent, fieldServer, fieldDate:
+	case OtherField, FieldContentType, FieldUserAgent, FieldServer, FieldDate:
 		return false
 	}
 	return true

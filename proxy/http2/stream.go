@@ -1,4 +1,4 @@
-package httpproxy
+package http2
 
 import (
 	"errors"
@@ -8,13 +8,15 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// h2stream is one stream of an h2conn, whose lock guards it.
-type h2stream struct {
-	c    *h2conn
+// Stream is one stream of a Conn, whose lock guards it.
+type Stream struct {
+	c    *Conn
 	id   uint32
-	sink h2sink // set before the first event
+	sink Sink // set before the first event
+	// begun is when the peer opened it; zero for a stream of ours.
+	begun time.Time
 	// source is the stream whose data is sent here; it gets its room back as the data moves on.
-	source *h2stream
+	source *Stream
 
 	window      int64 // what the peer lets us send
 	size        int64 // the window that we give the peer: unread, debt, and what came and did not move on
@@ -41,20 +43,20 @@ type h2stream struct {
 }
 
 // newStream is called with the lock held.
-func (c *h2conn) newStream(id uint32) *h2stream {
-	s := &h2stream{c: c, id: id, window: c.initial, size: h2BaseWindow, unread: h2BaseWindow, declared: -1}
+func (c *Conn) newStream(id uint32) *Stream {
+	s := &Stream{c: c, id: id, window: c.initial, size: BaseWindow, unread: BaseWindow, declared: -1}
 	c.streams[id] = s
 	return s
 }
 
-var errNoStreams = errors.New("the connection takes no more streams")
+var ErrNoStreams = errors.New("the connection takes no more streams")
 
-// open starts a stream of ours. source gets no room back for the first free bytes that are sent.
-func (c *h2conn) open(fields []hpack.HeaderField, end bool, sink h2sink, source *h2stream, free int) (*h2stream, error) {
+// Open starts a stream of ours. source gets no room back for the first free bytes that are sent.
+func (c *Conn) Open(fields []hpack.HeaderField, end bool, sink Sink, source *Stream, free int) (*Stream, error) {
 	c.mu.Lock()
 	if !c.openable() {
 		c.mu.Unlock()
-		return nil, errNoStreams
+		return nil, ErrNoStreams
 	}
 	if c.lastID == 0 {
 		c.lastID = 1
@@ -73,8 +75,8 @@ func (c *h2conn) open(fields []hpack.HeaderField, end bool, sink h2sink, source 
 }
 
 // openable is called with the lock held.
-func (c *h2conn) openable() bool {
-	limit := min(c.peerLimit, h2MaxStreams)
+func (c *Conn) openable() bool {
+	limit := min(c.peerLimit, maxStreams)
 	if c.ownLimit > 0 {
 		limit = min(limit, c.ownLimit)
 	}
@@ -89,15 +91,15 @@ func (c *h2conn) openable() bool {
 	return !c.away && c.err == nil && !c.clogged.Load() && len(c.streams) < int(limit) && c.lastID <= 1<<30
 }
 
-// load returns how many streams are open, and whether there can be more.
-func (c *h2conn) load() (n int, more bool) {
+// Load returns how many streams are open, and whether there can be more.
+func (c *Conn) Load() (n int, more bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.streams), c.openable()
 }
 
-// sendHeaders sends a head; end also ends the stream.
-func (s *h2stream) sendHeaders(fields []hpack.HeaderField, end bool) {
+// SendHeaders sends a head; end also ends the stream.
+func (s *Stream) SendHeaders(fields []hpack.HeaderField, end bool) {
 	c := s.c
 	c.mu.Lock()
 	if s.gone || s.localEnded {
@@ -113,8 +115,8 @@ func (s *h2stream) sendHeaders(fields []hpack.HeaderField, end bool) {
 	c.kick()
 }
 
-// sendTrailers ends the stream with trailers, after the data that waits.
-func (s *h2stream) sendTrailers(fields []hpack.HeaderField) {
+// SendTrailers ends the stream with trailers, after the data that waits.
+func (s *Stream) SendTrailers(fields []hpack.HeaderField) {
 	c := s.c
 	c.mu.Lock()
 	if len(s.out) > 0 && !s.gone {
@@ -124,19 +126,19 @@ func (s *h2stream) sendTrailers(fields []hpack.HeaderField) {
 		return
 	}
 	c.mu.Unlock()
-	s.sendHeaders(fields, true)
+	s.SendHeaders(fields, true)
 }
 
-// send sends a piece of the body, or keeps it until there is room. It returns for how many bytes source is to get
+// Send sends a piece of the body, or keeps it until there is room. It returns for how many bytes source is to get
 // room back now; for the others it does later.
-func (s *h2stream) send(p []byte, end bool) (moved int) {
+func (s *Stream) Send(p []byte, end bool) (moved int) {
 	c := s.c
 	c.mu.Lock()
 	if s.gone || s.localEnded || s.outEnd {
 		c.mu.Unlock()
 		return len(p)
 	}
-	for len(s.out) == 0 && len(c.wbuf) < h2Gather && (len(p) > 0 || end) {
+	for len(s.out) == 0 && len(c.wbuf) < gatherLimit && (len(p) > 0 || end) {
 		n := c.room(s, len(p))
 		if n == 0 && len(p) > 0 {
 			break
@@ -163,7 +165,7 @@ func (s *h2stream) send(p []byte, end bool) (moved int) {
 
 // emit appends one DATA frame; with end the stream ends, by its trailers if it has any. It is called with the
 // lock held and within the room there is.
-func (s *h2stream) emit(p []byte, end bool) {
+func (s *Stream) emit(p []byte, end bool) {
 	c := s.c
 	var flags http2.Flags
 	if end && s.trailers == nil {
@@ -186,7 +188,7 @@ func (s *h2stream) emit(p []byte, end bool) {
 
 // endLocal is called with the lock held when the end of the stream was sent. A server that has answered needs no
 // more of the request (RFC 9113 section 8.1).
-func (s *h2stream) endLocal() {
+func (s *Stream) endLocal() {
 	s.localEnded = true
 	switch {
 	case s.malformed:
@@ -203,7 +205,7 @@ func (s *h2stream) endLocal() {
 }
 
 // endRemote is called with the lock held when the peer ended the stream.
-func (s *h2stream) endRemote() {
+func (s *Stream) endRemote() {
 	s.remoteEnded = true
 	if s.localEnded {
 		s.c.remove(s)
@@ -211,13 +213,13 @@ func (s *h2stream) endRemote() {
 }
 
 // remove forgets a stream. It is called with the lock held; settle must be called with the result without it.
-func (c *h2conn) remove(s *h2stream) (lost int) {
+func (c *Conn) remove(s *Stream) (lost int) {
 	if s.gone {
 		return 0
 	}
 	s.gone = true
 	delete(c.streams, s.id)
-	c.intake.extra -= s.size - h2BaseWindow
+	c.intake.extra -= s.size - BaseWindow
 	lost = max(0, len(s.out)-s.free)
 	s.out = nil
 	s.signal()
@@ -229,7 +231,7 @@ func (c *h2conn) remove(s *h2stream) (lost int) {
 }
 
 // settle gives room back for data that was dropped.
-func (s *h2stream) settle(lost int) {
+func (s *Stream) settle(lost int) {
 	if lost == 0 {
 		return
 	}
@@ -237,12 +239,12 @@ func (s *h2stream) settle(lost int) {
 	from := s.source
 	s.c.mu.Unlock()
 	if from != nil {
-		from.credit(lost)
+		from.Credit(lost)
 	}
 }
 
-// reset ends the stream early from our side; the sink is not told.
-func (s *h2stream) reset(code http2.ErrCode) {
+// Reset ends the stream early from our side; the sink is not told.
+func (s *Stream) Reset(code http2.ErrCode) {
 	c := s.c
 	c.mu.Lock()
 	if s.gone {
@@ -257,7 +259,7 @@ func (s *h2stream) reset(code http2.ErrCode) {
 }
 
 // grantFor notes that source may have n bytes of room back.
-func (s *h2stream) grantFor(grants []grant, n int) []grant {
+func (s *Stream) grantFor(grants []grant, n int) []grant {
 	free := min(n, s.free)
 	s.free -= free
 	if n > free && s.source != nil {
@@ -268,37 +270,37 @@ func (s *h2stream) grantFor(grants []grant, n int) []grant {
 
 // checkLength refuses a body that differs from its Content-Length: an HTTP/1 hop behind us would find the end of
 // the message elsewhere (RFC 9113 section 8.1.1). It is called with the lock held.
-func (s *h2stream) checkLength(end bool) error {
+func (s *Stream) checkLength(end bool) error {
 	if s.declared < 0 || s.received < s.declared && !end || s.received == s.declared {
 		return nil
 	}
 	return streamFault(s.id, http2.ErrCodeProtocol, "a body is not as long as its Content-Length says")
 }
 
-// malform notes that the request is malformed: the answer is the last thing that is sent.
-func (s *h2stream) malform() {
+// MarkMalformed notes that the request is malformed: the answer is the last thing that is sent.
+func (s *Stream) MarkMalformed() {
 	s.c.mu.Lock()
 	s.malformed = true
 	s.c.mu.Unlock()
 }
 
-// declare notes the Content-Length of what the peer sends.
-func (s *h2stream) declare(n int64) {
+// DeclareLength notes the Content-Length of what the peer sends.
+func (s *Stream) DeclareLength(n int64) {
 	s.c.mu.Lock()
 	s.declared = n
 	s.c.mu.Unlock()
 }
 
 // signal wakes who waits for out to become empty. It is called with the lock held.
-func (s *h2stream) signal() {
+func (s *Stream) signal() {
 	if s.drained != nil {
 		close(s.drained)
 		s.drained = nil
 	}
 }
 
-// wait blocks until everything that was sent has moved on, and reports whether the stream lives.
-func (s *h2stream) wait() bool {
+// Wait blocks until everything that was sent has moved on, and reports whether the stream lives.
+func (s *Stream) Wait() bool {
 	c := s.c
 	c.mu.Lock()
 	if len(s.out) == 0 || s.gone {
@@ -316,9 +318,12 @@ func (s *h2stream) wait() bool {
 	return !s.gone || s.localEnded
 }
 
-// setSource names the stream whose data is sent here.
-func (s *h2stream) setSource(from *h2stream) {
+// SetSource names the stream whose data is sent here.
+func (s *Stream) SetSource(from *Stream) {
 	s.c.mu.Lock()
 	s.source = from
 	s.c.mu.Unlock()
 }
+
+// Began returns when the peer opened the stream.
+func (s *Stream) Began() time.Time { return s.begun }

@@ -1,4 +1,4 @@
-package httpproxy
+package http2
 
 import (
 	"math"
@@ -10,12 +10,12 @@ import (
 // The on methods take frames as they come, in the goroutine that reads the connection.
 
 // onHead takes a decoded header block.
-func (c *h2conn) onHead(h *h2head) error {
+func (c *Conn) onHead(h *Head) error {
 	c.mu.Lock()
 	s := c.streams[h.id]
 	if c.client && h.id > c.onWire { // it answers what was not asked yet
 		c.mu.Unlock()
-		return h2Error(http2.ErrCodeProtocol, "HEADERS on stream %d, on which nothing was asked yet", h.id)
+		return connectionFault(http2.ErrCodeProtocol, "HEADERS on stream %d, on which nothing was asked yet", h.id)
 	}
 	if s == nil {
 		if !c.client && h.id%2 == 1 && h.id > c.lastID {
@@ -26,56 +26,56 @@ func (c *h2conn) onHead(h *h2head) error {
 		return err
 	}
 	err := s.takeHead(h)
-	if err == nil && h.end {
+	if err == nil && h.End {
 		s.endRemote()
 	}
 	c.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	s.sink.headers(h.fields, h.end)
+	s.sink.Headers(h.Fields, h.End)
 	return nil
 }
 
 // headOfNoStream judges a header block on a stream that is not there (RFC 9113 sections 5.1 and 5.1.1). It is called
 // with the lock held.
-func (c *h2conn) headOfNoStream(h *h2head) error {
+func (c *Conn) headOfNoStream(h *Head) error {
 	was, maybe := c.closed.wasReset(h.id)
 	switch {
 	case h.id%2 == 0 || h.id > c.lastID || c.closed.inGap(h.id):
-		return h2Error(http2.ErrCodeProtocol, "HEADERS on stream %d, which cannot be opened", h.id)
+		return connectionFault(http2.ErrCodeProtocol, "HEADERS on stream %d, which cannot be opened", h.id)
 	case was: // the peer did not know yet
 		return c.charge(1)
 	case maybe:
 		return http2.StreamError{StreamID: h.id, Code: http2.ErrCodeStreamClosed}
 	}
-	return h2Error(http2.ErrCodeStreamClosed, "HEADERS on stream %d, which the sender has ended", h.id)
+	return connectionFault(http2.ErrCodeStreamClosed, "HEADERS on stream %d, which the sender has ended", h.id)
 }
 
 // takeHead checks a header block on a stream that is open. It is called with the lock held.
-func (s *h2stream) takeHead(h *h2head) error {
+func (s *Stream) takeHead(h *Head) error {
 	c := s.c
 	switch {
 	case s.remoteEnded:
 		return streamFault(s.id, http2.ErrCodeStreamClosed, "a header block came behind the end")
 	case h.invalid != nil:
 		return streamFault(s.id, http2.ErrCodeProtocol, "%v", h.invalid)
-	case h.tooLarge:
+	case h.TooLarge:
 		return streamFault(s.id, http2.ErrCodeEnhanceYourCalm, "a header block is larger than %d bytes", c.blocks.limit)
-	case s.headersSeen && (!h.end || h.pseudo()): // RFC 9113 section 8.1
+	case s.headersSeen && (!h.End || h.pseudo()): // RFC 9113 section 8.1
 		return streamFault(s.id, http2.ErrCodeProtocol, "trailers have pseudo fields, or something follows them")
-	case !s.headersSeen && h.interim() && !h.end:
+	case !s.headersSeen && h.interim() && !h.End:
 		if s.interim++; s.interim > maxInterim {
 			return streamFault(s.id, http2.ErrCodeEnhanceYourCalm, "more than %d interim responses came", maxInterim)
 		}
 		return nil
 	}
 	s.headersSeen = true
-	return s.checkLength(h.end)
+	return s.checkLength(h.End)
 }
 
 // openedByPeer makes the stream for a request. It is called with the lock held and gives it up.
-func (c *h2conn) openedByPeer(h *h2head) error {
+func (c *Conn) openedByPeer(h *Head) error {
 	next := uint32(1)
 	if c.lastID > 0 {
 		next = c.lastID + 2
@@ -94,7 +94,7 @@ func (c *h2conn) openedByPeer(h *h2head) error {
 		err = streamFault(h.id, http2.ErrCodeProtocol, "%v", h.invalid)
 	case len(c.streams) >= c.limit:
 		err = http2.StreamError{StreamID: h.id, Code: http2.ErrCodeRefusedStream}
-	case h.tooLarge:
+	case h.TooLarge:
 		err = c.charge(costLargeHead)
 	}
 	if err != nil {
@@ -104,20 +104,21 @@ func (c *h2conn) openedByPeer(h *h2head) error {
 	c.chatter.earn(earnStream)
 	s := c.newStream(h.id)
 	s.headersSeen = true
-	s.remoteEnded = h.end
+	s.remoteEnded = h.End
+	s.begun = time.Now()
 	s.sink = c.newSink(s)
 	c.mu.Unlock()
 	c.accept(s.sink, h)
 	return nil
 }
 
-func (c *h2conn) onData(f *http2.DataFrame) error {
+func (c *Conn) onData(f *http2.DataFrame) error {
 	n := int64(f.Length)
 	data, ended := f.Data(), f.StreamEnded()
 	c.mu.Lock()
 	if c.intake.unread -= n; c.intake.unread < 0 {
 		c.mu.Unlock()
-		return h2Error(http2.ErrCodeFlowControl, "more data came than the connection's window lets through")
+		return connectionFault(http2.ErrCodeFlowControl, "more data came than the connection's window lets through")
 	}
 	before := len(c.wbuf)
 	s := c.streams[f.StreamID]
@@ -143,17 +144,17 @@ func (c *h2conn) onData(f *http2.DataFrame) error {
 	if s == nil || err != nil {
 		return err
 	}
-	s.credit(int(n) - len(data)) // padding
-	s.sink.data(data, ended)
+	s.Credit(int(n) - len(data)) // padding
+	s.sink.Data(data, ended)
 	return nil
 }
 
 // dataOfNoStream judges data on a stream that is not there (RFC 9113 section 5.1). It is called with the lock held.
-func (c *h2conn) dataOfNoStream(id uint32, n int) error {
+func (c *Conn) dataOfNoStream(id uint32, n int) error {
 	was, _ := c.closed.wasReset(id)
 	switch {
 	case id%2 == 0 || id > c.lastID:
-		return h2Error(http2.ErrCodeProtocol, "DATA on stream %d, which was not opened", id)
+		return connectionFault(http2.ErrCodeProtocol, "DATA on stream %d, which was not opened", id)
 	case was && n > 0: // was under way; no more than the window of the stream can be
 		return nil
 	case was:
@@ -164,7 +165,7 @@ func (c *h2conn) dataOfNoStream(id uint32, n int) error {
 
 // takeData checks data on a stream that is open: length bytes of flow control, of which n are no padding. It is
 // called with the lock held.
-func (s *h2stream) takeData(length int64, n int, end bool) error {
+func (s *Stream) takeData(length int64, n int, end bool) error {
 	s.unread -= length
 	s.received += int64(n)
 	switch {
@@ -184,17 +185,17 @@ func (s *h2stream) takeData(length int64, n int, end bool) error {
 	return s.checkLength(end)
 }
 
-func (c *h2conn) onReset(f *http2.RSTStreamFrame) error {
+func (c *Conn) onReset(f *http2.RSTStreamFrame) error {
 	c.mu.Lock()
 	s := c.streams[f.StreamID]
 	if s == nil {
 		defer c.mu.Unlock()
 		if c.idle(f.StreamID) {
-			return h2Error(http2.ErrCodeProtocol, "RST_STREAM of stream %d, which was not opened", f.StreamID)
+			return connectionFault(http2.ErrCodeProtocol, "RST_STREAM of stream %d, which was not opened", f.StreamID)
 		}
 		return c.charge(1)
 	}
-	if p, is := s.sink.(*pair); is && !s.localHead && time.Since(p.call.start) < prematureReset {
+	if !c.client && !s.localHead && time.Since(s.begun) < prematureReset {
 		// Streams opened and taken back at once are cheap to the peer and dear to us.
 		if err := c.chargeReset(); err != nil {
 			c.mu.Unlock()
@@ -204,22 +205,22 @@ func (c *h2conn) onReset(f *http2.RSTStreamFrame) error {
 	lost := c.remove(s)
 	c.mu.Unlock()
 	s.settle(lost)
-	s.sink.reset(f.ErrCode, f.ErrCode == http2.ErrCodeRefusedStream)
+	s.sink.Reset(f.ErrCode, f.ErrCode == http2.ErrCodeRefusedStream)
 	return nil
 }
 
 // idle reports whether a stream was never opened. It is called with the lock held.
-func (c *h2conn) idle(id uint32) bool { return id > c.lastID || id%2 == 0 }
+func (c *Conn) idle(id uint32) bool { return id > c.lastID || id%2 == 0 }
 
 // streamError resets one stream for what the peer did on it.
-func (c *h2conn) streamError(e http2.StreamError) error {
+func (c *Conn) streamError(e http2.StreamError) error {
 	c.mu.Lock()
 	s := c.streams[e.StreamID]
 	if s == nil {
 		defer c.kick()
 		defer c.mu.Unlock()
 		if c.idle(e.StreamID) {
-			return h2Error(http2.ErrCodeProtocol, "a frame on stream %d, which was not opened", e.StreamID)
+			return connectionFault(http2.ErrCodeProtocol, "a frame on stream %d, which was not opened", e.StreamID)
 		}
 		c.appendReset(e.StreamID, e.Code)
 		if err := c.charge(costNoStream); err != nil {
@@ -237,11 +238,11 @@ func (c *h2conn) streamError(e http2.StreamError) error {
 	c.mu.Unlock()
 	c.kick()
 	s.settle(lost)
-	s.sink.reset(e.Code, false)
+	s.sink.Reset(e.Code, false)
 	return nil
 }
 
-func (c *h2conn) onWindowUpdate(f *http2.WindowUpdateFrame) error {
+func (c *Conn) onWindowUpdate(f *http2.WindowUpdateFrame) error {
 	c.mu.Lock()
 	defer c.kick()
 	defer c.mu.Unlock()
@@ -250,7 +251,7 @@ func (c *h2conn) onWindowUpdate(f *http2.WindowUpdateFrame) error {
 	}
 	if f.StreamID == 0 {
 		if c.window += int64(f.Increment); c.window > math.MaxInt32 {
-			return h2Error(http2.ErrCodeFlowControl, "the window of the connection grew beyond 2^31-1")
+			return connectionFault(http2.ErrCodeFlowControl, "the window of the connection grew beyond 2^31-1")
 		}
 		c.starved = time.Time{}
 		return nil
@@ -258,7 +259,7 @@ func (c *h2conn) onWindowUpdate(f *http2.WindowUpdateFrame) error {
 	s := c.streams[f.StreamID]
 	if s == nil {
 		if c.idle(f.StreamID) {
-			return h2Error(http2.ErrCodeProtocol, "WINDOW_UPDATE of stream %d, which was not opened", f.StreamID)
+			return connectionFault(http2.ErrCodeProtocol, "WINDOW_UPDATE of stream %d, which was not opened", f.StreamID)
 		}
 		return nil
 	}
@@ -269,7 +270,7 @@ func (c *h2conn) onWindowUpdate(f *http2.WindowUpdateFrame) error {
 	return nil
 }
 
-func (c *h2conn) onSettings(f *http2.SettingsFrame) error {
+func (c *Conn) onSettings(f *http2.SettingsFrame) error {
 	c.mu.Lock()
 	defer c.kick()
 	defer c.mu.Unlock()
@@ -277,8 +278,8 @@ func (c *h2conn) onSettings(f *http2.SettingsFrame) error {
 		c.acked = true
 		return c.charge(1)
 	}
-	if f.NumSettings() > maxSettings {
-		return h2Error(http2.ErrCodeEnhanceYourCalm, "a SETTINGS frame has more than %d entries", maxSettings)
+	if f.NumSettings() > MaxSettings {
+		return connectionFault(http2.ErrCodeEnhanceYourCalm, "a SETTINGS frame has more than %d entries", MaxSettings)
 	}
 	if err := c.charge(costSettings); err != nil {
 		return err
@@ -301,27 +302,27 @@ func (c *h2conn) onSettings(f *http2.SettingsFrame) error {
 }
 
 // applySetting applies one setting but for the initial window.
-func (c *h2conn) applySetting(s http2.Setting) error {
+func (c *Conn) applySetting(s http2.Setting) error {
 	if err := s.Valid(); err != nil {
 		return err
 	}
 	switch s.ID {
 	case http2.SettingMaxFrameSize:
-		c.maxFrame = int(min(s.Val, h2MaxFrame))
+		c.maxFrame = int(min(s.Val, MaxFrame))
 	case http2.SettingMaxConcurrentStreams:
 		c.peerLimit = s.Val
 	case http2.SettingHeaderTableSize:
 		c.enc.SetMaxDynamicTableSizeLimit(min(s.Val, 4096))
 	case http2.SettingEnablePush:
 		if c.client && s.Val != 0 { // RFC 9113 section 6.5.2
-			return h2Error(http2.ErrCodeProtocol, "an endpoint enables push")
+			return connectionFault(http2.ErrCodeProtocol, "an endpoint enables push")
 		}
 	}
 	return nil
 }
 
 // applyInitialWindow changes the windows of the streams that are open, too (RFC 9113 section 6.9.2).
-func (c *h2conn) applyInitialWindow(n int64) error {
+func (c *Conn) applyInitialWindow(n int64) error {
 	delta := n - c.initial
 	if delta == 0 {
 		return nil
@@ -329,14 +330,14 @@ func (c *h2conn) applyInitialWindow(n int64) error {
 	c.initial = n
 	for _, s := range c.streams {
 		if s.window += delta; s.window > math.MaxInt32 {
-			return h2Error(http2.ErrCodeFlowControl, "the window of a stream grew beyond 2^31-1")
+			return connectionFault(http2.ErrCodeFlowControl, "the window of a stream grew beyond 2^31-1")
 		}
 		c.enqueue(s)
 	}
 	return nil
 }
 
-func (c *h2conn) onPing(f *http2.PingFrame) error {
+func (c *Conn) onPing(f *http2.PingFrame) error {
 	c.mu.Lock()
 	defer c.kick()
 	defer c.mu.Unlock()
@@ -349,23 +350,23 @@ func (c *h2conn) onPing(f *http2.PingFrame) error {
 }
 
 // checkFlood looks at what piles up because the peer does not take it. It is called with the lock held.
-func (c *h2conn) checkFlood() error {
+func (c *Conn) checkFlood() error {
 	c.checkBacklog()
-	if c.client && len(c.wbuf) > h2ControlLimit {
-		return h2Error(http2.ErrCodeEnhanceYourCalm, "more is asked for than is taken")
+	if c.client && len(c.wbuf) > controlLimit {
+		return connectionFault(http2.ErrCodeEnhanceYourCalm, "more is asked for than is taken")
 	}
 	return nil
 }
 
 // onGoAway takes no more streams; those that the peer did not look at are handed back as refused.
-func (c *h2conn) onGoAway(f *http2.GoAwayFrame) error {
+func (c *Conn) onGoAway(f *http2.GoAwayFrame) error {
 	c.mu.Lock()
 	if err := c.charge(1); err != nil {
 		c.mu.Unlock()
 		return err
 	}
 	c.away = true
-	var refused []*h2stream
+	var refused []*Stream
 	if c.client {
 		for id, s := range c.streams {
 			if id > f.LastStreamID {
@@ -383,7 +384,7 @@ func (c *h2conn) onGoAway(f *http2.GoAwayFrame) error {
 	c.kick()
 	for i, s := range refused {
 		s.settle(lost[i])
-		s.sink.reset(http2.ErrCodeRefusedStream, true)
+		s.sink.Reset(http2.ErrCodeRefusedStream, true)
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package httpproxy
+package http2
 
 import (
 	"time"
@@ -32,8 +32,8 @@ const (
 
 	// smallFragment is the size below which parts of a header block that are not its last cost something.
 	smallFragment = 1 << 10
-	// maxSettings bounds the entries of a SETTINGS frame; there are ten of them altogether.
-	maxSettings = 100
+	// MaxSettings bounds the entries of a SETTINGS frame; there are ten of them altogether.
+	MaxSettings = 100
 	// maxInterim bounds the interim responses (1xx) before the final one.
 	maxInterim = 100
 )
@@ -71,12 +71,12 @@ func (a *allowance) refill(now time.Time) {
 }
 
 // charge takes n from what the peer may ask of us without moving anything forward. It is called with the lock held.
-func (c *h2conn) charge(n int) error {
+func (c *Conn) charge(n int) error {
 	return spend(&c.chatter, n, "too many frames that move nothing forward")
 }
 
 // chargeReset counts a request that the caller made us give up. It is called with the lock held.
-func (c *h2conn) chargeReset() error {
+func (c *Conn) chargeReset() error {
 	if c.client { // an endpoint gets no more requests than we send
 		return nil
 	}
@@ -92,11 +92,11 @@ func spend(a *allowance, n int, reason string) error {
 	if a.spend(n) {
 		return nil
 	}
-	return h2Error(http2.ErrCodeEnhanceYourCalm, "%s", reason)
+	return connectionFault(http2.ErrCodeEnhanceYourCalm, "%s", reason)
 }
 
 // idleFrame counts a frame of which we take no further notice.
-func (c *h2conn) idleFrame() error {
+func (c *Conn) idleFrame() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.charge(1)

@@ -1,55 +1,64 @@
-package httpproxy
+package http2
 
 import "sync/atomic"
 
 // The windows that we give peers decide two things: that nobody waits for anybody else, and how much memory bodies
 // take that came and cannot move on, as those for a reader that pauses.
 //
-// Each stream begins with h2BaseWindow and holds no more than that as long as its reader is slow. While a reader is
-// quick the window of its stream grows up to h2TopWindow, out of h2ExtraRoom that the streams of the connection
+// Each stream begins with BaseWindow and holds no more than that as long as its reader is slow. While a reader is
+// quick the window of its stream grows up to topWindow, out of ExtraRoom that the streams of the connection
 // share. The window of the connection is replenished as soon as data has come, not when it has moved on: streams
-// that stand never use it up, so they hold up nobody but themselves. A connection hence holds at most h2BaseWindow
-// for each of its streams and h2ExtraRoom.
+// that stand never use it up, so they hold up nobody but themselves. A connection hence holds at most BaseWindow
+// for each of its streams and ExtraRoom.
 //
 // All connections of the process together are bounded by heldLimit: beyond it, data that came is replenished once it
-// has moved on only, which leaves each connection at most h2ConnWindow more.
+// has moved on only, which leaves each connection at most ConnWindow more.
 const (
-	// h2BaseWindow and h2TopWindow are how much a peer may send on a stream before it must wait for us, at first
+	// BaseWindow and topWindow are how much a peer may send on a stream before it must wait for us, at first
 	// and at most, in bytes.
-	h2BaseWindow = 64 << 10
-	h2TopWindow  = 1 << 20
-	// h2ExtraRoom is how much the windows of a connection's streams may be above h2BaseWindow, taken together.
-	h2ExtraRoom = 32 << 20
-	// h2ConnWindow is how much a peer may send on a connection before it must wait for us.
-	h2ConnWindow = 16 << 20
+	BaseWindow = 64 << 10
+	topWindow  = 1 << 20
+	// ExtraRoom is how much the windows of a connection's streams may be above BaseWindow, taken together.
+	ExtraRoom = 32 << 20
+	// ConnWindow is how much a peer may send on a connection before it must wait for us.
+	ConnWindow = 16 << 20
 	// heldLimit is how much of bodies the process holds before connections must wait for what they hold.
 	heldLimit = 256 << 20
-	// heldStep is how exactly connections report what they hold, so that they do not all write to one counter for
+	// HeldStep is how exactly connections report what they hold, so that they do not all write to one counter for
 	// each frame.
-	heldStep = 64 << 10
+	HeldStep = 64 << 10
 )
 
-// heldBytes counts what the HTTP/2 connections of a process hold of bodies: received, and not moved on yet.
-type heldBytes struct {
+// Held counts what the HTTP/2 connections of a process hold of bodies: received, and not moved on yet.
+type Held struct {
 	n     atomic.Int64
 	limit int64
 }
 
-func (h *heldBytes) over() bool { return h.n.Load() > h.limit }
+// NewHeld begins to count. Connections that share it hold up to heldLimit together.
+func NewHeld() *Held { return &Held{limit: heldLimit} }
+
+// NewHeldUpTo is NewHeld with another limit, in bytes.
+func NewHeldUpTo(limit int64) *Held { return &Held{limit: limit} }
+
+// Bytes returns how much is held; for each connection it may be off by up to HeldStep.
+func (h *Held) Bytes() int64 { return h.n.Load() }
+
+func (h *Held) over() bool { return h.n.Load() > h.limit }
 
 // intake is what a connection has received and what it lets its peer send. The connection's lock guards it.
 type intake struct {
-	all      *heldBytes
+	all      *Held
 	unread   int64 // what the peer may still send on the connection
 	debt     int64 // room on the connection that was not given back yet
 	owed     int64 // the part of what is held that gives room back as it moves on only
 	holding  int64 // received and not moved on
 	reported int64 // the part of holding that all knows of
-	extra    int64 // the sum of what stream windows are above h2BaseWindow
+	extra    int64 // the sum of what stream windows are above BaseWindow
 }
 
 // hold notes n bytes that came for a stream, and gives room on the connection back for them.
-func (c *h2conn) hold(n int64) {
+func (c *Conn) hold(n int64) {
 	in := &c.intake
 	in.note(n)
 	if in.all.over() {
@@ -61,7 +70,7 @@ func (c *h2conn) hold(n int64) {
 }
 
 // release notes that n bytes moved on or were dropped.
-func (c *h2conn) release(n int64) {
+func (c *Conn) release(n int64) {
 	in := &c.intake
 	if c.err != nil { // all was reported as released when the connection ended
 		return
@@ -75,7 +84,7 @@ func (c *h2conn) release(n int64) {
 
 func (in *intake) note(n int64) {
 	in.holding += n
-	if d := in.holding - in.reported; d >= heldStep || d <= -heldStep {
+	if d := in.holding - in.reported; d >= HeldStep || d <= -HeldStep {
 		in.report()
 	}
 }
@@ -93,7 +102,7 @@ func (in *intake) end() {
 
 // relieve gives back the room that was kept back while the process held too much. It is called now and then: a
 // connection on which everything stands learns of the relief by nothing else.
-func (c *h2conn) relieve() {
+func (c *Conn) relieve() {
 	c.mu.Lock()
 	if in := &c.intake; in.owed > 0 && c.err == nil && !in.all.over() {
 		c.creditConn(in.owed)
@@ -104,18 +113,18 @@ func (c *h2conn) relieve() {
 }
 
 // creditConn gives back room on the connection, now and then.
-func (c *h2conn) creditConn(n int64) {
+func (c *Conn) creditConn(n int64) {
 	in := &c.intake
 	in.debt += n
-	if in.debt >= h2ConnWindow/4 {
+	if in.debt >= ConnWindow/4 {
 		c.wbuf = appendWindowUpdate(c.wbuf, 0, in.debt)
 		in.unread += in.debt
 		in.debt = 0
 	}
 }
 
-// credit gives the peer room for n bytes that have moved on.
-func (s *h2stream) credit(n int) {
+// Credit gives the peer room for n bytes that have moved on.
+func (s *Stream) Credit(n int) {
 	if n <= 0 {
 		return
 	}
@@ -136,14 +145,14 @@ func (s *h2stream) credit(n int) {
 
 // replenish lets the peer send more on the stream once enough has moved on to be worth a frame. It is called with
 // the lock held.
-func (s *h2stream) replenish() {
+func (s *Stream) replenish() {
 	c := s.c
-	if s.debt < max(s.size/4, h2BaseWindow/2) {
+	if s.debt < max(s.size/4, BaseWindow/2) {
 		return
 	}
 	held := s.size - s.unread - s.debt
-	more := min(s.size, h2TopWindow-s.size)
-	if more > 0 && held < s.size/4 && c.intake.extra+more <= h2ExtraRoom && !c.intake.all.over() {
+	more := min(s.size, topWindow-s.size)
+	if more > 0 && held < s.size/4 && c.intake.extra+more <= ExtraRoom && !c.intake.all.over() {
 		c.intake.extra += more
 		s.size += more
 		s.debt += more

@@ -1,4 +1,4 @@
-package httpproxy
+package http2
 
 import (
 	"bytes"
@@ -7,9 +7,12 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // memConn is a connection that brings fixed bytes and swallows what is written.
 type memConn struct {
@@ -22,6 +25,30 @@ func (c *memConn) Write(p []byte) (int, error)      { return len(p), nil }
 func (c *memConn) Close() error                     { return nil }
 func (c *memConn) SetReadDeadline(time.Time) error  { return nil }
 func (c *memConn) SetWriteDeadline(time.Time) error { return nil }
+
+// fuzzSink takes what comes; a server's answers when the request is complete, with trailers.
+type fuzzSink struct {
+	st      *Stream
+	answers bool
+}
+
+func (s *fuzzSink) Headers(_ []hpack.HeaderField, end bool) { s.ended(end) }
+
+func (s *fuzzSink) Data(p []byte, end bool) {
+	s.st.Credit(len(p))
+	s.ended(end)
+}
+
+func (s *fuzzSink) Reset(http2.ErrCode, bool) {}
+
+func (s *fuzzSink) ended(end bool) {
+	if !end || !s.answers {
+		return
+	}
+	s.st.SendHeaders([]hpack.HeaderField{{Name: ":status", Value: "200"}, {Name: "content-type", Value: "application/grpc"}}, false)
+	s.st.Send(make([]byte, 64), false)
+	s.st.SendTrailers([]hpack.HeaderField{{Name: "grpc-status", Value: "0"}, {Name: "grpc-message", Value: ""}})
+}
 
 // FuzzHTTP2 feeds bytes to both ends of a connection: whatever comes, the connection ends and nothing panics, and no
 // stream is left behind.
@@ -44,26 +71,28 @@ func FuzzHTTP2(f *testing.F) {
 	f.Add(b.Bytes(), true)
 	f.Fuzz(func(t *testing.T, in []byte, client bool) {
 		if !client {
-			in = append([]byte(preface), in...)
+			in = append([]byte(http2.ClientPreface), in...)
 		}
-		c := newH2conn(&memConn{in: bytes.NewReader(in)}, client, &bulkPool{}, &heldBytes{limit: heldLimit})
-		c.newSink = func(st *h2stream) h2sink { return &echoSink{st} }
-		c.accept = func(s h2sink, h *h2head) {
-			if h.end {
-				s.(*echoSink).answer()
-			}
-		}
-		c.start()
+		conn := &memConn{in: bytes.NewReader(in)}
+		var c *Conn
 		if client {
-			s := &callSink{done: make(chan bool, 100)}
-			if st, err := c.open([]hpack.HeaderField{{Name: ":method", Value: "GET"}}, false, s, nil, 0); err == nil {
+			c = NewClient(conn, NewHeld(), ClientOptions{})
+			s := &fuzzSink{}
+			if st, err := c.Open([]hpack.HeaderField{{Name: ":method", Value: "GET"}}, false, s, nil, 0); err == nil {
 				s.st = st
-				st.send(make([]byte, 100000), true)
+				st.Send(make([]byte, 100000), true)
 			}
+		} else {
+			c = NewServer(conn, NewHeld(), ServerOptions{
+				NewSink: func(st *Stream) Sink { return &fuzzSink{st: st, answers: true} },
+				Accept: func(s Sink, h *Head) {
+					s.Headers(nil, h.End)
+				},
+			})
 		}
 		written := make(chan struct{})
-		go func() { defer close(written); c.write() }()
-		_ = c.serve()
+		go func() { defer close(written); c.WriteLoop() }()
+		_ = c.Serve()
 		<-written
 		if len(c.streams) != 0 {
 			t.Errorf("%d streams are left", len(c.streams))

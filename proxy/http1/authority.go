@@ -1,16 +1,14 @@
-package httpproxy
+package http1
 
 import (
 	"net/netip"
 	"strings"
-
-	"github.com/isthmus-mesh/isthmus/proxy/routes"
 )
 
-// isAuthority reports whether b is a host with an optional port (RFC 9110 section 7.2, RFC 3986 section 3.2), or
+// IsAuthority reports whether b is a host with an optional port (RFC 9110 section 7.2, RFC 3986 section 3.2), or
 // empty. No user information; a comma is refused too, since who lists Host values would see several.
-func isAuthority(b []byte) bool {
-	host, port := view(b), ""
+func IsAuthority(b []byte) bool {
+	host, port := View(b), ""
 	if strings.HasPrefix(host, "[") {
 		end := strings.IndexByte(host, ']')
 		if end < 0 {
@@ -33,9 +31,10 @@ func isAuthority(b []byte) bool {
 
 // regNameTable marks the characters that a registered name holds as they are.
 var regNameTable = func() (t [256]bool) {
+	const unreserved = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 	const subDelimiters = "!$&'()*+;="
-	for i := range t {
-		t[i] = routes.Unreserved(byte(i)) || strings.IndexByte(subDelimiters, byte(i)) >= 0
+	for _, c := range []byte(unreserved + subDelimiters) {
+		t[c] = true
 	}
 	return t
 }()

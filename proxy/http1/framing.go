@@ -1,15 +1,15 @@
-package httpproxy
+package http1
 
 import "bytes"
 
 // count returns how many fields carry id.
-func (h *head) count(id fieldID) int {
+func (h *Head) count(id FieldID) int {
 	if h.first[id] == 0 {
 		return 0
 	}
 	n := 0
-	for i := range h.fields {
-		if h.fields[i].id == id {
+	for i := range h.Fields {
+		if h.Fields[i].ID == id {
 			n++
 		}
 	}
@@ -17,13 +17,13 @@ func (h *head) count(id fieldID) int {
 }
 
 // checkRequest decides the framing of a request and refuses what is ambiguous.
-func (h *head) checkRequest() error {
-	switch hosts := h.count(fieldHost); {
+func (h *Head) checkRequest() error {
+	switch hosts := h.count(FieldHost); {
 	case hosts > 1:
 		return badRequest("the request has %d Host fields", hosts)
-	case hosts == 0 && h.minor == 1:
+	case hosts == 0 && h.Minor == 1:
 		return badRequest("the request has no Host field")
-	case hosts == 1 && !isAuthority(h.get(fieldHost)):
+	case hosts == 1 && !IsAuthority(h.Get(FieldHost)):
 		return badRequest("the Host field is not a host with an optional port")
 	}
 	if err := h.readConnection(); err != nil {
@@ -41,15 +41,15 @@ func (h *head) checkRequest() error {
 	case chunked && has:
 		return badRequest("the request has both Transfer-Encoding and Content-Length")
 	case chunked:
-		h.framing = framing{kind: bodyChunked}
+		h.Framing = Framing{Kind: BodyChunked}
 	case has && length > 0:
-		h.framing = framing{kind: bodyLength, length: length}
+		h.Framing = Framing{Kind: BodyLength, Length: length}
 	}
 	return nil
 }
 
 // checkResponse decides the framing of a response (RFC 9112 section 6.3).
-func (h *head) checkResponse(toHead bool) error {
+func (h *Head) checkResponse(toHead bool) error {
 	if err := h.readConnection(); err != nil {
 		return err
 	}
@@ -64,52 +64,52 @@ func (h *head) checkResponse(toHead bool) error {
 	switch {
 	case chunked && has:
 		return badRequest("the response has both Transfer-Encoding and Content-Length")
-	case toHead || h.status < 200 || h.status == 204 || h.status == 304:
-		h.framing = framing{}
+	case toHead || h.Status < 200 || h.Status == 204 || h.Status == 304:
+		h.Framing = Framing{}
 	case chunked:
-		h.framing = framing{kind: bodyChunked}
+		h.Framing = Framing{Kind: BodyChunked}
 	case has && length > 0:
-		h.framing = framing{kind: bodyLength, length: length}
+		h.Framing = Framing{Kind: BodyLength, Length: length}
 	case has:
-		h.framing = framing{}
+		h.Framing = Framing{}
 	default:
-		h.framing = framing{kind: bodyUntilClose}
-		h.close = true
+		h.Framing = Framing{Kind: BodyUntilClose}
+		h.Close = true
 	}
 	return nil
 }
 
 // transferEncoding accepts exactly one coding, chunked.
-func (h *head) transferEncoding() (chunked bool, err error) {
-	if !h.has(fieldTransferEncoding) {
+func (h *Head) transferEncoding() (chunked bool, err error) {
+	if !h.has(FieldTransferEncoding) {
 		return false, nil
 	}
-	if h.minor == 0 {
+	if h.Minor == 0 {
 		return false, badRequest("an HTTP/1.0 message has a Transfer-Encoding")
 	}
-	if h.count(fieldTransferEncoding) > 1 {
+	if h.count(FieldTransferEncoding) > 1 {
 		return false, badRequest("the message has more than one Transfer-Encoding field")
 	}
-	list := h.get(fieldTransferEncoding)
-	if equalLower(list, "chunked") {
+	list := h.Get(FieldTransferEncoding)
+	if EqualLower(list, "chunked") {
 		return true, nil
 	}
 	// A request whose last coding is another has no end that could be known (RFC 9112 section 6.3).
-	if i := bytes.LastIndexByte(list, ','); i < 0 || !equalLower(bytes.Trim(list[i+1:], " \t"), "chunked") {
+	if i := bytes.LastIndexByte(list, ','); i < 0 || !EqualLower(bytes.Trim(list[i+1:], " \t"), "chunked") {
 		return false, badRequest("the last transfer coding is not chunked")
 	}
-	return false, &parseError{501, "the only transfer coding spoken here is chunked"}
+	return false, &SyntaxError{501, "the only transfer coding spoken here is chunked"}
 }
 
 // contentLength accepts at most one Content-Length field of plain digits.
-func (h *head) contentLength() (n int64, has bool, err error) {
-	if !h.has(fieldContentLength) {
+func (h *Head) contentLength() (n int64, has bool, err error) {
+	if !h.has(FieldContentLength) {
 		return 0, false, nil
 	}
-	if h.count(fieldContentLength) > 1 {
+	if h.count(FieldContentLength) > 1 {
 		return 0, false, badRequest("the message has more than one Content-Length field")
 	}
-	v := h.get(fieldContentLength)
+	v := h.Get(FieldContentLength)
 	if len(v) == 0 || len(v) > 18 {
 		return 0, false, badRequest("the Content-Length is empty or too large")
 	}
@@ -124,26 +124,26 @@ func (h *head) contentLength() (n int64, has bool, err error) {
 
 // readConnection marks hop-by-hop fields (RFC 9110 section 7.6.1) as dropped and learns what the sender asked
 // for. Fields that frame or address the message cannot be nominated away.
-func (h *head) readConnection() error {
-	h.close = h.minor == 0
+func (h *Head) readConnection() error {
+	h.Close = h.Minor == 0
 	namesUpgrade := false
-	if h.has(fieldConnection) {
-		for i := range h.fields {
-			if h.fields[i].id != fieldConnection {
+	if h.has(FieldConnection) {
+		for i := range h.Fields {
+			if h.Fields[i].ID != FieldConnection {
 				continue
 			}
-			for list := h.value(&h.fields[i]); len(list) > 0; {
+			for list := h.Value(&h.Fields[i]); len(list) > 0; {
 				var token []byte
 				token, list = cutToken(list)
 				switch {
 				case len(token) == 0:
-				case equalLower(token, "close"):
-					h.close = true
-				case equalLower(token, "keep-alive"):
-					if h.minor == 0 {
-						h.close = false
+				case EqualLower(token, "close"):
+					h.Close = true
+				case EqualLower(token, "keep-alive"):
+					if h.Minor == 0 {
+						h.Close = false
 					}
-				case equalLower(token, "upgrade"):
+				case EqualLower(token, "upgrade"):
 					namesUpgrade = true
 				default:
 					h.dropNominated(token)
@@ -151,25 +151,25 @@ func (h *head) readConnection() error {
 			}
 		}
 	}
-	h.upgrade = namesUpgrade && h.has(fieldUpgrade) && h.minor == 1
-	if te := h.get(fieldTE); te != nil {
-		h.trailersOK = hasToken(te, "trailers")
+	h.Upgrade = namesUpgrade && h.has(FieldUpgrade) && h.Minor == 1
+	if te := h.Get(FieldTE); te != nil {
+		h.TrailersOK = hasToken(te, "trailers")
 	}
-	for _, id := range [...]fieldID{fieldConnection, fieldKeepAlive, fieldProxyConnection, fieldTE, fieldUpgrade, fieldHTTP2Settings} {
-		h.dropID(id)
+	for _, id := range [...]FieldID{FieldConnection, FieldKeepAlive, FieldProxyConnection, FieldTE, FieldUpgrade, FieldHTTP2Settings} {
+		h.Drop(id)
 	}
 	return nil
 }
 
-func (h *head) dropNominated(token []byte) {
-	for i := range h.fields {
-		f := &h.fields[i]
-		switch f.id {
-		case fieldHost, fieldContentLength, fieldTransferEncoding, fieldExpect, fieldXFCC, fieldRequestID:
+func (h *Head) dropNominated(token []byte) {
+	for i := range h.Fields {
+		f := &h.Fields[i]
+		switch f.ID {
+		case FieldHost, FieldContentLength, FieldTransferEncoding, FieldExpect, FieldXFCC, FieldRequestID:
 			continue
 		}
-		if bytes.EqualFold(h.name(f), token) {
-			f.drop = true
+		if bytes.EqualFold(h.Name(f), token) {
+			f.Drop = true
 		}
 	}
 }
@@ -187,7 +187,7 @@ func hasToken(list []byte, lower string) bool {
 	for len(list) > 0 {
 		var token []byte
 		token, list = cutToken(list)
-		if equalLower(token, lower) {
+		if EqualLower(token, lower) {
 			return true
 		}
 	}
