@@ -32,20 +32,25 @@ func ParseNodeID(s string) (NodeID, error) {
 	if len(part) != 4 {
 		return bad(fmt.Sprintf("it has %d parts", len(part)))
 	}
+
 	n := NodeID{Kind: part[0]}
 	if n.Kind != KindSidecar && n.Kind != KindRouter {
 		return bad("KIND is neither " + KindSidecar + " nor " + KindRouter)
 	}
+
 	ip, err := netip.ParseAddr(part[1])
 	if err != nil || ip.Zone() != "" {
 		return bad("IP is not an address")
 	}
 	n.IP = ip.Unmap()
+
+	// Names of pods have dots, those of namespaces have none.
 	dot := strings.LastIndexByte(part[2], '.')
 	if dot <= 0 || dot == len(part[2])-1 {
 		return bad("POD.NAMESPACE is incomplete")
 	}
 	n.Pod, n.Namespace = part[2][:dot], part[2][dot+1:]
+
 	domain, ok := strings.CutPrefix(part[3], n.Namespace+".svc.")
 	if !ok || domain == "" {
 		return bad("the last part is not of namespace " + n.Namespace)

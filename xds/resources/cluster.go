@@ -103,7 +103,9 @@ func (b *clusterBuilder) build() (string, *clusterv3.Cluster) {
 		LbPolicy:       lbPolicy(pol.LoadBalancing),
 		Metadata:       serviceMetadata([]*model.Service{b.port.svc}, b.host.name),
 	}
+
 	if b.key.sni {
+		// The endpoints are those of the outbound cluster.
 		edsName := name
 		hostName := b.host.name
 		if b.key.alias != "" {
@@ -114,6 +116,7 @@ func (b *clusterBuilder) build() (string, *clusterv3.Cluster) {
 		c.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{EdsConfig: adsSource(), ServiceName: edsName}
 		return c.Name, c
 	}
+
 	b.discovery(c, subset)
 	c.TypedExtensionProtocolOptions = httpOptions(b.port.Protocol)
 	b.transport(c, pol)
@@ -187,6 +190,7 @@ func httpOptions(p model.Protocol) map[string]*anypb.Any {
 	default:
 		return nil
 	}
+
 	return map[string]*anypb.Any{xds.HTTPOptions: pack(o)}
 }
 

@@ -157,6 +157,8 @@ func (b *assignmentBuilder) build(name string, sets ...backed) *endpointv3.Clust
 			groups[at] = append(groups[at], lbEndpoint(ep, target, b.policy.mutual(ep, target)))
 		}
 	}
+
+	// By priority, and then in any order that is the same each time.
 	places := make([]placement, 0, len(groups))
 	for p := range groups {
 		places = append(places, p)
@@ -164,6 +166,7 @@ func (b *assignmentBuilder) build(name string, sets ...backed) *endpointv3.Clust
 	slices.SortFunc(places, func(a, b placement) int {
 		return cmp.Or(cmp.Compare(a.priority, b.priority), cmp.Compare(a.locality, b.locality))
 	})
+
 	cla := &endpointv3.ClusterLoadAssignment{ClusterName: name}
 	priority := uint32(0)
 	for i, p := range places {

@@ -96,6 +96,7 @@ func (s *Source) forgetOfHostsLocked(cluster func(clusterKey) bool, endpoints fu
 			namespaces[h.ports[i].namespace()] = true
 		}
 	}
+
 	for _, hosts := range s.hosts {
 		for _, h := range hosts.value.list {
 			forget(h)
@@ -109,5 +110,6 @@ func (s *Source) forgetOfHostsLocked(cluster func(clusterKey) bool, endpoints fu
 			}
 		}
 	}
+
 	s.policies.forget(func(q policyOf) bool { return !namespaces[q.namespace] })
 }

@@ -44,6 +44,7 @@ func newGateway(w *model.Workload, services []*model.Service, gateways []*model.
 			hosts[port] = append(hosts[port], server.Hosts...)
 		}
 	}
+
 	g := &gateway{}
 	for port, list := range hosts {
 		slices.Sort(list)
@@ -132,6 +133,7 @@ func (g *gateway) listeners(mesh *model.Mesh) []*listenerv3.Listener {
 		if len(names) == 0 {
 			continue
 		}
+
 		match := &listenerv3.FilterChainMatch{
 			TransportProtocol:    "tls",
 			ApplicationProtocols: slices.Concat(alpnMeshTCP(), alpnMeshHTTP()),
@@ -139,6 +141,7 @@ func (g *gateway) listeners(mesh *model.Mesh) []*listenerv3.Listener {
 		if !slices.Contains(names, "*") {
 			match.ServerNames = names
 		}
+
 		out = append(out, &listenerv3.Listener{
 			Name:            anyAddress + "_" + utoa(p.number),
 			Address:         socketAddress(anyAddress, p.number),

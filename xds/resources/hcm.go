@@ -133,11 +133,14 @@ func accessLog(mesh *model.Mesh) []*accesslogv3.AccessLog {
 	if mesh.AccessLog.File == "" {
 		return nil
 	}
+
 	log := &filelogv3.FileAccessLog{Path: mesh.AccessLog.File}
 	format := mesh.AccessLog.Format
 	switch {
 	case mesh.AccessLog.JSON:
 		fields := &structpb.Struct{}
+		// A template that is not JSON, which nothing refuses before, must not
+		// stop the log.
 		if format == "" || protojson.Unmarshal([]byte(format), fields) != nil {
 			fields = &structpb.Struct{}
 			if err := protojson.Unmarshal([]byte(jsonLogFormat), fields); err != nil {
@@ -154,6 +157,7 @@ func accessLog(mesh *model.Mesh) []*accesslogv3.AccessLog {
 			}},
 		}}
 	}
+
 	return []*accesslogv3.AccessLog{{
 		Name:       "envoy.access_loggers.file",
 		ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: pack(log)},

@@ -53,8 +53,10 @@ func newInbound(w *model.Workload, services []*model.Service, peers *peerPolicy)
 				number = w.Ports[p.TargetName]
 			}
 			if number == 0 {
+				// The pod has no port of that name.
 				continue
 			}
+
 			spec := byPort[number]
 			if spec == nil {
 				spec = &inboundPortSpec{number: number, protocol: p.Protocol, mode: peers.mode(number)}
@@ -69,11 +71,13 @@ func newInbound(w *model.Workload, services []*model.Service, peers *peerPolicy)
 			}
 		}
 	}
+
 	for _, number := range peers.ports() {
 		if byPort[number] == nil {
 			byPort[number] = &inboundPortSpec{number: number, protocol: model.Unknown, mode: peers.mode(number)}
 		}
 	}
+
 	for _, spec := range byPort {
 		in.ports = append(in.ports, *spec)
 	}
@@ -131,6 +135,7 @@ func (in *inbound) listener(mesh *model.Mesh) *listenerv3.Listener {
 		TrafficDirection: corev3.TrafficDirection_INBOUND,
 		ListenerFilters:  []*listenerv3.ListenerFilter{originalDst(), tlsInspector(), httpInspector()},
 	}
+
 	strict := in.mode == model.MTLSStrict
 	for _, p := range in.ports {
 		strict = strict && p.mode == model.MTLSStrict
@@ -138,9 +143,12 @@ func (in *inbound) listener(mesh *model.Mesh) *listenerv3.Listener {
 		g := chainGroup{mesh: mesh, port: p.number, protocol: p.protocol, mode: p.mode, cluster: cluster}
 		l.FilterChains = append(l.FilterChains, g.chains()...)
 	}
+
 	rest := chainGroup{mesh: mesh, protocol: model.TCP, mode: in.mode, cluster: inboundPassthroughCluster}
 	l.FilterChains = append(l.FilterChains, rest.chains()...)
+
 	if strict {
+		// Every client speaks first, with TLS, however long it takes.
 		l.ListenerFiltersTimeout = durationpb.New(0)
 	} else {
 		l.ListenerFiltersTimeout = durationpb.New(inboundWait)

@@ -201,6 +201,7 @@ func domainsOf(h *host, svc *model.Service, clientNamespace, clusterDomain strin
 			}
 		}
 	}
+
 	for _, a := range svc.Addresses {
 		if a.IsSingleIP() {
 			domains = append(domains, hostLiteral(a.Addr().String()))

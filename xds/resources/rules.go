@@ -63,6 +63,7 @@ func (r *rules) mergeNamesakes(all []*model.DestinationRule, old *rules) []*mode
 		}
 		groups[k] = append(groups[k], dr)
 	}
+
 	out := make([]*model.DestinationRule, 0, len(order))
 	for _, k := range order {
 		parts := groups[k]
@@ -70,6 +71,7 @@ func (r *rules) mergeNamesakes(all []*model.DestinationRule, old *rules) []*mode
 			out = append(out, parts[0])
 			continue
 		}
+
 		m := &mergedRule{parts: parts}
 		if old != nil && old.merged[k] != nil && slices.Equal(old.merged[k].parts, parts) {
 			m = old.merged[k]
@@ -92,6 +94,7 @@ func (q rulesOf) build(rd *reader, old *rules) *rules {
 	slices.SortStableFunc(all, func(a, b *model.DestinationRule) int {
 		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Key(), b.Key()))
 	})
+
 	r := &rules{
 		exact: map[string]map[string]*model.DestinationRule{}, wildcard: map[string][]*model.DestinationRule{},
 		inForce: make(map[*model.DestinationRule]bool, len(all)), merged: map[ruleKey]*mergedRule{},
@@ -102,15 +105,18 @@ func (q rulesOf) build(rd *reader, old *rules) *rules {
 			r.wildcard[dr.Namespace] = append(r.wildcard[dr.Namespace], dr)
 			continue
 		}
+
 		ns := r.exact[dr.Namespace]
 		if ns == nil {
 			ns = map[string]*model.DestinationRule{}
 			r.exact[dr.Namespace] = ns
 		}
+		// The oldest of those that do not count as one.
 		if ns[dr.Host] == nil {
 			ns[dr.Host] = dr
 		}
 	}
+
 	for _, list := range r.wildcard {
 		slices.SortStableFunc(list, func(a, b *model.DestinationRule) int { return cmp.Compare(len(b.Host), len(a.Host)) })
 	}

@@ -54,6 +54,7 @@ func (b *clusterBuilder) transport(c *clusterv3.Cluster, pol model.TrafficPolicy
 	if pol.TLS != nil {
 		mode = pol.TLS.Mode
 	}
+
 	if mode == model.ClientTLSAuto && remoteNamespace(b.host) != "" {
 		// Another cluster's gateway takes nothing but mutual TLS, whatever
 		// the entry says of where its endpoints are.
@@ -70,6 +71,7 @@ func (b *clusterBuilder) transport(c *clusterv3.Cluster, pol model.TrafficPolicy
 			mode = model.ClientTLSMutualMesh
 		}
 	}
+
 	switch mode {
 	case model.ClientTLSMutualMesh:
 		c.TransportSocket = tlsSocket(b.upstreamTLS(pol.TLS))
@@ -170,12 +172,14 @@ func meshTLS(alpn []string, names peerNames) *tlsv3.CommonTlsContext {
 		}
 		matchers = append(matchers, m)
 	}
+
 	for _, prefix := range names.prefixes {
 		matchers = append(matchers, &tlsv3.SubjectAltNameMatcher{
 			SanType: tlsv3.SubjectAltNameMatcher_URI,
 			Matcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Prefix{Prefix: prefix}},
 		})
 	}
+
 	return &tlsv3.CommonTlsContext{
 		TlsParams: &tlsv3.TlsParameters{
 			TlsMinimumProtocolVersion: tlsv3.TlsParameters_TLSv1_3,

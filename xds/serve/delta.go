@@ -46,25 +46,30 @@ func (st *stream) handle(r *request) error {
 	if sub == nil {
 		return st.subscribeFirst(r.typeURL, st.firstNames(r), r.have)
 	}
+
 	st.settle(sub, r)
 	if len(r.subscribe)+len(r.unsubscribe) == 0 {
 		return nil
 	}
+
 	names := sub.feed.names
 	if slices.Contains(r.subscribe, wildcard) && !names.key.all {
-		sub.owed = true
+		sub.mustAnswer = true
 		return st.exchange(sub, allNames().key, allNames)
 	}
 	if slices.Contains(r.unsubscribe, wildcard) && names.key.all {
 		rest := newNames(st.srv.hash, r.subscribe)
 		return st.exchange(sub, rest.key, func() *nameSet { return rest })
 	}
+
+	// What is asked for again is sent again, changed or not, as the protocol has
+	// it; what is not wanted any more need not be removed.
 	c := names.plan(st.srv.hash, r.subscribe, r.unsubscribe)
-	sub.again = append(sub.again, c.existing...)
+	sub.resend = append(sub.resend, c.existing...)
 	if names.key.all {
-		sub.again = append(sub.again, r.subscribe...)
+		sub.resend = append(sub.resend, r.subscribe...)
 	}
-	sub.later = slices.DeleteFunc(sub.later, func(n string) bool { return slices.Contains(c.remove, n) })
+	sub.lateRemovals = slices.DeleteFunc(sub.lateRemovals, func(n string) bool { return slices.Contains(c.remove, n) })
 	return st.exchange(sub, c.key, c.build)
 }
 

@@ -9,4 +9,14 @@
 // a View share one watcher and one computed difference.
 //
 // It builds no resources: that is for package xds/resources.
+//
+// # Locks
+//
+// Server.mu guards which groups and streams there are, group.mu the feeds of a
+// group with their snapshots, snapshot.mu the answers that are encoded, and
+// streamStatus.mu what the debug page shows of a stream. Only one pair is ever
+// held together: Server.mu and then Server.life, where a stream joins the first
+// of its group. None is held across a call of a Source or View, nor across a
+// write to a stream; what is not under one of them belongs to the goroutine of
+// its stream.
 package serve

@@ -172,6 +172,7 @@ func (g *group) publish() {
 		case <-g.srv.stop:
 			return
 		}
+
 		if time.Since(last) < 2*wait {
 			wait = min(2*wait, g.srv.cfg.MaxWait)
 		} else {
@@ -185,6 +186,7 @@ func (g *group) publish() {
 		case <-g.srv.stop:
 			return
 		}
+
 		if g.renewAll() {
 			last = time.Now()
 		}
@@ -206,10 +208,14 @@ func (g *group) renewAll() bool {
 	clear(g.dirty)
 	g.mu.Unlock()
 	if len(work) == 0 {
+		// The feeds that were marked have been given back since.
 		return false
 	}
+
 	slices.SortFunc(work, func(a, b *feed) int { return xds.Rank(b.key.typeURL) - xds.Rank(a.key.typeURL) })
 
+	// Without the lock: the View may take its time, and streams go on with
+	// what they have meanwhile.
 	fresh := make(map[*feed]*snapshot, len(work))
 	for _, f := range work {
 		if s := g.renew(f, since[f]); s != nil {
@@ -219,6 +225,8 @@ func (g *group) renewAll() bool {
 	if len(fresh) == 0 {
 		return true
 	}
+
+	// All at once, so that a stream that wakes sees all types at one state.
 	g.mu.Lock()
 	for f, s := range fresh {
 		f.cur = s
@@ -241,6 +249,7 @@ func (g *group) renew(f *feed, since time.Time) *snapshot {
 		f.renewed <- retry
 		return nil
 	}
+
 	f.renewed <- changed
 	old := g.current(f)
 	news, gone := stepTo(res, old.res)

@@ -87,6 +87,7 @@ func (s *nameSet) plan(h hasher, add, remove []string) change {
 	if s.key.all {
 		return c
 	}
+
 	added := make(map[string]bool, len(add))
 	for _, n := range add {
 		if added[n] {
@@ -100,6 +101,7 @@ func (s *nameSet) plan(h hasher, add, remove []string) change {
 		c.add = append(c.add, n)
 		c.key = c.key.with(h, n)
 	}
+
 	removed := make(map[string]bool, len(remove))
 	for _, n := range remove {
 		if added[n] || removed[n] || !s.has(n) {

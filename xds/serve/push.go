@@ -14,7 +14,7 @@ import (
 func (st *stream) push() error {
 	for _, sub := range st.subs {
 		if sub.nonce != "" {
-			if sub.at != st.group.current(sub.feed) {
+			if sub.sent != st.group.current(sub.feed) {
 				return nil
 			}
 			continue
@@ -23,13 +23,14 @@ func (st *stream) push() error {
 			return err
 		}
 	}
+
 	for _, sub := range st.subs {
-		if sub.nonce != "" || len(sub.later) == 0 {
+		if sub.nonce != "" || len(sub.lateRemovals) == 0 {
 			continue
 		}
-		removed := sub.later
-		sub.later = nil
-		if err := st.send(sub, sub.at, &payload{}, removed); err != nil {
+		removed := sub.lateRemovals
+		sub.lateRemovals = nil
+		if err := st.send(sub, sub.sent, &payload{}, removed); err != nil {
 			return err
 		}
 	}
@@ -39,21 +40,23 @@ func (st *stream) push() error {
 // pushType sends one type's news, if there are any.
 func (st *stream) pushType(sub *subscription) error {
 	cur := st.group.current(sub.feed)
-	if sub.at == cur && !sub.owed && len(sub.again) == 0 {
+	if sub.sent == cur && !sub.mustAnswer && len(sub.resend) == 0 {
 		return nil
 	}
+
 	p := st.news(sub, cur)
-	first := sub.at == nil
-	sub.at, sub.have, sub.again = cur, nil, nil
+	first := sub.sent == nil
+	sub.sent, sub.clientHas, sub.resend = cur, nil, nil
 	removed := p.removed
 	if !st.wire.sotw() && st.deferred(sub, first) {
 		sub.postpone(cur, removed)
 		removed = nil
 	}
-	if p.count == 0 && len(removed) == 0 && !sub.owed && !(st.wire.sotw() && len(p.removed) > 0 && wholeState(sub.typeURL)) {
+
+	if p.count == 0 && len(removed) == 0 && !sub.mustAnswer && !(st.wire.sotw() && len(p.removed) > 0 && wholeState(sub.typeURL)) {
 		return nil
 	}
-	sub.owed = false
+	sub.mustAnswer = false
 	return st.send(sub, cur, p, removed)
 }
 
@@ -66,13 +69,13 @@ func (st *stream) deferred(sub *subscription, first bool) bool {
 // postpone adds removals to those that wait, and drops those that have come
 // back meanwhile.
 func (sub *subscription) postpone(cur *snapshot, removed []string) {
-	if len(sub.later)+len(removed) == 0 {
+	if len(sub.lateRemovals)+len(removed) == 0 {
 		return
 	}
-	all := append(sub.later, removed...)
+	all := append(sub.lateRemovals, removed...)
 	slices.Sort(all)
 	all = slices.Compact(all)
-	sub.later = slices.DeleteFunc(all, func(n string) bool {
+	sub.lateRemovals = slices.DeleteFunc(all, func(n string) bool {
 		_, back := cur.res[n]
 		return back || !cur.names.has(n)
 	})
@@ -91,33 +94,33 @@ func (st *stream) news(sub *subscription, cur *snapshot) *payload {
 	switch {
 	case sotw && wholeState(sub.typeURL):
 		p := *cur.all(true)
-		if sub.at != nil {
+		if sub.sent != nil {
 			// Only to know whether something has gone.
-			_, p.removed = cur.diff(sub.at)
+			_, p.removed = cur.diff(sub.sent)
 		}
 		return &p
-	case sub.at == nil && len(sub.have) > 0:
+	case sub.sent == nil && len(sub.clientHas) > 0:
 		p := &payload{}
-		changed, removed := cur.diffVersions(sub.have)
+		changed, removed := cur.diffVersions(sub.clientHas)
 		p.removed, p.count = removed, len(changed)
 		p.encode(changed, sotw)
 		return p
-	case len(sub.again) > 0:
+	case len(sub.resend) > 0:
 		return sub.newsAgain(cur, sotw)
 	}
-	return cur.from(sub.at, sotw)
+	return cur.from(sub.sent, sotw)
 }
 
 // newsAgain is the difference, and with it the names that were asked for again,
 // changed or not.
 func (sub *subscription) newsAgain(cur *snapshot, sotw bool) *payload {
 	p := &payload{}
-	changed, removed := cur.diff(sub.at)
+	changed, removed := cur.diff(sub.sent)
 	listed := make(map[string]bool, len(changed))
 	for _, r := range changed {
 		listed[r.Name] = true
 	}
-	for _, n := range sub.again {
+	for _, n := range sub.resend {
 		r, ok := cur.res[n]
 		switch {
 		case !ok && !slices.Contains(removed, n):
@@ -137,6 +140,7 @@ func (st *stream) send(sub *subscription, cur *snapshot, p *payload, removed []s
 	if st.wire.sotw() {
 		size = len(p.bodies)
 	}
+
 	st.counter++
 	nonce := strconv.FormatUint(st.counter, 36)
 	name := xds.Short(sub.typeURL)
@@ -145,6 +149,7 @@ func (st *stream) send(sub *subscription, cur *snapshot, p *payload, removed []s
 	if err := st.wire.send(sub, nonce, cur, p, removed); err != nil {
 		return err
 	}
+
 	label := labelType(sub.typeURL)
 	st.srv.metrics.pushes.WithLabelValues(label).Inc()
 	st.srv.metrics.bytes.WithLabelValues(label).Add(float64(size))

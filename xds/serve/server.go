@@ -208,9 +208,11 @@ func (s *Server) admit(ctx context.Context) (Node, error) {
 			n.Peer = ap
 		}
 	}
+
 	if s.cfg.AllowPlaintext && (!ok || p.AuthInfo == nil || p.AuthInfo.AuthType() != "tls") {
 		return n, nil
 	}
+
 	if s.auth == nil {
 		return n, status.Error(codes.Unauthenticated, "this server takes no streams over TLS")
 	}

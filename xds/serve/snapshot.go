@@ -49,6 +49,9 @@ func (s *snapshot) from(old *snapshot, sotw bool) *payload {
 	if old != nil {
 		id = old.id
 	}
+
+	// Held while it is encoded: all streams want the same at the same moment,
+	// and wait for it rather than encode it each for itself.
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.encoded[id]
@@ -58,7 +61,7 @@ func (s *snapshot) from(old *snapshot, sotw bool) *payload {
 		changed, p.removed = s.diff(old)
 		p.count = len(changed)
 		p.encode(changed, sotw)
-		s.remember(id, p)
+		s.rememberLocked(id, p)
 	} else if sotw && p.bodies == nil || !sotw && p.added == nil {
 		changed, _ := s.diff(old)
 		p.encode(changed, sotw)
@@ -66,9 +69,9 @@ func (s *snapshot) from(old *snapshot, sotw bool) *payload {
 	return p
 }
 
-// remember keeps an encoded answer for a while: a thousand streams ask for it
-// at the same time, and then nobody does.
-func (s *snapshot) remember(id uint64, p *payload) {
+// rememberLocked keeps an encoded answer for a while: a thousand streams ask for
+// it at the same time, and then nobody does.
+func (s *snapshot) rememberLocked(id uint64, p *payload) {
 	if s.encoded == nil {
 		s.encoded = make(map[uint64]*payload, 1)
 	}
@@ -154,6 +157,7 @@ func (s *snapshot) compare(had func(string) (string, bool), known func(func(stri
 		changed = append(changed, r)
 	}
 	sortByName(changed)
+
 	if known != nil {
 		for name := range known {
 			if _, ok := s.res[name]; !ok && s.names.has(name) {
@@ -161,6 +165,7 @@ func (s *snapshot) compare(had func(string) (string, bool), known func(func(stri
 			}
 		}
 	}
+
 	for _, name := range s.names.sorted {
 		if _, ok := s.res[name]; ok {
 			continue

@@ -50,6 +50,6 @@ func (st *stream) handleSotW(r *request) error {
 		return nil
 	}
 	more := want.key.all || slices.ContainsFunc(want.sorted, func(n string) bool { return !sub.feed.names.has(n) })
-	sub.owed = sub.owed || more
+	sub.mustAnswer = sub.mustAnswer || more
 	return st.exchange(sub, want.key, func() *nameSet { return want })
 }

@@ -34,18 +34,18 @@ type stream struct {
 type subscription struct {
 	typeURL string
 	feed    *feed
-	// at is what was sent last; nil before the first answer.
-	at *snapshot
-	// have is what the client says it has from an earlier stream, until the
-	// first answer.
-	have map[string]string
-	// owed: the client waits for an answer even if there is nothing new.
-	owed bool
-	// again are names that the client asked for once more.
-	again []string
-	// later are removals that wait until all other types are pushed: a
-	// cluster goes after the last route that names it.
-	later []string
+	// sent is what was sent last; nil before the first answer.
+	sent *snapshot
+	// clientHas is what the client says it has from an earlier stream, until
+	// the first answer.
+	clientHas map[string]string
+	// mustAnswer: the client waits for an answer even if there is nothing new.
+	mustAnswer bool
+	// resend are names that the client asked for once more.
+	resend []string
+	// lateRemovals wait until all other types are pushed: a cluster goes after
+	// the last route that names it.
+	lateRemovals []string
 	// nonce is that of the answer which the client has not acknowledged yet,
 	// or "" when there is none. Nothing of the type is sent meanwhile.
 	nonce    string
@@ -78,6 +78,7 @@ func (s *Server) serve(ctx context.Context, w wire, recv func() (*request, error
 	if err != nil {
 		return err
 	}
+
 	left, atEnd := life(ctx, s.cfg.MaxAge, time.Now())
 	st := &stream{srv: s, ctx: ctx, node: node, wire: w, connected: time.Now(), atEnd: atEnd}
 	over := time.NewTimer(left)
@@ -94,6 +95,7 @@ func (s *Server) serve(ctx context.Context, w wire, recv func() (*request, error
 		return err
 	}
 	defer st.close()
+
 	if err := st.handle(first); err != nil {
 		return err
 	}
@@ -178,10 +180,12 @@ func (st *stream) close() {
 
 func (st *stream) loop(requests <-chan *request, ended <-chan error) error {
 	for {
+		// Before the push: what comes after it wakes the stream again.
 		next := st.group.next()
 		if err := st.push(); err != nil {
 			return err
 		}
+
 		select {
 		case r := <-requests:
 			if err := st.handle(r); err != nil {
@@ -215,6 +219,9 @@ func (st *stream) moveView() error {
 	if v.Key() == st.group.key {
 		return nil
 	}
+
+	// All feeds of the new View are taken before one of the old is given back:
+	// the stream stays as it is when one cannot be built.
 	old, moved := st.group, st.srv.join(v)
 	feeds := make([]*feed, 0, len(st.subs))
 	for _, sub := range st.subs {
@@ -228,6 +235,7 @@ func (st *stream) moveView() error {
 		}
 		feeds = append(feeds, f)
 	}
+
 	for i, sub := range st.subs {
 		old.release(sub.feed)
 		sub.feed = feeds[i]
@@ -260,7 +268,7 @@ func (st *stream) subscribeFirst(typeURL string, names *nameSet, have map[string
 	if err != nil {
 		return viewError(err)
 	}
-	sub := &subscription{typeURL: typeURL, feed: f, have: have, owed: names.key.all || names.key.n > 0}
+	sub := &subscription{typeURL: typeURL, feed: f, clientHas: have, mustAnswer: names.key.all || names.key.n > 0}
 	st.subs = append(st.subs, sub)
 	slices.SortStableFunc(st.subs, func(a, b *subscription) int { return xds.Rank(a.typeURL) - xds.Rank(b.typeURL) })
 	return nil
