@@ -2,25 +2,27 @@ package api
 
 import (
 	"strings"
+	"time"
 
 	networking "istio.io/api/networking/v1alpha3"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 var (
-	loadBalancerFields = fieldSet{"simple": nil}
-	clientTLSFields    = fieldSet{"mode": nil, "sni": nil, "subjectAltNames": nil}
-	trafficFields      = fieldSet{
-		"loadBalancer": loadBalancerFields,
-		"tls":          clientTLSFields,
-		"portLevelSettings": {
-			"port":         {"number": nil},
-			"loadBalancer": loadBalancerFields,
-			"tls":          clientTLSFields,
+	// policyFields are those of a policy, be it for a host, a subset or a port.
+	policyFields = fieldSet{
+		"loadBalancer": {"simple": nil},
+		"tls":          {"mode": nil, "sni": nil, "subjectAltNames": nil},
+		"outlierDetection": {
+			"consecutive5xxErrors": nil, "consecutiveGatewayErrors": nil,
+			"interval": nil, "baseEjectionTime": nil, "maxEjectionPercent": nil,
 		},
 	}
+	portPolicyFields      = policyFields.and("port", fieldSet{"number": nil})
+	trafficFields         = policyFields.and("portLevelSettings", portPolicyFields)
 	destinationRuleFields = fieldSet{
 		"host":          nil,
 		"exportTo":      nil,
@@ -52,6 +54,19 @@ func validateDestinationRule(p *problems, dr *networking.DestinationRule) {
 	}
 }
 
+// Policy is what Istio's TrafficPolicy and its PortTrafficPolicy have in common.
+type Policy interface {
+	GetLoadBalancer() *networking.LoadBalancerSettings
+	GetTls() *networking.ClientTLSSettings
+	GetOutlierDetection() *networking.OutlierDetection
+}
+
+func validatePolicy(p *problems, path string, s Policy) {
+	validateLoadBalancer(p, path+".loadBalancer", s.GetLoadBalancer())
+	validateClientTLS(p, path+".tls", s.GetTls())
+	validateOutlierDetection(p, path+".outlierDetection", s.GetOutlierDetection())
+}
+
 func validateTrafficPolicy(p *problems, path string, t *networking.TrafficPolicy) {
 	if t == nil {
 		return
@@ -59,8 +74,8 @@ func validateTrafficPolicy(p *problems, path string, t *networking.TrafficPolicy
 	if proto.Size(t) == 0 {
 		p.addf(path, "is empty; set something in it, or remove it")
 	}
-	validateLoadBalancer(p, path+".loadBalancer", t.LoadBalancer)
-	validateClientTLS(p, path+".tls", t.Tls)
+	validatePolicy(p, path, t)
+
 	for i, port := range t.PortLevelSettings {
 		at := indexed(path+".portLevelSettings", i)
 		if port.Port == nil {
@@ -68,8 +83,7 @@ func validateTrafficPolicy(p *problems, path string, t *networking.TrafficPolicy
 		} else {
 			p.checkPort(at+".port.number", port.Port.Number)
 		}
-		validateLoadBalancer(p, at+".loadBalancer", port.LoadBalancer)
-		validateClientTLS(p, at+".tls", port.Tls)
+		validatePolicy(p, at, port)
 	}
 }
 
@@ -107,5 +121,25 @@ func validateClientTLS(p *problems, path string, tls *networking.ClientTLSSettin
 		if san == "" {
 			p.addf(indexed(path+".subjectAltNames", i), "is empty; give a SPIFFE id")
 		}
+	}
+}
+
+func validateOutlierDetection(p *problems, path string, o *networking.OutlierDetection) {
+	if o == nil {
+		return
+	}
+	for _, d := range []struct {
+		name  string
+		value *durationpb.Duration
+	}{
+		{".interval", o.Interval},
+		{".baseEjectionTime", o.BaseEjectionTime},
+	} {
+		if d.value != nil && d.value.AsDuration() < time.Millisecond {
+			p.addf(path+d.name, "%v is too short; set 1ms or more", d.value.AsDuration())
+		}
+	}
+	if o.MaxEjectionPercent < 0 || o.MaxEjectionPercent > 100 {
+		p.addf(path+".maxEjectionPercent", "%d is no percentage; set 0 to 100", o.MaxEjectionPercent)
 	}
 }

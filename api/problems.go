@@ -3,6 +3,7 @@ package api
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -29,6 +30,13 @@ func (p *problems) err() error {
 // value honours the whole field; otherwise it holds the honoured fields of the
 // message (or of the messages of a list or a map).
 type fieldSet map[string]fieldSet
+
+// and returns the set with one more field.
+func (s fieldSet) and(name string, sub fieldSet) fieldSet {
+	out := maps.Clone(s)
+	out[name] = sub
+	return out
+}
 
 // unsupported notes every field that is set and not in allowed.
 func (p *problems) unsupported(msg proto.Message, path string, allowed fieldSet) {

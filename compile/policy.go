@@ -3,6 +3,7 @@ package compile
 import (
 	"strings"
 
+	"google.golang.org/protobuf/types/known/wrapperspb"
 	networking "istio.io/api/networking/v1alpha3"
 	security "istio.io/api/security/v1beta1"
 
@@ -42,17 +43,44 @@ func trafficPolicy(t *networking.TrafficPolicy) (model.TrafficPolicy, map[uint16
 		return model.TrafficPolicy{}, nil
 	}
 
-	all := model.TrafficPolicy{LoadBalancing: loadBalancing(t.LoadBalancer), TLS: clientTLS(t.Tls)}
 	var ports map[uint16]model.TrafficPolicy
 	for _, p := range t.PortLevelSettings {
 		if ports == nil {
 			ports = map[uint16]model.TrafficPolicy{}
 		}
-		ports[uint16(p.GetPort().GetNumber())] = model.TrafficPolicy{
-			LoadBalancing: loadBalancing(p.LoadBalancer), TLS: clientTLS(p.Tls),
-		}
+		ports[uint16(p.GetPort().GetNumber())] = policy(p)
 	}
-	return all, ports
+	return policy(t), ports
+}
+
+// policy makes the row of what a policy says, be it for a host, a subset or a
+// port.
+func policy(s api.Policy) model.TrafficPolicy {
+	return model.TrafficPolicy{
+		LoadBalancing: loadBalancing(s.GetLoadBalancer()),
+		TLS:           clientTLS(s.GetTls()),
+		Outlier:       outlier(s.GetOutlierDetection()),
+	}
+}
+
+func outlier(o *networking.OutlierDetection) *model.OutlierDetection {
+	if o == nil {
+		return nil
+	}
+	count := func(v *wrapperspb.UInt32Value) *uint32 {
+		if v == nil {
+			return nil
+		}
+		n := v.Value
+		return &n
+	}
+	return &model.OutlierDetection{
+		Consecutive5xx:     count(o.Consecutive_5XxErrors),
+		ConsecutiveGateway: count(o.ConsecutiveGatewayErrors),
+		Interval:           o.Interval.AsDuration(),
+		BaseEjection:       o.BaseEjectionTime.AsDuration(),
+		MaxPercent:         uint32(o.MaxEjectionPercent),
+	}
 }
 
 func loadBalancing(lb *networking.LoadBalancerSettings) model.LoadBalancing {

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -30,8 +31,27 @@ const (
 // Each field has an unset value, which leaves the matter to the level above.
 type TrafficPolicy struct {
 	LoadBalancing LoadBalancing
-	// TLS is nil when unset.
-	TLS *ClientTLS
+	// TLS and Outlier are nil when unset.
+	TLS     *ClientTLS
+	Outlier *OutlierDetection
+}
+
+// Over returns the policy with what it leaves unset taken from the level below.
+func (t TrafficPolicy) Over(below TrafficPolicy) TrafficPolicy {
+	return TrafficPolicy{
+		LoadBalancing: cmp.Or(t.LoadBalancing, below.LoadBalancing),
+		TLS:           cmp.Or(t.TLS, below.TLS),
+		Outlier:       cmp.Or(t.Outlier, below.Outlier),
+	}
+}
+
+// OutlierDetection says when an endpoint that answers with errors is left out.
+type OutlierDetection struct {
+	// Errors in a row: nil leaves it to Istio's default (5), 0 turns it off.
+	Consecutive5xx, ConsecutiveGateway *uint32
+	// Zero leaves these to Envoy's defaults: 10 s, 30 s, 10 %.
+	Interval, BaseEjection time.Duration
+	MaxPercent             uint32
 }
 
 // ClientTLS is the tls part of a TrafficPolicy.

@@ -102,6 +102,8 @@ func (b *clusterBuilder) build() (string, *clusterv3.Cluster) {
 		ConnectTimeout: durationpb.New(b.mesh.ConnectTimeout),
 		LbPolicy:       lbPolicy(pol.LoadBalancing),
 		Metadata:       serviceMetadata([]*model.Service{b.port.svc}, b.host.name),
+
+		OutlierDetection: outlierDetection(pol.Outlier),
 	}
 
 	if b.key.sni {

@@ -5,8 +5,10 @@ import (
 	"testing"
 	"time"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 
@@ -153,6 +155,47 @@ func FuzzParseClusterName(f *testing.F) {
 			t.Fatalf("%q came back as %q", name, back)
 		}
 	})
+}
+
+// TestOutlierDetection: a rule's settings reach the cluster, a port's take their
+// place, and where there is none the proxy's own judgement stands.
+func TestOutlierDetection(t *testing.T) {
+	five, none := uint32(5), uint32(0)
+	m := newMesh(t)
+	bookinfo(m)
+	insert(m, m.store.Destinations, &model.DestinationRule{
+		Cluster: testCluster, Namespace: "shop", Name: "api", Host: "api.shop.svc.cluster.local",
+		Policy: model.TrafficPolicy{Outlier: &model.OutlierDetection{Consecutive5xx: &five, BaseEjection: time.Minute, MaxPercent: 50}},
+		Ports:  map[uint16]model.TrafficPolicy{9000: {Outlier: &model.OutlierDetection{ConsecutiveGateway: &none}}},
+	})
+	v := m.view(node("sidecar", "shop", "web-1", nil))
+	for name, want := range map[string]string{
+		"outbound|7000||api.shop.svc.cluster.local": `{"consecutive_5xx": 5, "enforcing_consecutive_5xx": 100,
+			"base_ejection_time": "60s", "max_ejection_percent": 50, "enforcing_success_rate": 0}`,
+		"outbound|9000||api.shop.svc.cluster.local": `{"enforcing_consecutive_gateway_failure": 0, "enforcing_success_rate": 0}`,
+		"outbound|80||web.shop.svc.cluster.local":   ``,
+	} {
+		t.Run(name, func(t *testing.T) {
+			msg, err := m.resources(v, xds.TypeCluster, name)[name].Body.UnmarshalNew()
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := msg.(*clusterv3.Cluster).OutlierDetection
+			if want == "" {
+				if got != nil {
+					t.Errorf("got %v", got)
+				}
+				return
+			}
+			expected := &clusterv3.OutlierDetection{}
+			if err := protojson.Unmarshal([]byte(want), expected); err != nil {
+				t.Fatal(err)
+			}
+			if !proto.Equal(got, expected) {
+				t.Errorf("got %v, want %v", got, expected)
+			}
+		})
+	}
 }
 
 // TestDisabledPort: a TCP port without mutual TLS has one chain that asks for

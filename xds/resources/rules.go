@@ -168,13 +168,7 @@ func policyFor(dr *model.DestinationRule, subset *model.Subset, port uint16) mod
 	if own, ok := subset.Ports[port]; ok {
 		return own
 	}
-	if subset.Policy.LoadBalancing != model.LBUnset {
-		p.LoadBalancing = subset.Policy.LoadBalancing
-	}
-	if subset.Policy.TLS != nil {
-		p.TLS = subset.Policy.TLS
-	}
-	return p
+	return subset.Policy.Over(p)
 }
 
 // subsetOf returns the rule's subset of that name, or nil.
