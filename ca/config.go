@@ -38,7 +38,8 @@ type Config struct {
 	TTL, MaxTTL time.Duration
 	// RootTTL is the lifetime of a self-signed root, ten years when zero.
 	RootTTL time.Duration
-	// Org is the organisation in a self-signed root; the trust domain when empty.
+	// Org is the organisation in a self-signed root; the trust domain when
+	// empty.
 	Org    string
 	Logger *slog.Logger
 	// Registerer takes the metrics; none are kept when nil.

@@ -17,8 +17,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/identity"
 )
 
-// clockSkew is how far before now a certificate's validity begins: clocks of other
-// nodes may be slow, and would refuse it as not yet valid.
+// clockSkew is how far before now a certificate's validity begins: clocks of
+// other nodes may be slow, and would refuse it as not yet valid.
 const clockSkew = 2 * time.Minute
 
 // Pair is a CA certificate with its key.

@@ -77,8 +77,8 @@ func (l *signLimits) allow(id identity.ID, now time.Time) bool {
 	return r.AllowN(now, 1)
 }
 
-// forgetLocked drops the identities that have been quiet: a new limiter is as full as
-// theirs. When none was, all start anew.
+// forgetLocked drops the identities that have been quiet: a new limiter is as
+// full as theirs. When none was, all start anew.
 func (l *signLimits) forgetLocked(now time.Time) {
 	for id, r := range l.ids {
 		if r.TokensAt(now) >= signBurst {

@@ -212,7 +212,8 @@ func TestRefusedTokenIsRemembered(t *testing.T) {
 	}
 }
 
-// asker asks for certificates over one connection, with requests that are no good.
+// asker asks for certificates over one connection, with requests that are no
+// good.
 type asker struct {
 	t      *testing.T
 	client securityapi.IstioCertificateServiceClient

@@ -54,9 +54,9 @@ func fileErrorf(file, format string, args ...any) error {
 }
 
 // ParseMaterial reads and checks the four files: the key must be the
-// certificate's, the certificate a CA in its time of validity, and the chain must
-// lead to a root. The chain may be missing when the root signed the certificate
-// itself. Errors are of type *FileError.
+// certificate's, the certificate a CA in its time of validity, and the chain
+// must lead to a root. The chain may be missing when the root signed the
+// certificate itself. Errors are of type *FileError.
 func ParseMaterial(files map[string][]byte, now time.Time) (*Material, error) {
 	for _, f := range []string{FileCert, FileKey, FileRoot} {
 		if len(bytes.TrimSpace(files[f])) == 0 {
@@ -112,7 +112,8 @@ func checkCA(c *x509.Certificate, now time.Time) error {
 	return nil
 }
 
-// link finds the way from the certificate to a root, and keeps what lies between.
+// link finds the way from the certificate to a root, and keeps what lies
+// between.
 func (m *Material) link(chain []*x509.Certificate, now time.Time) error {
 	inter := x509.NewCertPool()
 	for _, c := range chain {

@@ -149,8 +149,8 @@ func (r *reviews) remember(key tokenHash, peer netip.Addr, id identity.ID, err e
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
-	// The entry may be gone, or another: then the peer begins anew, as all do when
-	// there are too many.
+	// The entry may be gone, or another: then the peer begins anew, as all do
+	// when there are too many.
 	if p := r.peers[peer]; p != nil && err != nil {
 		p.failures.AllowN(now, 1)
 	}

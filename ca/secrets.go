@@ -119,7 +119,8 @@ func (a *Authority) onPlugged(obj any) {
 		return
 	}
 
-	// Informers repeat themselves, and the Secret may have been edited elsewhere.
+	// Informers repeat themselves, and the Secret may have been edited
+	// elsewhere.
 	old := a.cur.Load()
 	if m.same(old) {
 		return

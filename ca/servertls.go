@@ -23,8 +23,8 @@ func (a *Authority) ServerTLS(dnsNames []string) *tls.Config {
 	base := a.WebhookTLS(dnsNames)
 	base.NextProtos = []string{"h2"}
 
-	// The roots are looked up for each connection: they may have changed since the
-	// last.
+	// The roots are looked up for each connection: they may have changed since
+	// the last.
 	outer := base.Clone()
 	outer.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		c := base.Clone()

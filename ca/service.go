@@ -44,8 +44,8 @@ func (s *Service) CreateCertificate(ctx context.Context, req *securityapi.IstioC
 		return nil, err
 	}
 
-	// The caller is proven first: the bounds are by identity, and a stranger must
-	// not use up another's.
+	// The caller is proven first: the bounds are by identity, and a stranger
+	// must not use up another's.
 	done, err := s.limits.begin(ctx, id, time.Now())
 	if err != nil {
 		m.refused.Inc()

@@ -113,7 +113,8 @@ func (m *Material) leaf(pub crypto.PublicKey, uris []*url.URL, dns []string, ttl
 		BasicConstraintsValid: true,
 	}
 
-	// TLS 1.2 may encrypt the session key with an RSA key (RFC 5246, section 7.4.2).
+	// TLS 1.2 may encrypt the session key with an RSA key (RFC 5246, section
+	// 7.4.2).
 	if _, ok := pub.(*rsa.PublicKey); ok {
 		tmpl.KeyUsage |= x509.KeyUsageKeyEncipherment
 	}

@@ -16,11 +16,11 @@ type EntryName struct{ Namespace, Name string }
 // an entry may have a thousand hosts at one address.
 const maxNotes = 5
 
-// EntryNotes says of the rows of ServiceEntries, all of a cluster, what of their
-// hosts no connection reaches, because nothing in it tells them from another's:
-// connections that are neither HTTP nor TLS have an address and a port alone, and
-// of several hosts at one address the oldest has it. The proxies are configured
-// by the same order (model.Service.CompareAge).
+// EntryNotes says of the rows of ServiceEntries, all of a cluster, what of
+// their hosts no connection reaches, because nothing in it tells them from
+// another's: connections that are neither HTTP nor TLS have an address and a
+// port alone, and of several hosts at one address the oldest has it. The
+// proxies are configured by the same order (model.Service.CompareAge).
 func EntryNotes(services []*model.Service) map[EntryName][]string {
 	n := noting{owners: map[way][]*model.Service{}, out: map[EntryName][]string{}, left: map[EntryName]int{}}
 	sorted := slices.SortedFunc(slices.Values(services), (*model.Service).CompareAge)
@@ -77,6 +77,8 @@ func (n *noting) addf(svc *model.Service, format string, args ...any) {
 	}
 }
 
+// port notes the ways to one port, in the order in which proxies tell
+// connections apart: by Host header, by server name, by address, by port alone.
 func (n *noting) port(svc *model.Service, p *model.Port) {
 	switch {
 	case p.Protocol.IsHTTP():

@@ -22,8 +22,8 @@ func crowd(namespace, name, host, address string, day int, port model.Port) *mod
 	return svc
 }
 
-// TestEntryNotes: a host that no connection reaches is told of, with the one that
-// has it, and no other.
+// TestEntryNotes: a host that no connection reaches is told of, with the one
+// that has it, and no other.
 func TestEntryNotes(t *testing.T) {
 	at := func(protocol model.Protocol) model.Port {
 		return model.Port{Name: "p", Number: 9000, Protocol: protocol}

@@ -56,6 +56,8 @@ func Endpoints(svc *model.Service, slicesOf []*discoveryv1.EndpointSlice, in Loo
 		}
 	}
 
+	// Sorted, so that the row is the same each time, and that mergePorts finds
+	// neighbours.
 	slices.SortStableFunc(set.Endpoints, func(a, b model.Endpoint) int { return cmp.Compare(a.Address, b.Address) })
 	set.Endpoints = mergePorts(set.Endpoints)
 	return set, traits(svc, set.Endpoints)

@@ -19,8 +19,8 @@ const exportToAnnotation = "networking.istio.io/exportTo"
 // distributionAnnotation is spec.trafficDistribution by another name.
 const distributionAnnotation = "networking.istio.io/traffic-distribution"
 
-// ReadsAnnotation tells whether an annotation is read; of all others package kube
-// keeps none.
+// ReadsAnnotation tells whether an annotation is read; of all others package
+// kube keeps none.
 func ReadsAnnotation(name string) bool {
 	return name == exportToAnnotation || name == distributionAnnotation
 }

@@ -64,6 +64,7 @@ func Workload(c model.ClusterID, network string, pod *corev1.Pod, locality model
 		w.Addresses = []string{pod.Status.PodIP}
 	}
 
+	// Init containers are among them: native sidecars serve ports, too.
 	for _, containers := range [][]corev1.Container{pod.Spec.InitContainers, pod.Spec.Containers} {
 		for _, ctr := range containers {
 			for _, p := range ctr.Ports {

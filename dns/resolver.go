@@ -65,7 +65,8 @@ func (r *Resolver) ServeDNS(ctx context.Context, w dns.ResponseWriter, req *dns.
 	if records, ok := r.special(state, zone); ok {
 		return r.reply(state, zone, records, dns.RcodeSuccess)
 	}
-	// A name that has names below it exists: to deny it would deny them (RFC 8020).
+	// A name that has names below it exists: to deny it would deny them (RFC
+	// 8020).
 	if !host && !exists && qname != zone {
 		return r.reply(state, zone, nil, dns.RcodeNameError)
 	}

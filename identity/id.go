@@ -18,9 +18,10 @@ type ID struct {
 	ServiceAccount string
 }
 
-// Parse reads a SPIFFE ID of the form spiffe://TRUSTDOMAIN/ns/NAMESPACE/sa/ACCOUNT
-// and nothing else: no port, user, query, fragment, escapes, empty or extra
-// segments. See the SPIFFE-ID specification, section 2.
+// Parse reads a SPIFFE ID of the form
+// spiffe://TRUSTDOMAIN/ns/NAMESPACE/sa/ACCOUNT and nothing else: no port, user,
+// query, fragment, escapes, empty or extra segments. See the SPIFFE-ID
+// specification, section 2.
 func Parse(s string) (ID, error) {
 	rest, ok := strings.CutPrefix(s, "spiffe://")
 	if !ok {

@@ -157,8 +157,8 @@ func (s *Source) notify() {
 // Run gets the certificate, renews it, and follows the root file until ctx
 // ends. It returns nil then, and never before: every failure is retried.
 func (s *Source) Run(ctx context.Context) error {
-	// The kubelet exchanges mounted files by a symbolic link beside them (..data),
-	// which a watch on a file does not see.
+	// The kubelet exchanges mounted files by a symbolic link beside them
+	// (..data), which a watch on a file does not see.
 	poll := time.NewTicker(s.cfg.Poll)
 	defer poll.Stop()
 

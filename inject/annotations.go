@@ -280,7 +280,8 @@ func readPorts(wildcard bool, set func(*options, string)) annotation {
 }
 
 // cidrList checks a comma-separated list of ranges and returns it without
-// spaces and host bits; a bare address is a range of one. "*" alone means all, where allowed.
+// spaces and host bits; a bare address is a range of one. "*" alone means all,
+// where allowed.
 func cidrList(v string, wildcard bool) (string, error) {
 	if v == "" || v == "*" && wildcard {
 		return v, nil

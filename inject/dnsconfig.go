@@ -15,8 +15,9 @@ var namespacePlaceholder = regexp.MustCompile(`(\{\{|\[\[)\s*(valueOrDefault\s+)
 
 // searchDomains turns one entry of podDNSSearchNamespaces into DNS search
 // domains for a pod of a namespace. The domain of other clusters' services,
-// "global", stands for global and NAMESPACE.global, so that "httpbin.bar" and, inside bar, "httpbin" reach
-// httpbin.bar.global when the cluster itself has no such service.
+// "global", stands for global and NAMESPACE.global, so that "httpbin.bar" and,
+// inside bar, "httpbin" reach httpbin.bar.global when the cluster itself has no
+// such service.
 func searchDomains(entry, namespace, global string) ([]string, error) {
 	domain := namespacePlaceholder.ReplaceAllString(entry, namespace)
 	if strings.ContainsAny(domain, "{}[]") {

@@ -151,8 +151,8 @@ func proberOf(p *corev1.Probe, ports []corev1.ContainerPort) (prober, bool) {
 	return out, true
 }
 
-// proberOfGet resolves the port of an HTTP request of the kubelet. It is false for
-// one that does not ask the application.
+// proberOfGet resolves the port of an HTTP request of the kubelet. It is false
+// for one that does not ask the application.
 func proberOfGet(in *corev1.HTTPGetAction, ports []corev1.ContainerPort) (*corev1.HTTPGetAction, bool) {
 	port, ok := resolvePort(in.Port, ports)
 	if !ok || in.Host != "" || port.IntVal == statusPort || port.IntVal == readinessPort {

@@ -70,9 +70,9 @@ func podProxyConfig(s *Settings, o *options) (*meshv1alpha1.ProxyConfig, []strin
 	return merged, warnings, nil
 }
 
-// overlayConfig merges a pod's own settings over the mesh's. proto.Merge alone would
-// merge inside a Duration or a wrapper too: "500ms" over 7s would be 7.5s, and
-// "concurrency: 0" over 2 would be 2.
+// overlayConfig merges a pod's own settings over the mesh's. proto.Merge alone
+// would merge inside a Duration or a wrapper too: "500ms" over 7s would be
+// 7.5s, and "concurrency: 0" over 2 would be 2.
 func overlayConfig(mesh, own *meshv1alpha1.ProxyConfig) {
 	own.ProtoReflect().Range(func(fd protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
 		if m := fd.Message(); m != nil && m.ParentFile().Package() == "google.protobuf" {

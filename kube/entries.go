@@ -146,8 +146,8 @@ func (r *Reader) writeEntries(txn model.WriteTxn) {
 		}
 	}
 
-	// What an entry had before and has no more. A host that is resolved in another
-	// way now keeps its service, and loses its endpoints.
+	// What an entry had before and has no more. A host that is resolved in
+	// another way now keeps its service, and loses its endpoints.
 	for key := range r.entryKeys {
 		if !services[key] {
 			drop(txn, r.store.Services, key)
@@ -176,8 +176,8 @@ func (r *Reader) putEntry(txn model.WriteTxn, rows compile.EntryRows, services, 
 	}
 }
 
-// compileEntries makes the rows of all ServiceEntries that are in force, and says
-// what of them has no effect beside the others.
+// compileEntries makes the rows of all ServiceEntries that are in force, and
+// says what of them has no effect beside the others.
 func (r *Reader) compileEntries(settled map[*api.Object]*api.Settlement, in api.Estate) (map[*api.Object]compile.EntryRows, map[compile.EntryName][]string) {
 	out := make(map[*api.Object]compile.EntryRows, len(settled))
 	var services []*model.Service

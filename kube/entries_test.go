@@ -212,8 +212,8 @@ func TestObjectsOfAnotherRevision(t *testing.T) {
 	}
 }
 
-// TestCrowdedHostIsTold: the status of an entry names the host that no connection
-// reaches.
+// TestCrowdedHostIsTold: the status of an entry names the host that no
+// connection reaches.
 func TestCrowdedHostIsTold(t *testing.T) {
 	c := newCluster(t)
 	c.apply("shop", "crowd", `{hosts: [a.example.net, b.example.net], addresses: [240.0.0.9], `+tcpPort+`}`)

@@ -32,8 +32,9 @@ const notHonouredPace = 10
 
 // NotHonoured follows objects of kinds that the mesh does not act on, so that
 // none of them is ignored in silence: those that were in the cluster before the
-// validating webhook, or came while it was away. Each gets a condition where its
-// kind has a status, and a line in the log for each change; Count is for metrics.
+// validating webhook, or came while it was away. Each gets a condition where
+// its kind has a status, and a line in the log for each change; Count is for
+// metrics.
 //
 // Only the metadata of the objects is read, and little of that is kept.
 type NotHonoured struct {
@@ -69,8 +70,8 @@ type notHonouredState struct {
 	generation int64
 }
 
-// NewNotHonoured makes a NotHonoured for the control plane of a revision: objects
-// that are labelled for another are left to it.
+// NewNotHonoured makes a NotHonoured for the control plane of a revision:
+// objects that are labelled for another are left to it.
 func NewNotHonoured(clients Clients, revision string, log *slog.Logger) *NotHonoured {
 	status := NewStatusWriter(clients.Dynamic, log)
 	status.pace = flowcontrol.NewTokenBucketRateLimiter(notHonouredPace, notHonouredPace)

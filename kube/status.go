@@ -25,11 +25,11 @@ import (
 )
 
 // StatusWriter writes a condition on configuration objects that are not wholly
-// in force, and takes it back when they are corrected; and it keeps the addresses
-// that the hosts of ServiceEntries were given in their status. Objects of which
-// there is nothing to say are left alone. One replica writes at a time: Run is
-// called by the leader; reports are taken always. A nil StatusWriter takes reports
-// and drops them.
+// in force, and takes it back when they are corrected; and it keeps the
+// addresses that the hosts of ServiceEntries were given in their status.
+// Objects of which there is nothing to say are left alone. One replica writes
+// at a time: Run is called by the leader; reports are taken always. A nil
+// StatusWriter takes reports and drops them.
 type StatusWriter struct {
 	client dynamic.Interface
 	log    *slog.Logger

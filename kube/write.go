@@ -94,9 +94,9 @@ func (r *Reader) write(first bool) {
 }
 
 // writeOne brings one object into the Store, but for nodes, endpoints and
-// ServiceEntries, which wait for the others. It adds the services whose endpoints
-// have to be made anew to endpoints, and tells whether ServiceEntries have to be
-// settled anew.
+// ServiceEntries, which wait for the others. It adds the services whose
+// endpoints have to be made anew to endpoints, and tells whether ServiceEntries
+// have to be settled anew.
 func (r *Reader) writeOne(txn model.WriteTxn, c ref, endpoints map[ref]bool) (entriesChanged bool) {
 	switch c.kind {
 	case kindNamespace:
@@ -231,8 +231,9 @@ func (r *Reader) writeService(txn model.WriteTxn, s ref) {
 	put(txn, r.store.Services, row)
 }
 
-// tellNetwork says, once per value, that a Service's network label has no effect:
-// in Istio it makes the Service a gateway through which others reach the network.
+// tellNetwork says, once per value, that a Service's network label has no
+// effect: in Istio it makes the Service a gateway through which others reach
+// the network.
 func (r *Reader) tellNetwork(s ref, svc *corev1.Service) {
 	network := svc.Labels[compile.LabelNetwork]
 	if network == r.networks[s] {
@@ -269,7 +270,8 @@ func (r *Reader) writeEndpoints(txn model.WriteTxn, s ref) {
 		}
 	}
 
-	// Informers give them in no order, and the rows are to be the same each time.
+	// Informers give them in no order, and the rows are to be the same each
+	// time.
 	slices.SortFunc(list, func(a, b *discoveryv1.EndpointSlice) int { return cmp.Compare(a.Name, b.Name) })
 
 	set, traits := compile.Endpoints(svc, list, compile.Lookups{

@@ -103,8 +103,9 @@ func Run(ctx context.Context, c Config) error {
 }
 
 // untilServed waits until the API server knows IstioOperators. The kind is
-// installed beside the operator, whose pod may be the faster of the two: were it to
-// end for that, Kubernetes would let it wait ever longer before each new start.
+// installed beside the operator, whose pod may be the faster of the two: were
+// it to end for that, Kubernetes would let it wait ever longer before each new
+// start.
 func untilServed(ctx context.Context, mapper meta.RESTMapper, log *slog.Logger) error {
 	kind := GVK()
 	for said := false; ; said = true {
@@ -160,8 +161,8 @@ func (r *reconciler) register(mgr ctrl.Manager) error {
 	b := ctrl.NewControllerManagedBy(mgr).Named("istiooperator").
 		For(resource, builder.WithPredicates(predicate.GenerationChangedPredicate{}))
 
-	// The controllers of Deployments and of the autoscaler write their status all
-	// the time: that is no edit.
+	// The controllers of Deployments and of the autoscaler write their status
+	// all the time: that is no edit.
 	for _, k := range watched() {
 		b = b.WatchesMetadata(metadataOf(k), handler.EnqueueRequestsFromMapFunc(r.everyResource),
 			builder.WithPredicates(predicate.Or[client.Object](
@@ -170,8 +171,8 @@ func (r *reconciler) register(mgr ctrl.Manager) error {
 	return b.Complete(r)
 }
 
-// noGeneration lets pass changes of kinds that count no generations, but not of the
-// inventory, a ConfigMap that the operator itself writes.
+// noGeneration lets pass changes of kinds that count no generations, but not of
+// the inventory, a ConfigMap that the operator itself writes.
 func noGeneration() predicate.Predicate {
 	return predicate.NewPredicateFuncs(func(o client.Object) bool {
 		return o.GetGeneration() == 0 && o.GetLabels()["install.istio.io/inventory"] == ""

@@ -158,8 +158,8 @@ func (r *reconciler) install(ctx context.Context, u *unstructured.Unstructured, 
 		r.config.Logger.Info("applying", "resource", u.GetNamespace()+"/"+u.GetName(), "create", plan.Count(apply.Create),
 			"change", plan.Count(apply.Change), "delete", plan.Count(apply.Delete))
 	}
-	// Not waited for: the status tells how it goes, and other resources have their
-	// turn meanwhile.
+	// Not waited for: the status tells how it goes, and other resources have
+	// their turn meanwhile.
 	if err := r.applier.Run(ctx, plan, apply.Options{NoWait: true, Timeout: time.Minute}); err != nil {
 		return status{}, err
 	}
@@ -225,9 +225,9 @@ func (r *reconciler) report(ctx context.Context, u *unstructured.Unstructured, s
 	return r.client.Status().Update(ctx, u)
 }
 
-// overtaken turns a write that another one overtook into a second look, soon. The
-// other write need not bring one by itself: one that changes only labels or the
-// status is no event here.
+// overtaken turns a write that another one overtook into a second look, soon.
+// The other write need not bring one by itself: one that changes only labels or
+// the status is no event here.
 func overtaken(err error) (ctrl.Result, error) {
 	if apierrors.IsConflict(err) {
 		return ctrl.Result{RequeueAfter: afterConflict}, nil

@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -49,7 +50,7 @@ func (p *Proxy) Apply(typeURL string, added []fetch.Resource, removed []string) 
 	bad := rejects{}
 	switch typeURL {
 	case typeCluster:
-		p.applyClusters(decodeAll(added, config.DecodeCluster, clusterName, bad), removed, bad)
+		p.applyClustersLocked(decodeAll(added, config.DecodeCluster, clusterName, bad), removed, bad)
 	case typeEndpoint:
 		for _, la := range decodeAll(added, config.DecodeLoadAssignment, loadName, bad) {
 			p.clusters.ApplyEndpoints(la)
@@ -58,9 +59,9 @@ func (p *Proxy) Apply(typeURL string, added []fetch.Resource, removed []string) 
 			p.clusters.RemoveEndpoints(name)
 		}
 	case typeListener:
-		p.applyListeners(decodeAll(added, config.DecodeListener, listenerName, bad), removed, bad)
+		p.applyListenersLocked(decodeAll(added, config.DecodeListener, listenerName, bad), removed, bad)
 	case typeRoute:
-		p.applyRoutes(decodeAll(added, config.DecodeRouteConfiguration, routeName, bad))
+		p.applyRoutesLocked(decodeAll(added, config.DecodeRouteConfiguration, routeName, bad))
 	default:
 		return fmt.Errorf("resources of type %s are not used by this proxy", typeURL)
 	}
@@ -112,6 +113,7 @@ func decodeAll[T any](added []fetch.Resource, decode func(*anypb.Any) (T, error)
 	}
 
 	wg.Wait()
+
 	good := out[:0]
 	for i, err := range errs {
 		if err != nil {
@@ -123,7 +125,7 @@ func decodeAll[T any](added []fetch.Resource, decode func(*anypb.Any) (T, error)
 	return good
 }
 
-func (p *Proxy) applyClusters(add []*config.Cluster, removed []string, bad rejects) {
+func (p *Proxy) applyClustersLocked(add []*config.Cluster, removed []string, bad rejects) {
 	for _, c := range add {
 		if err := p.clusters.Apply(c); err != nil {
 			bad[c.Name] = err
@@ -132,21 +134,26 @@ func (p *Proxy) applyClusters(add []*config.Cluster, removed []string, bad rejec
 	for _, name := range removed {
 		p.clusters.Remove(name)
 	}
+
+	// After both: a cluster that takes another's place takes over its endpoints.
 	p.clusters.DropEndpoints()
 	p.wantLoads = p.clusters.EDSNames()
 	slices.Sort(p.wantLoads)
 }
 
-// applyListeners puts listeners in force whose routes are there, and lets the
+// applyListenersLocked puts listeners in force whose routes are there, and lets the
 // others wait.
-func (p *Proxy) applyListeners(add []*config.Listener, removed []string, bad rejects) {
+func (p *Proxy) applyListenersLocked(add []*config.Listener, removed []string, bad rejects) {
 	for _, name := range removed {
 		delete(p.pending, name)
 	}
+
+	// One that waits leaves its former version in force: better yesterday's routes
+	// than none.
 	var now []*config.Listener
 	for _, l := range add {
 		delete(p.pending, l.Name)
-		if len(p.missingRoutes(l)) > 0 {
+		if len(p.missingRoutesLocked(l)) > 0 {
 			p.pending[l.Name] = l
 			continue
 		}
@@ -156,21 +163,21 @@ func (p *Proxy) applyListeners(add []*config.Listener, removed []string, bad rej
 	for name, err := range p.listeners.Update(now, removed) {
 		bad[name] = err
 	}
-	p.wantRoutesAgain()
+	p.updateWantedRoutesLocked()
 }
 
-// missingRoutes returns the route configurations of a listener that have not
+// missingRoutesLocked returns the route configurations of a listener that have not
 // come yet.
-func (p *Proxy) missingRoutes(l *config.Listener) []string {
+func (p *Proxy) missingRoutesLocked(l *config.Listener) []string {
 	return slices.DeleteFunc(l.RouteNames(), func(n string) bool {
 		s := p.routes[n]
 		return s != nil && s.Load() != nil
 	})
 }
 
-// wantRoutesAgain works out the names to subscribe to, and forgets the routes
+// updateWantedRoutesLocked works out the names to subscribe to, and forgets the routes
 // that nobody refers to any more.
-func (p *Proxy) wantRoutesAgain() {
+func (p *Proxy) updateWantedRoutesLocked() {
 	wanted := map[string]bool{}
 	all := p.listeners.Listeners()
 	for _, l := range p.pending {
@@ -183,12 +190,7 @@ func (p *Proxy) wantRoutesAgain() {
 		}
 	}
 
-	p.wantRoutes = p.wantRoutes[:0:0]
-	for n := range wanted {
-		p.wantRoutes = append(p.wantRoutes, n)
-	}
-
-	slices.Sort(p.wantRoutes)
+	p.wantRoutes = slices.Sorted(maps.Keys(wanted))
 	for n := range p.routes {
 		if !wanted[n] {
 			delete(p.routes, n)
@@ -196,12 +198,12 @@ func (p *Proxy) wantRoutesAgain() {
 	}
 }
 
-// applyRoutes replaces route configurations, and puts listeners in force that
+// applyRoutesLocked replaces route configurations, and puts listeners in force that
 // waited for them. A removed route configuration stays in force for as long
 // as a listener refers to it, as in Envoy.
-func (p *Proxy) applyRoutes(add []*config.RouteConfig) {
+func (p *Proxy) applyRoutesLocked(add []*config.RouteConfig) {
 	for _, r := range add {
-		slot := p.slot(r.Name)
+		slot := p.slotLocked(r.Name)
 		if old := slot.Load(); old == nil || old.Version != r.Version {
 			slot.Store(r)
 		}
@@ -209,7 +211,7 @@ func (p *Proxy) applyRoutes(add []*config.RouteConfig) {
 
 	var now []*config.Listener
 	for _, l := range p.pending {
-		if len(p.missingRoutes(l)) == 0 {
+		if len(p.missingRoutesLocked(l)) == 0 {
 			now = append(now, l)
 		}
 	}
@@ -223,11 +225,11 @@ func (p *Proxy) applyRoutes(add []*config.RouteConfig) {
 	for name, err := range p.listeners.Update(now, nil) {
 		p.log.Error("listener cannot be put in force", "listener", name, "error", err)
 	}
-	p.wantRoutesAgain()
+	p.updateWantedRoutesLocked()
 }
 
-// slot returns the slot of a name. The caller holds mu.
-func (p *Proxy) slot(name string) *config.RouteSlot {
+// slotLocked returns the slot of a name.
+func (p *Proxy) slotLocked(name string) *config.RouteSlot {
 	s := p.routes[name]
 	if s == nil {
 		s = &config.RouteSlot{}
@@ -238,7 +240,7 @@ func (p *Proxy) slot(name string) *config.RouteSlot {
 
 // Route implements routes.Provider. It is called while a listener is
 // put in force, that is from Apply, which holds mu.
-func (p *Proxy) Route(name string) *config.RouteSlot { return p.slot(name) }
+func (p *Proxy) Route(name string) *config.RouteSlot { return p.slotLocked(name) }
 
 // Wanted implements fetch.Handler.
 func (p *Proxy) Wanted(typeURL string) []string {

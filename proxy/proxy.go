@@ -180,6 +180,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 func (p *Proxy) watchRoots(ctx context.Context) {
 	judgedBy := p.identity.Roots()
 	for {
+		// Taken before the roots are read, so that no change is missed.
 		changed := p.identity.Changed()
 		if roots := p.identity.Roots(); roots != judgedBy {
 			judgedBy = roots
@@ -230,17 +231,17 @@ func (p *Proxy) Ready() error {
 	if p.warmSince.IsZero() {
 		p.warmSince = p.now()
 	}
-	if err := p.cold(); err != nil && p.now().Sub(p.warmSince) < warmGrace {
+	if err := p.coldLocked(); err != nil && p.now().Sub(p.warmSince) < warmGrace {
 		return err
 	}
 	p.warm = true
 	return nil
 }
 
-// cold says what is still waited for. The caller holds mu.
-func (p *Proxy) cold() error {
-	for name, l := range p.pending {
-		return fmt.Errorf("listener %q waits for its routes %v (%d listeners wait)", name, p.missingRoutes(l), len(p.pending))
+// coldLocked says what is still waited for.
+func (p *Proxy) coldLocked() error {
+	for name, l := range p.pending { // any of them, as an example
+		return fmt.Errorf("listener %q waits for its routes %v (%d listeners wait)", name, p.missingRoutesLocked(l), len(p.pending))
 	}
 	n, example := 0, ""
 	p.clusters.All(func(c *upstream.Cluster) {

@@ -39,7 +39,8 @@ func (c *cluster) forward(ctx context.Context, pod *corev1.Pod, port int32, do f
 		return fmt.Errorf("port-forward to %s: %w", pod.Name, err)
 	}
 
-	// As kubectl does it: by WebSocket where the API server knows it, else by SPDY.
+	// As kubectl does it: by WebSocket where the API server knows it, else by
+	// SPDY.
 	dialer := portforward.NewFallbackDialerForStreaming(overWebSocket, overHTTP, func(err error) bool {
 		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
 	})

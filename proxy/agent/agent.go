@@ -193,8 +193,8 @@ func (a *Agent) beginDrain() {
 }
 
 // drain lets connections end. New ones are taken for DrainAtLeast, since
-// callers learn only by and by that the pod goes; then it waits, up to DrainFor in
-// all, until none is left. With DrainUntilIdle the kubelet's patience
+// callers learn only by and by that the pod goes; then it waits, up to DrainFor
+// in all, until none is left. With DrainUntilIdle the kubelet's patience
 // (terminationGracePeriodSeconds) is the only bound.
 func (a *Agent) drain(ctx context.Context) {
 	a.beginDrain()

@@ -36,7 +36,8 @@ type Config struct {
 	IP                             netip.Addr
 	// DNSDomain is the cluster's, cluster.local when empty.
 	DNSDomain string
-	// Meta is the node's metadata, by key without prefix: CLUSTER_ID, NETWORK, ...
+	// Meta is the node's metadata, by key without prefix: CLUSTER_ID, NETWORK,
+	// ...
 	Meta map[string]string
 	// LabelsFile holds the pod's labels as the downward API writes them; it
 	// may be missing.

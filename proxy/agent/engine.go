@@ -30,8 +30,8 @@ type Engine interface {
 	Ready() error
 
 	// ConfigDump is the configuration in force, ClusterDump the clusters with
-	// their endpoints as they are, ListenerDump a short list of listeners: values
-	// to be written as JSON, for administration.
+	// their endpoints as they are, ListenerDump a short list of listeners:
+	// values to be written as JSON, for administration.
 	ConfigDump() any
 	ClusterDump() any
 	ListenerDump() any

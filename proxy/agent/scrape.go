@@ -160,8 +160,8 @@ func (m *merged) ask(ctx context.Context, r *http.Request) (*http.Response, expf
 		return nil, "", err
 	}
 
-	// Text unless the scraper itself prefers OpenMetrics: its answer is to be read
-	// by the scraper, and only by it.
+	// Text unless the scraper itself prefers OpenMetrics: its answer is to be
+	// read by the scraper, and only by it.
 	req.Header.Set("Accept", "text/plain;version=0.0.4;q=0.9,*/*;q=0.1")
 	if expfmt.NegotiateAccept(r.Header, expfmt.DefaultOpenMetricsAcceptedFormats()...).FormatType() == expfmt.TypeOpenMetrics {
 		req.Header.Set("Accept", "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.9,*/*;q=0.1")

@@ -173,8 +173,8 @@ func (a *Agent) serveDrain(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "draining")
 }
 
-// localOnly refuses callers from outside the pod. What the proxy itself passes on
-// to the pod's applications comes from a loopback address, too, and is from
+// localOnly refuses callers from outside the pod. What the proxy itself passes
+// on to the pod's applications comes from a loopback address, too, and is from
 // outside.
 func localOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

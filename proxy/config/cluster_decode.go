@@ -324,8 +324,8 @@ func (c *Cluster) decodeLimits(a at, p *clusterv3.Cluster) error {
 			"max_connections": t.GetMaxConnections(), "max_pending_requests": t.GetMaxPendingRequests(),
 			"max_requests": t.GetMaxRequests(), "max_retries": t.GetMaxRetries(),
 		} {
-			// Istio's discovery sends the largest number where there is no limit:
-			// without one, Envoy has limits of its own.
+			// Istio's discovery sends the largest number where there is no
+			// limit: without one, Envoy has limits of its own.
 			if v != nil && v.GetValue() < math.MaxInt32 {
 				return ta.in(name).errorf("%d: limits are not supported by this proxy", v.GetValue())
 			}

@@ -68,8 +68,8 @@ func decodeRouteConfig(a at, p *routev3.RouteConfiguration) (*RouteConfig, error
 	return r, nil
 }
 
-// ownMetadata is the name under which resources carry what only this proxy reads.
-// Envoy ignores metadata that no filter of its asks for.
+// ownMetadata is the name under which resources carry what only this proxy
+// reads. Envoy ignores metadata that no filter of its asks for.
 const ownMetadata = "isthmus"
 
 // decodeUnknownHost reads what becomes of requests to hosts that no virtual host
@@ -302,7 +302,8 @@ func decodeAdds(a at, field string, list []*corev3.HeaderValueOption) ([]HeaderE
 		if e.Name == "" || strings.HasPrefix(e.Name, ":") {
 			return nil, oa.in("header.key").errorf("%q cannot be edited", e.Name)
 		}
-		// Envoy would put something in their place (%DOWNSTREAM_REMOTE_ADDRESS%).
+		// Envoy would put something in their place
+		// (%DOWNSTREAM_REMOTE_ADDRESS%).
 		if strings.Contains(e.Value, "%") {
 			return nil, oa.in("header.value").errorf("substitutions (%%) are not supported by this proxy")
 		}

@@ -102,8 +102,8 @@ type durationField struct {
 	to   *time.Duration
 }
 
-// versionLen is how much of a digest identifies content, in bytes: enough that no
-// two of a proxy's resources meet by chance.
+// versionLen is how much of a digest identifies content, in bytes: enough that
+// no two of a proxy's resources meet by chance.
 const versionLen = 12
 
 // versionOf identifies content.

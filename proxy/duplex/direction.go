@@ -202,8 +202,8 @@ func (d *direction) idleAt(now time.Time) bool {
 	return d.pair.idle > 0 && now.Sub(d.quiet) >= d.pair.idle
 }
 
-// rearm sets when to look next. The read deadline does it: it costs nothing while
-// bytes come, and wakes only who waits.
+// rearm sets when to look next. The read deadline does it: it costs nothing
+// while bytes come, and wakes only who waits.
 func (d *direction) rearm(moved bool) error {
 	now := time.Now()
 	if d.quiet.IsZero() {

@@ -77,7 +77,8 @@ func (p *pair) conn(s Side) net.Conn {
 }
 
 // abort ends both directions at once. What broke on one side is shown to the
-// other as a reset, not as a regular end: a truncated answer must not look whole.
+// other as a reset, not as a regular end: a truncated answer must not look
+// whole.
 func (p *pair) abort(broken Side, err error) {
 	p.once.Do(func() {
 		if !errors.Is(err, errIdle) {

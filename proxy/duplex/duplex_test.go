@@ -124,8 +124,8 @@ func TestBreak(t *testing.T) {
 	}
 }
 
-// TestIdle: when nothing moves it ends, and nobody is at fault; also when only one
-// direction is left, and it waits.
+// TestIdle: when nothing moves it ends, and nobody is at fault; also when only
+// one direction is left, and it waits.
 func TestIdle(t *testing.T) {
 	for _, tt := range []struct {
 		name string

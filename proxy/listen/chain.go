@@ -42,8 +42,8 @@ type chain struct {
 	ended bool          // for good: see endGently
 }
 
-// compileLocked makes a listener, with the chains of the old version that did not
-// change: their connections are not disturbed.
+// compileLocked makes a listener, with the chains of the old version that did
+// not change: their connections are not disturbed.
 func (m *Manager) compileLocked(cfg *config.Listener, old *listener) (*listener, error) {
 	l := &listener{cfg: cfg, conns: m.connectionsLocked(cfg.Name)}
 	var fallback *chain
@@ -228,8 +228,8 @@ func ownURI(id mtls.Identity) string {
 }
 
 // protocolOf tells what is spoken inside TLS by the protocol agreed on, else by
-// those offered: a client that offers only HTTP to a chain without ALPN speaks it
-// all the same.
+// those offered: a client that offers only HTTP to a chain without ALPN speaks
+// it all the same.
 func protocolOf(agreed string, offered []string) config.Protocol {
 	if p := protocolByALPN(agreed); p != config.ProtocolUnknown {
 		return p

@@ -257,8 +257,8 @@ func TestChangesOutbound(t *testing.T) {
 	}
 }
 
-// TestRootRemovedWhileOpen: peers that a root has let in go with it, also those with a
-// connection open; another root, or a new certificate, disturbs nobody.
+// TestRootRemovedWhileOpen: peers that a root has let in go with it, also those
+// with a connection open; another root, or a new certificate, disturbs nobody.
 func TestRootRemovedWhileOpen(t *testing.T) {
 	old, young := mtlstest.NewCA(t, "old"), mtlstest.NewCA(t, "young")
 	two := old.Pool()

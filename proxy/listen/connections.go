@@ -132,8 +132,8 @@ func (m *Manager) retireChainsLocked(ch change) {
 	m.cutLaterLocked(ch.old.conns, strangers, func(c *connection) bool { return !m.mayStayLocked(c) })
 }
 
-// cutLaterLocked closes connections when the drain time is over, if the reason for
-// it still holds then.
+// cutLaterLocked closes connections when the drain time is over, if the reason
+// for it still holds then.
 func (m *Manager) cutLaterLocked(of *connections, conns []*connection, reason func(*connection) bool) {
 	if len(conns) == 0 {
 		return
@@ -141,9 +141,9 @@ func (m *Manager) cutLaterLocked(of *connections, conns []*connection, reason fu
 	m.log.Info("connections will be cut off: as things are now they would not be let in",
 		"listener", conns[0].chain.name, "connections", len(conns), "after", m.opt.DrainTime)
 
-	// Connections come and go until then: those of today are kept by pointer, and
-	// judged anew when the time is over, since an update may have let them in
-	// again.
+	// Connections come and go until then: those of today are kept by pointer,
+	// and judged anew when the time is over, since an update may have let them
+	// in again.
 	late := make(map[*connection]bool, len(conns))
 	for _, c := range conns {
 		late[c] = true
@@ -291,7 +291,8 @@ func (s *connSet) closeAll() {
 	}
 }
 
-// connectionsLocked returns the connections of a listener, made on the first call.
+// connectionsLocked returns the connections of a listener, made on the first
+// call.
 func (m *Manager) connectionsLocked(listener string) *connections {
 	c := m.open[listener]
 	if c == nil {
@@ -301,8 +302,8 @@ func (m *Manager) connectionsLocked(listener string) *connections {
 	return c
 }
 
-// forgetConnectionsLocked drops the sets of listeners that are gone and whose last
-// connection has left.
+// forgetConnectionsLocked drops the sets of listeners that are gone and whose
+// last connection has left.
 func (m *Manager) forgetConnectionsLocked() {
 	for name, c := range m.open {
 		if m.listeners[name] == nil && c.empty() {

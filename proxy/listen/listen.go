@@ -214,8 +214,9 @@ func (m *Manager) removeLocked(name string) *listener {
 	return old
 }
 
-// publishLocked makes anew what connections read: the dispatch, and the addresses
-// of the sockets. They read it without the lock, which updates hold long.
+// publishLocked makes anew what connections read: the dispatch, and the
+// addresses of the sockets. They read it without the lock, which updates hold
+// long.
 func (m *Manager) publishLocked() {
 	d := &dispatch{exact: map[dispatchKey]*listener{}, any: map[dispatchKey]*listener{}}
 	for _, l := range m.listeners {

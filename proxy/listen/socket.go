@@ -34,8 +34,8 @@ func (m *Manager) bindLocked(l *listener) error {
 		return nil
 	}
 
-	// The new socket is opened before the old one is closed: when that fails, the
-	// former version stays in force.
+	// The new socket is opened before the old one is closed: when that fails,
+	// the former version stays in force.
 	var s *socket
 	if l.cfg.Bind {
 		lc := net.ListenConfig{Control: listenOptions, KeepAlive: -1}

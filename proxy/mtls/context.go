@@ -64,9 +64,9 @@ func NewServer(c *config.DownstreamTLS, id Identity) (*Server, error) {
 	return &Server{withALPN: base, without: plain, alpn: c.ALPN, verify: v, required: c.RequireClientCert}, nil
 }
 
-// Recheck judges a peer anew that was let in at some time before, by the roots of
-// now. A certificate that has expired since is no reason to refuse it: who holds
-// on to a connection does not show the next one.
+// Recheck judges a peer anew that was let in at some time before, by the roots
+// of now. A certificate that has expired since is no reason to refuse it: who
+// holds on to a connection does not show the next one.
 func (s *Server) Recheck(cs *tls.ConnectionState, letIn time.Time) error {
 	if s.verify == nil {
 		return nil
@@ -133,8 +133,8 @@ func (c *Client) Config(proto config.Protocol, hostname string) *tls.Config {
 		ClientSessionCache:          &session{own: c.own, verify: c.verify, now: time.Now},
 	}
 
-	// Both ends of the mesh's own mutual TLS are ours and speak TLS 1.3; a server
-	// of somebody else may be older.
+	// Both ends of the mesh's own mutual TLS are ours and speak TLS 1.3; a
+	// server of somebody else may be older.
 	if t.MinVersion == 0 {
 		t.MinVersion = tls.VersionTLS12
 		if c.ctx.Mesh() {

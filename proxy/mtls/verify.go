@@ -13,8 +13,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 )
 
-// maxVerified bounds how many leaf certificates a verifier remembers: peers choose
-// how many they show.
+// maxVerified bounds how many leaf certificates a verifier remembers: peers
+// choose how many they show.
 const maxVerified = 4096
 
 // verifier judges the certificates of peers under one TLS context. A chain

@@ -42,7 +42,8 @@ func addPassthroughV6() error {
 		return err
 	}
 
-	// struct ifaddrmsg of rtnetlink(7): family, prefix length, flags, scope, index.
+	// struct ifaddrmsg of rtnetlink(7): family, prefix length, flags, scope,
+	// index.
 	msg := []byte{unix.AF_INET6, 128, 0, unix.RT_SCOPE_HOST, 0, 0, 0, 0}
 	binary.NativeEndian.PutUint32(msg[4:], uint32(lo.Index))
 	_, err = conn.Execute(netlink.Message{

@@ -73,7 +73,8 @@ func TestValidate(t *testing.T) {
 }
 
 // pod is a network namespace of our own, with the address 10.77.0.2 and
-// fd77::2, whose other end is "outside", a second one, with 10.77.0.1 and fd77::1.
+// fd77::2, whose other end is "outside", a second one, with 10.77.0.1 and
+// fd77::1.
 type pod struct {
 	t            *testing.T
 	pod, outside netns.NsHandle

@@ -14,7 +14,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/proxy/outcome"
 )
 
-// Entry is one line of an access log. Fields that do not apply stay empty and are written as "-".
+// Entry is one line of an access log. Fields that do not apply stay empty and
+// are written as "-".
 type Entry struct {
 	Info                            *downstream.Info
 	Start                           time.Time
@@ -26,8 +27,9 @@ type Entry struct {
 	Received, Sent                  int64
 	Upstream                        netip.AddrPort
 	Cluster, Route                  string
-	// RequestHeaders and ResponseHeaders are the values of the headers that the log's formats name, in the order
-	// of AccessLog.RequestHeaders and AccessLog.ResponseHeaders.
+	// RequestHeaders and ResponseHeaders are the values of the headers that the
+	// log's formats name, in the order of AccessLog.RequestHeaders and
+	// AccessLog.ResponseHeaders.
 	RequestHeaders, ResponseHeaders []string
 }
 
@@ -48,8 +50,8 @@ type sink struct {
 	format *format
 }
 
-// AccessLog compiles access log configurations; it returns nil when there are none. An unknown operator in a
-// format is an error.
+// AccessLog compiles access log configurations; it returns nil when there are
+// none. An unknown operator in a format is an error.
 func (t *Telemetry) AccessLog(cfgs []config.AccessLog) (*AccessLog, error) {
 	if len(cfgs) == 0 {
 		return nil, nil
@@ -71,13 +73,16 @@ func (t *Telemetry) AccessLog(cfgs []config.AccessLog) (*AccessLog, error) {
 	return a, nil
 }
 
-// RequestHeaders lists the request headers, in lower case, whose values entries must carry.
+// RequestHeaders lists the request headers, in lower case, whose values entries
+// must carry.
 func (a *AccessLog) RequestHeaders() []string { return a.request }
 
-// ResponseHeaders lists the response headers, in lower case, whose values entries must carry.
+// ResponseHeaders lists the response headers, in lower case, whose values
+// entries must carry.
 func (a *AccessLog) ResponseHeaders() []string { return a.response }
 
-// Write logs an entry. It does not block on a file but for what is gathered to be written.
+// Write logs an entry. It does not block on a file but for what is gathered to
+// be written.
 func (a *AccessLog) Write(e *Entry) {
 	if a == nil {
 		return
@@ -179,7 +184,8 @@ func (f *logFile) flush() {
 	f.drain()
 }
 
-// drain writes what is gathered. A log that cannot be written must not stop traffic: the lines are lost.
+// drain writes what is gathered. A log that cannot be written must not stop
+// traffic: the lines are lost.
 func (f *logFile) drain() {
 	if len(f.buf) > 0 {
 		_, _ = f.w.Write(f.buf)

@@ -23,7 +23,8 @@ const defaultFormat = `[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH
 // startFormat is how START_TIME is written unless a format says otherwise.
 const startFormat = "2006-01-02T15:04:05.000Z"
 
-// operator appends the value of one command operator to b, or nothing when it does not apply.
+// operator appends the value of one command operator to b, or nothing when it
+// does not apply.
 type operator func(b []byte, e *Entry, end time.Time) []byte
 
 type piece struct {
@@ -82,7 +83,8 @@ func (f *format) append(b []byte, e *Entry, end time.Time) []byte {
 	return append(b, '}', '\n')
 }
 
-// appendValue appends a JSON value: a number where a lone operator is one, null where it does not apply.
+// appendValue appends a JSON value: a number where a lone operator is one, null
+// where it does not apply.
 func appendValue(b []byte, p []piece, e *Entry, end time.Time) []byte {
 	from := len(b)
 	if len(p) == 1 && p[0].op != nil {
@@ -116,7 +118,8 @@ func appendPieces(b []byte, pieces []piece, e *Entry, end time.Time) []byte {
 	return b
 }
 
-// parsePieces splits a format string at its %OPERATORS%. Headers that it names are added to a.
+// parsePieces splits a format string at its %OPERATORS%. Headers that it names
+// are added to a.
 func parsePieces(text string, a *AccessLog) ([]piece, error) {
 	var out []piece
 	for {
@@ -148,7 +151,8 @@ func parsePieces(text string, a *AccessLog) ([]piece, error) {
 	}
 }
 
-// cutOperator splits s at the % that ends an operator, which is one outside of parentheses.
+// cutOperator splits s at the % that ends an operator, which is one outside of
+// parentheses.
 func cutOperator(s string) (name, rest string, ok bool) {
 	depth := 0
 	for i := range len(s) {

@@ -25,8 +25,8 @@ type Config struct {
 	OpenLog OpenLog
 }
 
-// Telemetry tells what the proxy does, in metrics and access logs. It is safe for
-// concurrent use.
+// Telemetry tells what the proxy does, in metrics and access logs. It is safe
+// for concurrent use.
 type Telemetry struct {
 	*Metrics
 	self Party
@@ -56,8 +56,9 @@ func NewTelemetry(cfg Config) (*Telemetry, error) {
 func (t *Telemetry) Run(ctx context.Context) error { return t.logs.run(ctx) }
 
 // HTTPFor returns the counters of the HTTP requests that come by one connection
-// and go to one endpoint. cluster and ep are nil when the request got no further.
-// principal is the SPIFFE id that the endpoint proved. The result is to be kept.
+// and go to one endpoint. cluster and ep are nil when the request got no
+// further. principal is the SPIFFE id that the endpoint proved. The result is
+// to be kept.
 func (t *Telemetry) HTTPFor(
 	info *downstream.Info, cluster *upstream.Cluster, ep *upstream.Endpoint, principal string, grpc bool,
 ) *HTTP {
@@ -69,8 +70,8 @@ func (t *Telemetry) HTTPFor(
 	return t.HTTP(s)
 }
 
-// stream describes who talks to whom, as seen from this proxy. A principal is left
-// out where no TLS proves it, the proxy's own too.
+// stream describes who talks to whom, as seen from this proxy. A principal is
+// left out where no TLS proves it, the proxy's own too.
 func (t *Telemetry) stream(
 	info *downstream.Info, cluster *upstream.Cluster, ep *upstream.Endpoint, principal string,
 ) Stream {
@@ -101,8 +102,8 @@ func (t *Telemetry) stream(
 	return s
 }
 
-// HandshakeFailed counts a TLS handshake that failed with a peer that connected to
-// a listener.
+// HandshakeFailed counts a TLS handshake that failed with a peer that connected
+// to a listener.
 func (t *Telemetry) HandshakeFailed(reason mtls.Reason) { t.TLSFailed(Downstream, reason) }
 
 // NoFilterChain counts a connection that no filter chain of a listener fits.
@@ -186,8 +187,8 @@ func (r *tcpRecord) Add(received, sent int64) {
 	r.counters.Moved(received, sent)
 }
 
-// Close implements downstream.TCPRecorder. The end is counted under its flags, the
-// beginning without: nobody knew then.
+// Close implements downstream.TCPRecorder. The end is counted under its flags,
+// the beginning without: nobody knew then.
 func (r *tcpRecord) Close(flag outcome.Flag) {
 	closed := r.counters
 	if flag != outcome.None {

@@ -6,8 +6,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/proxy/outcome"
 )
 
-// TCP counts the connections of one Stream. It is safe for concurrent use; callers
-// keep it.
+// TCP counts the connections of one Stream. It is safe for concurrent use;
+// callers keep it.
 type TCP struct {
 	sent, received, opened, closed prometheus.Counter
 }

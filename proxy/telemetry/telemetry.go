@@ -3,9 +3,9 @@
 // logs in Envoy's default text format, in a given text format or as JSON.
 //
 // Handles are looked up once per pair of workloads and cached by the caller, so
-// that one request costs a few atomic additions and no label hashing. The package
-// knows nothing of HTTP parsing, routing or sockets, and it keeps no per-request
-// state.
+// that one request costs a few atomic additions and no label hashing. The
+// package knows nothing of HTTP parsing, routing or sockets, and it keeps no
+// per-request state.
 package telemetry
 
 import (
@@ -50,8 +50,8 @@ func PartyOf(w config.Workload, principal string) Party {
 	}
 }
 
-// PeerParty describes a caller of whom only the SPIFFE id is known: its namespace
-// comes from the id.
+// PeerParty describes a caller of whom only the SPIFFE id is known: its
+// namespace comes from the id.
 func PeerParty(principal string) Party {
 	p := Party{Principal: principal}
 	if _, rest, ok := strings.Cut(principal, "/ns/"); ok {
@@ -60,7 +60,8 @@ func PeerParty(principal string) Party {
 	return p
 }
 
-// Stream is all that stays the same over the requests or connections between two parties.
+// Stream is all that stays the same over the requests or connections between
+// two parties.
 type Stream struct {
 	Reporter    Reporter
 	Source      Party
@@ -222,8 +223,10 @@ func (m *Metrics) TLSFailed(side Side, reason mtls.Reason) {
 	m.tlsFailures.WithLabelValues(string(side), string(reason)).Inc()
 }
 
-// OwnListenerRefused counts a connection that would have gone to the proxy itself.
+// OwnListenerRefused counts a connection that would have gone to the proxy
+// itself.
 func (m *Metrics) OwnListenerRefused(cluster string) { m.ownRefused.WithLabelValues(cluster).Inc() }
 
-// XDSRejected counts a rejected resource of a type such as "cluster" or "listener".
+// XDSRejected counts a rejected resource of a type such as "cluster" or
+// "listener".
 func (m *Metrics) XDSRejected(kind string) { m.xdsRejected.WithLabelValues(kind).Inc() }

@@ -131,7 +131,8 @@ func TestTCPRecord(t *testing.T) {
 	}
 }
 
-// value adds up the series of a metric that carry the labels: counts of histograms, values of all others.
+// value adds up the series of a metric that carry the labels: counts of
+// histograms, values of all others.
 func value(t *testing.T, reg *prometheus.Registry, name string, labels map[string]string) (total float64) {
 	t.Helper()
 	families, err := reg.Gather()

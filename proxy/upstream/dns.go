@@ -112,9 +112,9 @@ func refreshAfter(c *config.Cluster, ttl time.Duration) time.Duration {
 	return cmp.Or(c.DNSRefresh, dnsDefault)
 }
 
-// sleep waits until the next look: d, and up to a tenth more, so that the proxies
-// of a mesh do not ask all at once. A nudge ends it, but not before the floor: an
-// endpoint that is down must not become a flood of questions.
+// sleep waits until the next look: d, and up to a tenth more, so that the
+// proxies of a mesh do not ask all at once. A nudge ends it, but not before the
+// floor: an endpoint that is down must not become a flood of questions.
 func (w *dnsWatch) sleep(ctx context.Context, d time.Duration) bool {
 	d = max(d, dnsRetry)
 	d += time.Duration(rand.Int64N(int64(d)/10 + 1))

@@ -157,8 +157,9 @@ func (s *sweeper) run() {
 	}
 }
 
-// sweep drops what was not used of late. It does so without the lock: an endpoint
-// that retires closes connections, and new clusters must not wait for that.
+// sweep drops what was not used of late. It does so without the lock: an
+// endpoint that retires closes connections, and new clusters must not wait for
+// that.
 func (s *sweeper) sweep() {
 	s.mu.Lock()
 	list := slices.Collect(maps.Keys(s.all))

@@ -2,7 +2,7 @@
 // of a PID namespace and lives in the network namespace that is the lab's
 // fabric; the nodes are its children. It serves the lab's commands on a Unix
 // socket, keeps listeners on the host's loopback, and gives addresses to load
-// balancers. When it dies, so does the whole lab, by the kernel's hand: there
+// balancers. When it ends, the kernel ends every process of the lab with it: there
 // is nothing to clean up but files and empty cgroups.
 package agent
 
@@ -74,6 +74,8 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 	}
 
+	// The forwards end with ctx, so it is cancelled before they are waited for:
+	// deferred calls run in reverse order.
 	go serveNames(ctx, cfg.Log)
 	go endWithout(ctx, cfg.Paths.Spec(), cancel)
 	defer a.forwards.Wait()

@@ -179,7 +179,7 @@ func awaitAgent(ctx context.Context, p plan.Paths, ended <-chan error, logFrom i
 		}
 		select {
 		case err := <-ended:
-			return fmt.Errorf("the lab's agent ended at once (%w): %s", err, lastWords(p.AgentLog(), logFrom))
+			return fmt.Errorf("the lab's agent ended at once (%w): %s", err, logSince(p.AgentLog(), logFrom))
 		case <-ctx.Done():
 			return fmt.Errorf("the lab's agent does not answer: see %s", p.AgentLog())
 		case <-tick.C:
@@ -187,8 +187,8 @@ func awaitAgent(ctx context.Context, p plan.Paths, ended <-chan error, logFrom i
 	}
 }
 
-// lastWords is what a process has logged since offset from.
-func lastWords(path string, from int64) string {
+// logSince is what a process has logged since offset from.
+func logSince(path string, from int64) string {
 	raw, err := os.ReadFile(path)
 	if err != nil || int64(len(raw)) < from {
 		return "see " + path

@@ -26,9 +26,9 @@ import (
 	"github.com/isthmus-mesh/isthmus/lab/internal/release"
 )
 
-// Wish is what the user asks of `lab up`. The zero value of a field leaves
+// Request is what the user asks of `lab up`. The zero value of a field leaves
 // the choice to the lab that is there, or to the defaults.
-type Wish struct {
+type Request struct {
 	Name       string
 	Clusters   int
 	Network    plan.Network
@@ -59,14 +59,14 @@ type Lab struct {
 }
 
 // Up makes the lab run. On a running lab it does nothing and says so.
-func (l *Lab) Up(ctx context.Context, wish Wish) error {
+func (l *Lab) Up(ctx context.Context, request Request) error {
 	unlock, err := l.lock(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
 
-	if err := l.settle(wish); err != nil {
+	if err := l.settle(request); err != nil {
 		return err
 	}
 
@@ -75,7 +75,7 @@ func (l *Lab) Up(ctx context.Context, wish Wish) error {
 		fmt.Fprintf(l.Out, "lab %s is up already: %d clusters, Kubernetes %s\n", l.lab.Name, len(l.lab.Clusters), l.lab.Kubernetes)
 		return nil
 	}
-	if err := l.provide(ctx, wish); err != nil {
+	if err := l.provide(ctx, request); err != nil {
 		return err
 	}
 
@@ -110,41 +110,41 @@ func (l *Lab) lock(ctx context.Context) (func(), error) {
 }
 
 // settle loads the lab that is there, or lays out a new one.
-func (l *Lab) settle(wish Wish) error {
+func (l *Lab) settle(request Request) error {
 	found, err := plan.Load(l.Paths)
 	if err == nil {
 		l.lab = found
-		return conflict(found, wish)
+		return conflict(found, request)
 	}
 
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if wish.Clusters == 0 {
-		wish.Clusters = DefaultClusters
+	if request.Clusters == 0 {
+		request.Clusters = DefaultClusters
 	}
-	if wish.Network == "" {
-		wish.Network = DefaultNetwork
+	if request.Network == "" {
+		request.Network = DefaultNetwork
 	}
-	if wish.Kubernetes == "" {
-		wish.Kubernetes = plan.DefaultKubernetes
+	if request.Kubernetes == "" {
+		request.Kubernetes = plan.DefaultKubernetes
 	}
-	l.lab, err = plan.New(wish.Name, wish.Clusters, wish.Network, wish.Kubernetes)
+	l.lab, err = plan.New(request.Name, request.Clusters, request.Network, request.Kubernetes)
 	return err
 }
 
-// conflict reports a wish that the lab that is there cannot fulfil.
-func conflict(have *plan.Lab, wish Wish) error {
+// conflict reports a request that the lab that is there cannot fulfil.
+func conflict(have *plan.Lab, request Request) error {
 	differ := func(what string, has, want any) error {
 		return fmt.Errorf("lab %s has %s %v, not %v: run `lab down` first, or choose another --name", have.Name, what, has, want)
 	}
 	switch {
-	case wish.Clusters != 0 && wish.Clusters != len(have.Clusters):
-		return differ("a number of clusters of", len(have.Clusters), wish.Clusters)
-	case wish.Network != "" && wish.Network != have.Network:
-		return differ("network", have.Network, wish.Network)
-	case wish.Kubernetes != "" && wish.Kubernetes != have.Kubernetes:
-		return differ("Kubernetes", have.Kubernetes, wish.Kubernetes)
+	case request.Clusters != 0 && request.Clusters != len(have.Clusters):
+		return differ("a number of clusters of", len(have.Clusters), request.Clusters)
+	case request.Network != "" && request.Network != have.Network:
+		return differ("network", have.Network, request.Network)
+	case request.Kubernetes != "" && request.Kubernetes != have.Kubernetes:
+		return differ("Kubernetes", have.Kubernetes, request.Kubernetes)
 	}
 	return nil
 }

@@ -24,7 +24,7 @@ type archive struct {
 }
 
 // provide sees to the binaries and the images of the clusters' own parts.
-func (l *Lab) provide(ctx context.Context, wish Wish) error {
+func (l *Lab) provide(ctx context.Context, request Request) error {
 	programs, err := release.Cluster(l.lab.Kubernetes)
 	if err != nil {
 		return err
@@ -33,7 +33,7 @@ func (l *Lab) provide(ctx context.Context, wish Wish) error {
 	var dirs []string
 	coredns := ""
 	for _, p := range programs {
-		dir := wish.KubernetesBin
+		dir := request.KubernetesBin
 		if !release.Complete(dir, p) {
 			if dir, err = l.Store.Ensure(ctx, p); err != nil {
 				return err
@@ -46,7 +46,7 @@ func (l *Lab) provide(ctx context.Context, wish Wish) error {
 		dirs = append(dirs, dir)
 	}
 
-	if wish.KubernetesBin != "" || wish.FromSource || !allThere(l.lab.BinDirs) {
+	if request.KubernetesBin != "" || request.FromSource || !allThere(l.lab.BinDirs) {
 		l.lab.BinDirs = dirs
 	}
 	return l.provideImages(ctx, coredns)

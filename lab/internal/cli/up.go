@@ -11,7 +11,7 @@ import (
 )
 
 func (a *app) upCommand() *cobra.Command {
-	wish := bringup.Wish{}
+	request := bringup.Request{}
 	var network string
 	var programs programOptions
 	cmd := &cobra.Command{
@@ -32,8 +32,8 @@ func (a *app) upCommand() *cobra.Command {
 			}
 
 			preflight.RaiseWatchLimit(a.env.Stdout)
-			wish.Name, wish.Network, wish.FromSource = a.name, plan.Network(network), programs.fromSource
-			if err := l.Up(cmd.Context(), wish); err != nil {
+			request.Name, request.Network, request.FromSource = a.name, plan.Network(network), programs.fromSource
+			if err := l.Up(cmd.Context(), request); err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "use it:    eval \"$(%s)\"\nremove it: %s\n", a.self("env"), a.self("down"))
@@ -42,10 +42,10 @@ func (a *app) upCommand() *cobra.Command {
 	}
 
 	f := cmd.Flags()
-	f.IntVar(&wish.Clusters, "clusters", 0, fmt.Sprintf("number of clusters (default %d)", bringup.DefaultClusters))
+	f.IntVar(&request.Clusters, "clusters", 0, fmt.Sprintf("number of clusters (default %d)", bringup.DefaultClusters))
 	f.StringVar(&network, "network", "", fmt.Sprintf("%q: clusters reach each other's node and load-balancer addresses; %q: pods reach pods (default %q)", plan.MultiNetwork, plan.SingleNetwork, bringup.DefaultNetwork))
-	f.StringVar(&wish.Kubernetes, "kubernetes-version", "", "Kubernetes version (default "+plan.DefaultKubernetes+")")
-	f.StringVar(&wish.KubernetesBin, "kubernetes-bin", "", "directory of ready-made Kubernetes binaries to use before all others")
+	f.StringVar(&request.Kubernetes, "kubernetes-version", "", "Kubernetes version (default "+plan.DefaultKubernetes+")")
+	f.StringVar(&request.KubernetesBin, "kubernetes-bin", "", "directory of ready-made Kubernetes binaries to use before all others")
 	programs.addTo(f)
 	return cmd
 }

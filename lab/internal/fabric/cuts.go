@@ -67,23 +67,23 @@ func (f *Fabric) Cut(ctx context.Context, p Pair, mode Mode) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.change(ctx, func(cuts Cuts) { cuts[p] = mode })
+	return f.changeLocked(ctx, func(cuts Cuts) { cuts[p] = mode })
 }
 
 // Heal joins what was parted, all of it.
 func (f *Fabric) Heal(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.change(ctx, func(cuts Cuts) { clear(cuts) })
+	return f.changeLocked(ctx, func(cuts Cuts) { clear(cuts) })
 }
 
-// change carries changed cuts out; when that fails, those before stay, in force
+// changeLocked carries changed cuts out; when that fails, those before stay, in force
 // and in what is told of them.
-func (f *Fabric) change(ctx context.Context, how func(Cuts)) error {
+func (f *Fabric) changeLocked(ctx context.Context, how func(Cuts)) error {
 	before := f.cuts
 	f.cuts = maps.Clone(before)
 	how(f.cuts)
-	if err := f.apply(ctx); err != nil {
+	if err := f.applyLocked(ctx); err != nil {
 		f.cuts = before
 		return err
 	}

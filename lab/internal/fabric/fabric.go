@@ -47,7 +47,7 @@ func New(ctx context.Context, lab *plan.Lab) (*Fabric, error) {
 	}
 
 	f := &Fabric{lab: lab, cuts: Cuts{}}
-	return f, f.apply(ctx)
+	return f, f.applyLocked(ctx)
 }
 
 // Plug lays a cable between the fabric and the network namespace of process
@@ -56,7 +56,7 @@ func (f *Fabric) Plug(c plan.Cluster, pid int) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 
-	if err := f.unplug(c); err != nil {
+	if err := f.unplugLocked(c); err != nil {
 		return err
 	}
 
@@ -89,7 +89,7 @@ func (f *Fabric) Unplug(c plan.Cluster) error {
 			return fmt.Errorf("take %s off the map: %w", c.Name(), err)
 		}
 	}
-	return f.unplug(c)
+	return f.unplugLocked(c)
 }
 
 // networks are those that the fabric reaches through a node.
@@ -108,7 +108,7 @@ func blackhole(dst netip.Prefix) *netlink.Route {
 // blackholeMetric ranks behind that of any other route.
 const blackholeMetric = 1 << 20
 
-func (f *Fabric) unplug(c plan.Cluster) error {
+func (f *Fabric) unplugLocked(c plan.Cluster) error {
 	link, err := netlink.LinkByName(c.Link())
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
 		return nil
@@ -238,8 +238,8 @@ func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), 32)}
 }
 
-// apply loads the packet rules for the present cuts.
-func (f *Fabric) apply(ctx context.Context) error {
+// applyLocked loads the packet rules for the present cuts.
+func (f *Fabric) applyLocked(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, "nft", "-f", "-")
 	cmd.Stdin = bytes.NewReader([]byte(f.cuts.rules()))
 	if out, err := cmd.CombinedOutput(); err != nil {

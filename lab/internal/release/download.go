@@ -42,9 +42,9 @@ type Downloads struct {
 	unusable map[string]error
 }
 
-// NewDownloads checks a mirror and a list of checksums; either may be "". Without
-// a list, the checksums beside the files are believed: they guard against
-// damage, and TLS against everyone but the site itself.
+// NewDownloads checks a mirror and a list of checksums; either may be "".
+// Without a list, the checksums beside the files are believed: they guard
+// against damage, and TLS against everyone but the site itself.
 func NewDownloads(client *fetch.Client, mirror, checksums string) (*Downloads, error) {
 	s := &Downloads{client: client, unusable: map[string]error{}}
 	if checksums != "" {
