@@ -58,6 +58,7 @@ func (r *run) until(ctx context.Context, gvr schema.GroupVersionResource, namesp
 		}
 		return err
 	}
+
 	for {
 		err := watchOnce(ctx, r.client.dyn.Resource(gvr).Namespace(namespace), pending, see)
 		switch {
@@ -78,6 +79,7 @@ func watchOnce(ctx context.Context, res dynamic.ResourceInterface, pending map[s
 	if err != nil {
 		return err
 	}
+
 	for i := range list.Items {
 		if err := see(&list.Items[i]); err != nil {
 			return err
@@ -86,11 +88,13 @@ func watchOnce(ctx context.Context, res dynamic.ResourceInterface, pending map[s
 	if len(pending) == 0 {
 		return nil
 	}
+
 	w, err := res.Watch(ctx, metav1.ListOptions{ResourceVersion: list.GetResourceVersion()})
 	if err != nil {
 		return err
 	}
 	defer w.Stop()
+
 	for ev := range w.ResultChan() {
 		switch u, ok := ev.Object.(*unstructured.Unstructured); {
 		case ev.Type == watch.Error:
@@ -138,33 +142,46 @@ func ConditionTrue(u *unstructured.Unstructured, kind string) bool {
 	})
 }
 
-// waitDeployments waits until every Deployment runs its newest template, and
-// reports components as theirs get there.
-func (r *run) waitDeployments(ctx context.Context, steps []Step) error {
-	pending := map[string]bool{}
-	component := map[string]string{}
-	left := map[string]int{}
-	namespace := ""
+// awaited are the Deployments that an installation waits for, by NAMESPACE/NAME.
+type awaited struct {
+	pending   map[string]bool
+	component map[string]string
+	// left counts the Deployments of a component.
+	left map[string]int
+	// namespace is the one that all of them are in, or empty, which is all.
+	namespace string
+}
+
+func awaitedDeployments(steps []Step) awaited {
+	a := awaited{pending: map[string]bool{}, component: map[string]string{}, left: map[string]int{}}
 	for _, s := range steps {
 		if s.Entry.Kind != "Deployment" {
 			continue
 		}
-		key := s.Entry.Namespace + "/" + s.Entry.Name
-		pending[key] = true
-		component[key] = s.Entry.Component
-		left[s.Entry.Component]++
-		if namespace != "" && namespace != s.Entry.Namespace {
-			namespace = metav1.NamespaceAll
-			break
+		if len(a.pending) == 0 {
+			a.namespace = s.Entry.Namespace
+		} else if a.namespace != s.Entry.Namespace {
+			a.namespace = metav1.NamespaceAll
 		}
-		namespace = s.Entry.Namespace
+
+		key := s.Entry.Namespace + "/" + s.Entry.Name
+		a.pending[key] = true
+		a.component[key] = s.Entry.Component
+		a.left[s.Entry.Component]++
 	}
-	if len(pending) == 0 {
+	return a
+}
+
+// waitDeployments waits until every Deployment runs its newest template, and
+// reports components as theirs get there.
+func (r *run) waitDeployments(ctx context.Context, steps []Step) error {
+	a := awaitedDeployments(steps)
+	if len(a.pending) == 0 {
 		return nil
 	}
-	tell := func() { r.waiting("Deployments " + strings.Join(slices.Sorted(maps.Keys(pending)), ", ")) }
-	tell()
-	err := r.until(ctx, appsv1.SchemeGroupVersion.WithResource("deployments"), namespace, pending, func(u *unstructured.Unstructured) (bool, error) {
+
+	r.waiting("Deployments " + strings.Join(slices.Sorted(maps.Keys(a.pending)), ", "))
+	err := r.until(ctx, appsv1.SchemeGroupVersion.WithResource("deployments"), a.namespace, a.pending, func(u *unstructured.Unstructured) (bool, error) {
 		var d appsv1.Deployment
 		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &d); err != nil {
 			return false, err
@@ -172,8 +189,8 @@ func (r *run) waitDeployments(ctx context.Context, steps []Step) error {
 		if !RolledOut(&d) {
 			return false, nil
 		}
-		name := component[u.GetNamespace()+"/"+u.GetName()]
-		if left[name]--; left[name] == 0 {
+		name := a.component[u.GetNamespace()+"/"+u.GetName()]
+		if a.left[name]--; a.left[name] == 0 {
 			r.report(name)
 		}
 		return true, nil
@@ -181,7 +198,7 @@ func (r *run) waitDeployments(ctx context.Context, steps []Step) error {
 	if err == nil {
 		return nil
 	}
-	return r.whyNotReady(pending, err)
+	return r.whyNotReady(a.pending, err)
 }
 
 // waitWebhooks waits until the webhooks have been given the root certificate of
