@@ -100,15 +100,18 @@ func (c *Client) apply(ctx context.Context, u *unstructured.Unstructured, dryRun
 	if err != nil {
 		return nil, err
 	}
+
 	force := true
 	opts := metav1.PatchOptions{FieldManager: FieldManager, Force: &force}
 	if dryRun {
 		opts.DryRun = []string{metav1.DryRunAll}
 	}
+
 	goesAway := passing
 	if render.IsBinding(u.GroupVersionKind()) {
 		goesAway = passingForBinding
 	}
+
 	for {
 		var out *unstructured.Unstructured
 		err = retryWhile(ctx, goesAway, func() error {

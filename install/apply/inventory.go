@@ -140,6 +140,7 @@ func (c *Client) save(ctx context.Context, inv Inventory) error {
 	if err != nil {
 		return err
 	}
+
 	cm := &corev1.ConfigMap{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
 		ObjectMeta: metav1.ObjectMeta{
@@ -152,10 +153,12 @@ func (c *Client) save(ctx context.Context, inv Inventory) error {
 	if cm.BinaryData[keyIntents], err = inv.packIntents(); err != nil {
 		return err
 	}
+
 	body, err := json.Marshal(cm)
 	if err != nil {
 		return err
 	}
+
 	force := true
 	err = retry(ctx, func() error {
 		_, err := c.kube.CoreV1().ConfigMaps(inv.Namespace).Patch(ctx, cm.Name, types.ApplyPatchType, body,

@@ -103,6 +103,7 @@ func (c *Client) Plan(ctx context.Context, d Desired) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	var staying []Inventory
 	for i, inv := range invs {
 		if inv.Revision == d.Revision {
@@ -120,6 +121,7 @@ func (c *Client) Plan(ctx context.Context, d Desired) (*Plan, error) {
 			p.others[e.key()] = true
 		}
 	}
+
 	steps := make([]Step, len(d.Objects))
 	index := make([]int, len(d.Objects))
 	for i := range index {
@@ -133,6 +135,7 @@ func (c *Client) Plan(ctx context.Context, d Desired) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	p.Steps = append(steps, p.leftovers()...)
 	if p.old != nil && !p.wantsDefaultValidator() {
 		p.heir, err = c.heir(ctx, []Inventory{*p.old}, staying)
@@ -153,6 +156,7 @@ func (c *Client) planOne(ctx context.Context, o render.Object, old *Inventory) (
 	if s.hash, err = hashOf(o.Unstructured); err != nil {
 		return s, err
 	}
+
 	was := old.entry(s.Entry)
 	live, err := c.Get(ctx, o.GroupVersionKind(), o.GetNamespace(), o.GetName())
 	if err != nil {
@@ -162,6 +166,7 @@ func (c *Client) planOne(ctx context.Context, o render.Object, old *Inventory) (
 		s.Action = Create
 		return s, nil
 	}
+
 	if was == nil {
 		// A namespace that is there without our mark is the user's.
 		// Everything else that has our names and is in no inventory comes
@@ -170,6 +175,7 @@ func (c *Client) planOne(ctx context.Context, o render.Object, old *Inventory) (
 	} else {
 		s.Entry.Found = was.Found
 	}
+
 	others, err := c.answeredByInstalled(ctx, o.Unstructured, live)
 	if err != nil {
 		return s, err
@@ -178,6 +184,7 @@ func (c *Client) planOne(ctx context.Context, o render.Object, old *Inventory) (
 		s.Action, s.intent = Keep, live
 		return s, nil
 	}
+
 	s.intent = KeepOwned(o.Unstructured, live)
 	diff := Compare(s.intent.Object, live.Object)
 	if len(diff) == 0 && was != nil && was.Hash == s.hash {
@@ -192,6 +199,7 @@ func (c *Client) planOne(ctx context.Context, o render.Object, old *Inventory) (
 func (c *Client) planChange(ctx context.Context, s *Step, live *unstructured.Unstructured, diff []FieldChange) error {
 	s.Action = Change
 	s.Changes = diff
+
 	after, err := c.apply(ctx, s.intent, true)
 	if apierrors.IsNotFound(err) || apierrors.IsInvalid(err) || apierrors.IsInternalError(err) {
 		// The change itself will tell (an immutable field, a webhook without
@@ -201,6 +209,7 @@ func (c *Client) planChange(ctx context.Context, s *Step, live *unstructured.Uns
 	if err != nil {
 		return err
 	}
+
 	before := live.DeepCopy()
 	for _, u := range []*unstructured.Unstructured{before, after} {
 		u.SetManagedFields(nil)
@@ -208,6 +217,7 @@ func (c *Client) planChange(ctx context.Context, s *Step, live *unstructured.Uns
 		u.SetGeneration(0)
 		unstructured.RemoveNestedField(u.Object, "status")
 	}
+
 	s.Changes = Changed(before.Object, after.Object)
 	if len(s.Changes) == 0 {
 		s.Action = Keep

@@ -31,6 +31,7 @@ func (c *Client) Precheck(ctx context.Context, d Desired) ([]Finding, error) {
 	if v, err := version.ParseGeneric(info.GitVersion); err == nil && v.LessThan(version.MustParseGeneric(oldestKubernetes)) {
 		out = append(out, Finding{true, fmt.Sprintf("Kubernetes %s is older than %s", info.GitVersion, oldestKubernetes)})
 	}
+
 	var access *AccessError
 	if err := c.CheckAccess(ctx, d); errors.As(err, &access) {
 		for _, m := range access.Missing {
@@ -39,16 +40,19 @@ func (c *Client) Precheck(ctx context.Context, d Desired) ([]Finding, error) {
 	} else if err != nil {
 		return nil, err
 	}
+
 	strangers, err := c.strangers(ctx, d)
 	if err != nil {
 		return nil, err
 	}
 	out = append(out, strangers...)
+
 	hooks, err := c.deadWebhooks(ctx)
 	if err != nil {
 		return nil, err
 	}
 	out = append(out, hooks...)
+
 	unheeded, err := c.Unheeded(ctx)
 	if err != nil {
 		out = append(out, Finding{false, "cannot tell which objects in the cluster have no effect: " + err.Error()})
@@ -66,12 +70,14 @@ func (c *Client) strangers(ctx context.Context, d Desired) ([]Finding, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	known := map[string]bool{}
 	for _, inv := range invs {
 		for _, e := range inv.Entries {
 			known[e.key()] = true
 		}
 	}
+
 	var out []Finding
 	for _, o := range d.Objects {
 		if o.GetKind() != "Deployment" || known[entryOf(o).key()] {
@@ -95,6 +101,7 @@ func (c *Client) deadWebhooks(ctx context.Context) ([]Finding, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list webhooks: %w", err)
 	}
+
 	var out []Finding
 	for _, cfg := range list.Items {
 		if !strings.HasPrefix(cfg.Name, "istio-sidecar-injector") {

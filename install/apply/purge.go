@@ -31,12 +31,14 @@ func (c *Client) removeMade(ctx context.Context, r *Removal) error {
 	if err != nil {
 		return fmt.Errorf("list root certificates: %w", err)
 	}
+
 	var errs []error
 	ignore := func(id string, err error) {
 		if err != nil && !apierrors.IsNotFound(err) {
 			errs = append(errs, named(id, err))
 		}
 	}
+
 	err = forEach(ctx, list.Items, func(ctx context.Context, cm corev1.ConfigMap) error {
 		err := c.kube.CoreV1().ConfigMaps(cm.Namespace).Delete(ctx, rootConfigMap, metav1.DeleteOptions{})
 		if apierrors.IsNotFound(err) {
@@ -45,6 +47,7 @@ func (c *Client) removeMade(ctx context.Context, r *Removal) error {
 		return named("ConfigMap/"+cm.Namespace+"/"+rootConfigMap, err)
 	})
 	errs = append(errs, err)
+
 	for _, inv := range r.inventories {
 		ns := inv.Namespace
 		ignore("Secret/"+ns+"/"+caSecret, c.kube.CoreV1().Secrets(ns).Delete(ctx, caSecret, metav1.DeleteOptions{}))
@@ -76,6 +79,7 @@ func (c *Client) removeNamespaces(ctx context.Context, r *Removal, namespaces []
 			r.Kept = append(r.Kept, fmt.Sprintf("%s: it holds %s", e.ID(), strings.Join(foreign, ", ")))
 			continue
 		}
+
 		for _, inv := range r.inventories {
 			if inv.Namespace == e.Name {
 				if err := c.hold(ctx, inv, true); err != nil {
@@ -83,6 +87,7 @@ func (c *Client) removeNamespaces(ctx context.Context, r *Removal, namespaces []
 				}
 			}
 		}
+
 		if err := c.remove(ctx, e.GVK(), "", e.Name); err != nil {
 			return nil, named(e.ID(), err)
 		}
@@ -101,12 +106,14 @@ func (c *Client) foreign(ctx context.Context, ns string, r *Removal) ([]string, 
 	for _, e := range r.Entries {
 		ours[e.ID()] = true
 	}
+
 	kinds := []schema.GroupVersionResource{
 		{Version: "v1", Resource: "configmaps"}, {Version: "v1", Resource: "secrets"},
 		{Version: "v1", Resource: "services"}, {Version: "v1", Resource: "persistentvolumeclaims"},
 		{Group: "apps", Version: "v1", Resource: "deployments"}, {Group: "apps", Version: "v1", Resource: "daemonsets"},
 		{Group: "apps", Version: "v1", Resource: "statefulsets"}, {Group: "batch", Version: "v1", Resource: "jobs"},
 	}
+
 	var mu sync.Mutex
 	var out []string
 	err := forEach(ctx, kinds, func(ctx context.Context, gvr schema.GroupVersionResource) error {
@@ -114,6 +121,7 @@ func (c *Client) foreign(ctx context.Context, ns string, r *Removal) ([]string, 
 		if err != nil {
 			return err
 		}
+
 		mu.Lock()
 		defer mu.Unlock()
 		for _, u := range list.Items {
@@ -127,6 +135,7 @@ func (c *Client) foreign(ctx context.Context, ns string, r *Removal) ([]string, 
 		}
 		return nil
 	})
+
 	slices.Sort(out)
 	return out, err
 }

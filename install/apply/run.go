@@ -149,6 +149,7 @@ func sameEntries(a, b []Entry) bool {
 func (r *run) applyAll(ctx context.Context) error {
 	g, both := errgroup.WithContext(ctx)
 	access := make(chan struct{})
+
 	g.Go(func() error {
 		if err := r.stage(both, render.StageCRDs); err != nil {
 			return err
@@ -163,6 +164,7 @@ func (r *run) applyAll(ctx context.Context) error {
 		r.reportCompleted(render.StageBindings)
 		return nil
 	})
+
 	g.Go(func() error {
 		for _, stage := range []render.Stage{render.StageAccess, render.StageBindings} {
 			if err := r.stage(both, stage); err != nil {
@@ -172,6 +174,7 @@ func (r *run) applyAll(ctx context.Context) error {
 		close(access)
 		return r.stages(both, render.StageConfig, render.StageWorkloads)
 	})
+
 	if err := g.Wait(); err != nil {
 		return err
 	}

@@ -46,6 +46,7 @@ func (c *Client) Unheeded(ctx context.Context) ([]Unheeded, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	var security, others []Unheeded
 	for _, k := range served {
 		u := Unheeded{Group: k.Group, Kind: k.Kind, Security: k.Security, Why: k.Why()}
@@ -60,6 +61,7 @@ func (c *Client) Unheeded(ctx context.Context) ([]Unheeded, error) {
 			others = append(others, u)
 		}
 	}
+
 	for _, k := range []schema.GroupVersionResource{
 		{Group: api.GroupSecurity, Version: "v1", Resource: "peerauthentications"},
 		{Group: api.GroupNetworking, Version: "v1", Resource: "serviceentries"},

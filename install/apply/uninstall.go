@@ -40,6 +40,7 @@ func (c *Client) PlanRemoval(ctx context.Context, revision string, purge bool) (
 	if err != nil {
 		return nil, err
 	}
+
 	r := &Removal{purge: purge}
 	others := map[string]string{}
 	var staying []Inventory
@@ -53,13 +54,16 @@ func (c *Client) PlanRemoval(ctx context.Context, revision string, purge bool) (
 			others[e.key()] = inv.Revision
 		}
 	}
+
 	if len(r.inventories) == 0 {
 		return nil, fmt.Errorf("revision %q is not installed; installed are: %s", revision, revisions(invs))
 	}
+
 	r.collect(others)
 	if purge {
 		return r, c.userResources(ctx, r)
 	}
+
 	if r.heir, err = c.heir(ctx, r.inventories, staying); r.heir != nil {
 		r.Kept = append(r.Kept, fmt.Sprintf("ValidatingWebhookConfiguration/%s: calls revision %s from now on", r.heir.GetName(), r.heir.GetLabels()[api.LabelRevision]))
 	}
@@ -99,6 +103,7 @@ func (c *Client) Release(ctx context.Context, gvk schema.GroupVersionKind, final
 	if err != nil {
 		return err
 	}
+
 	// The controller goes first, or it would put the finalizer back.
 	for _, e := range r.Entries {
 		if e.Kind == "Deployment" {
@@ -110,6 +115,7 @@ func (c *Client) Release(ctx context.Context, gvk schema.GroupVersionKind, final
 			}
 		}
 	}
+
 	for _, u := range list.Items {
 		err := retry(ctx, func() error { return c.release(ctx, gvk, u.GetNamespace(), u.GetName(), finalizer) })
 		if err != nil {
@@ -159,9 +165,11 @@ func (r *Removal) collect(others map[string]string) {
 			seen[e.key()] = true
 		}
 	}
+
 	if crds > 0 {
 		r.Kept = append(r.Kept, fmt.Sprintf("%d CRDs, and the resources of their kinds: remove them with --purge", crds))
 	}
+
 	sortForRemoval(steps)
 	for _, s := range steps {
 		r.Entries = append(r.Entries, s.Entry)
@@ -213,10 +221,12 @@ func (c *Client) resourcesOf(ctx context.Context, e Entry) ([]string, error) {
 			return nil, err
 		}
 	}
+
 	version, ok := servedVersion(crd)
 	if !ok {
 		return nil, nil
 	}
+
 	plural, group, _ := strings.Cut(e.Name, ".")
 	list, err := c.dyn.Resource(schema.GroupVersionResource{Group: group, Version: version, Resource: plural}).List(ctx, metav1.ListOptions{})
 	if apierrors.IsNotFound(err) {
@@ -225,6 +235,7 @@ func (c *Client) resourcesOf(ctx context.Context, e Entry) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	var out []string
 	for _, u := range list.Items {
 		out = append(out, entryOf(render.Object{Unstructured: &u}).ID())
@@ -256,6 +267,7 @@ func (c *Client) Remove(ctx context.Context, r *Removal, o Options) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
+
 	byStage := map[render.Stage][]Entry{}
 	var namespaces []Entry
 	for _, e := range r.Entries {
@@ -266,12 +278,14 @@ func (c *Client) Remove(ctx context.Context, r *Removal, o Options) error {
 		st := stageOfEntry(e)
 		byStage[st] = append(byStage[st], e)
 	}
+
 	if err := c.handOver(ctx, r.heir); err != nil {
 		return err
 	}
 	if err := c.removeStages(ctx, byStage, render.StageWebhooks, render.StageResources); err != nil {
 		return err
 	}
+
 	leaving, err := c.removeNamespaces(ctx, r, namespaces)
 	if err != nil {
 		return err
@@ -279,6 +293,7 @@ func (c *Client) Remove(ctx context.Context, r *Removal, o Options) error {
 	if err := c.hurry(ctx, byStage[render.StageWorkloads], leaving); err != nil {
 		return err
 	}
+
 	// Access goes before configuration: a control plane that is on its way
 	// out then cannot write again what is being removed.
 	err = c.removeStages(ctx, byStage, render.StageWorkloads, render.StageBindings, render.StageAccess, render.StageConfig, render.StageCRDs)
@@ -288,14 +303,17 @@ func (c *Client) Remove(ctx context.Context, r *Removal, o Options) error {
 	if err != nil {
 		return err
 	}
+
 	for _, inv := range r.inventories {
 		if err := c.hold(ctx, inv, false); err != nil {
 			return err
 		}
 	}
+
 	if err := c.waitGone(ctx, slices.Concat(byStage[render.StageWorkloads], byStage[render.StageCRDs], namespaces)); err != nil {
 		return err
 	}
+
 	for _, inv := range r.inventories {
 		if err := c.forget(ctx, inv); err != nil {
 			return err

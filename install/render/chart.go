@@ -33,10 +33,12 @@ func (r release) render(charts fs.FS) ([]Object, error) {
 	fail := func(err error) ([]Object, error) {
 		return nil, fmt.Errorf("chart %s for %s: %w", r.chart, r.name, err)
 	}
+
 	chart, err := loadChart(charts, r.chart)
 	if err != nil {
 		return fail(err)
 	}
+
 	values := r.values
 	if r.extra != "" {
 		data, err := fs.ReadFile(charts, path.Join(r.chart, r.extra))
@@ -49,15 +51,18 @@ func (r release) render(charts fs.FS) ([]Object, error) {
 		}
 		values = loader.MergeMaps(base, values)
 	}
+
 	rel := common.ReleaseOptions{Name: r.name, Namespace: r.namespace, Revision: 1, IsInstall: true}
 	full, err := util.ToRenderValues(chart, values, rel, nil)
 	if err != nil {
 		return fail(err)
 	}
+
 	files, err := engine.Render(chart, full)
 	if err != nil {
 		return fail(helmMessage(err))
 	}
+
 	var objs []Object
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if strings.HasSuffix(name, ".tpl") || strings.HasSuffix(name, "NOTES.txt") {
@@ -69,6 +74,7 @@ func (r release) render(charts fs.FS) ([]Object, error) {
 		}
 		objs = append(objs, got...)
 	}
+
 	for _, o := range objs {
 		if o.GetNamespace() == "" && namespaced(o) {
 			o.SetNamespace(r.namespace)

@@ -150,6 +150,7 @@ func (e *editor) container(k operator.KubernetesResources) {
 	if len(c) == 0 && k.Env == nil && k.VolumeMounts == nil || e.err != nil {
 		return
 	}
+
 	u := e.find("Deployment", e.workload)
 	if u == nil {
 		return
@@ -157,12 +158,14 @@ func (e *editor) container(k operator.KubernetesResources) {
 	path := []string{"spec", "template", "spec", "containers"}
 	containers, _, _ := unstructured.NestedSlice(u.Object, path...)
 	first, _ := containers[0].(map[string]any)
+
 	for key, v := range c {
 		if key == "readinessProbe" {
 			delete(first, key)
 		}
 		first = values.Merged(first, map[string]any{key: v})
 	}
+
 	first["env"] = byName(first["env"], asList(k.Env))
 	first["volumeMounts"] = byName(first["volumeMounts"], asList(k.VolumeMounts))
 	for _, key := range []string{"env", "volumeMounts"} {
@@ -170,6 +173,7 @@ func (e *editor) container(k operator.KubernetesResources) {
 			delete(first, key)
 		}
 	}
+
 	containers[0] = first
 	e.set(u, containers, path...)
 }

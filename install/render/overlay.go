@@ -43,6 +43,7 @@ func pathSteps(path string) ([]string, error) {
 			key.Reset()
 		}
 	}
+
 	for i := 0; i < len(path); i++ {
 		switch path[i] {
 		case '\\':
@@ -63,6 +64,7 @@ func pathSteps(path string) ([]string, error) {
 			key.WriteByte(path[i])
 		}
 	}
+
 	flush()
 	if len(steps) == 0 {
 		return nil, fmt.Errorf("the path is empty")

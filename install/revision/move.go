@@ -107,6 +107,7 @@ func restart(ctx context.Context, client kubernetes.Interface, namespace string)
 		restartAnnotation, time.Now().UTC().Format(time.RFC3339Nano))
 	apps := client.AppsV1()
 	opts := metav1.PatchOptions{}
+
 	deployments, err := apps.Deployments(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return err
@@ -116,6 +117,7 @@ func restart(ctx context.Context, client kubernetes.Interface, namespace string)
 			return fmt.Errorf("restart Deployment %s: %w", d.Name, err)
 		}
 	}
+
 	sets, err := apps.StatefulSets(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return err
@@ -125,6 +127,7 @@ func restart(ctx context.Context, client kubernetes.Interface, namespace string)
 			return fmt.Errorf("restart StatefulSet %s: %w", s.Name, err)
 		}
 	}
+
 	daemons, err := apps.DaemonSets(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return err
