@@ -77,6 +77,7 @@ func (i *installFlags) run(cmd *cobra.Command, f *kubeFlags) error {
 	if err != nil {
 		return err
 	}
+
 	warn(cmd.ErrOrStderr(), config)
 	if err := config.Unserved(); err != nil {
 		return err
@@ -84,6 +85,7 @@ func (i *installFlags) run(cmd *cobra.Command, f *kubeFlags) error {
 	if i.dns && !config.Spec.AddonComponents.IstioCoreDNS.On() {
 		return fmt.Errorf("--apply-dns: istiocoredns is not part of this installation; add --set addonComponents.istiocoredns.enabled=true")
 	}
+
 	client, err := f.applyClient()
 	if err != nil {
 		return err
@@ -92,6 +94,7 @@ func (i *installFlags) run(cmd *cobra.Command, f *kubeFlags) error {
 	if err != nil {
 		return err
 	}
+
 	ctx, out := cmd.Context(), cmd.OutOrStdout()
 	if err := client.CheckAccess(ctx, desired); err != nil {
 		return err
@@ -100,6 +103,7 @@ func (i *installFlags) run(cmd *cobra.Command, f *kubeFlags) error {
 	if err != nil {
 		return err
 	}
+
 	printPlan(out, plan, i.dryRun || i.showChanges)
 	warnUnheeded(ctx, cmd.ErrOrStderr(), client)
 	if i.dryRun {
@@ -108,6 +112,7 @@ func (i *installFlags) run(cmd *cobra.Command, f *kubeFlags) error {
 	if plan.Changes() > 0 && !i.yes && !confirmed(cmd.InOrStdin(), out, config) {
 		return fmt.Errorf("not confirmed; nothing was changed")
 	}
+
 	start := time.Now()
 	err = client.Run(ctx, plan, apply.Options{
 		Reporter: newProgress(out), Timeout: i.timeout, NoWait: i.noWait, Addresses: i.addresses,

@@ -54,6 +54,7 @@ func (k *kubeInject) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+
 	in := cmd.InOrStdin()
 	if k.file != "-" {
 		file, err := os.Open(k.file)
@@ -63,6 +64,7 @@ func (k *kubeInject) run(cmd *cobra.Command) error {
 		defer file.Close()
 		in = file
 	}
+
 	namespace := k.kube.ns
 	if namespace == "" && k.hub == "" {
 		namespace = k.kube.namespace()
@@ -70,6 +72,7 @@ func (k *kubeInject) run(cmd *cobra.Command) error {
 	if namespace == "" {
 		namespace = "default"
 	}
+
 	var out bytes.Buffer
 	outcomes, err := inject.Manifest(in, &out, namespace, settings)
 	if err != nil {
@@ -83,6 +86,7 @@ func (k *kubeInject) run(cmd *cobra.Command) error {
 			fmt.Fprintf(cmd.ErrOrStderr(), "%s %s/%s: %s\n", o.Kind, o.Namespace, o.Name, w)
 		}
 	}
+
 	if k.output != "" {
 		return os.WriteFile(k.output, out.Bytes(), 0o644)
 	}
@@ -122,6 +126,7 @@ func (k *kubeInject) liveSettings(ctx context.Context, client kubernetes.Interfa
 	if k.revision != "" && k.revision != api.DefaultRevision {
 		suffix = "-" + k.revision
 	}
+
 	text, err := k.configMapKey(ctx, client, "istio-sidecar-injector"+suffix, "values")
 	if err != nil {
 		return nil, err
@@ -130,6 +135,7 @@ func (k *kubeInject) liveSettings(ctx context.Context, client kubernetes.Interfa
 	if err != nil {
 		return nil, err
 	}
+
 	text, err = k.configMapKey(ctx, client, "istio"+suffix, "mesh")
 	if err != nil {
 		return nil, err
@@ -139,6 +145,7 @@ func (k *kubeInject) liveSettings(ctx context.Context, client kubernetes.Interfa
 	if err != nil {
 		return nil, err
 	}
+
 	server, err := client.Discovery().ServerVersion()
 	if err != nil {
 		return nil, fmt.Errorf("version of the cluster: %w", err)

@@ -118,6 +118,7 @@ func printManifestDiff(out io.Writer, a, b []render.Object, verbose bool) bool {
 		}
 		return m
 	}
+
 	am, bm := index(a), index(b)
 	ids := maps.Clone(am)
 	maps.Copy(ids, bm)
@@ -136,12 +137,14 @@ func printManifestDiff(out io.Writer, a, b []render.Object, verbose bool) bool {
 				lines = append(lines, c.String())
 			}
 		}
+
 		if len(lines) == 0 {
 			if verbose {
 				fmt.Fprintf(out, "%s: the same\n", id)
 			}
 			continue
 		}
+
 		differ = true
 		fmt.Fprintf(out, "%s\n", id)
 		for _, l := range lines {

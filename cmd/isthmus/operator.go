@@ -105,6 +105,7 @@ func newOperatorInitCommand(f *kubeFlags) *cobra.Command {
 			if err != nil {
 				return err
 			}
+
 			var resources []render.Object
 			for _, name := range files {
 				got, err := operatorResource(name, f.istioNamespace, cmd)
@@ -113,10 +114,12 @@ func newOperatorInitCommand(f *kubeFlags) *cobra.Command {
 				}
 				resources = append(resources, got)
 			}
+
 			desired := apply.Desired{Revision: operatorRevision, Namespace: o.namespace, Version: version.Version, Objects: objs}
 			if err := o.install(cmd, client, desired); err != nil || o.dryRun {
 				return err
 			}
+
 			for _, r := range resources {
 				if err := client.Put(cmd.Context(), r); err != nil {
 					return err

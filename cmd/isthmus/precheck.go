@@ -21,6 +21,7 @@ func newPrecheckCommand(f *kubeFlags) *cobra.Command {
 			if err != nil {
 				return err
 			}
+
 			client, err := f.applyClient()
 			if err != nil {
 				return err
@@ -29,6 +30,7 @@ func newPrecheckCommand(f *kubeFlags) *cobra.Command {
 			if err != nil {
 				return err
 			}
+
 			findings, err := client.Precheck(cmd.Context(), desired)
 			if err != nil {
 				return err
@@ -37,6 +39,7 @@ func newPrecheckCommand(f *kubeFlags) *cobra.Command {
 			for _, n := range findings {
 				blocked = blocked || n.Blocks
 			}
+
 			out := cmd.OutOrStdout()
 			switch {
 			case output != "":
@@ -54,6 +57,7 @@ func newPrecheckCommand(f *kubeFlags) *cobra.Command {
 					fmt.Fprintf(out, "%s %s\n", mark, n.Text)
 				}
 			}
+
 			if blocked {
 				return &exitError{code: 1}
 			}

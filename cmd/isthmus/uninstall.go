@@ -33,6 +33,7 @@ the Secret cacerts always stays.`,
 			if purge && (c.revision != "" || len(c.files) > 0) {
 				return fmt.Errorf("--purge removes every revision; give no --revision or -f with it")
 			}
+
 			client, err := f.applyClient()
 			if err != nil {
 				return err
@@ -40,10 +41,12 @@ the Secret cacerts always stays.`,
 			if err := noOperator(cmd.Context(), client); err != nil {
 				return err
 			}
+
 			removal, err := client.PlanRemoval(cmd.Context(), revision, purge)
 			if err != nil {
 				return err
 			}
+
 			out := cmd.OutOrStdout()
 			printRemoval(out, removal, dryRun)
 			if dryRun {
@@ -52,6 +55,7 @@ the Secret cacerts always stays.`,
 			if !yes && !agreed(cmd.InOrStdin(), out, "Proceed?") {
 				return fmt.Errorf("not confirmed; nothing was changed")
 			}
+
 			start := time.Now()
 			planned := len(removal.Kept)
 			if err := client.Remove(cmd.Context(), removal, apply.Options{Timeout: timeout}); err != nil {

@@ -59,6 +59,7 @@ func (i *installFlags) startFromInstalled(ctx context.Context, client *apply.Cli
 		return err
 	}
 	invs = slices.DeleteFunc(invs, func(inv apply.Inventory) bool { return inv.Revision == operatorRevision })
+
 	// In place when the revision is installed; else beside the default one, or
 	// the only one.
 	at := -1
@@ -73,6 +74,7 @@ func (i *installFlags) startFromInstalled(ctx context.Context, client *apply.Cli
 	if at < 0 {
 		return fmt.Errorf("nothing to upgrade from: no revision %q, and %d revisions are installed; use install", api.DefaultRevision, len(invs))
 	}
+
 	doc, err := installedDocument(invs[at])
 	if err != nil {
 		return err

@@ -54,6 +54,7 @@ func (c *configFlags) expected(ctx context.Context, client *apply.Client, stdin 
 	if len(c.files) == 0 && len(c.sets) == 0 {
 		return installed(ctx, client, c.revision)
 	}
+
 	var objs []render.Object
 	operators := configFlags{sets: c.sets, chartsDir: c.chartsDir, revision: c.revision}
 	for _, name := range c.files {
@@ -71,6 +72,7 @@ func (c *configFlags) expected(ctx context.Context, client *apply.Client, stdin 
 		}
 		objs = append(objs, got...)
 	}
+
 	if len(operators.inputs) > 0 || len(c.sets) > 0 {
 		_, got, err := operators.objects(stdin)
 		if err != nil {
@@ -78,6 +80,7 @@ func (c *configFlags) expected(ctx context.Context, client *apply.Client, stdin 
 		}
 		objs = append(objs, got...)
 	}
+
 	if len(objs) == 0 {
 		return nil, fmt.Errorf("nothing to verify: the files hold no objects")
 	}
