@@ -2,11 +2,11 @@ package discovery
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/ca"
+	"github.com/isthmus-mesh/isthmus/inject"
 	"github.com/isthmus-mesh/isthmus/internal/backoff"
 	"github.com/isthmus-mesh/isthmus/kube"
 	"github.com/isthmus-mesh/isthmus/xds/serve"
@@ -22,11 +22,14 @@ func (s *Server) reachAPIServer(ctx context.Context) error {
 		if trustDomain, err = s.trustDomain(ctx); err != nil {
 			return err
 		}
-		version, err := s.cfg.Clients.Kube.Discovery().ServerVersion()
+		server, err := s.cfg.Clients.Kube.Discovery().ServerVersion()
 		if err != nil {
 			return err
 		}
-		s.nativeSidecars = knowsNativeSidecars(version.Major, version.Minor)
+		if s.nativeSidecars, err = inject.KnowsNativeSidecars(server); err != nil {
+			// Proxies are ordinary containers then, which every version knows.
+			s.log.Warn("cannot tell whether the cluster restarts init containers", "error", err)
+		}
 		return nil
 	})
 	if err != nil {
@@ -83,15 +86,4 @@ func (s *Server) untilReached(ctx context.Context, what string, do func() error)
 			return err
 		}
 	}
-}
-
-// knowsNativeSidecars tells whether init containers may be restartable by
-// default: since Kubernetes 1.29.
-func knowsNativeSidecars(major, minor string) bool {
-	var a, b int
-	// Some vendors write the minor version as 29+.
-	if _, err := fmt.Sscanf(major+" "+minor, "%d %d", &a, &b); err != nil {
-		return false
-	}
-	return a > 1 || b >= 29
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/version"
 	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/yaml"
 
@@ -150,11 +149,11 @@ func (k *kubeInject) liveSettings(ctx context.Context, client kubernetes.Interfa
 	if err != nil {
 		return nil, fmt.Errorf("version of the cluster: %w", err)
 	}
-	v, err := version.ParseGeneric(server.GitVersion)
+	native, err := inject.KnowsNativeSidecars(server)
 	if err != nil {
-		return nil, fmt.Errorf("version of the cluster: %w", err)
+		return nil, err
 	}
-	return &inject.Settings{Values: values, Mesh: mesh, Revision: k.revision, NativeSidecar: v.AtLeast(version.MajorMinor(1, 29))}, nil
+	return &inject.Settings{Values: values, Mesh: mesh, Revision: k.revision, NativeSidecar: native}, nil
 }
 
 func (k *kubeInject) configMapKey(ctx context.Context, client kubernetes.Interface, name, key string) (string, error) {
