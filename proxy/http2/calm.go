@@ -70,13 +70,13 @@ func (a *allowance) refill(now time.Time) {
 	a.at = now
 }
 
-// charge takes n from what the peer may ask of us without moving anything forward. It is called with the lock held.
-func (c *Conn) charge(n int) error {
+// chargeLocked takes n from what the peer may ask of us without moving anything forward.
+func (c *Conn) chargeLocked(n int) error {
 	return spend(&c.chatter, n, "too many frames that move nothing forward")
 }
 
-// chargeReset counts a request that the caller made us give up. It is called with the lock held.
-func (c *Conn) chargeReset() error {
+// chargeResetLocked counts a request that the caller made us give up.
+func (c *Conn) chargeResetLocked() error {
 	if c.client { // an endpoint gets no more requests than we send
 		return nil
 	}
@@ -99,5 +99,5 @@ func spend(a *allowance, n int, reason string) error {
 func (c *Conn) idleFrame() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.charge(1)
+	return c.chargeLocked(1)
 }

@@ -195,6 +195,7 @@ func (c *Conn) appendSettings(own http2.Setting) {
 // Serve reads until the connection is over; WriteLoop runs in another goroutine.
 func (c *Conn) Serve() error {
 	err := c.read()
+
 	var linger chan struct{}
 	if asConnectionError(err) != nil {
 		c.mu.Lock()
@@ -205,6 +206,7 @@ func (c *Conn) Serve() error {
 		c.mu.Unlock()
 	}
 	c.fail(err)
+
 	if linger != nil {
 		_ = c.conn.SetReadDeadline(time.Now().Add(lingerTime))
 		_, _ = io.Copy(io.Discard, c.conn)
@@ -226,6 +228,7 @@ func (c *Conn) read() error {
 		if _, err := c.br.Peek(1); err != nil {
 			return err
 		}
+
 		c.partial.Store(true)
 		err := c.next()
 		c.partial.Store(false)
@@ -233,6 +236,7 @@ func (c *Conn) read() error {
 		if err == nil {
 			continue
 		}
+
 		var stream http2.StreamError
 		if !errors.As(err, &stream) {
 			return err
@@ -311,7 +315,7 @@ func (c *Conn) readBlock(f *http2.HeadersFrame) error {
 		ended = part.HeadersEnded()
 		if len(part.HeaderBlockFragment()) < smallFragment && !ended {
 			c.mu.Lock()
-			err = c.charge(costFragment)
+			err = c.chargeLocked(costFragment)
 			c.mu.Unlock()
 		}
 		if err == nil {
@@ -321,6 +325,7 @@ func (c *Conn) readBlock(f *http2.HeadersFrame) error {
 	if err != nil {
 		return err
 	}
+
 	h, err := c.blocks.finish(c.client)
 	if err != nil {
 		return err
@@ -348,8 +353,8 @@ func (c *Conn) dispatch(f http2.Frame) error {
 	return c.idleFrame() // PRIORITY and unknown frames carry nothing for us
 }
 
-// hangUpIfEmpty closes a connection that takes no more streams and has none.
-func (c *Conn) hangUpIfEmpty() {
+// hangUpIfEmptyLocked closes a connection that takes no more streams and has none.
+func (c *Conn) hangUpIfEmptyLocked() {
 	if c.away && len(c.streams) == 0 && !c.hangUp {
 		c.hangUp = true
 		_ = c.conn.SetWriteDeadline(time.Now().Add(lastWrite))
@@ -366,24 +371,27 @@ func (c *Conn) fail(err error) {
 		c.mu.Unlock()
 		return
 	}
+
 	c.err = err
 	c.intake.end()
 	c.away = true
 	if e := asConnectionError(err); e != nil {
-		c.appendGoAway(c.lastPeerStream(), e.code, e.reason)
+		c.appendGoAwayLocked(c.lastPeerStreamLocked(), e.code, e.reason)
 	}
 	c.hangUp = true
 	_ = c.conn.SetWriteDeadline(time.Now().Add(lastWrite))
+
 	gone := make([]*Stream, 0, len(c.streams))
 	lost := make([]int, 0, len(c.streams))
 	for _, s := range c.streams {
 		gone = append(gone, s)
 	}
 	for _, s := range gone {
-		lost = append(lost, c.remove(s))
+		lost = append(lost, c.removeLocked(s))
 	}
 	close(c.done)
 	c.mu.Unlock()
+
 	c.kick()
 	for i, s := range gone {
 		s.settle(lost[i])
@@ -408,7 +416,7 @@ func (s *Stream) Cause(code http2.ErrCode) error {
 // GoAway asks the peer to open no more streams; those that it opens before it learns of that are still served.
 func (c *Conn) GoAway() {
 	c.mu.Lock()
-	c.appendGoAway(math.MaxInt32, http2.ErrCodeNo, "")
+	c.appendGoAwayLocked(math.MaxInt32, http2.ErrCodeNo, "")
 	c.mu.Unlock()
 	c.kick()
 }
@@ -417,9 +425,9 @@ func (c *Conn) GoAway() {
 func (c *Conn) Retire() {
 	c.mu.Lock()
 	if c.err == nil {
-		c.appendGoAway(c.lastPeerStream(), http2.ErrCodeNo, "")
+		c.appendGoAwayLocked(c.lastPeerStreamLocked(), http2.ErrCodeNo, "")
 		c.away = true
-		c.hangUpIfEmpty()
+		c.hangUpIfEmptyLocked()
 	}
 	c.mu.Unlock()
 	c.kick()

@@ -17,17 +17,23 @@ func (c *Conn) onHead(h *Head) error {
 		c.mu.Unlock()
 		return connectionFault(http2.ErrCodeProtocol, "HEADERS on stream %d, on which nothing was asked yet", h.id)
 	}
-	if s == nil {
-		if !c.client && h.id%2 == 1 && h.id > c.lastID {
-			return c.openedByPeer(h) // unlocks
+	if s == nil && !c.client && h.id%2 == 1 && h.id > c.lastID {
+		s, err := c.openedByPeerLocked(h)
+		c.mu.Unlock()
+		if s != nil {
+			c.accept(s.sink, h)
 		}
-		err := c.headOfNoStream(h)
+		return err
+	}
+	if s == nil {
+		err := c.headOfNoStreamLocked(h)
 		c.mu.Unlock()
 		return err
 	}
-	err := s.takeHead(h)
+
+	err := s.takeHeadLocked(h)
 	if err == nil && h.End {
-		s.endRemote()
+		s.endRemoteLocked()
 	}
 	c.mu.Unlock()
 	if err != nil {
@@ -37,23 +43,23 @@ func (c *Conn) onHead(h *Head) error {
 	return nil
 }
 
-// headOfNoStream judges a header block on a stream that is not there (RFC 9113 sections 5.1 and 5.1.1). It is called
-// with the lock held.
-func (c *Conn) headOfNoStream(h *Head) error {
+// headOfNoStreamLocked judges a header block on a stream that is not there (RFC 9113 sections 5.1 and
+// 5.1.1).
+func (c *Conn) headOfNoStreamLocked(h *Head) error {
 	was, maybe := c.closed.wasReset(h.id)
 	switch {
 	case h.id%2 == 0 || h.id > c.lastID || c.closed.inGap(h.id):
 		return connectionFault(http2.ErrCodeProtocol, "HEADERS on stream %d, which cannot be opened", h.id)
 	case was: // the peer did not know yet
-		return c.charge(1)
+		return c.chargeLocked(1)
 	case maybe:
 		return http2.StreamError{StreamID: h.id, Code: http2.ErrCodeStreamClosed}
 	}
 	return connectionFault(http2.ErrCodeStreamClosed, "HEADERS on stream %d, which the sender has ended", h.id)
 }
 
-// takeHead checks a header block on a stream that is open. It is called with the lock held.
-func (s *Stream) takeHead(h *Head) error {
+// takeHeadLocked checks a header block on a stream that is open.
+func (s *Stream) takeHeadLocked(h *Head) error {
 	c := s.c
 	switch {
 	case s.remoteEnded:
@@ -71,11 +77,11 @@ func (s *Stream) takeHead(h *Head) error {
 		return nil
 	}
 	s.headersSeen = true
-	return s.checkLength(h.End)
+	return s.checkLengthLocked(h.End)
 }
 
-// openedByPeer makes the stream for a request. It is called with the lock held and gives it up.
-func (c *Conn) openedByPeer(h *Head) error {
+// openedByPeerLocked makes the stream for a request, or none where that is refused or comes too late.
+func (c *Conn) openedByPeerLocked(h *Head) (*Stream, error) {
 	next := uint32(1)
 	if c.lastID > 0 {
 		next = c.lastID + 2
@@ -84,73 +90,74 @@ func (c *Conn) openedByPeer(h *Head) error {
 		c.closed.addGap(next, h.id-2)
 	}
 	c.lastID = h.id
+
 	var err error
 	switch {
 	case c.hangUp || h.id > c.awayLast: // RFC 9113 section 6.8
 		c.closed.addReset(h.id)
-		c.mu.Unlock()
-		return nil
+		return nil, nil
 	case h.invalid != nil:
 		err = streamFault(h.id, http2.ErrCodeProtocol, "%v", h.invalid)
 	case len(c.streams) >= c.limit:
 		err = http2.StreamError{StreamID: h.id, Code: http2.ErrCodeRefusedStream}
 	case h.TooLarge:
-		err = c.charge(costLargeHead)
+		err = c.chargeLocked(costLargeHead)
 	}
 	if err != nil {
-		c.mu.Unlock()
-		return err
+		return nil, err
 	}
+
 	c.chatter.earn(earnStream)
-	s := c.newStream(h.id)
+	s := c.newStreamLocked(h.id)
 	s.headersSeen = true
 	s.remoteEnded = h.End
 	s.begun = time.Now()
 	s.sink = c.newSink(s)
-	c.mu.Unlock()
-	c.accept(s.sink, h)
-	return nil
+	return s, nil
 }
 
 func (c *Conn) onData(f *http2.DataFrame) error {
 	n := int64(f.Length)
 	data, ended := f.Data(), f.StreamEnded()
+
 	c.mu.Lock()
 	if c.intake.unread -= n; c.intake.unread < 0 {
 		c.mu.Unlock()
 		return connectionFault(http2.ErrCodeFlowControl, "more data came than the connection's window lets through")
 	}
+
 	before := len(c.wbuf)
 	s := c.streams[f.StreamID]
 	var err error
 	if s == nil {
-		err = c.dataOfNoStream(f.StreamID, len(data))
+		err = c.dataOfNoStreamLocked(f.StreamID, len(data))
 	} else {
-		err = s.takeData(n, len(data), ended)
+		err = s.takeDataLocked(n, len(data), ended)
 	}
 	if s == nil || err != nil {
-		c.creditConn(n)
+		c.creditConnLocked(n)
 	} else {
-		c.hold(n)
+		c.holdLocked(n)
 		if ended {
-			s.endRemote()
+			s.endRemoteLocked()
 		}
 	}
 	wrote := len(c.wbuf) > before
 	c.mu.Unlock()
+
 	if wrote {
 		c.kick()
 	}
 	if s == nil || err != nil {
 		return err
 	}
-	s.Credit(int(n) - len(data)) // padding
+	s.Credit(int(n) - len(data)) // padding goes nowhere: its room comes back at once
 	s.sink.Data(data, ended)
 	return nil
 }
 
-// dataOfNoStream judges data on a stream that is not there (RFC 9113 section 5.1). It is called with the lock held.
-func (c *Conn) dataOfNoStream(id uint32, n int) error {
+// dataOfNoStreamLocked judges data on a stream that is not there (RFC 9113 section 5.1).
+func (c *Conn) dataOfNoStreamLocked(id uint32, n int) error {
 	was, _ := c.closed.wasReset(id)
 	switch {
 	case id%2 == 0 || id > c.lastID:
@@ -158,14 +165,13 @@ func (c *Conn) dataOfNoStream(id uint32, n int) error {
 	case was && n > 0: // was under way; no more than the window of the stream can be
 		return nil
 	case was:
-		return c.charge(1)
+		return c.chargeLocked(1)
 	}
 	return http2.StreamError{StreamID: id, Code: http2.ErrCodeStreamClosed}
 }
 
-// takeData checks data on a stream that is open: length bytes of flow control, of which n are no padding. It is
-// called with the lock held.
-func (s *Stream) takeData(length int64, n int, end bool) error {
+// takeDataLocked checks data on a stream that is open: length bytes of flow control, of which n are no padding.
+func (s *Stream) takeDataLocked(length int64, n int, end bool) error {
 	s.unread -= length
 	s.received += int64(n)
 	switch {
@@ -178,11 +184,11 @@ func (s *Stream) takeData(length int64, n int, end bool) error {
 	case n > 0:
 		s.c.chatter.earn(earnReceived)
 	case !end:
-		if err := s.c.charge(1); err != nil {
+		if err := s.c.chargeLocked(1); err != nil {
 			return err
 		}
 	}
-	return s.checkLength(end)
+	return s.checkLengthLocked(end)
 }
 
 func (c *Conn) onReset(f *http2.RSTStreamFrame) error {
@@ -190,27 +196,29 @@ func (c *Conn) onReset(f *http2.RSTStreamFrame) error {
 	s := c.streams[f.StreamID]
 	if s == nil {
 		defer c.mu.Unlock()
-		if c.idle(f.StreamID) {
+		if c.isIdleLocked(f.StreamID) {
 			return connectionFault(http2.ErrCodeProtocol, "RST_STREAM of stream %d, which was not opened", f.StreamID)
 		}
-		return c.charge(1)
+		return c.chargeLocked(1)
 	}
+
 	if !c.client && !s.localHead && time.Since(s.begun) < prematureReset {
 		// Streams opened and taken back at once are cheap to the peer and dear to us.
-		if err := c.chargeReset(); err != nil {
+		if err := c.chargeResetLocked(); err != nil {
 			c.mu.Unlock()
 			return err
 		}
 	}
-	lost := c.remove(s)
+
+	lost := c.removeLocked(s)
 	c.mu.Unlock()
 	s.settle(lost)
 	s.sink.Reset(f.ErrCode, f.ErrCode == http2.ErrCodeRefusedStream)
 	return nil
 }
 
-// idle reports whether a stream was never opened. It is called with the lock held.
-func (c *Conn) idle(id uint32) bool { return id > c.lastID || id%2 == 0 }
+// isIdleLocked reports whether a stream was never opened.
+func (c *Conn) isIdleLocked(id uint32) bool { return id > c.lastID || id%2 == 0 }
 
 // streamError resets one stream for what the peer did on it.
 func (c *Conn) streamError(e http2.StreamError) error {
@@ -219,22 +227,23 @@ func (c *Conn) streamError(e http2.StreamError) error {
 	if s == nil {
 		defer c.kick()
 		defer c.mu.Unlock()
-		if c.idle(e.StreamID) {
+		if c.isIdleLocked(e.StreamID) {
 			return connectionFault(http2.ErrCodeProtocol, "a frame on stream %d, which was not opened", e.StreamID)
 		}
-		c.appendReset(e.StreamID, e.Code)
-		if err := c.charge(costNoStream); err != nil {
+		c.appendResetLocked(e.StreamID, e.Code)
+		if err := c.chargeLocked(costNoStream); err != nil {
 			return err
 		}
-		return c.checkFlood()
+		return c.checkFloodLocked()
 	}
-	if err := c.chargeReset(); err != nil {
+
+	if err := c.chargeResetLocked(); err != nil {
 		c.mu.Unlock()
 		return err
 	}
 	s.fault = e.Cause
-	lost := c.remove(s)
-	c.appendReset(e.StreamID, e.Code)
+	lost := c.removeLocked(s)
+	c.appendResetLocked(e.StreamID, e.Code)
 	c.mu.Unlock()
 	c.kick()
 	s.settle(lost)
@@ -246,7 +255,7 @@ func (c *Conn) onWindowUpdate(f *http2.WindowUpdateFrame) error {
 	c.mu.Lock()
 	defer c.kick()
 	defer c.mu.Unlock()
-	if err := c.charge(1); err != nil {
+	if err := c.chargeLocked(1); err != nil {
 		return err
 	}
 	if f.StreamID == 0 {
@@ -256,9 +265,10 @@ func (c *Conn) onWindowUpdate(f *http2.WindowUpdateFrame) error {
 		c.starved = time.Time{}
 		return nil
 	}
+
 	s := c.streams[f.StreamID]
 	if s == nil {
-		if c.idle(f.StreamID) {
+		if c.isIdleLocked(f.StreamID) {
 			return connectionFault(http2.ErrCodeProtocol, "WINDOW_UPDATE of stream %d, which was not opened", f.StreamID)
 		}
 		return nil
@@ -266,7 +276,7 @@ func (c *Conn) onWindowUpdate(f *http2.WindowUpdateFrame) error {
 	if s.window += int64(f.Increment); s.window > math.MaxInt32 {
 		return streamFault(s.id, http2.ErrCodeFlowControl, "the window of the stream grew beyond 2^31-1")
 	}
-	c.enqueue(s)
+	c.enqueueLocked(s)
 	return nil
 }
 
@@ -276,33 +286,35 @@ func (c *Conn) onSettings(f *http2.SettingsFrame) error {
 	defer c.mu.Unlock()
 	if f.IsAck() {
 		c.acked = true
-		return c.charge(1)
+		return c.chargeLocked(1)
 	}
 	if f.NumSettings() > MaxSettings {
 		return connectionFault(http2.ErrCodeEnhanceYourCalm, "a SETTINGS frame has more than %d entries", MaxSettings)
 	}
-	if err := c.charge(costSettings); err != nil {
+	if err := c.chargeLocked(costSettings); err != nil {
 		return err
 	}
+
 	initial := c.initial
 	err := f.ForeachSetting(func(s http2.Setting) error {
 		if s.ID == http2.SettingInitialWindowSize {
 			initial = int64(s.Val) // walks all streams: only the last one counts
 		}
-		return c.applySetting(s)
+		return c.applySettingLocked(s)
 	})
 	if err == nil {
-		err = c.applyInitialWindow(initial)
+		err = c.applyInitialWindowLocked(initial)
 	}
 	if err != nil {
 		return err
 	}
+
 	c.wbuf = appendFrame(c.wbuf, 0, http2.FrameSettings, http2.FlagSettingsAck, 0)
-	return c.checkFlood()
+	return c.checkFloodLocked()
 }
 
-// applySetting applies one setting but for the initial window.
-func (c *Conn) applySetting(s http2.Setting) error {
+// applySettingLocked applies one setting but for the initial window.
+func (c *Conn) applySettingLocked(s http2.Setting) error {
 	if err := s.Valid(); err != nil {
 		return err
 	}
@@ -321,8 +333,8 @@ func (c *Conn) applySetting(s http2.Setting) error {
 	return nil
 }
 
-// applyInitialWindow changes the windows of the streams that are open, too (RFC 9113 section 6.9.2).
-func (c *Conn) applyInitialWindow(n int64) error {
+// applyInitialWindowLocked changes the windows of the streams that are open, too (RFC 9113 section 6.9.2).
+func (c *Conn) applyInitialWindowLocked(n int64) error {
 	delta := n - c.initial
 	if delta == 0 {
 		return nil
@@ -332,7 +344,7 @@ func (c *Conn) applyInitialWindow(n int64) error {
 		if s.window += delta; s.window > math.MaxInt32 {
 			return connectionFault(http2.ErrCodeFlowControl, "the window of a stream grew beyond 2^31-1")
 		}
-		c.enqueue(s)
+		c.enqueueLocked(s)
 	}
 	return nil
 }
@@ -341,17 +353,17 @@ func (c *Conn) onPing(f *http2.PingFrame) error {
 	c.mu.Lock()
 	defer c.kick()
 	defer c.mu.Unlock()
-	if err := c.charge(1); err != nil || f.IsAck() {
+	if err := c.chargeLocked(1); err != nil || f.IsAck() {
 		return err
 	}
 	c.wbuf = appendFrame(c.wbuf, 8, http2.FramePing, http2.FlagPingAck, 0)
 	c.wbuf = append(c.wbuf, f.Data[:]...)
-	return c.checkFlood()
+	return c.checkFloodLocked()
 }
 
-// checkFlood looks at what piles up because the peer does not take it. It is called with the lock held.
-func (c *Conn) checkFlood() error {
-	c.checkBacklog()
+// checkFloodLocked looks at what piles up because the peer does not take it.
+func (c *Conn) checkFloodLocked() error {
+	c.checkBacklogLocked()
 	if c.client && len(c.wbuf) > controlLimit {
 		return connectionFault(http2.ErrCodeEnhanceYourCalm, "more is asked for than is taken")
 	}
@@ -361,11 +373,12 @@ func (c *Conn) checkFlood() error {
 // onGoAway takes no more streams; those that the peer did not look at are handed back as refused.
 func (c *Conn) onGoAway(f *http2.GoAwayFrame) error {
 	c.mu.Lock()
-	if err := c.charge(1); err != nil {
+	if err := c.chargeLocked(1); err != nil {
 		c.mu.Unlock()
 		return err
 	}
 	c.away = true
+
 	var refused []*Stream
 	if c.client {
 		for id, s := range c.streams {
@@ -374,13 +387,15 @@ func (c *Conn) onGoAway(f *http2.GoAwayFrame) error {
 			}
 		}
 	}
+	// Sinks are told without the lock: they take their own, which stands above it.
 	lost := make([]int, len(refused))
 	for i, s := range refused {
-		lost[i] = c.remove(s)
+		lost[i] = c.removeLocked(s)
 		c.closed.addReset(s.id)
 	}
-	c.hangUpIfEmpty()
+	c.hangUpIfEmptyLocked()
 	c.mu.Unlock()
+
 	c.kick()
 	for i, s := range refused {
 		s.settle(lost[i])

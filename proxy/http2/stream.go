@@ -42,8 +42,8 @@ type Stream struct {
 	drained chan struct{}
 }
 
-// newStream is called with the lock held.
-func (c *Conn) newStream(id uint32) *Stream {
+// newStreamLocked adds a stream, whose sink the caller sets.
+func (c *Conn) newStreamLocked(id uint32) *Stream {
 	s := &Stream{c: c, id: id, window: c.initial, size: BaseWindow, unread: BaseWindow, declared: -1}
 	c.streams[id] = s
 	return s
@@ -54,35 +54,37 @@ var ErrNoStreams = errors.New("the connection takes no more streams")
 // Open starts a stream of ours. source gets no room back for the first free bytes that are sent.
 func (c *Conn) Open(fields []hpack.HeaderField, end bool, sink Sink, source *Stream, free int) (*Stream, error) {
 	c.mu.Lock()
-	if !c.openable() {
+	if !c.openableLocked() {
 		c.mu.Unlock()
 		return nil, ErrNoStreams
 	}
+
 	if c.lastID == 0 {
 		c.lastID = 1
 	} else {
 		c.lastID += 2
 	}
 	c.chatter.earn(earnStream)
-	s := c.newStream(c.lastID)
+
+	s := c.newStreamLocked(c.lastID)
 	s.sink, s.source, s.free = sink, source, free
 	s.localHead = true
 	s.localEnded = end
-	c.appendHeaders(s.id, fields, end)
+	c.appendHeadersLocked(s.id, fields, end)
 	c.mu.Unlock()
 	c.kick()
 	return s, nil
 }
 
-// openable is called with the lock held.
-func (c *Conn) openable() bool {
+// openableLocked reports whether there can be one more stream of ours.
+func (c *Conn) openableLocked() bool {
 	limit := min(c.peerLimit, maxStreams)
 	if c.ownLimit > 0 {
 		limit = min(limit, c.ownLimit)
 	}
 	if c.total > 0 && (c.lastID+1)/2 >= c.total {
 		c.away = true
-		c.hangUpIfEmpty()
+		c.hangUpIfEmptyLocked()
 		c.kick()
 	}
 	if !c.starved.IsZero() && time.Since(c.starved) > starvedLimit {
@@ -95,7 +97,7 @@ func (c *Conn) openable() bool {
 func (c *Conn) Load() (n int, more bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.streams), c.openable()
+	return len(c.streams), c.openableLocked()
 }
 
 // SendHeaders sends a head; end also ends the stream.
@@ -107,9 +109,9 @@ func (s *Stream) SendHeaders(fields []hpack.HeaderField, end bool) {
 		return
 	}
 	s.localHead = true
-	c.appendHeaders(s.id, fields, end)
+	c.appendHeadersLocked(s.id, fields, end)
 	if end {
-		s.endLocal()
+		s.endLocalLocked()
 	}
 	c.mu.Unlock()
 	c.kick()
@@ -138,13 +140,14 @@ func (s *Stream) Send(p []byte, end bool) (moved int) {
 		c.mu.Unlock()
 		return len(p)
 	}
+
 	for len(s.out) == 0 && len(c.wbuf) < gatherLimit && (len(p) > 0 || end) {
-		n := c.room(s, len(p))
+		n := c.roomLocked(s, len(p))
 		if n == 0 && len(p) > 0 {
 			break
 		}
 		last := n == len(p)
-		s.emit(p[:n], end && last)
+		s.emitLocked(p[:n], end && last)
 		p = p[n:]
 		free := min(n, s.free)
 		s.free -= free
@@ -153,19 +156,20 @@ func (s *Stream) Send(p []byte, end bool) (moved int) {
 			end = false
 		}
 	}
-	if len(p) > 0 || end {
+
+	if len(p) > 0 || end { // the rest waits for room
 		s.out = append(s.out, p...)
 		s.outEnd = end
-		c.enqueue(s)
+		c.enqueueLocked(s)
 	}
 	c.mu.Unlock()
 	c.kick()
 	return moved
 }
 
-// emit appends one DATA frame; with end the stream ends, by its trailers if it has any. It is called with the
-// lock held and within the room there is.
-func (s *Stream) emit(p []byte, end bool) {
+// emitLocked appends one DATA frame; with end the stream ends, by its trailers if it has any. It must
+// fit into the room that there is.
+func (s *Stream) emitLocked(p []byte, end bool) {
 	c := s.c
 	var flags http2.Flags
 	if end && s.trailers == nil {
@@ -181,39 +185,39 @@ func (s *Stream) emit(p []byte, end bool) {
 		return
 	}
 	if s.trailers != nil {
-		c.appendHeaders(s.id, s.trailers, true)
+		c.appendHeadersLocked(s.id, s.trailers, true)
 	}
-	s.endLocal()
+	s.endLocalLocked()
 }
 
-// endLocal is called with the lock held when the end of the stream was sent. A server that has answered needs no
-// more of the request (RFC 9113 section 8.1).
-func (s *Stream) endLocal() {
+// endLocalLocked is called when the end of the stream was sent. A server that has answered needs no more of the request
+// (RFC 9113 section 8.1).
+func (s *Stream) endLocalLocked() {
 	s.localEnded = true
 	switch {
 	case s.malformed:
-		s.c.appendReset(s.id, http2.ErrCodeProtocol)
-		s.c.remove(s)
+		s.c.appendResetLocked(s.id, http2.ErrCodeProtocol)
+		s.c.removeLocked(s)
 	case s.remoteEnded:
 		s.c.resets.earn(earnFinished)
-		s.c.remove(s)
+		s.c.removeLocked(s)
 	case !s.c.client:
 		s.c.resets.earn(earnFinished)
-		s.c.appendReset(s.id, http2.ErrCodeNo)
-		s.c.remove(s)
+		s.c.appendResetLocked(s.id, http2.ErrCodeNo)
+		s.c.removeLocked(s)
 	}
 }
 
-// endRemote is called with the lock held when the peer ended the stream.
-func (s *Stream) endRemote() {
+// endRemoteLocked is called when the peer ended the stream.
+func (s *Stream) endRemoteLocked() {
 	s.remoteEnded = true
 	if s.localEnded {
-		s.c.remove(s)
+		s.c.removeLocked(s)
 	}
 }
 
-// remove forgets a stream. It is called with the lock held; settle must be called with the result without it.
-func (c *Conn) remove(s *Stream) (lost int) {
+// removeLocked forgets a stream. settle must be called with the result, without the lock.
+func (c *Conn) removeLocked(s *Stream) (lost int) {
 	if s.gone {
 		return 0
 	}
@@ -222,15 +226,16 @@ func (c *Conn) remove(s *Stream) (lost int) {
 	c.intake.extra -= s.size - BaseWindow
 	lost = max(0, len(s.out)-s.free)
 	s.out = nil
-	s.signal()
+	s.signalLocked()
 	if len(c.streams) == 0 {
 		c.idleSince = time.Now()
-		c.hangUpIfEmpty()
+		c.hangUpIfEmptyLocked()
 	}
 	return lost
 }
 
-// settle gives room back for data that was dropped.
+// settle gives room back for data that was dropped. It takes the lock of the connection that the data came by: the
+// caller must hold none.
 func (s *Stream) settle(lost int) {
 	if lost == 0 {
 		return
@@ -251,15 +256,15 @@ func (s *Stream) Reset(code http2.ErrCode) {
 		c.mu.Unlock()
 		return
 	}
-	lost := c.remove(s)
-	c.appendReset(s.id, code)
+	lost := c.removeLocked(s)
+	c.appendResetLocked(s.id, code)
 	c.mu.Unlock()
 	c.kick()
 	s.settle(lost)
 }
 
-// grantFor notes that source may have n bytes of room back.
-func (s *Stream) grantFor(grants []grant, n int) []grant {
+// grantForLocked notes that source may have n bytes of room back.
+func (s *Stream) grantForLocked(grants []grant, n int) []grant {
 	free := min(n, s.free)
 	s.free -= free
 	if n > free && s.source != nil {
@@ -268,9 +273,9 @@ func (s *Stream) grantFor(grants []grant, n int) []grant {
 	return grants
 }
 
-// checkLength refuses a body that differs from its Content-Length: an HTTP/1 hop behind us would find the end of
-// the message elsewhere (RFC 9113 section 8.1.1). It is called with the lock held.
-func (s *Stream) checkLength(end bool) error {
+// checkLengthLocked refuses a body that differs from its Content-Length: an HTTP/1 hop behind us would find the end of
+// the message elsewhere (RFC 9113 section 8.1.1).
+func (s *Stream) checkLengthLocked(end bool) error {
 	if s.declared < 0 || s.received < s.declared && !end || s.received == s.declared {
 		return nil
 	}
@@ -291,8 +296,8 @@ func (s *Stream) DeclareLength(n int64) {
 	s.c.mu.Unlock()
 }
 
-// signal wakes who waits for out to become empty. It is called with the lock held.
-func (s *Stream) signal() {
+// signalLocked wakes who waits for out to become empty.
+func (s *Stream) signalLocked() {
 	if s.drained != nil {
 		close(s.drained)
 		s.drained = nil

@@ -57,20 +57,20 @@ type intake struct {
 	extra    int64 // the sum of what stream windows are above BaseWindow
 }
 
-// hold notes n bytes that came for a stream, and gives room on the connection back for them.
-func (c *Conn) hold(n int64) {
+// holdLocked notes n bytes that came for a stream, and gives room on the connection back for them.
+func (c *Conn) holdLocked(n int64) {
 	in := &c.intake
 	in.note(n)
 	if in.all.over() {
 		in.owed += n
 		return
 	}
-	c.creditConn(n + in.owed)
+	c.creditConnLocked(n + in.owed)
 	in.owed = 0
 }
 
-// release notes that n bytes moved on or were dropped.
-func (c *Conn) release(n int64) {
+// releaseLocked notes that n bytes moved on or were dropped.
+func (c *Conn) releaseLocked(n int64) {
 	in := &c.intake
 	if c.err != nil { // all was reported as released when the connection ended
 		return
@@ -78,7 +78,7 @@ func (c *Conn) release(n int64) {
 	in.note(-n)
 	if k := min(n, in.owed); k > 0 {
 		in.owed -= k
-		c.creditConn(k)
+		c.creditConnLocked(k)
 	}
 }
 
@@ -105,15 +105,15 @@ func (in *intake) end() {
 func (c *Conn) relieve() {
 	c.mu.Lock()
 	if in := &c.intake; in.owed > 0 && c.err == nil && !in.all.over() {
-		c.creditConn(in.owed)
+		c.creditConnLocked(in.owed)
 		in.owed = 0
 	}
 	c.mu.Unlock()
 	c.kick()
 }
 
-// creditConn gives back room on the connection, now and then.
-func (c *Conn) creditConn(n int64) {
+// creditConnLocked gives back room on the connection, now and then.
+func (c *Conn) creditConnLocked(n int64) {
 	in := &c.intake
 	in.debt += n
 	if in.debt >= ConnWindow/4 {
@@ -131,10 +131,10 @@ func (s *Stream) Credit(n int) {
 	c := s.c
 	c.mu.Lock()
 	before := len(c.wbuf)
-	c.release(int64(n))
+	c.releaseLocked(int64(n))
 	if !s.gone && !s.remoteEnded {
 		s.debt += int64(n)
-		s.replenish()
+		s.replenishLocked()
 	}
 	wrote := len(c.wbuf) > before
 	c.mu.Unlock()
@@ -143,9 +143,8 @@ func (s *Stream) Credit(n int) {
 	}
 }
 
-// replenish lets the peer send more on the stream once enough has moved on to be worth a frame. It is called with
-// the lock held.
-func (s *Stream) replenish() {
+// replenishLocked lets the peer send more on the stream once enough has moved on to be worth a frame.
+func (s *Stream) replenishLocked() {
 	c := s.c
 	if s.debt < max(s.size/4, BaseWindow/2) {
 		return

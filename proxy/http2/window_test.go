@@ -18,7 +18,7 @@ func TestWindowGrowsForQuickReadersOnly(t *testing.T) {
 		"slow":  {false, BaseWindow},
 	} {
 		c := NewClient(near, NewHeld(), ClientOptions{})
-		s := c.newStream(1)
+		s := c.newStreamLocked(1)
 		lag := int64(0) // how much a slow reader has not taken yet
 		if !tt.quick {
 			lag = BaseWindow * 3 / 4
@@ -26,7 +26,7 @@ func TestWindowGrowsForQuickReadersOnly(t *testing.T) {
 		for held := int64(0); s.size < topWindow && c.intake.debt < 4<<20-(64<<10); {
 			n := min(s.unread, 8<<10)
 			s.unread -= n
-			c.hold(n)
+			c.holdLocked(n)
 			held += n
 			if take := held - lag; take > 0 || n == 0 {
 				take = max(take, 4<<10)
@@ -40,7 +40,7 @@ func TestWindowGrowsForQuickReadersOnly(t *testing.T) {
 		if extra := s.size - BaseWindow; c.intake.extra != extra {
 			t.Errorf("%s: %d bytes above the base are noted, want %d", name, c.intake.extra, extra)
 		}
-		c.remove(s)
+		c.removeLocked(s)
 		if c.intake.extra != 0 {
 			t.Errorf("%s: %d bytes above the base are noted of no stream", name, c.intake.extra)
 		}

@@ -21,15 +21,15 @@ func appendWindowUpdate(b []byte, id uint32, n int64) []byte {
 	return appendUint32(appendFrame(b, 4, http2.FrameWindowUpdate, 0, id), uint32(n))
 }
 
-// appendReset is called with the lock held, as all the append methods.
-func (c *Conn) appendReset(id uint32, code http2.ErrCode) {
+// appendResetLocked ends a stream early from our side.
+func (c *Conn) appendResetLocked(id uint32, code http2.ErrCode) {
 	c.closed.addReset(id)
 	c.wbuf = appendUint32(appendFrame(c.wbuf, 4, http2.FrameRSTStream, 0, id), uint32(code))
-	c.checkBacklog()
+	c.checkBacklogLocked()
 }
 
-// appendGoAway says that streams after last are not looked at. A later GOAWAY cannot name more than an earlier one.
-func (c *Conn) appendGoAway(last uint32, code http2.ErrCode, reason string) {
+// appendGoAwayLocked says that streams after last are not looked at. A later GOAWAY cannot name more than an earlier one.
+func (c *Conn) appendGoAwayLocked(last uint32, code http2.ErrCode, reason string) {
 	reason = reason[:min(len(reason), 200)]
 	c.awayLast = min(last, c.awayLast)
 	c.wbuf = appendFrame(c.wbuf, 8+len(reason), http2.FrameGoAway, 0, 0)
@@ -37,16 +37,16 @@ func (c *Conn) appendGoAway(last uint32, code http2.ErrCode, reason string) {
 	c.wbuf = append(c.wbuf, reason...)
 }
 
-// lastPeerStream is the highest stream that the peer opened. Endpoints open none.
-func (c *Conn) lastPeerStream() uint32 {
+// lastPeerStreamLocked is the highest stream that the peer opened. Endpoints open none.
+func (c *Conn) lastPeerStreamLocked() uint32 {
 	if c.client {
 		return 0
 	}
 	return c.lastID
 }
 
-// appendHeaders encodes a header block into HEADERS and CONTINUATION frames.
-func (c *Conn) appendHeaders(id uint32, fields []hpack.HeaderField, end bool) {
+// appendHeadersLocked encodes a header block into HEADERS and CONTINUATION frames.
+func (c *Conn) appendHeadersLocked(id uint32, fields []hpack.HeaderField, end bool) {
 	c.block.Reset()
 	for i := range fields {
 		_ = c.enc.WriteField(fields[i]) // writes to memory
@@ -64,7 +64,7 @@ func (c *Conn) appendHeaders(id uint32, fields []hpack.HeaderField, end bool) {
 		}
 		c.wbuf = append(appendFrame(c.wbuf, n, kind, flags, id), block[:n]...)
 		if block = block[n:]; len(block) == 0 {
-			c.checkBacklog()
+			c.checkBacklogLocked()
 			return
 		}
 		kind, flags = http2.FrameContinuation, 0
@@ -85,16 +85,16 @@ type grant struct {
 	n  int
 }
 
-// checkBacklog notes that a lot waits to be written. It is called with the lock held after something was added.
-func (c *Conn) checkBacklog() {
+// checkBacklogLocked notes that a lot waits to be written. It is called after something was added.
+func (c *Conn) checkBacklogLocked() {
 	if len(c.wbuf) > backlogLimit && !c.clogged.Load() {
 		c.cloggedAt = time.Now()
 		c.clogged.Store(true)
 	}
 }
 
-// unclog lets the reader go on, now that what waited is being written. It is called with the lock held.
-func (c *Conn) unclog() {
+// unclogLocked lets the reader go on, now that what waited is being written.
+func (c *Conn) unclogLocked() {
 	if !c.clogged.Load() {
 		return
 	}
@@ -122,16 +122,18 @@ func (c *Conn) WriteLoop() {
 	var grants []grant
 	for {
 		c.mu.Lock()
-		grants = c.pump(grants[:0])
+		grants = c.pumpLocked(grants[:0])
 		buf := c.wbuf
 		over := c.hangUp
 		if len(buf) > 0 {
 			c.wbuf, c.onWire = c.spare[:0], c.lastID
-			c.unclog()
+			c.unclogLocked()
 		} else if len(c.streams) == 0 && cap(c.spare)+cap(c.wbuf) > readBuffer {
 			c.spare, c.wbuf = nil, nil
 		}
 		c.mu.Unlock()
+
+		// Without the lock: the data may have come by another connection, whose lock this takes.
 		for _, g := range grants {
 			g.to.Credit(g.n)
 		}
@@ -142,6 +144,7 @@ func (c *Conn) WriteLoop() {
 			<-c.wake
 			continue
 		}
+
 		if _, err := c.conn.Write(buf); err != nil {
 			_ = c.conn.Close() // wakes the reader, which ends the streams
 			c.fail(err)
@@ -154,8 +157,8 @@ func (c *Conn) WriteLoop() {
 	}
 }
 
-// pump moves data that waited into wbuf, one frame per stream in turn.
-func (c *Conn) pump(grants []grant) []grant {
+// pumpLocked moves data that waited into wbuf, one frame per stream in turn.
+func (c *Conn) pumpLocked(grants []grant) []grant {
 	for len(c.queued) > 0 && len(c.wbuf) < gatherLimit {
 		s := c.queued[0]
 		c.queued[0] = nil
@@ -164,9 +167,10 @@ func (c *Conn) pump(grants []grant) []grant {
 		if s.gone || s.localEnded {
 			continue
 		}
-		n := c.room(s, len(s.out))
+
+		n := c.roomLocked(s, len(s.out))
 		if n > 0 {
-			grants = s.grantFor(grants, n)
+			grants = s.grantForLocked(grants, n)
 		}
 		if n == 0 && len(s.out) > 0 {
 			if c.window <= 0 { // every stream waits for the connection
@@ -179,15 +183,16 @@ func (c *Conn) pump(grants []grant) []grant {
 			}
 			continue // comes back with its WINDOW_UPDATE
 		}
+
 		p := s.out[:n]
 		s.out = s.out[n:]
-		s.emit(p, s.outEnd && len(s.out) == 0)
+		s.emitLocked(p, s.outEnd && len(s.out) == 0)
 		if len(s.out) > 0 {
-			c.enqueue(s)
+			c.enqueueLocked(s)
 			continue
 		}
 		s.out = nil
-		s.signal()
+		s.signalLocked()
 	}
 	if len(c.queued) == 0 {
 		c.queued = nil
@@ -195,13 +200,13 @@ func (c *Conn) pump(grants []grant) []grant {
 	return grants
 }
 
-// room returns how much of n bytes the stream may send now in one frame.
-func (c *Conn) room(s *Stream, n int) int {
+// roomLocked returns how much of n bytes the stream may send now in one frame.
+func (c *Conn) roomLocked(s *Stream, n int) int {
 	return int(max(0, min(int64(n), int64(c.maxFrame), c.window, s.window)))
 }
 
-// enqueue lets the writer look at a stream with data.
-func (c *Conn) enqueue(s *Stream) {
+// enqueueLocked lets the writer look at a stream with data.
+func (c *Conn) enqueueLocked(s *Stream) {
 	if s.inQueue || s.gone || s.localEnded || len(s.out) == 0 && !s.outEnd {
 		return
 	}

@@ -11,9 +11,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/proxy/http1"
 )
 
-// bridge hands a request that came by HTTP/2 to the HTTP/1 side, as the only request of a connection of its own.
-// It is called with the lock held.
-func (p *pair) bridge() {
+// bridgeLocked hands a request that came by HTTP/2 to the HTTP/1 side, as the only request of a connection of its own.
+func (p *pair) bridgeLocked() {
 	near, far := net.Pipe()
 	p.pipe = newH2pipe(true)
 	p.pipe.onReset = func() { _ = far.Close() }

@@ -105,7 +105,7 @@ func (s *h2server) accept(sink http2.Sink, h *http2.Head) {
 		p.encode(&q)
 		p.startLocked()
 	default:
-		p.bridge()
+		p.bridgeLocked()
 	}
 }
 

@@ -32,18 +32,18 @@ func (k *keeper) begin(conn net.Conn, bulk *http1.BulkPool, head []byte) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.conn, k.bulk = conn, bulk
-	k.keep(head)
+	k.keepLocked(head)
 }
 
-// keep is called with the lock held.
-func (k *keeper) keep(p []byte) {
+// keepLocked keeps p too, as long as all fits.
+func (k *keeper) keepLocked(p []byte) {
 	n := len(k.kept) + len(p)
 	switch {
 	case k.overflow:
 		return
 	case n > maxReplay:
 		k.overflow = true
-		k.giveBack()
+		k.giveBackLocked()
 		return
 	case n > http1.IdleSize && k.large == nil:
 		k.large, k.small = k.bulk.Get(), k.kept
@@ -52,7 +52,7 @@ func (k *keeper) keep(p []byte) {
 	k.kept = append(k.kept, p...)
 }
 
-func (k *keeper) giveBack() {
+func (k *keeper) giveBackLocked() {
 	k.kept = k.kept[:0]
 	if k.large != nil {
 		k.bulk.Put(k.large)
@@ -64,7 +64,7 @@ func (k *keeper) giveBack() {
 // response finds out, and decides.
 func (k *keeper) Write(p []byte) (int, error) {
 	k.mu.Lock()
-	k.keep(p)
+	k.keepLocked(p)
 	conn, lost := k.conn, k.overflow
 	k.mu.Unlock()
 	switch {
@@ -106,5 +106,5 @@ func (k *keeper) drop() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.conn, k.overflow = nil, false
-	k.giveBack()
+	k.giveBackLocked()
 }
