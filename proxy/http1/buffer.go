@@ -149,6 +149,7 @@ func (b *Reader) ReadHead(started func()) ([]byte, error) {
 			b.Discard(2)
 			p = p[2:]
 		}
+
 		if len(p) > seen {
 			n, err := findHeadEnd(p, seen)
 			if n > 0 || err != nil {
@@ -160,6 +161,7 @@ func (b *Reader) ReadHead(started func()) ([]byte, error) {
 				started = nil
 			}
 		}
+
 		if err := b.Fill(); err != nil {
 			if errors.Is(err, io.EOF) && seen > 0 {
 				err = io.ErrUnexpectedEOF

@@ -72,6 +72,7 @@ func (s *chunkScanner) sizeLine(b []byte) (n int, err error) {
 	if eol < 1 || b[eol-1] != '\r' {
 		return 0, badRequest("a chunk-size line ends in a bare line feed")
 	}
+
 	line := b[:eol-1]
 	var size int64
 	digits := 0
@@ -85,10 +86,12 @@ func (s *chunkScanner) sizeLine(b []byte) (n int, err error) {
 		}
 		size = size<<4 | int64(d)
 	}
+
 	ext := line[digits:]
 	if digits == 0 || !isChunkExt(ext) && !(s.padded && len(trimSpace(ext)) == 0) {
 		return 0, badRequest("a chunk-size line is malformed")
 	}
+
 	s.left, s.extra = size, len(ext)
 	s.state = chunkData
 	if size == 0 {
@@ -184,10 +187,12 @@ func (s *chunkScanner) trailers(b []byte, h *Head) (n int, err error) {
 	if len(b) < 2 {
 		return 0, nil
 	}
+
 	end, err := findHeadEnd(b, 0)
 	if end == 0 || err != nil {
 		return 0, err
 	}
+
 	h.reset(b[:end])
 	if err := h.parseFields(0); err != nil {
 		return 0, err

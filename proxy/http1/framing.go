@@ -26,6 +26,7 @@ func (h *Head) checkRequest() error {
 	case hosts == 1 && !IsAuthority(h.Get(FieldHost)):
 		return badRequest("the Host field is not a host with an optional port")
 	}
+
 	if err := h.readConnection(); err != nil {
 		return err
 	}
@@ -37,6 +38,7 @@ func (h *Head) checkRequest() error {
 	if err != nil {
 		return err
 	}
+
 	switch {
 	case chunked && has:
 		return badRequest("the request has both Transfer-Encoding and Content-Length")
@@ -61,6 +63,7 @@ func (h *Head) checkResponse(toHead bool) error {
 	if err != nil {
 		return err
 	}
+
 	switch {
 	case chunked && has:
 		return badRequest("the response has both Transfer-Encoding and Content-Length")
@@ -129,36 +132,43 @@ func (h *Head) readConnection() error {
 	namesUpgrade := false
 	if h.has(FieldConnection) {
 		for i := range h.Fields {
-			if h.Fields[i].ID != FieldConnection {
-				continue
-			}
-			for list := h.Value(&h.Fields[i]); len(list) > 0; {
-				var token []byte
-				token, list = cutToken(list)
-				switch {
-				case len(token) == 0:
-				case EqualLower(token, "close"):
-					h.Close = true
-				case EqualLower(token, "keep-alive"):
-					if h.Minor == 0 {
-						h.Close = false
-					}
-				case EqualLower(token, "upgrade"):
-					namesUpgrade = true
-				default:
-					h.dropNominated(token)
-				}
+			if h.Fields[i].ID == FieldConnection && h.readOptions(h.Value(&h.Fields[i])) {
+				namesUpgrade = true
 			}
 		}
 	}
+
 	h.Upgrade = namesUpgrade && h.has(FieldUpgrade) && h.Minor == 1
 	if te := h.Get(FieldTE); te != nil {
 		h.TrailersOK = hasToken(te, "trailers")
 	}
+
 	for _, id := range [...]FieldID{FieldConnection, FieldKeepAlive, FieldProxyConnection, FieldTE, FieldUpgrade, FieldHTTP2Settings} {
 		h.Drop(id)
 	}
 	return nil
+}
+
+// readOptions takes the options of one Connection field, and reports whether upgrade is among them.
+func (h *Head) readOptions(list []byte) (namesUpgrade bool) {
+	for len(list) > 0 {
+		var option []byte
+		option, list = cutToken(list)
+		switch {
+		case len(option) == 0:
+		case EqualLower(option, "close"):
+			h.Close = true
+		case EqualLower(option, "keep-alive"):
+			if h.Minor == 0 {
+				h.Close = false
+			}
+		case EqualLower(option, "upgrade"):
+			namesUpgrade = true
+		default:
+			h.dropNominated(option)
+		}
+	}
+	return namesUpgrade
 }
 
 func (h *Head) dropNominated(token []byte) {

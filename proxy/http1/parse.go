@@ -96,6 +96,7 @@ func (h *Head) ParseRequest(raw []byte) error {
 		return badRequest("the request line has no valid method")
 	}
 	h.Method = line[:sp]
+
 	line = line[sp+1:]
 	sp = bytes.IndexByte(line, ' ')
 	if sp <= 0 {
@@ -108,6 +109,7 @@ func (h *Head) ParseRequest(raw []byte) error {
 	if h.Minor, err = parseVersion(line[sp+1:]); err != nil {
 		return err
 	}
+
 	if err := h.parseFields(rest); err != nil {
 		return err
 	}
@@ -127,6 +129,7 @@ func (h *Head) ParseResponse(raw []byte, toHead bool) error {
 	if h.Minor, err = parseVersion(line[:8]); err != nil {
 		return err
 	}
+
 	for _, c := range line[9:12] {
 		if c < '0' || c > '9' {
 			return badRequest("the status code is not a number")
@@ -142,6 +145,7 @@ func (h *Head) ParseResponse(raw []byte, toHead bool) error {
 			return badRequest("the reason phrase holds a control character")
 		}
 	}
+
 	if err := h.parseFields(rest); err != nil {
 		return err
 	}
@@ -219,11 +223,13 @@ func (h *Head) parseField(from int) (next int, err error) {
 		}
 		return 0, badRequest("a header field name is empty or holds a character that is not a token character")
 	}
+
 	start := colon + 1
 	eol := bytes.IndexByte(raw[start:], '\n') + start
 	if raw[eol-1] != '\r' || eol-1 < start {
 		return 0, badRequest("a line ends in a bare line feed")
 	}
+
 	next = eol + 1
 	end := eol - 1
 	for start < end && (raw[start] == ' ' || raw[start] == '\t') {
@@ -235,6 +241,7 @@ func (h *Head) parseField(from int) (next int, err error) {
 	if !isFieldText(raw[start:end]) {
 		return 0, badRequest("header field %.64q holds a control character", raw[from:colon])
 	}
+
 	id := identify(raw[from:colon])
 	h.Fields = append(h.Fields, Field{
 		line: uint32(from), nameEnd: uint32(colon),

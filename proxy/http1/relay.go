@@ -93,15 +93,17 @@ func (r *Relay) runLength() error {
 			b = b[:left]
 		}
 		left -= int64(len(b))
-		if left == 0 && r.Last != nil {
+		if left == 0 && r.Last != nil { // before the write: whoever reads it may answer at once
 			r.Last()
 			r.Last = nil
 		}
+
 		if err := r.out.Add(b); err != nil {
 			return err
 		}
 		r.in.Discard(len(b))
 		r.count += int64(len(b))
+
 		if left == 0 {
 			return nil
 		}
@@ -126,6 +128,7 @@ func (r *Relay) runChunked() error {
 		if r.scan.state == chunkTrailers {
 			break
 		}
+
 		if r.in.bulk == nil && r.count > IdleSize {
 			r.in.useBulk(r.out.pool)
 			defer r.in.endBulk(r.out.pool)
@@ -134,6 +137,7 @@ func (r *Relay) runChunked() error {
 			return err
 		}
 	}
+
 	if err := r.readTrailers(); err != nil {
 		return err
 	}

@@ -10,7 +10,8 @@
 // A peer is not trusted to mean well. What it may make us hold, answer or remember is bounded (window.go, calm.go,
 // closed.go), and what it must do in time is watched (watch.go).
 //
-//	conn.go    a connection, its beginning and end     stream.go  a stream: what is sent on it, how it ends
+//	conn.go    a connection and its end, options.go    stream.go  a stream: what is sent on it, how it ends
+//	           how it is made
 //	frames.go  what comes, block.go header blocks      write.go   what goes
 //	window.go  how much peers may send                 calm.go    how much they may ask for that moves nothing
 //	closed.go  late frames                             watch.go   deadlines

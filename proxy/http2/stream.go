@@ -2,6 +2,7 @@ package http2
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -261,6 +262,20 @@ func (s *Stream) Reset(code http2.ErrCode) {
 	c.mu.Unlock()
 	c.kick()
 	s.settle(lost)
+}
+
+// Cause says why a stream was reset.
+func (s *Stream) Cause(code http2.ErrCode) error {
+	c := s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s.fault != nil {
+		return s.fault
+	}
+	if c.err == nil {
+		return fmt.Errorf("the stream was reset: %s", code)
+	}
+	return fmt.Errorf("HTTP/2 connection: %w", c.err)
 }
 
 // grantForLocked notes that source may have n bytes of room back.

@@ -19,6 +19,7 @@ func (p *pair) bridgeLocked() {
 	if p.end {
 		p.pipe.Data(nil, true)
 	}
+
 	s := newSession(p.srv.h, near, p.srv.info)
 	s.bridged = true
 	go func() {
@@ -26,6 +27,7 @@ func (p *pair) bridgeLocked() {
 		s.end()
 		_ = near.Close()
 	}()
+
 	head := p.requestHead()
 	chunked := p.req.length < 0 && !p.end
 	go p.bridgeRequest(far, head, chunked)
@@ -67,36 +69,11 @@ func (p *pair) bridgeRequest(far net.Conn, head []byte, chunked bool) {
 	out.Pending = head
 	defer out.Release()
 	defer p.pipe.leave(p.down)
-	for {
-		if out.Flush() != nil {
-			return
-		}
-		b, end, err := p.pipe.next()
-		if err != nil {
-			_ = far.Close()
-			return
-		}
-		if len(b) > 0 {
-			if err = writeChunk(&out, b, chunked); err == nil {
-				err = out.Flush()
-			}
-			p.down.Credit(len(b))
-		}
-		if err != nil {
-			return
-		}
-		if !end {
-			continue
-		}
-		if chunked {
-			out.Pending = append(out.Pending, "0\r\n"...)
-			for _, f := range p.pipe.trailers() {
-				out.Pending = appendField(out.Pending, f.Name, f.Value)
-			}
-			out.Pending = append(out.Pending, "\r\n"...)
-			_ = out.Flush()
-		}
+	if out.Flush() != nil {
 		return
+	}
+	if p.pipe.copyBody(p.down, &out, chunked) != nil {
+		_ = far.Close()
 	}
 }
 

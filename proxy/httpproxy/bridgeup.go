@@ -66,6 +66,7 @@ func (b *upBridge) request() {
 		return
 	}
 	in.Discard(len(raw))
+
 	b.get = string(h.Method) != "HEAD"
 	if b.st, err = b.c.Open(requestFields(&h), h.Framing.Kind == http1.BodyNone, b.pipe, nil, 0); err != nil {
 		b.refused.Store(true)
@@ -73,6 +74,7 @@ func (b *upBridge) request() {
 		return
 	}
 	go b.response()
+
 	if h.Framing.Kind != http1.BodyNone {
 		if err := sendBody(b.st, &in, h.Framing, b.bulk); err != nil {
 			b.st.Reset(nethttp2.ErrCodeCancel)
@@ -80,6 +82,7 @@ func (b *upBridge) request() {
 			return
 		}
 	}
+
 	_ = in.Fill() // nothing more comes; this waits for the near side to be done
 	b.st.Reset(nethttp2.ErrCodeCancel)
 	b.pipe.abort(net.ErrClosed)
@@ -203,33 +206,40 @@ func (b *upBridge) body(chunked bool) {
 	var out http1.Writer
 	out.Reset(b.far, b.bulk)
 	defer out.Release()
+	_ = b.pipe.copyBody(b.st, &out, chunked)
+}
+
+// copyBody writes the body that comes on st to out, in chunks or as it is, with the trailers behind chunks. The error
+// is that of a body that broke off; when out takes no more, who reads there is gone, and nobody needs to be told.
+func (p *h2pipe) copyBody(st *http2.Stream, out *http1.Writer, chunked bool) error {
 	for {
-		p, end, err := b.pipe.next()
+		b, end, err := p.next()
 		if err != nil {
-			return
+			return err
 		}
-		if len(p) > 0 {
-			if err = writeChunk(&out, p, chunked); err == nil {
+		if len(b) > 0 {
+			if err = writeChunk(out, b, chunked); err == nil {
 				err = out.Flush()
 			}
-			b.st.Credit(len(p))
+			st.Credit(len(b))
 		}
 		if err != nil {
-			return
+			return nil
 		}
-		if !end {
-			continue
+		if end {
+			break
 		}
-		if chunked {
-			out.Pending = append(out.Pending, "0\r\n"...)
-			for _, f := range b.pipe.trailers() {
-				out.Pending = appendField(out.Pending, f.Name, f.Value)
-			}
-			out.Pending = append(out.Pending, "\r\n"...)
-			_ = out.Flush()
-		}
-		return
 	}
+
+	if chunked {
+		out.Pending = append(out.Pending, "0\r\n"...)
+		for _, f := range p.trailers() {
+			out.Pending = appendField(out.Pending, f.Name, f.Value)
+		}
+		out.Pending = append(out.Pending, "\r\n"...)
+		_ = out.Flush()
+	}
+	return nil
 }
 
 // writeChunk writes p as one chunk, or as it is.

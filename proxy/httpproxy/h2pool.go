@@ -80,6 +80,7 @@ func (p *h2pool) dial(d *dialing) {
 		_ = conn.Close()
 		err = errNotHTTP2
 	}
+
 	var c *http2.Conn
 	if err == nil {
 		p.pool.learn(conn)
@@ -88,6 +89,7 @@ func (p *h2pool) dial(d *dialing) {
 		go c.WriteLoop()
 		go p.serve(c)
 	}
+
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.dialing = nil
@@ -109,6 +111,7 @@ func (p *h2pool) serve(c *http2.Conn) {
 	}
 	stopIdle, stopPeer, stopClock := c.WatchIdle(limit, c.Retire), c.WatchPeer(), c.WatchClock()
 	_ = c.Serve() // streams were told why
+
 	stopIdle()
 	stopPeer()
 	stopClock()

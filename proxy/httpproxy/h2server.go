@@ -37,14 +37,17 @@ func (h *Handler) serveH2(conn net.Conn, info *downstream.Info) {
 		Patience:   h.hcm.HeadersTimeout,
 	})
 	s.c = c
+
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
 		c.WriteLoop()
 	}()
+
 	h.server.drains.join(info.Drain, s)
 	stopIdle, stopStreams, stopClock := c.WatchIdle(h.hcm.IdleTimeout, s.drain), s.watchStreams(), c.WatchClock()
 	_ = c.Serve() // why a caller hung up is of no interest
+
 	stopIdle()
 	stopStreams()
 	stopClock()
@@ -80,6 +83,7 @@ func (s *h2server) accept(sink http2.Sink, h *http2.Head) {
 	if p.done { // the connection failed meanwhile
 		return
 	}
+
 	p.end = h.End
 	if h.TooLarge {
 		p.refuseLocked(&requestError{431, "the request head is too large"})
@@ -92,11 +96,13 @@ func (s *h2server) accept(sink http2.Sink, h *http2.Head) {
 		p.refuseLocked(err)
 		return
 	}
+
 	p.call.GRPC = p.req.grpc
 	p.call.headOnly = p.req.method == "HEAD"
 	if s.h.log != nil {
 		p.openEntry()
 	}
+
 	q := p.target()
 	switch v := p.call.begin(s.h, s.info, &q, false); {
 	case v.Do == exchange.Reply:
