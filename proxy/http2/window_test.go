@@ -14,8 +14,14 @@ func TestWindowGrowsForQuickReadersOnly(t *testing.T) {
 		quick bool
 		want  int64
 	}{
-		"quick": {true, topWindow},
-		"slow":  {false, BaseWindow},
+		"quick": {
+			quick: true,
+			want:  topWindow,
+		},
+		"slow": {
+			quick: false,
+			want:  BaseWindow,
+		},
 	} {
 		c := NewClient(near, NewHeld(), ClientOptions{})
 		s := c.newStreamLocked(1)

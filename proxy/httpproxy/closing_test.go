@@ -19,9 +19,18 @@ func TestUntouched(t *testing.T) {
 		read int // how much the endpoint reads before it closes, after an earlier request
 		want bool
 	}{
-		"closed before": {0, true},
-		"read half":     {len(request) / 2, false},
-		"read all":      {len(request), false},
+		"closed before": {
+			read: 0,
+			want: true,
+		},
+		"read half": {
+			read: len(request) / 2,
+			want: false,
+		},
+		"read all": {
+			read: len(request),
+			want: false,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			closed := make(chan struct{})

@@ -123,21 +123,96 @@ func TestServedSpellings(t *testing.T) {
 		send string
 		want string // part of what the endpoint sees
 	}{
-		{"later minor version", outbound, "GET / HTTP/1.2\r\nHost: a\r\n\r\n", "GET / HTTP/1.1\r\n"},
-		{"1.0 without Host", outbound, "GET /x HTTP/1.0\r\n\r\n", "host: " + outbound.addr + "\r\n"},
-		{"1.0 without Host, inbound", inbound, "GET /x HTTP/1.0\r\n\r\n", "host: " + addr + "\r\n"},
-		{"empty Host", outbound, "GET /x HTTP/1.1\r\nHost:\r\n\r\n", "host: " + outbound.addr + "\r\n"},
-		{"IPv6 Host", outbound, "GET / HTTP/1.1\r\nHost: [2001:db8::1]:80\r\n\r\n", "Host: [2001:db8::1]:80\r\n"},
-		{"underscore and percent in the Host", outbound, "GET / HTTP/1.1\r\nHost: a_b%2Dc.example:\r\n\r\n", "Host: a_b%2Dc.example:\r\n"},
-		{"final dot", outbound, "GET / HTTP/1.1\r\nHost: a.b.:8000\r\n\r\n", "Host: a.b.:8000\r\n"},
-		{"absolute form to the application", inbound, "GET http://b/x?y HTTP/1.1\r\nHost: c\r\n\r\n", "GET /x?y HTTP/1.1\r\nhost: b\r\n"},
-		{"OPTIONS for a whole server", outbound, "OPTIONS http://b HTTP/1.1\r\nHost: c\r\n\r\n", "OPTIONS * HTTP/1.1\r\nhost: b\r\n"},
-		{"OPTIONS for the root", outbound, "OPTIONS http://b/ HTTP/1.1\r\nHost: c\r\n\r\n", "OPTIONS / HTTP/1.1\r\n"},
-		{"GET without a path", outbound, "GET http://b?q HTTP/1.1\r\nHost: c\r\n\r\n", "GET /?q HTTP/1.1\r\n"},
-		{"chunk extensions", outbound, chunked + "5;a;b=c ; d = \"e;\\\"\"\r\nabcde\r\n0;x\r\n\r\n", "\r\n\r\n5\r\nabcde\r\n0\r\n\r\n"},
-		{"space before an extension", outbound, chunked + "5 ;a=b\r\nabcde\r\n3\t; c\r\nfgh\r\n0\r\n\r\n", "\r\n\r\n5\r\nabcde\r\n3\r\nfgh\r\n0\r\n\r\n"},
-		{"upper-case coding", outbound, strings.Replace(chunked, "chunked", "Chunked", 1) + "0\r\n\r\n", "0\r\n\r\n"},
-		{"empty line before the request", outbound, "\r\nGET /y HTTP/1.1\r\nHost: a\r\n\r\n", "GET /y HTTP/1.1\r\n"},
+		{
+			name: "later minor version",
+			hop:  outbound,
+			send: "GET / HTTP/1.2\r\nHost: a\r\n\r\n",
+			want: "GET / HTTP/1.1\r\n",
+		},
+		{
+			name: "1.0 without Host",
+			hop:  outbound,
+			send: "GET /x HTTP/1.0\r\n\r\n",
+			want: "host: " + outbound.addr + "\r\n",
+		},
+		{
+			name: "1.0 without Host, inbound",
+			hop:  inbound,
+			send: "GET /x HTTP/1.0\r\n\r\n",
+			want: "host: " + addr + "\r\n",
+		},
+		{
+			name: "empty Host",
+			hop:  outbound,
+			send: "GET /x HTTP/1.1\r\nHost:\r\n\r\n",
+			want: "host: " + outbound.addr + "\r\n",
+		},
+		{
+			name: "IPv6 Host",
+			hop:  outbound,
+			send: "GET / HTTP/1.1\r\nHost: [2001:db8::1]:80\r\n\r\n",
+			want: "Host: [2001:db8::1]:80\r\n",
+		},
+		{
+			name: "underscore and percent in the Host",
+			hop:  outbound,
+			send: "GET / HTTP/1.1\r\nHost: a_b%2Dc.example:\r\n\r\n",
+			want: "Host: a_b%2Dc.example:\r\n",
+		},
+		{
+			name: "final dot",
+			hop:  outbound,
+			send: "GET / HTTP/1.1\r\nHost: a.b.:8000\r\n\r\n",
+			want: "Host: a.b.:8000\r\n",
+		},
+		{
+			name: "absolute form to the application",
+			hop:  inbound,
+			send: "GET http://b/x?y HTTP/1.1\r\nHost: c\r\n\r\n",
+			want: "GET /x?y HTTP/1.1\r\nhost: b\r\n",
+		},
+		{
+			name: "OPTIONS for a whole server",
+			hop:  outbound,
+			send: "OPTIONS http://b HTTP/1.1\r\nHost: c\r\n\r\n",
+			want: "OPTIONS * HTTP/1.1\r\nhost: b\r\n",
+		},
+		{
+			name: "OPTIONS for the root",
+			hop:  outbound,
+			send: "OPTIONS http://b/ HTTP/1.1\r\nHost: c\r\n\r\n",
+			want: "OPTIONS / HTTP/1.1\r\n",
+		},
+		{
+			name: "GET without a path",
+			hop:  outbound,
+			send: "GET http://b?q HTTP/1.1\r\nHost: c\r\n\r\n",
+			want: "GET /?q HTTP/1.1\r\n",
+		},
+		{
+			name: "chunk extensions",
+			hop:  outbound,
+			send: chunked + "5;a;b=c ; d = \"e;\\\"\"\r\nabcde\r\n0;x\r\n\r\n",
+			want: "\r\n\r\n5\r\nabcde\r\n0\r\n\r\n",
+		},
+		{
+			name: "space before an extension",
+			hop:  outbound,
+			send: chunked + "5 ;a=b\r\nabcde\r\n3\t; c\r\nfgh\r\n0\r\n\r\n",
+			want: "\r\n\r\n5\r\nabcde\r\n3\r\nfgh\r\n0\r\n\r\n",
+		},
+		{
+			name: "upper-case coding",
+			hop:  outbound,
+			send: strings.Replace(chunked, "chunked", "Chunked", 1) + "0\r\n\r\n",
+			want: "0\r\n\r\n",
+		},
+		{
+			name: "empty line before the request",
+			hop:  outbound,
+			send: "\r\nGET /y HTTP/1.1\r\nHost: a\r\n\r\n",
+			want: "GET /y HTTP/1.1\r\n",
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c, err := net.Dial("tcp", tt.hop.addr)

@@ -266,13 +266,41 @@ func TestUpstreamFailures(t *testing.T) {
 		status int
 		text   string
 	}{
-		{"http://other/", 503, "refused"},
-		{"http://reset/x", 503, "reset"},
-		{"http://garbage/x", 502, "broke the protocol"},
-		{"http://missing/x", 503, "missing"},
-		{"http://empty/x", 503, "no healthy upstream"},
-		{"http://slow/x", 504, "did not answer in time"},
-		{"http://slow/y", 404, "no route"},
+		{
+			url:    "http://other/",
+			status: 503,
+			text:   "refused",
+		},
+		{
+			url:    "http://reset/x",
+			status: 503,
+			text:   "reset",
+		},
+		{
+			url:    "http://garbage/x",
+			status: 502,
+			text:   "broke the protocol",
+		},
+		{
+			url:    "http://missing/x",
+			status: 503,
+			text:   "missing",
+		},
+		{
+			url:    "http://empty/x",
+			status: 503,
+			text:   "no healthy upstream",
+		},
+		{
+			url:    "http://slow/x",
+			status: 504,
+			text:   "did not answer in time",
+		},
+		{
+			url:    "http://slow/y",
+			status: 404,
+			text:   "no route",
+		},
 	} {
 		resp, err := client(t, h.addr, false).Get(tt.url)
 		if err != nil {

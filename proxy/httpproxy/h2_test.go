@@ -28,12 +28,36 @@ var protocols = []struct {
 	down bool // HTTP/2
 	up   config.HTTPProtocol
 }{
-	{"1 to 1", false, config.HTTP1},
-	{"1 to 2", false, config.HTTP2},
-	{"2 to 1", true, config.HTTP1},
-	{"2 to 2", true, config.HTTP2},
-	{"2 to same", true, config.HTTPUseDownstream},
-	{"1 to same", false, config.HTTPUseDownstream},
+	{
+		name: "1 to 1",
+		down: false,
+		up:   config.HTTP1,
+	},
+	{
+		name: "1 to 2",
+		down: false,
+		up:   config.HTTP2,
+	},
+	{
+		name: "2 to 1",
+		down: true,
+		up:   config.HTTP1,
+	},
+	{
+		name: "2 to 2",
+		down: true,
+		up:   config.HTTP2,
+	},
+	{
+		name: "2 to same",
+		down: true,
+		up:   config.HTTPUseDownstream,
+	},
+	{
+		name: "1 to same",
+		down: false,
+		up:   config.HTTPUseDownstream,
+	},
 }
 
 func TestBridging(t *testing.T) {

@@ -289,12 +289,36 @@ func TestIdleLimit(t *testing.T) {
 		general time.Duration // of the configuration
 		want    time.Duration
 	}{
-		"a body that does not come":    {func(*pair) {}, 0, silentBody},
-		"where the configuration says": {func(*pair) {}, time.Hour, time.Hour},
-		"a stream of gRPC":             {func(p *pair) { p.call.GRPC = true }, 0, 0},
-		"a request that is complete":   {func(p *pair) { p.end = true }, 0, 0},
-		"a request that is answered":   {func(p *pair) { p.responded = true }, 0, 0},
-		"a route that says for ever":   {func(p *pair) { p.call.Route.Action.IdleSet = true }, time.Hour, 0},
+		"a body that does not come": {
+			set:     func(*pair) {},
+			general: 0,
+			want:    silentBody,
+		},
+		"where the configuration says": {
+			set:     func(*pair) {},
+			general: time.Hour,
+			want:    time.Hour,
+		},
+		"a stream of gRPC": {
+			set:     func(p *pair) { p.call.GRPC = true },
+			general: 0,
+			want:    0,
+		},
+		"a request that is complete": {
+			set:     func(p *pair) { p.end = true },
+			general: 0,
+			want:    0,
+		},
+		"a request that is answered": {
+			set:     func(p *pair) { p.responded = true },
+			general: 0,
+			want:    0,
+		},
+		"a route that says for ever": {
+			set:     func(p *pair) { p.call.Route.Action.IdleSet = true },
+			general: time.Hour,
+			want:    0,
+		},
 	} {
 		p := &pair{srv: &h2server{h: &Handler{hcm: &config.HCM{StreamIdleTimeout: tt.general}}}}
 		p.call.Route = &routes.Route{Route: &config.Route{Action: &config.RouteAction{}}}

@@ -211,11 +211,36 @@ func TestUploadIsSentAgain(t *testing.T) {
 		length bool
 		want   int // when the first endpoint is the bad one
 	}{
-		{"PUT", 30_000, true, 200},
-		{"PUT", 30_000, false, 200},
-		{"PUT", 300_000, true, 503},  // more than is kept
-		{"POST", 30_000, false, 503}, // not idempotent
-		{"DELETE", 6_000, true, 200},
+		{
+			method: "PUT",
+			size:   30_000,
+			length: true,
+			want:   200,
+		},
+		{
+			method: "PUT",
+			size:   30_000,
+			length: false,
+			want:   200,
+		},
+		{
+			method: "PUT",
+			size:   300_000,
+			length: true,
+			want:   503,
+		}, // more than is kept
+		{
+			method: "POST",
+			size:   30_000,
+			length: false,
+			want:   503,
+		}, // not idempotent
+		{
+			method: "DELETE",
+			size:   6_000,
+			length: true,
+			want:   200,
+		},
 	} {
 		h := startHop(t, setup{hcm: config.HCM{Routes: toCluster("c")},
 			clusters: []*config.Cluster{staticCluster("c", config.HTTP1, hangsUp, good)}})

@@ -97,12 +97,30 @@ func TestSilentCallers(t *testing.T) {
 		clusters: []*config.Cluster{staticCluster("c", config.HTTP1, addr)},
 	})
 	for name, tt := range map[string]struct{ send, want string }{
-		"nothing":                 {"", ""},
-		"half an HTTP/2 preface":  {"PRI * HTT", "HTTP/1.1 408 "},
-		"half a head":             {"GET / HTTP/1.1\r\nHos", "HTTP/1.1 408 "},
-		"a body by length":        {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nabc", "HTTP/1.1 408 "},
-		"a body in chunks":        {"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", "HTTP/1.1 408 "},
-		"a body that never began": {"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n", "HTTP/1.1 408 "},
+		"nothing": {
+			send: "",
+			want: "",
+		},
+		"half an HTTP/2 preface": {
+			send: "PRI * HTT",
+			want: "HTTP/1.1 408 ",
+		},
+		"half a head": {
+			send: "GET / HTTP/1.1\r\nHos",
+			want: "HTTP/1.1 408 ",
+		},
+		"a body by length": {
+			send: "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nabc",
+			want: "HTTP/1.1 408 ",
+		},
+		"a body in chunks": {
+			send: "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+			want: "HTTP/1.1 408 ",
+		},
+		"a body that never began": {
+			send: "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n",
+			want: "HTTP/1.1 408 ",
+		},
 	} {
 		start := time.Now()
 		got := raw(t, h.addr, tt.send) // fails after 5 s

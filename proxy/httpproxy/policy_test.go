@@ -69,15 +69,60 @@ func TestForwardedClientCert(t *testing.T) {
 		prefix string // of what the endpoint sees; empty: no header
 		suffix string
 	}{
-		{config.ForwardClientCertSanitize, true, "", ""},
-		{config.ForwardClientCertSanitize, false, "", ""},
-		{config.ForwardClientCertSanitizeSet, true, own, `;Subject="";URI=spiffe://cluster.local/ns/foo/sa/client`},
-		{config.ForwardClientCertSanitizeSet, false, "", ""},
-		{config.ForwardClientCertAppendForward, true, spoof + "," + own, "URI=spiffe://cluster.local/ns/foo/sa/client"},
-		{config.ForwardClientCertAppendForward, false, "", ""},
-		{config.ForwardClientCertForwardOnly, true, spoof, spoof},
-		{config.ForwardClientCertForwardOnly, false, "", ""},
-		{config.ForwardClientCertAlwaysForwardOnly, false, spoof, spoof},
+		{
+			mode:   config.ForwardClientCertSanitize,
+			mtls:   true,
+			prefix: "",
+			suffix: "",
+		},
+		{
+			mode:   config.ForwardClientCertSanitize,
+			mtls:   false,
+			prefix: "",
+			suffix: "",
+		},
+		{
+			mode:   config.ForwardClientCertSanitizeSet,
+			mtls:   true,
+			prefix: own,
+			suffix: `;Subject="";URI=spiffe://cluster.local/ns/foo/sa/client`,
+		},
+		{
+			mode:   config.ForwardClientCertSanitizeSet,
+			mtls:   false,
+			prefix: "",
+			suffix: "",
+		},
+		{
+			mode:   config.ForwardClientCertAppendForward,
+			mtls:   true,
+			prefix: spoof + "," + own,
+			suffix: "URI=spiffe://cluster.local/ns/foo/sa/client",
+		},
+		{
+			mode:   config.ForwardClientCertAppendForward,
+			mtls:   false,
+			prefix: "",
+			suffix: "",
+		},
+		{
+			mode:   config.ForwardClientCertForwardOnly,
+			mtls:   true,
+			prefix: spoof,
+			suffix: spoof,
+		},
+		{
+			mode:   config.ForwardClientCertForwardOnly,
+			mtls:   false,
+			prefix: "",
+			suffix: "",
+		},
+		{
+			mode:   config.ForwardClientCertAlwaysForwardOnly,
+			mtls:   false,
+			prefix: spoof,
+			suffix: spoof,
+		},
 	} {
 		bothVersions(t, func(t *testing.T, h2 bool, proto config.HTTPProtocol) {
 			s := setup{

@@ -23,18 +23,49 @@ func TestRetryPolicy(t *testing.T) {
 		bad    http.HandlerFunc // nil: nothing listens
 		want   int
 	}{
-		"connect failure without policy": {nil, nil, 200},
-		"503 without policy":             {nil, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }, 503},
-		"5xx":                            {&config.RetryPolicy{On: []string{"5xx"}, Attempts: 2}, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, 200},
-		"gateway error":                  {&config.RetryPolicy{On: []string{"gateway-error"}, Attempts: 1}, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) }, 200},
-		"500 is no gateway error":        {&config.RetryPolicy{On: []string{"gateway-error"}, Attempts: 1}, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, 500},
-		"listed status":                  {&config.RetryPolicy{On: []string{"retriable-status-codes"}, Statuses: []int{418}, Attempts: 1}, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(418) }, 200},
-		"reset":                          {&config.RetryPolicy{On: []string{"reset"}, Attempts: 1}, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, 200},
-		"too slow": {&config.RetryPolicy{On: []string{"reset"}, Attempts: 1, PerTryTimeout: 200 * time.Millisecond},
-			func(_ http.ResponseWriter, r *http.Request) {
+		"connect failure without policy": {
+			policy: nil,
+			bad:    nil,
+			want:   200,
+		},
+		"503 without policy": {
+			policy: nil,
+			bad:    func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) },
+			want:   503,
+		},
+		"5xx": {
+			policy: &config.RetryPolicy{On: []string{"5xx"}, Attempts: 2},
+			bad:    func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },
+			want:   200,
+		},
+		"gateway error": {
+			policy: &config.RetryPolicy{On: []string{"gateway-error"}, Attempts: 1},
+			bad:    func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) },
+			want:   200,
+		},
+		"500 is no gateway error": {
+			policy: &config.RetryPolicy{On: []string{"gateway-error"}, Attempts: 1},
+			bad:    func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },
+			want:   500,
+		},
+		"listed status": {
+			policy: &config.RetryPolicy{On: []string{"retriable-status-codes"}, Statuses: []int{418}, Attempts: 1},
+			bad:    func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(418) },
+			want:   200,
+		},
+		"reset": {
+			policy: &config.RetryPolicy{On: []string{"reset"}, Attempts: 1},
+			bad:    func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+			want:   200,
+		},
+		"too slow": {
+			policy: &config.RetryPolicy{On: []string{"reset"}, Attempts: 1, PerTryTimeout: 200 * time.Millisecond},
+			bad: func(_ http.ResponseWriter, r *http.Request) {
 				_, _ = io.Copy(io.Discard, r.Body)
 				<-r.Context().Done()
-			}, 200},
+			},
+			want: 200,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bothVersions(t, func(t *testing.T, h2 bool, proto config.HTTPProtocol) {
