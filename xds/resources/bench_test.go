@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/isthmus-mesh/isthmus/model"
 	"github.com/isthmus-mesh/isthmus/xds"
 )
 
@@ -47,5 +48,46 @@ func BenchmarkFirstView(b *testing.B) {
 		for _, typeURL := range allTypes {
 			m.resources(v, typeURL)
 		}
+	}
+}
+
+// BenchmarkServiceChange is a ServiceEntry that comes, and BenchmarkTraitsChange
+// an account that endpoints of a service run as besides: of all that a sidecar
+// sees, little is another one then.
+func BenchmarkServiceChange(b *testing.B) {
+	m := newMesh(b)
+	fill(m, 1000, 10)
+	v := m.view(node("sidecar", "ns0", "p", nil))
+	ask := func() {
+		for _, typeURL := range allTypes {
+			m.resources(v, typeURL)
+		}
+	}
+	ask()
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := range b.N {
+		insert(m, m.store.Services, &model.Service{
+			Host: fmt.Sprintf("entry-%d.example.com", i%50), Cluster: testCluster, Namespace: "ns0", Name: "entry",
+			Origin: model.FromServiceEntry, Resolution: model.ByDestination, External: true,
+			Ports: []model.Port{port("tls", uint16(1000+i/50), model.TLS, 443)},
+		})
+		ask()
+	}
+}
+
+func BenchmarkTraitsChange(b *testing.B) {
+	m := newMesh(b)
+	services := fill(m, 1000, 10)
+	v := m.view(node("sidecar", "ns0", "p", nil))
+	m.resources(v, xds.TypeCluster)
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := range b.N {
+		s := services[i%len(services)]
+		insert(m, m.store.Traits, &model.Traits{
+			Host: s.Host, Cluster: s.Cluster, Namespace: s.Namespace, Name: s.Name, Accounts: []string{fmt.Sprint("ns/a", i)},
+		})
+		m.resources(v, xds.TypeCluster)
 	}
 }

@@ -1,9 +1,11 @@
 package resources
 
 import (
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/isthmus-mesh/isthmus/model"
@@ -255,5 +257,48 @@ func addTables(in reflect.Value, to map[string]bool) {
 	inputs := in.Elem().FieldByName("inputs")
 	for i := range inputs.Len() {
 		addTables(inputs.Index(i).Elem(), to)
+	}
+}
+
+// TestWhoIsToldSees: who asks after it was told of a change is given it, however
+// much others ask meanwhile.
+func TestWhoIsToldSees(t *testing.T) {
+	m := newMesh(t)
+	services := fill(m, 20, 1)
+	v := m.view(node("sidecar", "ns0", "p", nil))
+	stop := make(chan struct{})
+	var others sync.WaitGroup
+	defer others.Wait()
+	defer close(stop)
+	for range 2 {
+		others.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				for _, typeURL := range allTypes {
+					m.resources(v, typeURL)
+				}
+			}
+		})
+	}
+
+	versions := map[string]string{}
+	for i := range 200 {
+		s := services[i%len(services)]
+		name := "outbound|80||" + s.Host
+		_, told, err := v.Resources(xds.TypeEndpoint, []string{name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.endpoints(s, fmt.Sprintf("10.9.%d.%d", i/250, i%250))
+		<-told
+		res := m.resources(v, xds.TypeEndpoint, name)[name]
+		if res.Version == versions[name] {
+			t.Fatalf("change %d: %s is what it was", i, name)
+		}
+		versions[name] = res.Version
 	}
 }
