@@ -52,7 +52,8 @@ func (c *Conn) newStreamLocked(id uint32) *Stream {
 
 var ErrNoStreams = errors.New("the connection takes no more streams")
 
-// Open starts a stream of ours. source gets no room back for the first free bytes that are sent.
+// Open starts a stream of ours. source gets no room back for the first free bytes that are sent. The sink may be called
+// before Open has returned. The error is ErrNoStreams.
 func (c *Conn) Open(fields []hpack.HeaderField, end bool, sink Sink, source *Stream, free int) (*Stream, error) {
 	c.mu.Lock()
 	if !c.openableLocked() {
