@@ -137,10 +137,12 @@ func identify(name []byte) FieldID {
 		}
 	case 23:
 		id = FieldXFCC
-	case 29:
 	}
-	if id != OtherField && EqualLower(name, id.String()) {
-		return id
+	if id != OtherField {
+		// Most names come in lower case, the proxy's own always do: as they are, they compare several times as fast.
+		if known := id.String(); string(name) == known || EqualLower(name, known) {
+			return id
+		}
 	}
 	if len(name) > len("x-envoy-") && name[2]|0x20 == 'e' {
 		return EnvoyField(name)
