@@ -92,6 +92,7 @@ func (id FieldID) String() string {
 
 // identify returns the id of a field name whose bytes are all token characters (RFC 9110 section 5.6.2).
 func identify(name []byte) FieldID {
+	// The length and a letter leave one candidate.
 	var id FieldID
 	switch len(name) {
 	case 2:
@@ -138,6 +139,7 @@ func identify(name []byte) FieldID {
 	case 23:
 		id = FieldXFCC
 	}
+
 	if id != OtherField {
 		// Most names come in lower case, the proxy's own always do: as they are, they compare several times as fast.
 		if known := id.String(); string(name) == known || EqualLower(name, known) {
