@@ -29,9 +29,11 @@ import (
 // Request is what the user asks of `lab up`. The zero value of a field leaves
 // the choice to the lab that is there, or to the defaults.
 type Request struct {
-	Name       string
-	Clusters   int
-	Network    plan.Network
+	Name     string
+	Clusters int
+	Network  plan.Network
+	// SameRanges gives every cluster the same pod and service ranges.
+	SameRanges bool
 	Kubernetes string
 	// KubernetesBin is a directory of ready-made binaries to prefer.
 	KubernetesBin string
@@ -129,8 +131,13 @@ func (l *Lab) settle(request Request) error {
 	if request.Kubernetes == "" {
 		request.Kubernetes = plan.DefaultKubernetes
 	}
-	l.lab, err = plan.New(request.Name, request.Clusters, request.Network, request.Kubernetes)
-	return err
+	if l.lab, err = plan.New(request.Name, request.Clusters, request.Network, request.Kubernetes); err != nil {
+		return err
+	}
+	if request.SameRanges {
+		return l.lab.ShareRanges()
+	}
+	return nil
 }
 
 // conflict reports a request that the lab that is there cannot fulfil.
@@ -143,6 +150,8 @@ func conflict(have *plan.Lab, request Request) error {
 		return differ("a number of clusters of", len(have.Clusters), request.Clusters)
 	case request.Network != "" && request.Network != have.Network:
 		return differ("network", have.Network, request.Network)
+	case request.SameRanges && !have.SameRanges():
+		return differ("ranges of addresses", "for each cluster", "the same for all")
 	case request.Kubernetes != "" && request.Kubernetes != have.Kubernetes:
 		return differ("Kubernetes", have.Kubernetes, request.Kubernetes)
 	}

@@ -44,6 +44,7 @@ func (a *app) upCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.IntVar(&request.Clusters, "clusters", 0, fmt.Sprintf("number of clusters (default %d)", bringup.DefaultClusters))
 	f.StringVar(&network, "network", "", fmt.Sprintf("%q: clusters reach each other's node and load-balancer addresses; %q: pods reach pods (default %q)", plan.MultiNetwork, plan.SingleNetwork, bringup.DefaultNetwork))
+	f.BoolVar(&request.SameRanges, "same-ranges", false, "give every cluster the same pod and service ranges, as clusters have that nobody planned together (not with --network single)")
 	f.StringVar(&request.Kubernetes, "kubernetes-version", "", "Kubernetes version (default "+plan.DefaultKubernetes+")")
 	f.StringVar(&request.KubernetesBin, "kubernetes-bin", "", "directory of ready-made Kubernetes binaries to use before all others")
 	programs.addTo(f)

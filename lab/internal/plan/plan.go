@@ -5,6 +5,7 @@
 package plan
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -52,6 +53,9 @@ type Cluster struct {
 	// HostPort is the loopback port of the host behind which the API server
 	// answers.
 	HostPort int `json:"hostPort"`
+	// Ranges is the index of the cluster whose pod and service ranges this one
+	// has too; 0 is its own.
+	Ranges int `json:"ranges,omitempty"`
 }
 
 var (
@@ -70,6 +74,22 @@ func New(name string, n int, network Network, kubernetes string) (*Lab, error) {
 	}
 	return l, nil
 }
+
+// ShareRanges gives every cluster the pod and service ranges of the first, as
+// clusters have that were set up by the same defaults. It is for labs whose pods
+// do not reach each other.
+func (l *Lab) ShareRanges() error {
+	if l.Network != MultiNetwork {
+		return fmt.Errorf("network %q routes every pod range, and one cannot lead to several clusters: the same ranges go with %q", l.Network, MultiNetwork)
+	}
+	for i := range l.Clusters {
+		l.Clusters[i].Ranges = l.Clusters[0].Index
+	}
+	return nil
+}
+
+// SameRanges tells whether clusters share their pod and service ranges.
+func (l *Lab) SameRanges() bool { return len(l.Clusters) > 0 && l.Clusters[0].Ranges != 0 }
 
 // Validate reports every part of the lab that cannot be built.
 func (l *Lab) Validate() error {
@@ -165,23 +185,25 @@ func (c Cluster) LoadBalancerIPs() []netip.Addr {
 
 // PodCIDR holds the addresses of the cluster's pods.
 func (c Cluster) PodCIDR() netip.Prefix {
-	return netip.PrefixFrom(addr(10, 10+c.Index, 0, 0), 24)
+	return netip.PrefixFrom(addr(10, 10+c.ranges(), 0, 0), 24)
 }
 
 // ServiceCIDR holds the cluster IPs of the cluster's Services.
 func (c Cluster) ServiceCIDR() netip.Prefix {
-	return netip.PrefixFrom(addr(10, 110+c.Index, 0, 0), 16)
+	return netip.PrefixFrom(addr(10, 110+c.ranges(), 0, 0), 16)
 }
 
 // APIServiceIP is the cluster IP of the Service default/kubernetes.
-func (c Cluster) APIServiceIP() netip.Addr { return addr(10, 110+c.Index, 0, 1) }
+func (c Cluster) APIServiceIP() netip.Addr { return addr(10, 110+c.ranges(), 0, 1) }
 
 // DNSServiceIP is the cluster IP of the Service kube-system/kube-dns.
-func (c Cluster) DNSServiceIP() netip.Addr { return addr(10, 110+c.Index, 0, 10) }
+func (c Cluster) DNSServiceIP() netip.Addr { return addr(10, 110+c.ranges(), 0, 10) }
 
 // APIAddr is the API server's address inside the lab's networks: from the
 // node, from the cluster's pods, and from the other clusters.
 func (c Cluster) APIAddr() netip.AddrPort { return netip.AddrPortFrom(c.NodeIP(), APIPort) }
+
+func (c Cluster) ranges() int { return cmp.Or(c.Ranges, c.Index) }
 
 func addr(a, b, c, d int) netip.Addr {
 	return netip.AddrFrom4([4]byte{byte(a), byte(b), byte(c), byte(d)})

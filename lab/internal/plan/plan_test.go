@@ -80,6 +80,37 @@ func TestAddressesAreApart(t *testing.T) {
 	}
 }
 
+// TestSameRanges holds that clusters can share the ranges of their pods and
+// Services and keep nodes of their own, where no route leads to pods.
+func TestSameRanges(t *testing.T) {
+	lab, err := plan.New("x", 2, plan.MultiNetwork, plan.DefaultKubernetes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lab.SameRanges() {
+		t.Error("a lab shares ranges without having been asked to")
+	}
+	if err := lab.ShareRanges(); err != nil || !lab.SameRanges() {
+		t.Fatalf("ranges are not shared: %v", err)
+	}
+
+	one, two := lab.Clusters[0], lab.Clusters[1]
+	if one.PodCIDR() != two.PodCIDR() || one.ServiceCIDR() != two.ServiceCIDR() || one.DNSServiceIP() != two.DNSServiceIP() {
+		t.Errorf("ranges differ: %v %v, %v %v", one.PodCIDR(), two.PodCIDR(), one.ServiceCIDR(), two.ServiceCIDR())
+	}
+	if one.NodeNet().Overlaps(two.NodeNet()) {
+		t.Errorf("nodes share a network: %v, %v", one.NodeNet(), two.NodeNet())
+	}
+
+	flat, err := plan.New("x", 2, plan.SingleNetwork, plan.DefaultKubernetes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := flat.ShareRanges(); err == nil || !strings.Contains(err.Error(), "multi") {
+		t.Errorf("the pods of a flat network share a range: %v", err)
+	}
+}
+
 func TestClusterByName(t *testing.T) {
 	lab, err := plan.New("x", 2, plan.MultiNetwork, plan.DefaultKubernetes)
 	if err != nil {
