@@ -116,7 +116,7 @@ func TestServiceSaysWhereTrafficGoes(t *testing.T) {
 	}
 	in := Lookups{
 		Workload: func(string, string) *model.Workload { return nil },
-		Node:     func(string) model.Locality { return "" },
+		Node:     func(string) Node { return Node{} },
 	}
 	if set, _ := Endpoints(got, []*discoveryv1.EndpointSlice{slice}, in); len(set.Endpoints) != 1 || set.Endpoints[0].Node != nodeName {
 		t.Errorf("endpoints that are not ready: %+v", set.Endpoints)
@@ -175,8 +175,8 @@ func TestEndpointsJoinPods(t *testing.T) {
 		Controller: &controller,
 	}}
 	workloads := map[string]*model.Workload{
-		"web-1": Workload("c1", "net", p1, "r/z"),
-		"web-2": Workload("c1", "net", pod("web-2", "10.1.0.2", map[string]string{LabelNetwork: "other"}), "r/z"),
+		"web-1": Workload("c1", p1, Node{Locality: "r/z"}),
+		"web-2": Workload("c1", pod("web-2", "10.1.0.2", map[string]string{LabelNetwork: "other"}), Node{Locality: "r/z", Network: "of its node"}),
 	}
 	name, portNumber := "http", int32(8080)
 	slice := func(conditions ...*bool) *discoveryv1.EndpointSlice {
@@ -196,16 +196,15 @@ func TestEndpointsJoinPods(t *testing.T) {
 	svc := &model.Service{Host: "web.shop.svc.cluster.local", Cluster: "c1", Namespace: "shop", Name: "web",
 		Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/32")}}
 	in := Lookups{
-		Network:  "net",
 		Workload: func(_, name string) *model.Workload { return workloads[name] },
-		Node:     func(string) model.Locality { return "" },
+		Node:     func(string) Node { return Node{} },
 	}
 	v6 := &discoveryv1.EndpointSlice{AddressType: discoveryv1.AddressTypeIPv6,
 		Endpoints: []discoveryv1.Endpoint{{Addresses: []string{"fd00::1"}}}}
 	set, traits := Endpoints(svc, []*discoveryv1.EndpointSlice{slice(&yes, nil, &no), v6}, in)
 	ports := map[string]uint16{"http": 8080}
 	want := []model.Endpoint{
-		{Address: "10.1.0.1", Ports: ports, Network: "net", Locality: "r/z", Node: "n1", TLS: true, Account: "shop/web",
+		{Address: "10.1.0.1", Ports: ports, Locality: "r/z", Node: "n1", TLS: true, Account: "shop/web",
 			Workload: "web;shop;web;latest;c1", Labels: p1.Labels},
 		{Address: "10.1.0.2", Ports: ports, Network: "other", Locality: "r/z", Node: "n1", Account: "shop/web",
 			Workload: "web-2;shop;web-2;latest;c1", Labels: map[string]string{LabelNetwork: "other"}},
@@ -226,7 +225,7 @@ func TestEndingEndpoints(t *testing.T) {
 	svc := &model.Service{Host: "web.shop.svc.cluster.local", Cluster: "c1", Namespace: "shop", Name: "web"}
 	in := Lookups{
 		Workload: func(string, string) *model.Workload { return nil },
-		Node:     func(string) model.Locality { return "" },
+		Node:     func(string) Node { return Node{} },
 	}
 	running := discoveryv1.EndpointConditions{Ready: &yes, Serving: &yes, Terminating: &no}
 	starting := discoveryv1.EndpointConditions{Ready: &no, Serving: &no, Terminating: &no}
@@ -294,7 +293,7 @@ func TestWorkloadLeavesOut(t *testing.T) {
 	} {
 		p := pod("x", "10.0.0.1", nil)
 		change(p)
-		if Workload("c1", "", p, "") != nil {
+		if Workload("c1", p, Node{}) != nil {
 			t.Error(what)
 		}
 	}
@@ -428,7 +427,7 @@ func TestProxyOfPod(t *testing.T) {
 			Args: proxyArgs,
 		}}
 		p.Spec.InitContainers = []corev1.Container{{Name: "istio-init", Args: redirectArgs}}
-		return Workload("c1", "", p, "")
+		return Workload("c1", p, Node{})
 	}
 	if w := started([]string{"sidecar"}); w.Router || w.Capture != nil {
 		t.Errorf("a sidecar: %+v", w)

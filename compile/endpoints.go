@@ -11,12 +11,10 @@ import (
 
 // Lookups is what endpoints are joined with.
 type Lookups struct {
-	// Network is the cluster's own.
-	Network string
 	// Workload finds a pod; nil when it is not known (yet).
 	Workload func(namespace, name string) *model.Workload
-	// Node gives a node's locality; empty when it is not known.
-	Node func(name string) model.Locality
+	// Node gives what is known of a node; the zero Node when nothing is.
+	Node func(name string) Node
 }
 
 // Endpoints makes the rows for the endpoints of a service from all of its
@@ -85,7 +83,7 @@ func anyEndpoint(slicesOf []*discoveryv1.EndpointSlice, test func(*discoveryv1.E
 
 // describeEndpoint fills all but the address.
 func describeEndpoint(svc *model.Service, ep *discoveryv1.Endpoint, ports map[string]uint16, in Lookups) model.Endpoint {
-	e := model.Endpoint{Ports: ports, Network: in.Network}
+	e := model.Endpoint{Ports: ports}
 	if ep.TargetRef != nil && ep.TargetRef.Kind == "Pod" {
 		if w := in.Workload(svc.Namespace, ep.TargetRef.Name); w != nil {
 			e.Network = w.Network
@@ -101,7 +99,8 @@ func describeEndpoint(svc *model.Service, ep *discoveryv1.Endpoint, ports map[st
 
 	if ep.NodeName != nil {
 		e.Node = *ep.NodeName
-		e.Locality = in.Node(*ep.NodeName)
+		node := in.Node(*ep.NodeName)
+		e.Locality, e.Network = node.Locality, node.Network
 	}
 	return e
 }

@@ -22,7 +22,7 @@ const distributionAnnotation = "networking.istio.io/traffic-distribution"
 // ReadsAnnotation tells whether an annotation is read; of all others package
 // kube keeps none.
 func ReadsAnnotation(name string) bool {
-	return name == exportToAnnotation || name == distributionAnnotation
+	return name == exportToAnnotation || name == distributionAnnotation || name == nodeSelectorAnnotation
 }
 
 // Host is the host name of a Kubernetes service.

@@ -14,7 +14,9 @@ import (
 
 // Labels that the mesh reads.
 const (
-	// LabelNetwork puts a pod into a network. On a Service it has no effect.
+	// LabelNetwork puts a pod, or all pods of a node or a cluster, into a
+	// network (on the pod, the node, the namespace of the control plane). A
+	// Service that has it is a gateway through which others reach the network.
 	LabelNetwork = "topology.istio.io/network"
 
 	labelTLSMode           = "security.istio.io/tlsMode"
@@ -24,16 +26,10 @@ const (
 	tlsModeMutual          = "istio"
 )
 
-// NodeLocality reads a node's place from its labels.
-func NodeLocality(node *corev1.Node) model.Locality {
-	return model.MakeLocality(node.Labels[corev1.LabelTopologyRegion],
-		node.Labels[corev1.LabelTopologyZone], node.Labels[labelSubzone])
-}
-
 // Workload makes the row of a pod. It is nil for pods without an address, on
 // the network of their node, or finished: none of them has a sidecar or is
 // reached through the mesh as itself.
-func Workload(c model.ClusterID, network string, pod *corev1.Pod, locality model.Locality) *model.Workload {
+func Workload(c model.ClusterID, pod *corev1.Pod, node Node) *model.Workload {
 	if pod.Status.PodIP == "" || pod.Spec.HostNetwork ||
 		pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
 		return nil
@@ -46,8 +42,8 @@ func Workload(c model.ClusterID, network string, pod *corev1.Pod, locality model
 		Account:   pod.Spec.ServiceAccountName,
 		Labels:    pod.Labels,
 		Node:      pod.Spec.NodeName,
-		Locality:  locality,
-		Network:   cmp.Or(pod.Labels[LabelNetwork], network),
+		Locality:  node.Locality,
+		Network:   cmp.Or(pod.Labels[LabelNetwork], node.Network),
 		TLS:       pod.Labels[labelTLSMode] == tlsModeMutual,
 		Capture:   capture(pod),
 		Router:    isRouter(pod),

@@ -2,17 +2,14 @@ package kube
 
 import (
 	"context"
-	"log/slog"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/kubernetes/fake"
 	"sigs.k8s.io/yaml"
 
 	"github.com/isthmus-mesh/isthmus/api"
@@ -221,31 +218,4 @@ func TestCrowdedHostIsTold(t *testing.T) {
 		got, _ := c.entryStatus("shop", "crowd")
 		return strings.Contains(got.message, `"b.example.net" gets no connection to 240.0.0.9:80, where nothing tells it from "a.example.net"`)
 	})
-}
-
-// TestNetworkLabelOfServiceIsTold: once, and again when it changes.
-func TestNetworkLabelOfServiceIsTold(t *testing.T) {
-	store, err := model.NewStore()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var log strings.Builder
-	r, err := NewReader(store, Clients{Kube: fake.NewClientset()}, Config{
-		Cluster: "c1", Network: "net", MeshConfigMap: "istio", Logger: slog.New(slog.NewTextHandler(&log, nil)),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := ref{namespace: "istio-system", name: "eastwest"}
-	for _, network := range []string{"", "net2", "net2", "net3"} {
-		svc := &corev1.Service{}
-		if network != "" {
-			svc.Labels = map[string]string{"topology.istio.io/network": network}
-		}
-		r.tellNetwork(s, svc)
-	}
-	got := log.String()
-	if strings.Count(got, "network label changes nothing") != 2 || !strings.Contains(got, "service=eastwest") || !strings.Contains(got, "network=net3") {
-		t.Errorf("log:\n%s", got)
-	}
 }

@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/tools/record"
 
 	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/compile"
 	"github.com/isthmus-mesh/isthmus/model"
 )
 
@@ -60,7 +61,8 @@ func NewClients(cfg *rest.Config) (Clients, error) {
 type Config struct {
 	// Cluster is the id that all rows carry.
 	Cluster model.ClusterID
-	// Network is the one that the cluster's pods are in; it may be empty.
+	// Network is the one that the cluster's pods are in where neither the
+	// cluster nor the mesh configuration says otherwise; it may be empty.
 	Network string
 	// ClusterDomain is the suffix of service names; cluster.local when empty.
 	ClusterDomain string
@@ -111,9 +113,10 @@ type Reader struct {
 	synced   []cache.InformerSynced
 
 	// Of the writing goroutine alone:
-	localities map[string]model.Locality // by node
-	entryKeys  map[string]bool           // keys of the rows made from ServiceEntries
-	networks   map[ref]string            // network labels of Services last logged
+	nodes         map[string]compile.Node
+	atNodes       map[ref]bool    // Services whose addresses are those of nodes
+	entryKeys     map[string]bool // keys of the rows made from ServiceEntries
+	entrancesTold map[ref]string  // what was last said of Services as ways in
 
 	// mu guards what follows: the writing goroutine changes it, and the
 	// validating webhook asks.
@@ -135,14 +138,15 @@ func NewReader(store *model.Store, clients Clients, cfg Config) (*Reader, error)
 
 	r := &Reader{
 		cfg: cfg, clients: clients, store: store, queue: newQueue(),
-		log:        cfg.Logger.With("cluster", string(cfg.Cluster)),
-		localities: map[string]model.Locality{},
-		entryKeys:  map[string]bool{},
-		networks:   map[ref]string{},
-		entries:    map[ref]*api.Object{},
-		addresses:  map[ref][]netip.Addr{},
-		ranges:     map[ref][]netip.Prefix{},
-		told:       map[ref]outcome{},
+		log:           cfg.Logger.With("cluster", string(cfg.Cluster)),
+		nodes:         map[string]compile.Node{},
+		atNodes:       map[ref]bool{},
+		entryKeys:     map[string]bool{},
+		entrancesTold: map[ref]string{},
+		entries:       map[ref]*api.Object{},
+		addresses:     map[ref][]netip.Addr{},
+		ranges:        map[ref][]netip.Prefix{},
+		told:          map[ref]outcome{},
 	}
 	r.kinds = newKinds(r)
 
@@ -198,7 +202,7 @@ func (r *Reader) setCluster(change func(*model.Cluster)) {
 }
 
 func (r *Reader) setClusterIn(txn model.WriteTxn, change func(*model.Cluster)) {
-	row := model.Cluster{ID: r.cfg.Cluster, Network: r.cfg.Network}
+	row := model.Cluster{ID: r.cfg.Cluster, DefaultNetwork: r.cfg.Network}
 	if old, _, ok := r.store.Clusters.Get(txn, r.store.Clusters.ByKey(string(r.cfg.Cluster))); ok {
 		row = *old
 	}

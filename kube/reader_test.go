@@ -153,7 +153,7 @@ func TestFirstWriteIsComplete(t *testing.T) {
 		t.Fatalf("endpoints: %+v", e)
 	}
 	got := e.Endpoints[0]
-	if !got.TLS || got.Locality != "r1" || got.Account != "shop/web" || got.Network != "net" || got.Ports["http"] != 8080 {
+	if !got.TLS || got.Locality != "r1" || got.Account != "shop/web" || got.Network != "" || got.Ports["http"] != 8080 {
 		t.Errorf("endpoint: %+v", got)
 	}
 }

@@ -71,7 +71,7 @@ func stripService(obj any) (any, error) {
 		return obj, nil
 	}
 	stripMeta(&svc.ObjectMeta)
-	svc.Status = corev1.ServiceStatus{}
+	svc.Status = corev1.ServiceStatus{LoadBalancer: svc.Status.LoadBalancer}
 	return svc, nil
 }
 
@@ -99,7 +99,15 @@ func stripNode(obj any) (any, error) {
 		return obj, nil
 	}
 	stripMeta(&node.ObjectMeta)
-	node.Spec, node.Status = corev1.NodeSpec{}, corev1.NodeStatus{}
+	// Heartbeats stand in the conditions: what is kept must not change with them.
+	var ready []corev1.NodeCondition
+	for _, c := range node.Status.Conditions {
+		if c.Type == corev1.NodeReady {
+			ready = append(ready, corev1.NodeCondition{Type: c.Type, Status: c.Status})
+		}
+	}
+	node.Spec = corev1.NodeSpec{}
+	node.Status = corev1.NodeStatus{Addresses: node.Status.Addresses, Conditions: ready}
 	return node, nil
 }
 

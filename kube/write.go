@@ -60,9 +60,9 @@ func (r *Reader) write(first bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
-	// Order matters: pods take their place from nodes, endpoints what they are
+	// Order matters: pods and Services take from nodes, endpoints what they are
 	// from services and pods, ServiceEntries what they may have from services. A
-	// node adds its pods to refs.
+	// node adds to refs what takes from it.
 	for ref := range refs {
 		if ref.kind == kindNode {
 			r.writeNode(ref, refs)
@@ -140,32 +140,77 @@ func lookup[T any](inf cache.SharedIndexInformer, namespace, name string) (T, bo
 	return t, ok
 }
 
-// writeNode notes a node's place, and queues its pods when that changed.
+// writeNode notes what is known of a node, and queues what takes it from there.
 func (r *Reader) writeNode(n ref, refs map[ref]struct{}) {
-	var locality model.Locality
-	if node, ok := lookup[*corev1.Node](r.builtins.nodes, "", n.name); ok {
-		locality = compile.NodeLocality(node)
+	var now compile.Node
+	node, there := lookup[*corev1.Node](r.builtins.nodes, "", n.name)
+	if there {
+		now = compile.NodeOf(node)
 	}
-	if old, known := r.localities[n.name]; known && old == locality {
+	old, known := r.nodes[n.name]
+	if known && there && reflect.DeepEqual(old, now) {
 		return
 	}
 
-	r.localities[n.name] = locality
-	pods, err := r.builtins.pods.GetIndexer().ByIndex(indexNode, n.name)
+	delete(r.nodes, n.name)
+	if there {
+		r.nodes[n.name] = now
+	}
+	for svc := range r.atNodes {
+		refs[svc] = struct{}{}
+	}
+	if !known || !old.SameForPods(&now) {
+		r.queuePodsOf(n.name, refs)
+	}
+}
+
+// queuePodsOf queues the pods of a node. Those on the node's own network have no
+// row that would change: the services that they are behind are queued instead.
+func (r *Reader) queuePodsOf(node string, refs map[ref]struct{}) {
+	pods, err := r.builtins.pods.GetIndexer().ByIndex(indexNode, node)
 	if err != nil {
 		return
 	}
-
 	for _, p := range pods {
-		if pod, ok := p.(*corev1.Pod); ok {
-			refs[ref{kindPod, pod.Namespace, pod.Name}] = struct{}{}
+		pod, ok := p.(*corev1.Pod)
+		if !ok {
+			continue
+		}
+		refs[ref{kindPod, pod.Namespace, pod.Name}] = struct{}{}
+		if pod.Spec.HostNetwork {
+			for _, svc := range r.servicesOf(pod.Namespace, pod.Name) {
+				refs[ref{kindSlice, svc.namespace, svc.name}] = struct{}{}
+			}
 		}
 	}
+}
+
+// servicesOf are the services that a pod is behind.
+func (r *Reader) servicesOf(namespace, pod string) []ref {
+	found, err := r.builtins.slices.GetIndexer().ByIndex(indexPod, namespace+"/"+pod)
+	if err != nil {
+		return nil
+	}
+	var out []ref
+	for _, s := range found {
+		if slice, ok := s.(*discoveryv1.EndpointSlice); ok {
+			out = append(out, serviceRef(slice.Namespace, slice.Labels[discoveryv1.LabelServiceName]))
+		}
+	}
+	return out
 }
 
 func (r *Reader) writeNamespace(txn model.WriteTxn, n ref) {
 	row := &model.Namespace{Cluster: r.cfg.Cluster, Name: n.name}
 	ns, ok := lookup[*corev1.Namespace](r.builtins.namespaces, "", n.name)
+	if n.name == r.cfg.Namespace {
+		// That of the control plane says in which network all of the cluster is.
+		network := ""
+		if ok {
+			network = ns.Labels[compile.LabelNetwork]
+		}
+		r.setClusterIn(txn, func(c *model.Cluster) { c.Network = network })
+	}
 	if !ok {
 		drop(txn, r.store.Namespaces, row.Key())
 		return
@@ -179,7 +224,7 @@ func (r *Reader) writeNamespace(txn model.WriteTxn, n ref) {
 func (r *Reader) writePod(txn model.WriteTxn, p ref, endpoints map[ref]bool) {
 	var row *model.Workload
 	if pod, ok := lookup[*corev1.Pod](r.builtins.pods, p.namespace, p.name); ok {
-		row = compile.Workload(r.cfg.Cluster, r.cfg.Network, pod, r.localities[pod.Spec.NodeName])
+		row = compile.Workload(r.cfg.Cluster, pod, r.nodes[pod.Spec.NodeName])
 	}
 
 	changed := false
@@ -192,15 +237,8 @@ func (r *Reader) writePod(txn model.WriteTxn, p ref, endpoints map[ref]bool) {
 		return
 	}
 
-	found, err := r.builtins.slices.GetIndexer().ByIndex(indexPod, p.namespace+"/"+p.name)
-	if err != nil {
-		return
-	}
-
-	for _, s := range found {
-		if slice, ok := s.(*discoveryv1.EndpointSlice); ok {
-			endpoints[serviceRef(slice.Namespace, slice.Labels[discoveryv1.LabelServiceName])] = true
-		}
+	for _, svc := range r.servicesOf(p.namespace, p.name) {
+		endpoints[svc] = true
 	}
 }
 
@@ -214,8 +252,8 @@ func (r *Reader) serviceKey(s ref) string {
 
 func (r *Reader) writeService(txn model.WriteTxn, s ref) {
 	svc, ok := lookup[*corev1.Service](r.builtins.services, s.namespace, s.name)
+	r.writeEntrance(txn, s, svc)
 	if !ok {
-		delete(r.networks, s)
 		drop(txn, r.store.Services, r.serviceKey(s))
 		return
 	}
@@ -227,25 +265,7 @@ func (r *Reader) writeService(txn model.WriteTxn, s ref) {
 		return
 	}
 
-	r.tellNetwork(s, svc)
 	put(txn, r.store.Services, row)
-}
-
-// tellNetwork says, once per value, that a Service's network label has no
-// effect: in Istio it makes the Service a gateway through which others reach
-// the network.
-func (r *Reader) tellNetwork(s ref, svc *corev1.Service) {
-	network := svc.Labels[compile.LabelNetwork]
-	if network == r.networks[s] {
-		return
-	}
-	if network == "" {
-		delete(r.networks, s)
-		return
-	}
-	r.networks[s] = network
-	r.log.Warn("a Service's network label changes nothing: no proxy goes through it to endpoints of that network; call services of other clusters by NAME.NAMESPACE."+r.cfg.GlobalDomain,
-		"namespace", s.namespace, "service", s.name, "label", compile.LabelNetwork, "network", network)
 }
 
 // writeEndpoints makes the endpoints of a service anew.
@@ -275,12 +295,11 @@ func (r *Reader) writeEndpoints(txn model.WriteTxn, s ref) {
 	slices.SortFunc(list, func(a, b *discoveryv1.EndpointSlice) int { return cmp.Compare(a.Name, b.Name) })
 
 	set, traits := compile.Endpoints(svc, list, compile.Lookups{
-		Network: r.cfg.Network,
 		Workload: func(namespace, name string) *model.Workload {
 			w, _, _ := r.store.Workloads.Get(txn, r.store.Workloads.ByKey(model.WorkloadKey(r.cfg.Cluster, namespace, name)))
 			return w
 		},
-		Node: func(name string) model.Locality { return r.localities[name] },
+		Node: func(name string) compile.Node { return r.nodes[name] },
 	})
 	put(txn, r.store.Endpoints, set)
 	put(txn, r.store.Traits, traits)

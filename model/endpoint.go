@@ -8,7 +8,9 @@ type Endpoint struct {
 	Address string
 	// Ports maps a service port's name to the port at this address. The map
 	// is shared between endpoints.
-	Ports    map[string]uint16
+	Ports map[string]uint16
+	// Network is the one that a label of the pod or its node names, or a
+	// ServiceEntry; empty: that of the cluster.
 	Network  string
 	Locality Locality
 	// Node is the name of the node it runs on, in its own cluster.

@@ -67,8 +67,13 @@ func (n *Network) Key() string { return key(string(n.Cluster), n.Name) }
 
 // Cluster is the state of one cluster's reader.
 type Cluster struct {
-	ID      ClusterID
-	Network string
+	ID ClusterID
+	// Network is the one that the cluster says itself that its pods are in, by
+	// the label of the control plane's namespace there. DefaultNetwork is what
+	// the control plane was started with; what Networks say of the cluster
+	// stands between the two.
+	Network        string
+	DefaultNetwork string
 	// Synced tells that everything that the cluster holds was read once.
 	Synced bool
 	// Stale tells that the cluster cannot be reached: its rows are the last

@@ -39,6 +39,7 @@ type Store struct {
 	Gateways     Table[*Gateway]
 	Namespaces   Table[*Namespace]
 	Networks     Table[*Network]
+	Entrances    Table[*Entrance]
 	Meshes       Table[*Mesh]
 	Clusters     Table[*Cluster]
 
@@ -70,6 +71,7 @@ func NewStore() (*Store, error) {
 	add(newTable(s.db, &s.Gateways, "gateways"))
 	add(newTable(s.db, &s.Namespaces, "namespaces"))
 	add(newTable(s.db, &s.Networks, "networks"))
+	add(newTable(s.db, &s.Entrances, "entrances"))
 	add(newTable(s.db, &s.Meshes, "meshes"))
 	add(newTable(s.db, &s.Clusters, "clusters"))
 	if err != nil {
@@ -102,7 +104,7 @@ func (s *Store) Read() ReadTxn { return s.db.ReadTxn() }
 // change runs at a time.
 func (s *Store) Write() WriteTxn {
 	return s.db.WriteTxn(s.Services, s.Endpoints, s.Traits, s.Workloads, s.Destinations,
-		s.Peers, s.Gateways, s.Namespaces, s.Networks, s.Meshes, s.Clusters)
+		s.Peers, s.Gateways, s.Namespaces, s.Networks, s.Entrances, s.Meshes, s.Clusters)
 }
 
 // Settle waits until the channels are closed that what Read shows now has to

@@ -13,7 +13,9 @@ type Workload struct {
 	Ports    map[string]uint16
 	Node     string
 	Locality Locality
-	Network  string
+	// Network is the one that a label of the pod or its node names; empty: that
+	// of the cluster.
+	Network string
 	// TLS tells that the pod has a proxy that takes mutual TLS.
 	TLS bool
 	// Capture is which ports that proxy takes over; nil is the zero Capture.

@@ -35,6 +35,7 @@ func Config(store *model.Store) http.Handler {
 			"peerAuthentications": rows(store.Peers, txn),
 			"gateways":            rows(store.Gateways, txn),
 			"networks":            rows(store.Networks, txn),
+			"entrances":           rows(store.Entrances, txn),
 			"mesh":                rows(store.Meshes, txn),
 		}
 	})
