@@ -1,6 +1,8 @@
 package exchange
 
 import (
+	"encoding/binary"
+	"encoding/hex"
 	"math/rand/v2"
 	"strings"
 
@@ -127,22 +129,17 @@ func edit(f Fields, drop []string, add []config.HeaderEdit) {
 
 // newRequestID returns a random UUID (RFC 9562 version 4).
 func newRequestID() (out [36]byte) {
-	hi, lo := rand.Uint64(), rand.Uint64()
-	hi = hi&^0xf000 | 0x4000
-	lo = lo&^(0xc000<<48) | 0x8000<<48
-	const digits = "0123456789abcdef"
-	n := 0
-	for i := range 32 {
-		if i == 8 || i == 12 || i == 16 || i == 20 {
-			out[n] = '-'
-			n++
-		}
-		word := hi
-		if i >= 16 {
-			word = lo
-		}
-		out[n] = digits[word>>(60-4*(i%16))&0xf]
-		n++
-	}
+	var id [16]byte
+	binary.BigEndian.PutUint64(id[:8], rand.Uint64())
+	binary.BigEndian.PutUint64(id[8:], rand.Uint64())
+	id[6] = id[6]&0x0f | 0x40 // version 4
+	id[8] = id[8]&0x3f | 0x80 // variant 10
+
+	hex.Encode(out[0:8], id[0:4])
+	hex.Encode(out[9:13], id[4:6])
+	hex.Encode(out[14:18], id[6:8])
+	hex.Encode(out[19:23], id[8:10])
+	hex.Encode(out[24:36], id[10:16])
+	out[8], out[13], out[18], out[23] = '-', '-', '-', '-'
 	return out
 }

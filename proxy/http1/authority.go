@@ -42,16 +42,19 @@ var regNameTable = func() (t [256]bool) {
 // isRegName accepts unreserved characters, the sub-delimiters but the comma, and percent-encoded octets (RFC 3986
 // section 3.2.2).
 func isRegName(host string) bool {
-	for i := 0; i < len(host); i++ {
-		switch c := host[i]; {
-		case regNameTable[c]:
-		case c == '%' && i+2 < len(host) && hexDigit(host[i+1]) >= 0 && hexDigit(host[i+2]) >= 0:
-			i += 2
-		default:
+	i := 0
+	for {
+		for i < len(host) && regNameTable[host[i]] {
+			i++
+		}
+		if i == len(host) {
+			return true
+		}
+		if host[i] != '%' || i+2 >= len(host) || hexDigit(host[i+1]) < 0 || hexDigit(host[i+2]) < 0 {
 			return false
 		}
+		i += 3
 	}
-	return true
 }
 
 // isPort accepts digits up to 65535, and emptiness.

@@ -1,6 +1,9 @@
 package http1
 
-import "unsafe"
+import (
+	"encoding/binary"
+	"unsafe"
+)
 
 // MaxHead bounds a request or response head, request line and fields included, in bytes.
 const MaxHead = 64 << 10
@@ -39,55 +42,38 @@ const (
 	fieldIDs
 )
 
-// String returns the lower-case name of a known field.
+// fieldNames are the names of the known fields, in lower case.
+var fieldNames = [fieldIDs]string{
+	FieldHost:             "host",
+	FieldConnection:       "connection",
+	FieldKeepAlive:        "keep-alive",
+	FieldProxyConnection:  "proxy-connection",
+	FieldTE:               "te",
+	FieldTrailer:          "trailer",
+	FieldTransferEncoding: "transfer-encoding",
+	FieldUpgrade:          "upgrade",
+	FieldContentLength:    "content-length",
+	FieldContentType:      "content-type",
+	FieldExpect:           "expect",
+	FieldXFCC:             "x-forwarded-client-cert",
+	FieldRequestID:        "x-request-id",
+	FieldForwardedProto:   "x-forwarded-proto",
+	FieldServer:           "server",
+	FieldDate:             "date",
+	FieldHTTP2Settings:    "http2-settings",
+	FieldUserAgent:        "user-agent",
+	FieldForwardedFor:     "x-forwarded-for",
+	FieldFailed:           "x-isthmus-failed",
+	FieldEnvoyInternal:    "x-envoy-internal",      // one of several
+	FieldEnvoy:            "x-envoy-attempt-count", // one of several
+}
+
+// String returns the lower-case name of a known field; "" for OtherField.
 func (id FieldID) String() string {
-	switch id {
-	case FieldHost:
-		return "host"
-	case FieldConnection:
-		return "connection"
-	case FieldKeepAlive:
-		return "keep-alive"
-	case FieldProxyConnection:
-		return "proxy-connection"
-	case FieldTE:
-		return "te"
-	case FieldTrailer:
-		return "trailer"
-	case FieldTransferEncoding:
-		return "transfer-encoding"
-	case FieldUpgrade:
-		return "upgrade"
-	case FieldContentLength:
-		return "content-length"
-	case FieldContentType:
-		return "content-type"
-	case FieldExpect:
-		return "expect"
-	case FieldXFCC:
-		return "x-forwarded-client-cert"
-	case FieldRequestID:
-		return "x-request-id"
-	case FieldForwardedProto:
-		return "x-forwarded-proto"
-	case FieldServer:
-		return "server"
-	case FieldDate:
-		return "date"
-	case FieldHTTP2Settings:
-		return "http2-settings"
-	case FieldUserAgent:
-		return "user-agent"
-	case FieldForwardedFor:
-		return "x-forwarded-for"
-	case FieldFailed:
-		return "x-isthmus-failed"
-	case FieldEnvoyInternal: // one of several
-		return "x-envoy-internal"
-	case FieldEnvoy: // one of several
-		return "x-envoy-attempt-count"
+	if id >= fieldIDs {
+		return ""
 	}
-	return ""
+	return fieldNames[id]
 }
 
 // identify returns the id of a field name whose bytes are all token characters (RFC 9110 section 5.6.2).
@@ -140,11 +126,8 @@ func identify(name []byte) FieldID {
 		id = FieldXFCC
 	}
 
-	if id != OtherField {
-		// Most names come in lower case, the proxy's own always do: as they are, they compare several times as fast.
-		if known := id.String(); string(name) == known || EqualLower(name, known) {
-			return id
-		}
+	if id != OtherField && EqualLower(name, fieldNames[id]) {
+		return id
 	}
 	if len(name) > len("x-envoy-") && name[2]|0x20 == 'e' {
 		return EnvoyField(name)
@@ -164,22 +147,46 @@ func identify10(name []byte) FieldID {
 	return OtherField
 }
 
-// EqualLower reports whether token, made of token characters, equals lower without regard to case;
-// lower must be lower case.
+// EqualLower reports whether token equals lower without regard to case. lower must be lower case, of letters, digits
+// and hyphens; token must hold no control characters, which no field's name or value does.
+//
+// Of such bytes only the two cases of a letter become that letter when bit 0x20 is set, and digits and hyphens have it
+// set. So eight bytes are compared at once: every field of every message comes through here.
 func EqualLower(token []byte, lower string) bool {
-	if len(token) != len(lower) {
+	n := len(lower)
+	if len(token) != n {
 		return false
 	}
-	for i := range len(lower) {
-		c := token[i]
-		if 'A' <= c && c <= 'Z' {
-			c |= 0x20
+	if n < 8 {
+		for i := range n {
+			if token[i]|0x20 != lower[i] {
+				return false
+			}
 		}
-		if c != lower[i] {
+		return true
+	}
+
+	for len(lower) > 8 {
+		if !sameWord(token, lower) {
 			return false
 		}
+		// The last word is a whole one as well, if need be with bytes that were compared before.
+		step := min(8, len(lower)-8)
+		token, lower = token[step:], lower[step:]
 	}
-	return true
+	return sameWord(token, lower)
+}
+
+// sameWord compares the first eight bytes as EqualLower does.
+func sameWord(token []byte, lower string) bool {
+	return binary.LittleEndian.Uint64(token)|0x2020202020202020 == firstWord(lower)
+}
+
+// firstWord is the first eight bytes of s, which the compiler loads at once.
+func firstWord(s string) uint64 {
+	_ = s[7]
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
 }
 
 // Field is one header line, as offsets into head.raw. line..next is the whole line with its CRLF.

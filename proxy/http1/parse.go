@@ -39,17 +39,26 @@ func IsToken(b []byte) bool {
 
 // isFieldText reports whether b holds no control character but horizontal tab (RFC 9110 section 5.5).
 func isFieldText(b []byte) bool {
-	const ones, highs = 0x0101010101010101, 0x8080808080808080
-	for len(b) >= 8 {
-		x := binary.LittleEndian.Uint64(b)
-		del := x ^ (0x7f * ones)
-		low := (x - 0x20*ones) & ^x & highs // some byte below 0x20, or a borrow: look closer
-		if low|((del-ones)&^del&highs) != 0 && !isFieldTextSlow(b[:8]) {
+	if len(b) < 8 {
+		return isFieldTextSlow(b)
+	}
+	for len(b) > 8 {
+		if !isFieldWord(b) {
 			return false
 		}
-		b = b[8:]
+		// The last word is a whole one as well, if need be with bytes that were looked at before.
+		b = b[min(8, len(b)-8):]
 	}
-	return isFieldTextSlow(b)
+	return isFieldWord(b)
+}
+
+// isFieldWord looks at the first eight bytes.
+func isFieldWord(b []byte) bool {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	x := binary.LittleEndian.Uint64(b)
+	del := x ^ (0x7f * ones)
+	low := (x - 0x20*ones) & ^x & highs // some byte below 0x20, or a borrow: look closer
+	return low|((del-ones)&^del&highs) == 0 || isFieldTextSlow(b[:8])
 }
 
 func isFieldTextSlow(b []byte) bool {

@@ -5,7 +5,7 @@ import "strings"
 // asciiLower allocates only when there is an upper-case letter.
 func asciiLower(s string) string {
 	for i := range len(s) {
-		if 'A' <= s[i] && s[i] <= 'Z' {
+		if s[i]-'A' < 26 {
 			return strings.ToLower(s)
 		}
 	}
