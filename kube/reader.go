@@ -202,12 +202,10 @@ func (r *Reader) setCluster(change func(*model.Cluster)) {
 }
 
 func (r *Reader) setClusterIn(txn model.WriteTxn, change func(*model.Cluster)) {
-	row := model.Cluster{ID: r.cfg.Cluster, DefaultNetwork: r.cfg.Network}
-	if old, _, ok := r.store.Clusters.Get(txn, r.store.Clusters.ByKey(string(r.cfg.Cluster))); ok {
-		row = *old
-	}
-	change(&row)
-	put(txn, r.store.Clusters, &row)
+	r.store.ChangeClusterIn(txn, r.cfg.Cluster, func(c *model.Cluster) {
+		c.DefaultNetwork = r.cfg.Network
+		change(c)
+	})
 }
 
 // Intervals of the look whether the API server is there.

@@ -16,12 +16,9 @@ import (
 	"github.com/isthmus-mesh/isthmus/model"
 )
 
-// row is a row of any table.
-type row interface{ Key() string }
-
 // put inserts a row unless the same is there. It tells whether it did: rows
 // that stay the same keep their identity, and nothing is rebuilt.
-func put[R row](txn model.WriteTxn, t model.Table[R], r R) bool {
+func put[R model.Row](txn model.WriteTxn, t model.Table[R], r R) bool {
 	if old, _, ok := t.Get(txn, t.ByKey(r.Key())); ok && reflect.DeepEqual(old, r) {
 		return false
 	}
@@ -31,7 +28,7 @@ func put[R row](txn model.WriteTxn, t model.Table[R], r R) bool {
 
 // drop deletes the row with the key, if there is one, and tells whether there
 // was.
-func drop[R row](txn model.WriteTxn, t model.Table[R], key string) bool {
+func drop[R model.Row](txn model.WriteTxn, t model.Table[R], key string) bool {
 	old, _, ok := t.Get(txn, t.ByKey(key))
 	if !ok {
 		return false

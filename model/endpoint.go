@@ -54,6 +54,9 @@ func (e *EndpointSet) Key() string {
 	return key(e.Host, string(e.Cluster), e.Namespace, e.Name)
 }
 
+// ReadFrom is the cluster that the row was read from.
+func (e *EndpointSet) ReadFrom() ClusterID { return e.Cluster }
+
 // Traits is what clusters and listeners need to know of the endpoints of one
 // Service row. It is a row of its own because it rarely changes when endpoints
 // do: a scaled Deployment changes no Traits.
@@ -78,3 +81,6 @@ type Traits struct {
 func (t *Traits) Key() string {
 	return key(t.Host, string(t.Cluster), t.Namespace, t.Name)
 }
+
+// ReadFrom is the cluster that the row was read from.
+func (t *Traits) ReadFrom() ClusterID { return t.Cluster }

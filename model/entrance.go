@@ -28,3 +28,6 @@ func (e *Entrance) Key() string { return EntranceKey(e.Cluster, e.Namespace, e.N
 func EntranceKey(c ClusterID, namespace, name string) string {
 	return key(string(c), namespace, name)
 }
+
+// ReadFrom is the cluster that the row was read from.
+func (e *Entrance) ReadFrom() ClusterID { return e.Cluster }

@@ -26,6 +26,9 @@ type Mesh struct {
 // Key is the primary key.
 func (m *Mesh) Key() string { return string(m.Cluster) }
 
+// ReadFrom is the cluster that the row was read from.
+func (m *Mesh) ReadFrom() ClusterID { return m.Cluster }
+
 // AccessLog is where proxies log requests, and how; an empty File is nowhere.
 type AccessLog struct {
 	File string
@@ -43,6 +46,9 @@ type Namespace struct {
 
 // Key is the primary key.
 func (n *Namespace) Key() string { return key(string(n.Cluster), n.Name) }
+
+// ReadFrom is the cluster that the row was read from.
+func (n *Namespace) ReadFrom() ClusterID { return n.Cluster }
 
 // Network is a network that the mesh configuration names, with the gateways
 // that lead into it.
@@ -65,6 +71,9 @@ type NetworkGateway struct {
 // Key is the primary key.
 func (n *Network) Key() string { return key(string(n.Cluster), n.Name) }
 
+// ReadFrom is the cluster that the row was read from.
+func (n *Network) ReadFrom() ClusterID { return n.Cluster }
+
 // Cluster is the state of one cluster's reader.
 type Cluster struct {
 	ID ClusterID
@@ -84,6 +93,9 @@ type Cluster struct {
 
 // Key is the primary key.
 func (c *Cluster) Key() string { return string(c.ID) }
+
+// ReadFrom is the cluster that the row was read from.
+func (c *Cluster) ReadFrom() ClusterID { return c.ID }
 
 // DefaultMesh is the Mesh of a cluster that configures nothing.
 func DefaultMesh(c ClusterID) *Mesh {

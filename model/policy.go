@@ -91,6 +91,9 @@ func (d *DestinationRule) VisibleIn(namespace string) bool {
 // Key is the primary key.
 func (d *DestinationRule) Key() string { return key(string(d.Cluster), d.Namespace, d.Name) }
 
+// ReadFrom is the cluster that the row was read from.
+func (d *DestinationRule) ReadFrom() ClusterID { return d.Cluster }
+
 // MTLSMode is what a workload's proxy accepts from clients.
 type MTLSMode uint8
 
@@ -119,6 +122,9 @@ type PeerAuthentication struct {
 // Key is the primary key.
 func (p *PeerAuthentication) Key() string { return key(string(p.Cluster), p.Namespace, p.Name) }
 
+// ReadFrom is the cluster that the row was read from.
+func (p *PeerAuthentication) ReadFrom() ClusterID { return p.Cluster }
+
 // Gateway is one object of that kind.
 type Gateway struct {
 	Cluster   ClusterID
@@ -141,3 +147,6 @@ type GatewayServer struct {
 
 // Key is the primary key.
 func (g *Gateway) Key() string { return key(string(g.Cluster), g.Namespace, g.Name) }
+
+// ReadFrom is the cluster that the row was read from.
+func (g *Gateway) ReadFrom() ClusterID { return g.Cluster }

@@ -142,3 +142,6 @@ func (s *Service) Port(number uint16) *Port {
 func (s *Service) Key() string {
 	return key(s.Host, string(s.Cluster), s.Namespace, s.Name)
 }
+
+// ReadFrom is the cluster that the row was read from.
+func (s *Service) ReadFrom() ClusterID { return s.Cluster }

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -14,11 +15,15 @@ type ReadTxn = statedb.ReadTxn
 // WriteTxn changes tables; nothing is seen until it is committed.
 type WriteTxn = statedb.WriteTxn
 
-// row is what every row can do.
-type row interface{ Key() string }
+// Row is what every row can do. ReadFrom is asked for so that no table can be
+// forgotten when a cluster is taken out, or read anew.
+type Row interface {
+	Key() string
+	ReadFrom() ClusterID
+}
 
 // Table holds the rows of one kind, by primary key.
-type Table[R row] struct {
+type Table[R Row] struct {
 	statedb.RWTable[R]
 	key statedb.Index[R, string]
 }
@@ -44,6 +49,9 @@ type Store struct {
 	Clusters     Table[*Cluster]
 
 	byNamespace statedb.Index[*Service, string]
+
+	// tables are all of the above.
+	tables []table
 }
 
 // NewStore makes an empty Store.
@@ -56,31 +64,28 @@ func NewStore() (*Store, error) {
 		},
 		FromKey: index.String,
 	}
-	var err error
-	add := func(e error) {
-		if err == nil {
-			err = e
-		}
-	}
-	add(newTable(s.db, &s.Services, "services", s.byNamespace))
-	add(newTable(s.db, &s.Endpoints, "endpoints"))
-	add(newTable(s.db, &s.Traits, "traits"))
-	add(newTable(s.db, &s.Workloads, "workloads"))
-	add(newTable(s.db, &s.Destinations, "destinations"))
-	add(newTable(s.db, &s.Peers, "peers"))
-	add(newTable(s.db, &s.Gateways, "gateways"))
-	add(newTable(s.db, &s.Namespaces, "namespaces"))
-	add(newTable(s.db, &s.Networks, "networks"))
-	add(newTable(s.db, &s.Entrances, "entrances"))
-	add(newTable(s.db, &s.Meshes, "meshes"))
-	add(newTable(s.db, &s.Clusters, "clusters"))
+	err := errors.Join(
+		newTable(s, &s.Services, "services", s.byNamespace),
+		newTable(s, &s.Endpoints, "endpoints"),
+		newTable(s, &s.Traits, "traits"),
+		newTable(s, &s.Workloads, "workloads"),
+		newTable(s, &s.Destinations, "destinations"),
+		newTable(s, &s.Peers, "peers"),
+		newTable(s, &s.Gateways, "gateways"),
+		newTable(s, &s.Namespaces, "namespaces"),
+		newTable(s, &s.Networks, "networks"),
+		newTable(s, &s.Entrances, "entrances"),
+		newTable(s, &s.Meshes, "meshes"),
+		newTable(s, &s.Clusters, "clusters"),
+	)
 	if err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-func newTable[R row](db *statedb.DB, t *Table[R], name string, secondary ...statedb.Indexer[R]) error {
+// newTable makes a table and enters it among those of the Store.
+func newTable[R Row](s *Store, t *Table[R], name string, secondary ...statedb.Indexer[R]) error {
 	t.key = statedb.Index[R, string]{
 		Name:       "key",
 		FromObject: func(r R) index.KeySet { return index.NewKeySet(index.String(r.Key())) },
@@ -89,11 +94,12 @@ func newTable[R row](db *statedb.DB, t *Table[R], name string, secondary ...stat
 	}
 	header := func() []string { return []string{"Key"} }
 	cells := func(r R) []string { return []string{strings.ReplaceAll(r.Key(), "\x00", "/")} }
-	rw, err := statedb.NewTableAny(db, name, header, cells, t.key, secondary...)
+	rw, err := statedb.NewTableAny(s.db, name, header, cells, t.key, secondary...)
 	if err != nil {
 		return fmt.Errorf("table %s: %w", name, err)
 	}
 	t.RWTable = rw
+	s.tables = append(s.tables, t)
 	return nil
 }
 
@@ -103,8 +109,11 @@ func (s *Store) Read() ReadTxn { return s.db.ReadTxn() }
 // Write begins a change of all tables. It must end with Commit or Abort; one
 // change runs at a time.
 func (s *Store) Write() WriteTxn {
-	return s.db.WriteTxn(s.Services, s.Endpoints, s.Traits, s.Workloads, s.Destinations,
-		s.Peers, s.Gateways, s.Namespaces, s.Networks, s.Entrances, s.Meshes, s.Clusters)
+	all := make([]statedb.TableMeta, 0, len(s.tables))
+	for _, t := range s.tables {
+		all = append(all, t)
+	}
+	return s.db.WriteTxn(all...)
 }
 
 // Settle waits until the channels are closed that what Read shows now has to

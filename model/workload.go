@@ -30,6 +30,9 @@ type Workload struct {
 // Key is the primary key.
 func (w *Workload) Key() string { return WorkloadKey(w.Cluster, w.Namespace, w.Name) }
 
+// ReadFrom is the cluster that the row was read from.
+func (w *Workload) ReadFrom() ClusterID { return w.Cluster }
+
 // WorkloadKey is the primary key of the pod's row.
 func WorkloadKey(c ClusterID, namespace, name string) string {
 	return key(string(c), namespace, name)

@@ -46,7 +46,7 @@ func Clusters(store *model.Store) http.Handler {
 	return handler(store, func(_ *http.Request, txn model.ReadTxn) any { return rows(store.Clusters, txn) })
 }
 
-func rows[R interface{ Key() string }](t model.Table[R], txn model.ReadTxn) []R {
+func rows[R model.Row](t model.Table[R], txn model.ReadTxn) []R {
 	out := []R{}
 	for r := range t.All(txn) {
 		out = append(out, r)

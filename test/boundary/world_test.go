@@ -239,7 +239,7 @@ func (w *world) describe(router bool) {
 	})
 }
 
-func insert[R interface{ Key() string }](w *world, table model.Table[R], rows ...R) {
+func insert[R model.Row](w *world, table model.Table[R], rows ...R) {
 	w.t.Helper()
 	txn := w.store.Write()
 	defer txn.Commit()

@@ -132,7 +132,7 @@ func drawMesh(t *testing.T, r *rand.Rand) *mesh {
 	return m
 }
 
-func insert[R interface{ Key() string }](m *mesh, table statedb.RWTable[R], row R) {
+func insert[R model.Row](m *mesh, table statedb.RWTable[R], row R) {
 	if _, _, err := table.Insert(m.txn, row); err != nil {
 		m.t.Fatalf("%s: %v", table.Name(), err)
 	}

@@ -91,7 +91,7 @@ func (p *pair) endpoint(like *model.Endpoint) {
 	put(p, p.store.Endpoints, &model.EndpointSet{Host: "web.shop.svc.cluster.local", Cluster: cluster, Namespace: "shop", Name: "web", Endpoints: []model.Endpoint{e}})
 }
 
-func put[R interface{ Key() string }](p *pair, table model.Table[R], rows ...R) {
+func put[R model.Row](p *pair, table model.Table[R], rows ...R) {
 	p.t.Helper()
 	txn := p.store.Write()
 	defer txn.Commit()

@@ -133,7 +133,7 @@ func (a *answer[Q, V]) rebuild(r *reader) {
 // changed in place, so that equal pointers mean equal content.
 type tableRow interface {
 	comparable
-	Key() string
+	model.Row
 }
 
 // readRow reads the row with a primary key; nil when there is none.

@@ -53,7 +53,7 @@ func newMesh(t testing.TB) *mesh {
 	return m
 }
 
-func insert[R interface{ Key() string }](m *mesh, t model.Table[R], rows ...R) {
+func insert[R model.Row](m *mesh, t model.Table[R], rows ...R) {
 	txn := m.store.Write()
 	defer txn.Commit()
 	for _, r := range rows {

@@ -95,7 +95,7 @@ type writer struct {
 	err error
 }
 
-func put[R interface{ Key() string }](w *writer, t statedb.RWTable[R], row R) {
+func put[R model.Row](w *writer, t statedb.RWTable[R], row R) {
 	if w.err != nil {
 		return
 	}
