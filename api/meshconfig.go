@@ -107,18 +107,6 @@ func settleOutbound(text string, mc *meshconfig.MeshConfig) []string {
 	return nil
 }
 
-// LoadMeshNetworks reads a MeshNetworks in YAML or JSON, as leniently as
-// LoadMeshConfig.
-func LoadMeshNetworks(text string) (*meshconfig.MeshNetworks, []string, error) {
-	nets := &meshconfig.MeshNetworks{}
-	warnings, err := loadLenient(text, nets)
-	if err != nil {
-		return nil, nil, fmt.Errorf("mesh networks: %w", err)
-	}
-	slices.Sort(warnings)
-	return nets, warnings, nil
-}
-
 // loadLenient decodes each field of a mapping by itself, and, for the fields
 // named, each of theirs.
 func loadLenient(text string, into proto.Message, descend ...string) ([]string, error) {

@@ -319,7 +319,7 @@ func (r *Reader) writeMesh(txn model.WriteTxn) {
 	}
 
 	for _, w := range more {
-		warnings = append(warnings, "meshNetworks: "+w)
+		warnings = append(warnings, "meshNetworks: left out: "+w)
 	}
 	r.tellMesh(slog.LevelWarn, "parts of the mesh configuration are not in force", strings.Join(warnings, "; "))
 

@@ -105,9 +105,6 @@ func (r *reconciler) resolve(ctx context.Context, u *unstructured.Unstructured) 
 	if err != nil {
 		return nil, err
 	}
-	if err := config.Unserved(); err != nil {
-		return nil, err
-	}
 	return config, r.onlyOne(ctx, u, config.Revision)
 }
 

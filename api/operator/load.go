@@ -138,3 +138,13 @@ func (l *Layer) Profile() string {
 
 // Merged returns the layer as a tree of its own.
 func (l *Layer) Merged() (Tree, error) { return Tree{}.With(l) }
+
+// Empty tells whether the document has the key at a path and gives it no value.
+func (l *Layer) Empty(path ...string) bool {
+	at := l.spec
+	for _, key := range path[:len(path)-1] {
+		at, _ = at[key].(map[string]any)
+	}
+	v, given := at[path[len(path)-1]]
+	return given && v == nil
+}

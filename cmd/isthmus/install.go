@@ -79,9 +79,6 @@ func (i *installFlags) run(cmd *cobra.Command, f *kubeFlags) error {
 	}
 
 	warn(cmd.ErrOrStderr(), config)
-	if err := config.Unserved(); err != nil {
-		return err
-	}
 	if i.dns && !config.Spec.AddonComponents.IstioCoreDNS.On() {
 		return fmt.Errorf("--apply-dns: istiocoredns is not part of this installation; add --set addonComponents.istiocoredns.enabled=true")
 	}

@@ -113,9 +113,6 @@ func newManifestGenerateCommand() *cobra.Command {
 				return err
 			}
 			warn(cmd.ErrOrStderr(), config)
-			if err := config.Unserved(); err != nil {
-				fmt.Fprintf(cmd.ErrOrStderr(), "warning: install refuses this configuration: %v\n", err)
-			}
 			if out != "" {
 				return writeComponents(out, objs)
 			}

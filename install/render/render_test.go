@@ -295,6 +295,10 @@ func TestEffects(t *testing.T) {
 		{"secret volume", "Deployment", "istio-ingressgateway", []string{"values.gateways.istio-ingressgateway.secretVolumes[0].name=c", "values.gateways.istio-ingressgateway.secretVolumes[0].secretName=s", "values.gateways.istio-ingressgateway.secretVolumes[0].mountPath=/etc/certs"},
 			at(container, "volumeMounts", 3), map[string]any{"name": "c", "mountPath": "/etc/certs", "readOnly": true}},
 		{"environment as it comes", "Deployment", "istiod", []string{"values.pilot.env.GODEBUG=true"}, at(container, "env", named("GODEBUG"), "value"), "true"},
+		{"a remote cluster's proxies", "Deployment", "istio-ingressgateway", []string{"values.global.remotePilotAddress=192.0.2.7"}, at(container, "env", named("PROXY_CONFIG"), "value"), `{"discoveryAddress":"istiod-remote.istio-system.svc:15012"}`},
+		{"their certificates", "Deployment", "istio-ingressgateway", []string{"values.global.remotePilotAddress=192.0.2.7"}, at(container, "env", named("CA_ADDR"), "value"), "istiod.istio-system.svc:15012"},
+		{"from their revision", "Deployment", "istio-ingressgateway", []string{"values.global.remotePilotAddress=192.0.2.7", "revision=canary", "namespace=mesh"}, at(container, "env", named("CA_ADDR"), "value"), "istiod-canary.mesh.svc:15012"},
+		{"or from elsewhere", "Deployment", "istio-ingressgateway", []string{"values.global.remotePilotAddress=192.0.2.7", "values.global.caAddress=ca.example:1"}, at(container, "env", named("CA_ADDR"), "value"), "ca.example:1"},
 		{"remote by name", "Service", "istiod-remote", []string{"values.global.remotePilotAddress=pilot.example"}, []any{"spec", "externalName"}, "pilot.example"},
 		{"remote by address", "EndpointSlice", "istiod-remote", []string{"values.global.remotePilotAddress=192.0.2.7"}, []any{"endpoints", 0, "addresses", 0}, "192.0.2.7"},
 	} {
@@ -340,6 +344,32 @@ func TestMeshConfig(t *testing.T) {
 	for _, want := range []string{"accessLogFile: /dev/stdout", "concurrency: 1", "discoveryAddress: istiod.istio-system.svc:15012", "trustDomain: cluster.local"} {
 		if !strings.Contains(mesh, want) {
 			t.Errorf("mesh config lacks %q:\n%s", want, mesh)
+		}
+	}
+}
+
+// TestRemoteInjection: what a remote cluster's istiod injects takes its
+// configuration from the other cluster, and its certificates from here.
+func TestRemoteInjection(t *testing.T) {
+	for _, tc := range []struct {
+		sets []string
+		want string
+	}{
+		{nil, "caAddress: istiod.istio-system.svc:15012"},
+		{[]string{"revision=canary"}, "caAddress: istiod-canary.istio-system.svc:15012"},
+		{[]string{"values.global.caAddress=ca.example:1"}, "caAddress: ca.example:1"},
+	} {
+		objs := rendered(t, append(tc.sets, "values.global.remotePilotAddress=pilot.example", "profile=remote")...)
+		for _, o := range objs {
+			if o.GetKind() != "ConfigMap" {
+				continue
+			}
+			if text, ok := value(o.Object, "data", "values").(string); ok && !strings.Contains(text, tc.want) {
+				t.Errorf("%q: %s lacks %q:\n%s", tc.sets, o.GetName(), tc.want, text)
+			}
+			if text, ok := value(o.Object, "data", "mesh").(string); ok && !strings.Contains(text, "discoveryAddress: istiod-remote.istio-system.svc:15012") {
+				t.Errorf("%q: %s has another discovery:\n%s", tc.sets, o.GetName(), text)
+			}
 		}
 	}
 }

@@ -26,6 +26,9 @@ func (c *Config) check() error {
 	if err := c.checkDomains(); err != nil {
 		return err
 	}
+	if err := c.checkClusters(); err != nil {
+		return err
+	}
 
 	seen := map[string]bool{}
 	for _, g := range c.gateways() {

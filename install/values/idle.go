@@ -42,9 +42,6 @@ func (c *Config) idle() []string {
 	for _, w := range c.idleMesh() {
 		say("meshConfig.%s", w)
 	}
-	if n := c.Spec.Values.Global.Network; n != "" {
-		say("values.global.network: %q is told to everybody, and nothing depends on it yet: discovery does not read the services of other clusters", n)
-	}
 	return out
 }
 

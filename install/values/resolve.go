@@ -63,6 +63,9 @@ func Resolve(in Input) (*Config, error) {
 		return nil, err
 	}
 	for _, l := range layers {
+		if err := checkPlaces(tree, l); err != nil {
+			return nil, err
+		}
 		if tree, err = tree.With(l); err != nil {
 			return nil, err
 		}
@@ -107,6 +110,9 @@ func (in Input) complete(tree operator.Tree, profile string) (*Config, error) {
 	tree["hub"], tree["tag"] = spec.Hub, spec.Tag
 	tree["namespace"], tree["revision"] = c.Namespace, c.Revision
 	spec.Namespace, spec.Revision = c.Namespace, c.Revision
-	c.Warnings = c.idle()
-	return c, c.check()
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	c.Warnings = append(c.idle(), c.clusterDoubts()...)
+	return c, nil
 }

@@ -22,3 +22,16 @@ istio.io/rev: {{ include "gateway.revision" . | quote }}
 {{- $own := dict "discoveryAddress" (printf "%s.%s.svc:15012" $istiod .Values.global.istioNamespace) -}}
 {{- mergeOverwrite $own (pick (.Values.meshConfig.defaultConfig | default dict) "discoveryAddress" "terminationDrainDuration" "concurrency") | toJson -}}
 {{- end -}}
+
+{{- /* Who signs for the gateway. Where another cluster's istiod steers the
+proxies, this cluster's own signs: it can check their tokens. */ -}}
+{{- define "gateway.caAddress" -}}
+{{- $g := .Values.global -}}
+{{- if $g.caAddress -}}
+{{ $g.caAddress }}
+{{- else if $g.remotePilotAddress -}}
+istiod{{ if ne (include "gateway.revision" .) "default" }}-{{ .Values.revision }}{{ end }}.{{ $g.istioNamespace }}.svc:15012
+{{- else -}}
+{{ (include "gateway.proxyConfig" . | fromJson).discoveryAddress }}
+{{- end -}}
+{{- end -}}
