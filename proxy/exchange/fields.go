@@ -123,7 +123,7 @@ func edit(f Fields, drop []string, add []config.HeaderEdit) {
 		if !e.Append {
 			f.Drop(name)
 		}
-		f.Add(e.Name, e.Value)
+		f.Add(name, e.Value)
 	}
 }
 

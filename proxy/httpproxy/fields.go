@@ -138,7 +138,7 @@ func (l *fieldList) DropEnvoy(edge bool) { *l = dropEnvoy(*l, edge) }
 
 // Add implements exchange.Fields.
 func (l *fieldList) Add(name, value string) {
-	*l = append(*l, hpack.HeaderField{Name: strings.ToLower(name), Value: value})
+	*l = append(*l, hpack.HeaderField{Name: name, Value: value})
 }
 
 // AddRequestID implements exchange.Fields.
