@@ -41,6 +41,7 @@ var mayImport = map[string][]string{
 	// engine, no connection and no metrics; the engines know nothing of ours, nor each other; listeners know no HTTP.
 	"proxy/agent":      {"xds", "xds/fetch", "identity"},
 	"proxy/redirect":   {},
+	"proxy/dns":        {"xds"},
 	"proxy/config":     {"xds"},
 	"proxy/outcome":    {},
 	"proxy/http1":      {},
