@@ -3,6 +3,7 @@ package compile
 import (
 	"cmp"
 	"maps"
+	"net/netip"
 	"slices"
 
 	meshconfig "istio.io/api/mesh/v1alpha1"
@@ -47,8 +48,9 @@ func Networks(c model.ClusterID, nets *meshconfig.MeshNetworks) []*model.Network
 			if r := ep.GetFromRegistry(); r != "" {
 				row.Clusters = append(row.Clusters, model.ClusterID(r))
 			}
-			if cidr := ep.GetFromCidr(); cidr != "" {
-				row.CIDRs = append(row.CIDRs, cidr)
+			// Those that are none were told of (api.LoadMeshNetworks).
+			if cidr, err := netip.ParsePrefix(ep.GetFromCidr()); err == nil {
+				row.CIDRs = append(row.CIDRs, cidr.Masked())
 			}
 		}
 

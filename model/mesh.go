@@ -1,6 +1,7 @@
 package model
 
 import (
+	"net/netip"
 	"time"
 )
 
@@ -56,7 +57,7 @@ type Network struct {
 	Cluster  ClusterID
 	Name     string
 	Clusters []ClusterID
-	CIDRs    []string
+	CIDRs    []netip.Prefix
 	Gateways []NetworkGateway
 }
 

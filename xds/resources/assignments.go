@@ -14,10 +14,11 @@ import (
 // 109 µs with a thousand).
 type assignments struct {
 	names []string
-	// ground is the one that the answer stands on, and seen is how far the
-	// hub's log of changed endpoints is worked in.
-	ground *ground
-	seen   uint64
+	// ground and networks are those that the answer stands on, and seen is how
+	// far the hub's log of changed endpoints is worked in.
+	ground   *ground
+	networks *networks
+	seen     uint64
 	// byHost finds the names that a host's endpoints are in.
 	byHost map[string][]string
 	// res is never written once it was given away: a change makes a copy.
@@ -54,19 +55,19 @@ func (v *view) assignmentsFor(names []string) *assignments {
 // is the hub's log as it was when the channel of the type was taken.
 func (v *view) endpoints(r *reader, names []string, log changeLog) map[string]*serve.Resource {
 	find := func(name string) *serve.Resource { return v.assignment(r, name) }
-	g := v.scope.ground.get(r)
+	g, nets := v.scope.ground.get(r), v.source.networks.get(r)
 	if names == nil {
 		return pick(g.endpointNames(v.scope), find)
 	}
 
 	a := v.assignmentsFor(names)
 	changed, known := log.since(a.seen)
-	if a.ground != g || !known {
+	if a.ground != g || a.networks != nets || !known {
 		a.res = pick(names, find)
 	} else {
 		a.update(changed, find)
 	}
-	a.ground, a.seen = g, log.last
+	a.ground, a.networks, a.seen = g, nets, log.last
 	return a.res
 }
 

@@ -136,7 +136,7 @@ func (b *clusterBuilder) discovery(c *clusterv3.Cluster, subset *model.Subset) {
 		c.DnsLookupFamily = clusterv3.Cluster_V4_PREFERRED
 		//lint:ignore SA1019 its successor, a typed resolver, asks more of the proxy
 		c.RespectDnsTtl = true
-		c.LoadAssignment = (&assignmentBuilder{port: b.port, subset: subset, policy: b.policy}).build(c.Name, b.resolved()...)
+		c.LoadAssignment = b.resolved(subset, c.Name)
 	default:
 		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_ORIGINAL_DST}
 		c.LbPolicy = clusterv3.Cluster_CLUSTER_PROVIDED
@@ -150,12 +150,12 @@ func (b *clusterBuilder) discovery(c *clusterv3.Cluster, subset *model.Subset) {
 
 // resolved are the endpoints that the proxy resolves, of all entries that
 // declare the host.
-func (b *clusterBuilder) resolved() []backed {
-	var sets []backed
+func (b *clusterBuilder) resolved(subset *model.Subset, name string) *endpointv3.ClusterLoadAssignment {
+	list := assignmentBuilder{port: b.port, subset: subset, policy: b.policy}
 	for _, r := range b.host.backing(b.port) {
-		sets = append(sets, backed{r.Cluster, endpointsFor(b.port, r, r.Resolved)})
+		list.add(r, endpointsFor(b.port, r, r.Resolved))
 	}
-	return sets
+	return list.assignment(name)
 }
 
 func lbPolicy(lb model.LoadBalancing) clusterv3.Cluster_LbPolicy {

@@ -17,9 +17,8 @@ import (
 // there. Equal places are one pointer, which Source.place gives.
 type place struct {
 	cluster model.ClusterID
-	// network is read by nobody yet: one control plane for clusters whose pods
-	// do not reach each other will show the gateways of other networks instead
-	// of their endpoints.
+	// network is the one that the proxy is in. It is empty when nobody names it:
+	// then every endpoint is reached directly.
 	network  string
 	locality model.Locality
 	// node is empty where it makes no difference, so that proxies of many
@@ -40,6 +39,9 @@ type endpointsKey struct {
 	subset string
 	rule   *model.DestinationRule // only when there is a subset
 	from   *place
+	// plaintext tells that the client does not open mutual TLS, so that no
+	// gateway lets it through.
+	plaintext bool
 }
 
 // assignment returns the load assignment of a cluster; nil when there is no such
@@ -65,39 +67,53 @@ func (v *view) assignment(r *reader, name string) *serve.Resource {
 		// Proxies of all nodes share what does not depend on the node.
 		key.from = v.anyNode
 	}
+	gatewayed := len(sc.source.networks.get(r).gateways) > 0
+	if subset == "" && !gatewayed {
+		return h.endpoints.get(r, key)
+	}
+
+	rule := g.ruleFor(sc, h)
 	if subset != "" {
-		key.rule = g.ruleFor(sc, h)
-		if subsetOf(key.rule, subset) == nil {
+		key.rule = rule
+		if subsetOf(rule, subset) == nil {
 			return nil
 		}
+	}
+	if gatewayed {
+		key.plaintext = clientMode(g.mesh, h, port, policyFor(rule, subsetOf(rule, subset), portNumber)) == model.ClientTLSDisable
 	}
 	return h.endpoints.get(r, key)
 }
 
-// build depends on the endpoints; on the mesh configuration, for priorities; and
-// on the namespace's policy, for how an endpoint is spoken to.
+// build depends on the endpoints; on the mesh configuration, for priorities; on
+// the namespace's policy, for how an endpoint is spoken to; and on which network
+// is where, for whether it is reached directly. Which gateways networks have is
+// asked only where there is an endpoint behind one.
 func (k endpointsKey) build(r *reader, old *serve.Resource) *serve.Resource {
 	s, port := k.host.source, k.host.port(k.port)
 	b := assignmentBuilder{
 		port: port, subset: subsetOf(k.rule, k.subset), from: *k.from,
 		regions: s.mesh.get(r).LocalityPriority, policy: s.policy(r, port.namespace()),
+		members: s.members.get(r), plaintext: k.plaintext,
 	}
 
-	var sets []backed
 	for _, row := range k.host.backing(port) {
 		if row.Resolution == model.ByDNS {
 			// An entry that joins a Service; the host is another one when the
 			// entry changes.
-			sets = append(sets, backed{row.Cluster, endpointsFor(port, row, addresses(row.Resolved))})
+			b.add(row, endpointsFor(port, row, addresses(row.Resolved)))
 			continue
 		}
 		if set := readRow(r, &s.store.Endpoints, row.Key()); set != nil {
-			sets = append(sets, backed{row.Cluster, endpointsFor(port, row, set.Endpoints)})
+			b.add(row, endpointsFor(port, row, set.Endpoints))
 		}
+	}
+	if len(b.beyond) > 0 {
+		b.addGateways(s.networks.get(r).gateways)
 	}
 
 	name := clusterName(k.port, k.subset, k.host.name)
-	return s.encode(old, name, b.build(name, sets...))
+	return s.encode(old, name, b.assignment(name))
 }
 
 // placement is where endpoints stand, and how far away that is.
@@ -114,12 +130,13 @@ type assignmentBuilder struct {
 	policy *namespacePolicy
 	// regions tells that endpoints of the client's own region come first.
 	regions bool
-}
+	// members tells which network an endpoint is in; nil: every endpoint is
+	// reached directly.
+	members   *membership
+	plaintext bool
 
-// backed is endpoints of one cluster.
-type backed struct {
-	cluster   model.ClusterID
-	endpoints []model.Endpoint
+	groups map[placement][]*endpointv3.LbEndpoint
+	beyond map[string]*beyond // by network
 }
 
 // onNode tells whether an endpoint is on the client's own node. Names of nodes
@@ -143,24 +160,44 @@ func (b *assignmentBuilder) shows(c model.ClusterID, ep *model.Endpoint) (target
 	return target, ok
 }
 
-// build groups the endpoints by place, those near the client first.
-func (b *assignmentBuilder) build(name string, sets ...backed) *endpointv3.ClusterLoadAssignment {
-	groups := map[placement][]*endpointv3.LbEndpoint{}
-	for _, set := range sets {
-		for i := range set.endpoints {
-			ep := &set.endpoints[i]
-			target, ok := b.shows(set.cluster, ep)
-			if !ok {
-				continue
-			}
-			at := placement{priority: b.distance(set.cluster, ep), locality: ep.Locality}
-			groups[at] = append(groups[at], lbEndpoint(ep, target, b.policy.mutual(ep, target)))
-		}
+// add groups the endpoints of a row by place: those that the client reaches, and
+// those of other networks.
+func (b *assignmentBuilder) add(row *model.Service, endpoints []model.Endpoint) {
+	if b.groups == nil {
+		b.groups = map[placement][]*endpointv3.LbEndpoint{}
 	}
+	for i := range endpoints {
+		ep := &endpoints[i]
+		target, ok := b.shows(row.Cluster, ep)
+		if !ok {
+			continue
+		}
+		at := placement{priority: b.distance(row.Cluster, ep), locality: ep.Locality}
+		if network := b.networkOf(row, ep); network != b.from.network && network != "" && b.from.network != "" {
+			b.addBeyond(network, row.Cluster, ep, target, at)
+			continue
+		}
+		b.groups[at] = append(b.groups[at], lbEndpoint(ep, target, b.policy.mutual(ep, target)))
+	}
+}
 
+// networkOf is the network of an endpoint. What a ServiceEntry lists is wherever
+// it says; where it says nothing, outside of all clusters.
+func (b *assignmentBuilder) networkOf(row *model.Service, ep *model.Endpoint) string {
+	switch {
+	case b.members == nil:
+		return ""
+	case row.Origin == model.FromServiceEntry:
+		return ep.Network
+	}
+	return b.members.of(row.Cluster, ep.Network, ep.Address)
+}
+
+// assignment lists what was added, what is near the client first.
+func (b *assignmentBuilder) assignment(name string) *endpointv3.ClusterLoadAssignment {
 	// By priority, and then in any order that is the same each time.
-	places := make([]placement, 0, len(groups))
-	for p := range groups {
+	places := make([]placement, 0, len(b.groups))
+	for p := range b.groups {
 		places = append(places, p)
 	}
 	slices.SortFunc(places, func(a, b placement) int {
@@ -177,7 +214,7 @@ func (b *assignmentBuilder) build(name string, sets ...backed) *endpointv3.Clust
 		}
 		cla.Endpoints = append(cla.Endpoints, &endpointv3.LocalityLbEndpoints{
 			Locality:    protoLocality(p.locality),
-			LbEndpoints: groups[p],
+			LbEndpoints: b.groups[p],
 			Priority:    priority,
 		})
 	}

@@ -26,7 +26,12 @@ type hub struct {
 	// nodeServices are those for which a client's node matters: while there
 	// is one, proxies of different nodes have different Views.
 	nodeServices map[string]bool
+	// clusters are those whose row was seen, each with its network.
+	clusters map[model.ClusterID]clusterNetwork
 }
+
+// clusterNetwork is what a cluster's row says of its network.
+type clusterNetwork struct{ own, byDefault string }
 
 // waiter is one stream's channel. It is closed at most once, with hub.mu held.
 type waiter struct {
@@ -47,6 +52,7 @@ func newHub(store *model.Store) *hub {
 		namespaces: map[scopeKey]map[*waiter]struct{}{},
 
 		nodeServices: map[string]bool{},
+		clusters:     map[model.ClusterID]clusterNetwork{},
 	}
 	for _, t := range xds.Types() {
 		h.topics[t] = make(chan struct{})
@@ -146,6 +152,10 @@ func (h *hub) feeds() []feed {
 		follow(s.Peers, everyone, cds, eds),
 		follow(s.Gateways, everyone),
 		follow(s.Meshes, everyone, cds, eds, lds, rds),
+		// Networks decide where a proxy stands and which endpoints it reaches.
+		follow(s.Networks, everyone, cds, eds, lds),
+		follow(s.Clusters, h.clusterChangedLocked, cds, eds, lds),
+		follow(s.Entrances, nothing, eds),
 	}
 }
 
@@ -178,6 +188,21 @@ func (h *hub) serviceChangedLocked(f *found, svc *model.Service) {
 		delete(h.nodeServices, key)
 	}
 	if mattered != (len(h.nodeServices) > 0) {
+		f.everyone = true
+	}
+}
+
+// clusterChangedLocked: a cluster's network decides where its proxies stand. Whether
+// the cluster can be reached at the moment concerns nobody's View.
+func (h *hub) clusterChangedLocked(f *found, c *model.Cluster) {
+	now, _, ok := h.store.Clusters.Get(f.txn, h.store.Clusters.ByKey(c.Key()))
+	before, known := h.clusters[c.ID]
+	if ok {
+		h.clusters[c.ID] = clusterNetwork{now.Network, now.DefaultNetwork}
+	} else {
+		delete(h.clusters, c.ID)
+	}
+	if ok != known || before != h.clusters[c.ID] {
 		f.everyone = true
 	}
 }

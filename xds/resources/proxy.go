@@ -17,6 +17,7 @@ type proxy struct {
 	namespace string
 	name      string
 	account   string
+	address   string
 	network   string
 	locality  model.Locality
 	labels    map[string]string
@@ -38,6 +39,9 @@ func readNode(n serve.Node) (*proxy, error) {
 		return nil, fmt.Errorf("node %q: its metadata has no CLUSTER_ID; start the proxy with the name of its cluster", n.ID)
 	}
 
+	if n.ID.IP.IsValid() {
+		p.address = n.ID.IP.String()
+	}
 	if l := n.Core.GetLocality(); l != nil {
 		p.locality = model.MakeLocality(l.Region, l.Zone, l.SubZone)
 	}

@@ -131,8 +131,8 @@ func (s *sight) seen(name string) *host {
 	return s.visible[i]
 }
 
-// ground is all that load assignments depend on but endpoints: another value
-// means that any of them may be another one.
+// ground is all that load assignments depend on but endpoints and networks:
+// another value means that any of them may be another one.
 type ground struct {
 	sight *sight
 	rules *rules

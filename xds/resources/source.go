@@ -51,6 +51,8 @@ type Source struct {
 	rules    answer[rulesOf, *rules]
 	peers    answer[peersOf, *peers]
 	policies memo[policyOf, *namespacePolicy]
+	networks answer[networksOf, *networks]
+	members  answer[membershipOf, *membership]
 	hosts    memo[hostsOf, *hosts]
 
 	// What there is for the proxies that are connected; see forget.go.
@@ -85,6 +87,8 @@ func New(store *model.Store, cfg Config) (*Source, error) {
 	s.mesh.question = meshOf{s}
 	s.rules.question = rulesOf{s}
 	s.peers.question = peersOf{s}
+	s.networks.question = networksOf{s}
+	s.members.question = membershipOf{s}
 	return s, nil
 }
 
@@ -175,14 +179,14 @@ func (s *Source) workload(txn model.ReadTxn, p *proxy) *model.Workload {
 	}
 	return &model.Workload{
 		Cluster: p.cluster, Namespace: p.namespace, Name: p.name, Account: p.account,
-		Labels: p.labels, Network: p.network, Locality: p.locality, TLS: true,
+		Labels: p.labels, Network: p.labels[labelNetwork], Locality: p.locality, TLS: true,
 	}
 }
 
 // viewLocked finds or makes the View for the workload.
 func (s *Source) viewLocked(r *reader, p *proxy, w *model.Workload) *view {
 	from := place{
-		cluster: p.cluster, network: cmp.Or(p.network, w.Network), locality: cmp.Or(w.Locality, p.locality),
+		cluster: p.cluster, network: s.members.get(r).ofProxy(p, w), locality: cmp.Or(w.Locality, p.locality),
 		passthrough: p.kind == xds.KindRouter,
 	}
 	if s.hosts.get(r, hostsOf{s, p.cluster}).nodes {

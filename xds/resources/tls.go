@@ -46,23 +46,27 @@ func alpnHTTP2() []string { return []string{xds.ALPNHTTP2, xds.ALPNMesh, "h2"} }
 func alpnMeshHTTP() []string { return []string{xds.ALPNHTTP10, xds.ALPNHTTP11, xds.ALPNHTTP2} }
 func alpnMeshTCP() []string  { return []string{xds.ALPNMesh, xds.ALPNPeerExchange} }
 
+// clientMode is how connections to a host's port are secured: as the rule says,
+// else, as Auto, by what each endpoint takes.
+func clientMode(mesh *model.Mesh, h *host, p *hostPort, pol model.TrafficPolicy) model.ClientTLSMode {
+	switch {
+	case pol.TLS != nil && pol.TLS.Mode != model.ClientTLSAuto:
+		return pol.TLS.Mode
+	case remoteNamespace(h) != "":
+		// Another cluster's gateway takes nothing but mutual TLS, whatever
+		// the entry says of where its endpoints are.
+		return model.ClientTLSMutualMesh
+	case p.svc.External || !mesh.AutoMTLS:
+		return model.ClientTLSDisable
+	}
+	return model.ClientTLSAuto
+}
+
 // transport sets how connections to the endpoints are secured: as the rule
 // says, else by what each endpoint takes.
 func (b *clusterBuilder) transport(c *clusterv3.Cluster, pol model.TrafficPolicy) {
 	svc := b.port.svc
-	mode := model.ClientTLSAuto
-	if pol.TLS != nil {
-		mode = pol.TLS.Mode
-	}
-
-	if mode == model.ClientTLSAuto && remoteNamespace(b.host) != "" {
-		// Another cluster's gateway takes nothing but mutual TLS, whatever
-		// the entry says of where its endpoints are.
-		mode = model.ClientTLSMutualMesh
-	}
-	if mode == model.ClientTLSAuto && (svc.External || !b.mesh.AutoMTLS) {
-		mode = model.ClientTLSDisable
-	}
+	mode := clientMode(b.mesh, b.host, b.port, pol)
 	if mode == model.ClientTLSAuto && svc.Resolution == model.ByDestination {
 		// The proxy knows nothing of the single address: what holds for
 		// all of them counts.

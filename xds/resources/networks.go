@@ -1,0 +1,178 @@
+package resources
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/isthmus-mesh/isthmus/model"
+)
+
+// Pods of one network reach each other by their addresses. Into another network
+// lead its gateways alone, which pass mutual TLS through by its server name. Of
+// an endpoint or a proxy whose network nobody names, it is taken that everybody
+// reaches it.
+
+// labelNetwork is the label by which a pod names its network.
+const labelNetwork = "topology.istio.io/network"
+
+// networks is which network everything is in, and how each is reached from the
+// others. It is immutable.
+type networks struct {
+	members *membership
+	// gateways are the addresses through which others reach a network, by the
+	// network: sorted, each once.
+	gateways map[string][]netip.AddrPort
+}
+
+// networksOf asks for the networks of the mesh. Those that the own cluster's
+// configuration names count, as all of the configuration does.
+type networksOf struct{ source *Source }
+
+func (q networksOf) build(r *reader, old *networks) *networks {
+	s := q.source
+	var configured []*model.Network
+	for n := range readAll(r, &s.store.Networks) {
+		if n.Cluster == s.cfg.Cluster {
+			configured = append(configured, n)
+		}
+	}
+
+	now := &networks{members: newMembership(configured, readAll(r, &s.store.Clusters))}
+	now.gateways = gatewaysByNetwork(now.members, configured, slices.Collect(readAll(r, &s.store.Entrances)))
+	if old == nil {
+		return now
+	}
+
+	if old.members.equal(now.members) {
+		now.members = old.members
+	}
+	if old.members == now.members && maps.EqualFunc(old.gateways, now.gateways, slices.Equal) {
+		return old
+	}
+	return now
+}
+
+// membership is which network clusters and addresses are in. It is immutable.
+type membership struct {
+	cidrs    []cidr // the longest first
+	clusters map[model.ClusterID]string
+}
+
+type cidr struct {
+	prefix  netip.Prefix
+	network string
+}
+
+// membershipOf asks for the membership alone, which stays while gateways come and
+// go.
+type membershipOf struct{ source *Source }
+
+func (q membershipOf) build(r *reader, _ *membership) *membership {
+	return q.source.networks.get(r).members
+}
+
+func newMembership(configured []*model.Network, clusters func(func(*model.Cluster) bool)) *membership {
+	m := &membership{clusters: map[model.ClusterID]string{}}
+	byRegistry := map[model.ClusterID]string{}
+	for _, n := range configured {
+		for _, prefix := range n.CIDRs {
+			m.cidrs = append(m.cidrs, cidr{prefix, n.Name})
+		}
+		for _, c := range n.Clusters {
+			if byRegistry[c] == "" {
+				byRegistry[c] = n.Name
+			}
+		}
+	}
+	slices.SortFunc(m.cidrs, func(a, b cidr) int {
+		return cmp.Or(cmp.Compare(b.prefix.Bits(), a.prefix.Bits()), a.prefix.Compare(b.prefix), cmp.Compare(a.network, b.network))
+	})
+
+	for c := range clusters {
+		m.clusters[c.ID] = cmp.Or(c.Network, byRegistry[c.ID], c.DefaultNetwork)
+	}
+	return m
+}
+
+func (m *membership) equal(o *membership) bool {
+	return slices.Equal(m.cidrs, o.cidrs) && maps.Equal(m.clusters, o.clusters)
+}
+
+// of is the network of an address: the one whose CIDR holds it, else the one that
+// labels name, else that of its cluster. It is empty when nobody names one.
+func (m *membership) of(cluster model.ClusterID, labelled, address string) string {
+	if len(m.cidrs) > 0 {
+		if ip, err := netip.ParseAddr(address); err == nil {
+			ip = ip.Unmap()
+			for i := range m.cidrs {
+				if m.cidrs[i].prefix.Contains(ip) {
+					return m.cidrs[i].network
+				}
+			}
+		}
+	}
+	return cmp.Or(labelled, m.clusters[cluster])
+}
+
+// ofProxy is the network of a proxy: that of its pod. What the proxy says itself
+// counts only where nobody else says anything: its endpoints are known by the
+// same rules.
+func (m *membership) ofProxy(p *proxy, w *model.Workload) string {
+	address := p.address
+	if len(w.Addresses) > 0 {
+		address = w.Addresses[0]
+	}
+	return cmp.Or(m.of(w.Cluster, w.Network, address), p.network)
+}
+
+// gatewaysByNetwork finds the gateways: those that the mesh configuration names,
+// by an address or by a Service in a cluster of the network, and the Services
+// that say so themselves.
+func gatewaysByNetwork(members *membership, configured []*model.Network, entrances []*model.Entrance) map[string][]netip.AddrPort {
+	found := map[string][]netip.AddrPort{}
+	add := func(network string, addresses []string, port uint16) {
+		for _, a := range addresses {
+			if ip, err := netip.ParseAddr(a); err == nil && port != 0 {
+				found[network] = append(found[network], netip.AddrPortFrom(ip.Unmap(), port))
+			}
+		}
+	}
+
+	for _, n := range configured {
+		for _, gw := range n.Gateways {
+			if gw.Address != "" {
+				add(n.Name, []string{gw.Address}, gw.Port)
+				continue
+			}
+			for _, e := range entrances {
+				if members.clusters[e.Cluster] == n.Name && calledBy(e.Host, gw.Service) {
+					add(n.Name, e.Addresses, e.Ports[gw.Port])
+				}
+			}
+		}
+	}
+	for _, e := range entrances {
+		if e.Network != "" {
+			add(e.Network, e.Addresses, e.Ports[e.GatewayPort])
+		}
+	}
+
+	for network, list := range found {
+		slices.SortFunc(list, netip.AddrPort.Compare)
+		found[network] = slices.Compact(list)
+	}
+	return found
+}
+
+// calledBy tells whether a name is the host of a Service, or a shorter form of
+// it: NAME.NAMESPACE, NAME.NAMESPACE.svc.
+func calledBy(host, name string) bool {
+	if host == name {
+		return true
+	}
+	rest, ok := strings.CutPrefix(host, strings.TrimSuffix(name, ".svc")+".svc.")
+	return ok && rest != "" && strings.Contains(name, ".")
+}
