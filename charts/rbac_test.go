@@ -130,15 +130,15 @@ func rules(t *testing.T, objs []render.Object) []rbacv1.PolicyRule {
 	return out
 }
 
-// uncovered lists what a rule allows and none of those held does. Names of
-// resources count for nothing: a rule without them covers one with.
+// uncovered lists what a rule allows and none of those held does. A rule without
+// names of resources covers one with; a rule with names, one with the same.
 func uncovered(held []rbacv1.PolicyRule, r rbacv1.PolicyRule) []string {
 	var out []string
 	for _, group := range r.APIGroups {
 		for _, resource := range r.Resources {
 			for _, verb := range r.Verbs {
 				covered := slices.ContainsFunc(held, func(h rbacv1.PolicyRule) bool {
-					return len(h.ResourceNames) == 0 && slices.Contains(h.APIGroups, group) && slices.Contains(h.Verbs, verb) &&
+					return (len(h.ResourceNames) == 0 || slices.Equal(h.ResourceNames, r.ResourceNames)) && slices.Contains(h.APIGroups, group) && slices.Contains(h.Verbs, verb) &&
 						(slices.Contains(h.Resources, resource) || slices.Contains(h.Resources, "*"))
 				})
 				if !covered {

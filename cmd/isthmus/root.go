@@ -55,6 +55,7 @@ func newRootCommand(calledAs string) *cobra.Command {
 		newVerifyInstallCommand(f),
 		newOperatorCommand(f),
 		newProfileCommand(),
+		newCreateRemoteSecretCommand(f),
 		newImageCommand(),
 		newVersionCommand(f),
 		newCompletionCommand(),
@@ -74,7 +75,7 @@ func newExperimentalCommand(f *kubeFlags) *cobra.Command {
 		Aliases: []string{"experimental", "exp"},
 		Short:   "Commands whose flags may still change",
 	}
-	x.AddCommand(newXCACommand(), newXDNSCommand(f), newPrecheckCommand(f))
+	x.AddCommand(newXCACommand(), newXDNSCommand(f), newPrecheckCommand(f), newCreateRemoteSecretCommand(f))
 	return x
 }
 
