@@ -14,10 +14,11 @@ import (
 // 109 µs with a thousand).
 type assignments struct {
 	names []string
-	// ground and networks are those that the answer stands on, and seen is how
-	// far the hub's log of changed endpoints is worked in.
+	// ground, members and gateways are those that the answer stands on, and seen
+	// is how far the hub's log of changed endpoints is worked in.
 	ground   *ground
-	networks *networks
+	members  *membership
+	gateways *gateways
 	seen     uint64
 	// byHost finds the names that a host's endpoints are in.
 	byHost map[string][]string
@@ -55,19 +56,19 @@ func (v *view) assignmentsFor(names []string) *assignments {
 // is the hub's log as it was when the channel of the type was taken.
 func (v *view) endpoints(r *reader, names []string, log changeLog) map[string]*serve.Resource {
 	find := func(name string) *serve.Resource { return v.assignment(r, name) }
-	g, nets := v.scope.ground.get(r), v.source.networks.get(r)
+	g, members, gateways := v.scope.ground.get(r), v.source.members.get(r), v.source.gateways.get(r)
 	if names == nil {
 		return pick(g.endpointNames(v.scope), find)
 	}
 
 	a := v.assignmentsFor(names)
 	changed, known := log.since(a.seen)
-	if a.ground != g || a.networks != nets || !known {
+	if a.ground != g || a.members != members || a.gateways != gateways || !known {
 		a.res = pick(names, find)
 	} else {
 		a.update(changed, find)
 	}
-	a.ground, a.networks, a.seen = g, nets, log.last
+	a.ground, a.members, a.gateways, a.seen = g, members, gateways, log.last
 	return a.res
 }
 

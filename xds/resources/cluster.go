@@ -41,7 +41,7 @@ type clusterKey struct {
 func (k clusterKey) build(r *reader, old *serve.Resource) *serve.Resource {
 	s, port := k.host.source, k.host.port(k.port)
 	b := clusterBuilder{
-		mesh: s.mesh.get(r), policy: s.policy(r, port.namespace()),
+		mesh: s.mesh.get(r), policy: s.policy(r, port.namespace()), members: s.members.get(r),
 		host: k.host, port: port, key: k,
 	}
 	for _, row := range k.host.backing(port) {
@@ -91,6 +91,8 @@ type clusterBuilder struct {
 	key    clusterKey
 	traits []*model.Traits
 	policy *namespacePolicy
+	// members tells which endpoints of a headless service clients reach.
+	members *membership
 }
 
 func (b *clusterBuilder) build() (string, *clusterv3.Cluster) {
@@ -151,7 +153,9 @@ func (b *clusterBuilder) discovery(c *clusterv3.Cluster, subset *model.Subset) {
 // resolved are the endpoints that the proxy resolves, of all entries that
 // declare the host.
 func (b *clusterBuilder) resolved(subset *model.Subset, name string) *endpointv3.ClusterLoadAssignment {
-	list := assignmentBuilder{port: b.port, subset: subset, policy: b.policy}
+	list := assignmentBuilder{
+		port: b.port, subset: subset, policy: b.policy, groups: map[placement][]*endpointv3.LbEndpoint{},
+	}
 	for _, r := range b.host.backing(b.port) {
 		list.add(r, endpointsFor(b.port, r, r.Resolved))
 	}

@@ -67,7 +67,7 @@ func (v *view) assignment(r *reader, name string) *serve.Resource {
 		// Proxies of all nodes share what does not depend on the node.
 		key.from = v.anyNode
 	}
-	gatewayed := len(sc.source.networks.get(r).gateways) > 0
+	gatewayed := len(sc.source.gateways.get(r).byNetwork) > 0
 	if subset == "" && !gatewayed {
 		return h.endpoints.get(r, key)
 	}
@@ -94,7 +94,7 @@ func (k endpointsKey) build(r *reader, old *serve.Resource) *serve.Resource {
 	b := assignmentBuilder{
 		port: port, subset: subsetOf(k.rule, k.subset), from: *k.from,
 		regions: s.mesh.get(r).LocalityPriority, policy: s.policy(r, port.namespace()),
-		members: s.members.get(r), plaintext: k.plaintext,
+		members: s.members.get(r), plaintext: k.plaintext, groups: map[placement][]*endpointv3.LbEndpoint{},
 	}
 
 	for _, row := range k.host.backing(port) {
@@ -109,7 +109,7 @@ func (k endpointsKey) build(r *reader, old *serve.Resource) *serve.Resource {
 		}
 	}
 	if len(b.beyond) > 0 {
-		b.addGateways(s.networks.get(r).gateways)
+		b.addGateways(s.gateways.get(r).byNetwork)
 	}
 
 	name := clusterName(k.port, k.subset, k.host.name)
@@ -163,9 +163,6 @@ func (b *assignmentBuilder) shows(c model.ClusterID, ep *model.Endpoint) (target
 // add groups the endpoints of a row by place: those that the client reaches, and
 // those of other networks.
 func (b *assignmentBuilder) add(row *model.Service, endpoints []model.Endpoint) {
-	if b.groups == nil {
-		b.groups = map[placement][]*endpointv3.LbEndpoint{}
-	}
 	for i := range endpoints {
 		ep := &endpoints[i]
 		target, ok := b.shows(row.Cluster, ep)

@@ -17,8 +17,10 @@ type host struct {
 	name   string
 	rows   []*model.Service
 	// ports are the union of the rows' ports, each with the row that
-	// declares it first.
+	// declares it first, as the clients of the cluster see it.
 	ports []hostPort
+	// vantage is from where the host is seen, as far as it makes a difference.
+	vantage vantage
 
 	clusters  memo[clusterKey, *serve.Resource]
 	endpoints memo[endpointsKey, *serve.Resource]
@@ -28,6 +30,15 @@ type host struct {
 type hostPort struct {
 	*model.Port
 	svc *model.Service
+}
+
+// vantage is what the clients of a cluster know of a host beside its rows.
+type vantage struct {
+	cluster model.ClusterID
+	// allocated is the host's address where it has no Service.
+	allocated netip.Addr
+	// apart tells that some of its Services are in clusters of other networks.
+	apart bool
 }
 
 // primary is the row that decides.
@@ -44,7 +55,7 @@ func (h *host) port(number uint16) *hostPort {
 
 // headless tells whether the addresses of some port are those of its endpoints.
 func (h *host) headless() bool {
-	return slices.ContainsFunc(h.rows, func(r *model.Service) bool { return r.Headless })
+	return slices.ContainsFunc(h.ports, func(p hostPort) bool { return p.svc.Headless })
 }
 
 // namespace is where the policies about the endpoints behind a port are.
@@ -96,30 +107,43 @@ func addresses(endpoints []model.Endpoint) []model.Endpoint {
 // newHost merges rows of one host name as a proxy of the cluster sees them:
 // Kubernetes services before ServiceEntries, its own cluster's first, then those
 // of the namespace that the name speaks of, then the oldest.
-func newHost(s *Source, name string, cluster model.ClusterID, rows []*model.Service) *host {
+//
+// A Kubernetes service that several clusters have is one: in all but its ports it
+// is as the first row says, and its address is that in the client's own cluster,
+// or, where it has none there, one that the mesh gives it.
+func newHost(s *Source, name string, from vantage, rows []*model.Service) *host {
 	rows = slices.Clone(rows)
 	slices.SortStableFunc(rows, func(a, b *model.Service) int {
 		return cmp.Or(
 			cmp.Compare(a.Origin, b.Origin),
-			-compareBool(a.Cluster == cluster, b.Cluster == cluster),
+			-compareBool(a.Cluster == from.cluster, b.Cluster == from.cluster),
 			-compareBool(a.NamedAfter, b.NamedAfter),
 			a.Created.Compare(b.Created),
 			cmp.Compare(a.Key(), b.Key()),
 		)
 	})
 
-	h := &host{source: s, name: name, rows: rows}
+	h := &host{source: s, name: name, rows: rows, vantage: from}
+	first := h.firstSeen()
 	for _, r := range rows {
 		// An object in another namespace does not add to a host that is
 		// taken.
-		joins := r.JoinsService && rows[0].Origin == model.FromKubernetes
-		if !joins && (r.Namespace != rows[0].Namespace || r.Origin != rows[0].Origin) {
+		joins := r.JoinsService && first.Origin == model.FromKubernetes
+		if !joins && (r.Namespace != first.Namespace || r.Origin != first.Origin) {
 			continue
 		}
-		if joins {
+		switch {
+		case r == rows[0]:
+			r = first
+		case joins:
 			// Clients call the Service's addresses.
 			joined := *r
-			joined.Addresses, joined.Allocated = rows[0].Addresses, rows[0].Allocated
+			joined.Addresses, joined.Allocated = first.Addresses, first.Allocated
+			r = &joined
+		case r.Origin == model.FromKubernetes:
+			joined := *r
+			joined.Addresses, joined.Allocated = first.Addresses, first.Allocated
+			joined.Headless, joined.Resolution = first.Headless, first.Resolution
 			r = &joined
 		}
 		for i := range r.Ports {
@@ -130,6 +154,25 @@ func newHost(s *Source, name string, cluster model.ClusterID, rows []*model.Serv
 	}
 	slices.SortFunc(h.ports, func(a, b hostPort) int { return cmp.Compare(a.Number, b.Number) })
 	return h
+}
+
+// firstSeen is the primary row as clients see it. The addresses of another
+// cluster's Service are not shown to them, nor those of its pods when it is
+// headless and they do not reach them: they reach it as any other then, by way of
+// a gateway.
+func (h *host) firstSeen() *model.Service {
+	first := h.rows[0]
+	if first.Origin != model.FromKubernetes || first.Cluster == h.vantage.cluster || first.Alias != "" {
+		return first
+	}
+	seen := *first
+	seen.Addresses, seen.Allocated = nil, netip.Addr{}
+	if seen.Headless && !h.vantage.apart {
+		return &seen
+	}
+	seen.Headless, seen.Resolution = false, model.ByEndpoints
+	seen.Allocated = h.vantage.allocated
+	return &seen
 }
 
 func compareBool(a, b bool) int {
@@ -159,13 +202,15 @@ type hostsOf struct {
 
 // build keeps the hosts that did not change, with what is remembered of them.
 func (q hostsOf) build(r *reader, old *hosts) *hosts {
+	given, members := q.source.given.get(r), q.source.members.get(r)
 	out := &hosts{byName: map[string]*host{}}
 	var rows []*model.Service
 	flush := func() {
 		if len(rows) == 0 {
 			return
 		}
-		h := newHost(q.source, rows[0].Host, q.cluster, rows)
+		name := rows[0].Host
+		h := newHost(q.source, name, vantage{q.cluster, given.byHost[name], members.apart(q.cluster, rows)}, rows)
 		if old != nil {
 			h = h.orSame(old.byName[h.name])
 		}
@@ -189,10 +234,10 @@ func (q hostsOf) build(r *reader, old *hosts) *hosts {
 	return out
 }
 
-// orSame gives old when it is made of the same rows: what is remembered of it is
-// good then.
+// orSame gives old when it is made of the same rows and seen from the same place:
+// what is remembered of it is good then.
 func (h *host) orSame(old *host) *host {
-	if old != nil && slices.Equal(old.rows, h.rows) {
+	if old != nil && old.vantage == h.vantage && slices.Equal(old.rows, h.rows) {
 		return old
 	}
 	return h

@@ -153,8 +153,8 @@ func (h *hub) feeds() []feed {
 		follow(s.Gateways, everyone),
 		follow(s.Meshes, everyone, cds, eds, lds, rds),
 		// Networks decide where a proxy stands and which endpoints it reaches.
-		follow(s.Networks, everyone, cds, eds, lds),
-		follow(s.Clusters, h.clusterChangedLocked, cds, eds, lds),
+		follow(s.Networks, everyone, cds, eds, lds, rds),
+		follow(s.Clusters, h.clusterChangedLocked, cds, eds, lds, rds),
 		follow(s.Entrances, nothing, eds),
 	}
 }

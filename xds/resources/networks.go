@@ -18,41 +18,16 @@ import (
 // labelNetwork is the label by which a pod names its network.
 const labelNetwork = "topology.istio.io/network"
 
-// networks is which network everything is in, and how each is reached from the
-// others. It is immutable.
-type networks struct {
-	members *membership
-	// gateways are the addresses through which others reach a network, by the
-	// network: sorted, each once.
-	gateways map[string][]netip.AddrPort
-}
-
-// networksOf asks for the networks of the mesh. Those that the own cluster's
-// configuration names count, as all of the configuration does.
-type networksOf struct{ source *Source }
-
-func (q networksOf) build(r *reader, old *networks) *networks {
-	s := q.source
-	var configured []*model.Network
+// configuredNetworks are those that the mesh configuration of the own cluster
+// names, which counts for all, as all of the configuration does.
+func (s *Source) configuredNetworks(r *reader) []*model.Network {
+	var out []*model.Network
 	for n := range readAll(r, &s.store.Networks) {
 		if n.Cluster == s.cfg.Cluster {
-			configured = append(configured, n)
+			out = append(out, n)
 		}
 	}
-
-	now := &networks{members: newMembership(configured, readAll(r, &s.store.Clusters))}
-	now.gateways = gatewaysByNetwork(now.members, configured, slices.Collect(readAll(r, &s.store.Entrances)))
-	if old == nil {
-		return now
-	}
-
-	if old.members.equal(now.members) {
-		now.members = old.members
-	}
-	if old.members == now.members && maps.EqualFunc(old.gateways, now.gateways, slices.Equal) {
-		return old
-	}
-	return now
+	return out
 }
 
 // membership is which network clusters and addresses are in. It is immutable.
@@ -66,12 +41,16 @@ type cidr struct {
 	network string
 }
 
-// membershipOf asks for the membership alone, which stays while gateways come and
-// go.
+// membershipOf asks for the membership.
 type membershipOf struct{ source *Source }
 
-func (q membershipOf) build(r *reader, _ *membership) *membership {
-	return q.source.networks.get(r).members
+func (q membershipOf) build(r *reader, old *membership) *membership {
+	s := q.source
+	now := newMembership(s.configuredNetworks(r), readAll(r, &s.store.Clusters))
+	if old != nil && old.equal(now) {
+		return old
+	}
+	return now
 }
 
 func newMembership(configured []*model.Network, clusters func(func(*model.Cluster) bool)) *membership {
@@ -117,6 +96,24 @@ func (m *membership) of(cluster model.ClusterID, labelled, address string) strin
 	return cmp.Or(labelled, m.clusters[cluster])
 }
 
+// meets tells whether the pods of a cluster reach an endpoint by its address. Those
+// that a label puts into another network than their cluster are taken for the
+// others here: it is asked for what they all share.
+func (m *membership) meets(from, cluster model.ClusterID, ep *model.Endpoint) bool {
+	here, there := m.clusters[from], m.of(cluster, ep.Network, ep.Address)
+	return here == "" || there == "" || here == there
+}
+
+// apart tells whether some of a host's Services are in clusters whose network is
+// not that of the given one.
+func (m *membership) apart(from model.ClusterID, rows []*model.Service) bool {
+	own := m.clusters[from]
+	return own != "" && slices.ContainsFunc(rows, func(r *model.Service) bool {
+		there := m.clusters[r.Cluster]
+		return r.Origin == model.FromKubernetes && there != "" && there != own
+	})
+}
+
 // ofProxy is the network of a proxy: that of its pod. What the proxy says itself
 // counts only where nobody else says anything: its endpoints are known by the
 // same rules.
@@ -126,6 +123,22 @@ func (m *membership) ofProxy(p *proxy, w *model.Workload) string {
 		address = w.Addresses[0]
 	}
 	return cmp.Or(m.of(w.Cluster, w.Network, address), p.network)
+}
+
+// gateways are the addresses through which others reach a network, by the
+// network: sorted, each once. It is immutable.
+type gateways struct{ byNetwork map[string][]netip.AddrPort }
+
+// gatewaysOf asks for the gateways of all networks.
+type gatewaysOf struct{ source *Source }
+
+func (q gatewaysOf) build(r *reader, old *gateways) *gateways {
+	s := q.source
+	now := &gateways{gatewaysByNetwork(s.members.get(r), s.configuredNetworks(r), slices.Collect(readAll(r, &s.store.Entrances)))}
+	if old != nil && maps.EqualFunc(old.byNetwork, now.byNetwork, slices.Equal) {
+		return old
+	}
+	return now
 }
 
 // gatewaysByNetwork finds the gateways: those that the mesh configuration names,

@@ -68,11 +68,17 @@ func clientIn(c model.ClusterID) serve.Node {
 	return n
 }
 
-// shown is the addresses of a load assignment, each with its weight.
+// shown is the addresses of web that a proxy is sent, each with its weight.
 func (m *mesh) shown(n serve.Node) map[string]int {
 	m.t.Helper()
+	return m.addresses(m.view(n), "outbound|80||"+webHost)
+}
+
+// addresses are those of a load assignment, each with its weight.
+func (m *mesh) addresses(v serve.View, name string) map[string]int {
+	m.t.Helper()
 	out := map[string]int{}
-	for _, l := range m.loadAssignment(m.view(n)).Endpoints {
+	for _, l := range m.loadAssignment(v, name).Endpoints {
 		for _, e := range l.LbEndpoints {
 			a := e.GetEndpoint().GetAddress().GetSocketAddress()
 			key := fmt.Sprintf("%s:%d", a.Address, a.GetPortValue())
@@ -85,9 +91,8 @@ func (m *mesh) shown(n serve.Node) map[string]int {
 	return out
 }
 
-func (m *mesh) loadAssignment(v serve.View) *endpointv3.ClusterLoadAssignment {
+func (m *mesh) loadAssignment(v serve.View, name string) *endpointv3.ClusterLoadAssignment {
 	m.t.Helper()
-	name := "outbound|80||" + webHost
 	res := m.resources(v, xds.TypeEndpoint, name)[name]
 	if res == nil {
 		m.t.Fatalf("no %s", name)
@@ -295,7 +300,7 @@ func TestGatewaysStandWhereTheirEndpointsAre(t *testing.T) {
 		e.Locality, places = places[0], places[1:]
 	}, "10.2.0.1", "10.2.0.2", "10.2.0.3", "10.2.0.4")
 
-	cla := m.loadAssignment(m.view(clientIn(testCluster)))
+	cla := m.loadAssignment(m.view(clientIn(testCluster)), "outbound|80||"+webHost)
 	if len(cla.Endpoints) != 2 {
 		t.Fatalf("%v", cla)
 	}

@@ -100,7 +100,7 @@ func (q destinationsOf) build(r *reader, _ *destinations) *destinations {
 		if hp.port.Number == outboundPort || hp.port.Number == inboundPort {
 			continue
 		}
-		for _, addr := range s.ownAddresses(r, hp.port) {
+		for _, addr := range s.ownAddresses(r, hp.host, hp.port) {
 			name := listenerName(addr, hp.port.Number)
 			d.claims[name] = append(d.claims[name], claim{hp.host, hp.port, addr})
 		}
@@ -163,18 +163,33 @@ func portsByAge(hosts []*host) []portOfHost {
 }
 
 // ownAddresses are the addresses at which a port has a listener of its own:
-// those of the service, or those of its endpoints when it is headless. HTTP
-// needs none, for there the host header tells.
-func (s *Source) ownAddresses(r *reader, p *hostPort) []string {
+// those of the service, or, when it is headless, those of its endpoints, of all
+// clusters, that clients reach by them. HTTP needs none, for there the host header
+// tells.
+func (s *Source) ownAddresses(r *reader, h *host, p *hostPort) []string {
 	if p.Protocol.IsHTTP() {
 		return nil
 	}
 	var out []string
 	if p.svc.Headless {
-		if t := readRow(r, &s.store.Traits, p.svc.Key()); t != nil {
-			return t.Addresses
+		members := s.members.get(r)
+		for _, row := range h.backing(p) {
+			if row.Origin != model.FromKubernetes {
+				continue
+			}
+			t := readRow(r, &s.store.Traits, row.Key())
+			if t == nil {
+				continue
+			}
+			for i := range t.Members {
+				if members.meets(h.vantage.cluster, row.Cluster, &t.Members[i]) {
+					out = append(out, t.Members[i].Address)
+				}
+			}
 		}
-		return nil
+		// Clusters of one network have no address in common; others may.
+		slices.Sort(out)
+		return slices.Compact(out)
 	}
 	for _, a := range p.svc.Addresses {
 		if a.IsSingleIP() {

@@ -114,7 +114,7 @@ func TestRules(t *testing.T) {
 	}
 	insert(m, m.store.Destinations, rule("client", "own", "*.cluster.local"), rule("shop", "theirs", web.Host),
 		rule("shop", "hidden", "*.shop.svc.cluster.local", "shop"), rule("istio-system", "root", "*.local"))
-	h := newHost(m.source, web.Host, testCluster, []*model.Service{web})
+	h := newHost(m.source, web.Host, vantage{cluster: testCluster}, []*model.Service{web})
 	r := rulesOf{m.source}.build(&reader{txn: m.store.Read(), round: 1}, nil)
 	for client, want := range map[string]string{"client": "own", "shop": "theirs", "other": "theirs"} {
 		if got := r.find(client, "istio-system", h); got == nil || got.Name != want {

@@ -111,7 +111,7 @@ func visibleHosts(sc *scope, all *hosts, old *sight) ([]*host, map[string]*host)
 		case len(rows) == 0:
 			continue
 		case len(rows) < len(h.rows):
-			h = newHost(sc.source, h.name, sc.key.cluster, rows)
+			h = newHost(sc.source, h.name, h.vantage, rows)
 			if old != nil {
 				h = h.orSame(old.seen(h.name))
 			}

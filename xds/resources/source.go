@@ -51,8 +51,9 @@ type Source struct {
 	rules    answer[rulesOf, *rules]
 	peers    answer[peersOf, *peers]
 	policies memo[policyOf, *namespacePolicy]
-	networks answer[networksOf, *networks]
+	gateways answer[gatewaysOf, *gateways]
 	members  answer[membershipOf, *membership]
+	given    answer[allocationOf, *allocation]
 	hosts    memo[hostsOf, *hosts]
 
 	// What there is for the proxies that are connected; see forget.go.
@@ -87,8 +88,9 @@ func New(store *model.Store, cfg Config) (*Source, error) {
 	s.mesh.question = meshOf{s}
 	s.rules.question = rulesOf{s}
 	s.peers.question = peersOf{s}
-	s.networks.question = networksOf{s}
+	s.gateways.question = gatewaysOf{s}
 	s.members.question = membershipOf{s}
+	s.given.question = allocationOf{s}
 	return s, nil
 }
 

@@ -100,13 +100,16 @@ func (b *clusterBuilder) transport(c *clusterv3.Cluster, pol model.TrafficPolicy
 	}
 }
 
-// allMutual tells that a headless service has endpoints and each takes mutual
-// TLS on the port. Clients connect to the service's port at the endpoint's
+// allMutual tells that a headless service has endpoints that clients reach and
+// each takes mutual TLS on the port. Clients connect to the service's port at the endpoint's
 // address, whatever the targetPort: there is nothing between that translates.
 func (b *clusterBuilder) allMutual() bool {
 	any := false
 	for _, t := range b.traits {
 		for i := range t.Members {
+			if !b.members.meets(b.host.vantage.cluster, t.Cluster, &t.Members[i]) {
+				continue
+			}
 			if !b.policy.mutual(&t.Members[i], b.port.Number) {
 				return false
 			}
