@@ -93,6 +93,7 @@ func (v *validator) check(req *admissionv1.AdmissionRequest) (warnings []string,
 	if req.Operation != admissionv1.Create && req.Operation != admissionv1.Update {
 		return nil, nil
 	}
+
 	var head struct {
 		Metadata metav1.ObjectMeta `json:"metadata"`
 	}
@@ -101,6 +102,7 @@ func (v *validator) check(req *admissionv1.AdmissionRequest) (warnings []string,
 			return nil, errAlwaysReject()
 		}
 	}
+
 	if newSpec(Kind(req.Kind.Kind)) == nil {
 		if _, known := notHonoured(req.Kind.Kind); known {
 			return nil, &NotHonouredError{Kind: req.Kind.Kind}
@@ -110,6 +112,7 @@ func (v *validator) check(req *admissionv1.AdmissionRequest) (warnings []string,
 	if req.Kind.Group != GroupNetworking && req.Kind.Group != GroupSecurity {
 		return nil, nil
 	}
+
 	obj, err := Decode(req.Object.Raw)
 	if err != nil {
 		return nil, err
@@ -118,6 +121,7 @@ func (v *validator) check(req *admissionv1.AdmissionRequest) (warnings []string,
 		// A client may leave it to the address of the request.
 		obj.Namespace = req.Namespace
 	}
+
 	warnings = Warnings(obj)
 	if v.cfg.Check != nil {
 		more, err := v.cfg.Check(obj)

@@ -73,6 +73,7 @@ func settleOutbound(text string, mc *meshconfig.MeshConfig) []string {
 	if err := yaml.Unmarshal([]byte(text), &given); err != nil {
 		return nil
 	}
+
 	raw := given.Policy
 	if raw == nil {
 		raw = given.Snake
@@ -81,12 +82,14 @@ func settleOutbound(text string, mc *meshconfig.MeshConfig) []string {
 		mc.OutboundTrafficPolicy = nil
 		return nil
 	}
+
 	closed := &meshconfig.MeshConfig_OutboundTrafficPolicy{Mode: meshconfig.MeshConfig_OutboundTrafficPolicy_REGISTRY_ONLY}
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(*raw, &fields) != nil {
 		mc.OutboundTrafficPolicy = closed
 		return []string{"outboundTrafficPolicy: cannot be read; REGISTRY_ONLY holds until it is corrected"}
 	}
+
 	if mc.OutboundTrafficPolicy == nil {
 		mc.OutboundTrafficPolicy = &meshconfig.MeshConfig_OutboundTrafficPolicy{}
 	}
@@ -95,6 +98,7 @@ func settleOutbound(text string, mc *meshconfig.MeshConfig) []string {
 		mc.OutboundTrafficPolicy.Mode = meshconfig.MeshConfig_OutboundTrafficPolicy_ALLOW_ANY
 		return nil
 	}
+
 	one := &meshconfig.MeshConfig_OutboundTrafficPolicy{}
 	if protojson.Unmarshal([]byte(`{"mode":`+string(mode)+`}`), one) != nil {
 		mc.OutboundTrafficPolicy = closed

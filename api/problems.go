@@ -53,6 +53,7 @@ func (p *problems) walk(m protoreflect.Message, path string, allowed fieldSet) {
 		fields = append(fields, set{fd, v})
 		return true
 	})
+
 	slices.SortFunc(fields, func(a, b set) int { return int(a.fd.Number()) - int(b.fd.Number()) })
 	for _, f := range fields {
 		at := path + "." + f.fd.JSONName()
@@ -61,6 +62,7 @@ func (p *problems) walk(m protoreflect.Message, path string, allowed fieldSet) {
 			p.addf(at, "is not honoured yet; remove it (honoured here: %s)", strings.Join(sortedKeys(allowed), ", "))
 			continue
 		}
+
 		if sub == nil || f.fd.Message() == nil {
 			continue
 		}

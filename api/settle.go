@@ -95,6 +95,7 @@ func (s *settling) judge(o *Object, se *networking.ServiceEntry) error {
 	if err := checkOwnHosts(o, se, s.in); err != nil {
 		return err
 	}
+
 	var p problems
 	own := private(se, o.Namespace)
 	for i, text := range se.Addresses {
@@ -102,6 +103,7 @@ func (s *settling) judge(o *Object, se *networking.ServiceEntry) error {
 		if err != nil {
 			continue // Validate said so
 		}
+
 		at := indexed("spec.addresses", i)
 		if o.Namespace != s.in.RootNamespace {
 			if what := s.in.taken(prefix); what != "" {
@@ -109,19 +111,23 @@ func (s *settling) judge(o *Object, se *networking.ServiceEntry) error {
 				continue
 			}
 		}
+
 		if other := s.holder(prefix); other != nil && !own && other.Namespace != o.Namespace &&
 			o.Namespace != s.in.RootNamespace && !sameHosts(se, other) {
 			p.addf(at, "%q belongs to %s, which is older; give an address of your own", text, label(other))
 		}
 	}
+
 	if len(p) > 0 {
 		return p.err()
 	}
+
 	s.keepGiven(o, se)
 	s.noteNames(o, se)
 	if own {
 		return nil
 	}
+
 	for _, text := range se.Addresses {
 		if prefix, err := ParseAddress(text); err == nil {
 			s.claim(prefix, o)
