@@ -217,6 +217,31 @@ func TestEndpointsJoinPods(t *testing.T) {
 	}
 }
 
+// TestHostnames: the pods of a headless service have names of their own in DNS; those
+// of others have none, whatever their slices say.
+func TestHostnames(t *testing.T) {
+	hostname := "db-0"
+	slice := &discoveryv1.EndpointSlice{AddressType: discoveryv1.AddressTypeIPv4, Endpoints: []discoveryv1.Endpoint{{
+		Addresses: []string{"10.1.0.1"}, Hostname: &hostname,
+		TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: "db-0"},
+	}}}
+	for _, workload := range []*model.Workload{nil, {Name: "db-0", Namespace: "shop"}} {
+		in := Lookups{
+			Workload: func(string, string) *model.Workload { return workload },
+			Node:     func(string) Node { return Node{} },
+		}
+		for headless, want := range map[bool]string{true: "db-0", false: ""} {
+			set, traits := Endpoints(&model.Service{Namespace: "shop", Name: "db", Headless: headless}, []*discoveryv1.EndpointSlice{slice}, in)
+			if got := set.Endpoints[0].Hostname; got != want {
+				t.Errorf("headless %v: host name %q, want %q", headless, got, want)
+			}
+			if headless && traits.Members[0].Hostname != want {
+				t.Errorf("the clients of a headless service do not see the host name")
+			}
+		}
+	}
+}
+
 // TestEndingEndpoints: a pod that is ending gets new requests only where no pod
 // is ready, and then only while it serves.
 func TestEndingEndpoints(t *testing.T) {

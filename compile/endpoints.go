@@ -84,6 +84,9 @@ func anyEndpoint(slicesOf []*discoveryv1.EndpointSlice, test func(*discoveryv1.E
 // describeEndpoint fills all but the address.
 func describeEndpoint(svc *model.Service, ep *discoveryv1.Endpoint, ports map[string]uint16, in Lookups) model.Endpoint {
 	e := model.Endpoint{Ports: ports}
+	if svc.Headless && ep.Hostname != nil {
+		e.Hostname = *ep.Hostname
+	}
 	if ep.TargetRef != nil && ep.TargetRef.Kind == "Pod" {
 		if w := in.Workload(svc.Namespace, ep.TargetRef.Name); w != nil {
 			e.Network = w.Network

@@ -13,6 +13,9 @@ type Endpoint struct {
 	// ServiceEntry; empty: that of the cluster.
 	Network  string
 	Locality Locality
+	// Hostname is the pod's name below a headless service's, empty when it has
+	// none: DNS knows the pod by it.
+	Hostname string
 	// Node is the name of the node it runs on, in its own cluster.
 	Node string
 	// TLS tells that a proxy at the endpoint takes mutual TLS; TakesMutual

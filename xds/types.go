@@ -8,6 +8,9 @@ const (
 	TypeEndpoint = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 	TypeListener = "type.googleapis.com/envoy.config.listener.v3.Listener"
 	TypeRoute    = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+	// TypeNameTable is Istio's. Only sidecars that answer DNS ask for it; see
+	// package nds.
+	TypeNameTable = "type.googleapis.com/istio.networking.nds.v1.NameTable"
 )
 
 // HTTPOptions is the name under which a cluster has its HTTP settings, in
@@ -16,9 +19,11 @@ const HTTPOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 // Types lists the types of resources in the order in which proxies ask for them
 // and discovery pushes them: a listener never refers to a cluster that the proxy
-// has not been told of.
+// has not been told of, and a name never leads to an address without a listener.
 // Source: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#eventual-consistency-considerations
-func Types() []string { return []string{TypeCluster, TypeEndpoint, TypeListener, TypeRoute} }
+func Types() []string {
+	return []string{TypeCluster, TypeEndpoint, TypeListener, TypeRoute, TypeNameTable}
+}
 
 // Rank is a type's place in that order. Types that discovery does not have come
 // last, all at the same place: len(Types()).
@@ -32,15 +37,17 @@ func Rank(typeURL string) int {
 		return 2
 	case TypeRoute:
 		return 3
+	case TypeNameTable:
+		return 4
 	}
-	return 4
+	return 5
 }
 
 // Known tells whether discovery has resources of the type.
 func Known(typeURL string) bool { return Rank(typeURL) < Rank("") }
 
 // Short is the name of a type in logs, metrics and debug output: cds, eds, lds,
-// rds, and for any other type the name of its message.
+// rds, nds, and for any other type the name of its message.
 func Short(typeURL string) string {
 	switch typeURL {
 	case TypeCluster:
@@ -51,6 +58,8 @@ func Short(typeURL string) string {
 		return "lds"
 	case TypeRoute:
 		return "rds"
+	case TypeNameTable:
+		return "nds"
 	}
 	return typeURL[strings.LastIndexByte(typeURL, '.')+1:]
 }

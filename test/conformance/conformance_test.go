@@ -25,7 +25,9 @@ import (
 	"github.com/isthmus-mesh/isthmus/identity"
 	"github.com/isthmus-mesh/isthmus/model"
 	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/proxy/dns"
 	"github.com/isthmus-mesh/isthmus/xds"
+	"github.com/isthmus-mesh/isthmus/xds/nds"
 	"github.com/isthmus-mesh/isthmus/xds/resources"
 	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
@@ -37,6 +39,14 @@ var decoders = map[string]func(*anypb.Any) error{
 	xds.TypeEndpoint: decode(config.DecodeLoadAssignment),
 	xds.TypeListener: decode(config.DecodeListener),
 	xds.TypeRoute:    decode(config.DecodeRouteConfiguration),
+	xds.TypeNameTable: func(body *anypb.Any) error {
+		table := &nds.NameTable{}
+		if err := body.UnmarshalTo(table); err != nil {
+			return err
+		}
+		_, err := dns.NewTable(table, dns.Home{Namespace: "ns0", Domain: "cluster.local", Search: "ns0.svc.cluster.local"})
+		return err
+	},
 }
 
 func decode[T any](f func(*anypb.Any) (T, error)) func(*anypb.Any) error {
@@ -90,6 +100,9 @@ func valid(body *anypb.Any) error {
 	msg, err := body.UnmarshalNew()
 	if err != nil {
 		return err
+	}
+	if _, names := msg.(*nds.NameTable); names {
+		return nil // Istio's message states none
 	}
 	if v, ok := msg.(interface {
 		proto.Message

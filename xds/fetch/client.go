@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -21,6 +22,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
+
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
 // Config is what a [Client] needs.
@@ -35,7 +38,9 @@ type Config struct {
 	Node *corev3.Node
 	// Handler takes the resources.
 	Handler Handler
-	Logger  *slog.Logger
+	// Names tells that the proxy answers DNS, and follows xds.TypeNameTable too.
+	Names  bool
+	Logger *slog.Logger
 	// Registerer takes the metrics; none are kept when nil.
 	Registerer prometheus.Registerer
 }
@@ -75,6 +80,11 @@ func New(cfg Config) (*Client, error) {
 	return &Client{cfg: cfg, metrics: newMetrics(cfg.Registerer)}, nil
 }
 
+// types are those that the client follows.
+func (c *Client) types() []string {
+	return slices.DeleteFunc(xds.Types(), func(t string) bool { return t == xds.TypeNameTable && !c.cfg.Names })
+}
+
 // Status tells how the client stands.
 func (c *Client) Status() Status {
 	c.mu.Lock()
@@ -107,7 +117,7 @@ func (c *Client) set(f func(*Status)) {
 // order, as it does with old ones, is no failure; what is in force stays known,
 // so that the next stream brings only what has changed between the two.
 func (c *Client) Run(ctx context.Context) error {
-	state := newState()
+	state := newState(c.types())
 	failures := 0
 	for {
 		answered, err := c.session(ctx, state)

@@ -180,6 +180,11 @@ func (p *played) send(t *testing.T, typeURL, nonce string, items ...string) {
 // start runs a client against a scripted server.
 func start(t *testing.T, h fetch.Handler) (*script, *fetch.Client) {
 	t.Helper()
+	return startWith(t, fetch.Config{Handler: h})
+}
+
+func startWith(t *testing.T, cfg fetch.Config) (*script, *fetch.Client) {
+	t.Helper()
 	srv := &script{streams: make(chan *played, 10)}
 	g := grpc.NewServer()
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(g, srv)
@@ -188,7 +193,8 @@ func start(t *testing.T, h fetch.Handler) (*script, *fetch.Client) {
 		t.Fatal(err)
 	}
 	go g.Serve(lis)
-	c, err := fetch.New(fetch.Config{Address: lis.Addr().String(), Node: &corev3.Node{Id: "n"}, Handler: h})
+	cfg.Address, cfg.Node = lis.Addr().String(), &corev3.Node{Id: "n"}
+	c, err := fetch.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,6 +210,24 @@ func start(t *testing.T, h fetch.Handler) (*script, *fetch.Client) {
 		goleak.VerifyNone(t)
 	})
 	return srv, c
+}
+
+// TestNamesOnlyWhenAsked: whoever answers DNS follows the names too, and nobody else
+// is sent them.
+func TestNamesOnlyWhenAsked(t *testing.T) {
+	h := newRecorder()
+	srv, _ := startWith(t, fetch.Config{Handler: h, Names: true})
+	p := <-srv.streams
+	p.expect(t, "node Cluster", "Listener", "NameTable")
+	p.send(t, xds.TypeNameTable, "n1", "names=1")
+	if got := h.next(t); got != "NameTable +names=1" {
+		t.Error(got)
+	}
+	p.expect(t, "NameTable ack n1")
+
+	close(p.hang)
+	p = <-srv.streams
+	p.expect(t, "node Cluster", "Listener", "NameTable names=1")
 }
 
 func TestSubscribeAckNackReconnect(t *testing.T) {

@@ -36,7 +36,7 @@ type Handler interface {
 
 	// Wanted is the set of names to subscribe to for xds.TypeEndpoint and
 	// xds.TypeRoute: those that the applied clusters and listeners refer to. It is
-	// not asked for xds.TypeCluster and xds.TypeListener, of which a proxy takes all.
+	// not asked for the other types, of which a proxy takes all.
 	// A name that is no longer wanted is unsubscribed; the client then calls
 	// no Apply for it: the handler drops it by itself.
 	Wanted(typeURL string) []string

@@ -20,9 +20,9 @@ type state struct {
 	versions map[string]map[string]string // type → name → version
 }
 
-func newState() *state {
-	s := &state{versions: make(map[string]map[string]string, 4)}
-	for _, t := range xds.Types() {
+func newState(types []string) *state {
+	s := &state{versions: make(map[string]map[string]string, len(types))}
+	for _, t := range types {
 		s.versions[t] = make(map[string]string)
 	}
 	return s
@@ -65,7 +65,7 @@ func (s *session) receive(ctx context.Context) {
 func (s *session) follow(ctx context.Context) error {
 	s.subscribed = make(map[string]map[string]bool, 2)
 	changed := s.client.cfg.Handler.WantedChanged()
-	for _, t := range xds.Types() {
+	for _, t := range s.client.types() {
 		if err := s.subscribeFirst(t); err != nil {
 			return s.failure(err)
 		}
@@ -86,7 +86,7 @@ func (s *session) follow(ctx context.Context) error {
 			return ctx.Err()
 		}
 		changed = s.client.cfg.Handler.WantedChanged()
-		for _, t := range xds.Types() {
+		for _, t := range s.client.types() {
 			if named(t) {
 				if err := s.resubscribe(t); err != nil {
 					return s.failure(err)

@@ -22,9 +22,9 @@ func pack(m proto.Message) *anypb.Any {
 	return &anypb.Any{TypeUrl: "type.googleapis.com/" + string(m.ProtoReflect().Descriptor().FullName()), Value: body}
 }
 
-// resource encodes a resource; its version is the hash of its bytes.
-func resource(name string, m proto.Message) *serve.Resource {
-	body := pack(m)
+// resource makes a resource of its encoded content; its version is the hash of the
+// bytes.
+func resource(name string, body *anypb.Any) *serve.Resource {
 	var sum [8]byte
 	h := xxhash.Sum64(body.Value)
 	for i := range sum {
@@ -36,8 +36,13 @@ func resource(name string, m proto.Message) *serve.Resource {
 // encode builds a resource and counts it. When it comes out as it was, the
 // encoded one there is stays.
 func (s *Source) encode(old *serve.Resource, name string, m proto.Message) *serve.Resource {
+	return s.encodeAny(old, name, pack(m))
+}
+
+// encodeAny does the same with what is encoded already.
+func (s *Source) encodeAny(old *serve.Resource, name string, body *anypb.Any) *serve.Resource {
 	s.built.Add(1)
-	res := resource(name, m)
+	res := resource(name, body)
 	if old != nil && old.Name == name && old.Version == res.Version {
 		return old
 	}

@@ -24,6 +24,7 @@ func (s *Source) dropDead(key string) {
 // hosts that no View needs, and what was built for places where no View stands.
 func (s *Source) forgetDeadLocked() {
 	scopes, clusters, places := map[scopeKey]bool{}, map[model.ClusterID]bool{}, map[*place]bool{}
+	networks := map[nameTableOf]bool{}
 	for k, p := range s.views {
 		v := p.Value()
 		if v == nil {
@@ -32,10 +33,17 @@ func (s *Source) forgetDeadLocked() {
 		}
 		scopes[v.scope.key], clusters[v.scope.key.cluster] = true, true
 		places[v.from], places[v.anyNode] = true, true
+		networks[nameTableOf{hostsOf{s, v.from.cluster}, v.from.network}] = true
 	}
 
 	maps.DeleteFunc(s.scopes, func(k scopeKey, _ *scope) bool { return !scopes[k] })
 	s.hosts.forget(func(q hostsOf) bool { return !clusters[q.cluster] })
+	s.nameTables.forget(func(q nameTableOf) bool { return !networks[q] })
+	for _, sc := range s.scopes {
+		sc.names.forget(func(q scopeNamesOf) bool {
+			return !networks[nameTableOf{hostsOf{s, sc.key.cluster}, q.network}]
+		})
+	}
 	before := len(s.places)
 	maps.DeleteFunc(s.places, func(_ place, p *place) bool { return !places[p] })
 	if len(s.places) < before {

@@ -69,6 +69,13 @@ func TestNothingIsKeptOfStreamsThatEnded(t *testing.T) {
 	}
 	// The policies are those of the namespaces shop and data, of the services.
 	const want = "1 views, 1 scopes, 1 clusters, 1 places, 1 with endpoints, 2 policies"
+	waitForgotten(t, kept, want)
+	runtime.KeepAlive(stay)
+}
+
+// waitForgotten waits until what is kept is what it should be.
+func waitForgotten(t *testing.T, kept func() string, want string) {
+	t.Helper()
 	deadline := time.Now().Add(10 * time.Second)
 	for kept() != want {
 		if time.Now().After(deadline) {
@@ -77,7 +84,6 @@ func TestNothingIsKeptOfStreamsThatEnded(t *testing.T) {
 		runtime.GC() // a View is gone when it is collected
 		time.Sleep(10 * time.Millisecond)
 	}
-	runtime.KeepAlive(stay)
 }
 
 // Each time that a stream was asked to look for its View anew, its context kept

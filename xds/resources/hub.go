@@ -138,12 +138,12 @@ func (h *hub) announceLocked(typeURL string) {
 // else is to be done for a row that changed. To follow one more table is one
 // more line.
 func (h *hub) feeds() []feed {
-	const cds, eds, lds, rds = xds.TypeCluster, xds.TypeEndpoint, xds.TypeListener, xds.TypeRoute
+	const cds, eds, lds, rds, nds = xds.TypeCluster, xds.TypeEndpoint, xds.TypeListener, xds.TypeRoute, xds.TypeNameTable
 	s := h.store
 	return []feed{
-		follow(s.Services, h.serviceChangedLocked, cds, eds, lds, rds),
+		follow(s.Services, h.serviceChangedLocked, cds, eds, lds, rds, nds),
 		follow(s.Endpoints, h.endpointsChangedLocked, eds),
-		follow(s.Traits, nothing, cds, lds),
+		follow(s.Traits, nothing, cds, lds, nds),
 		follow(s.Workloads, h.workloadChangedLocked),
 		follow(s.Destinations, nothing, cds, eds),
 		// Policies of the root namespace, gateways and the mesh configuration
@@ -153,9 +153,9 @@ func (h *hub) feeds() []feed {
 		follow(s.Gateways, everyone),
 		follow(s.Meshes, everyone, cds, eds, lds, rds),
 		// Networks decide where a proxy stands and which endpoints it reaches.
-		follow(s.Networks, everyone, cds, eds, lds, rds),
-		follow(s.Clusters, h.clusterChangedLocked, cds, eds, lds, rds),
-		follow(s.Entrances, nothing, eds),
+		follow(s.Networks, everyone, cds, eds, lds, rds, nds),
+		follow(s.Clusters, h.clusterChangedLocked, cds, eds, lds, rds, nds),
+		follow(s.Entrances, nothing, eds, nds),
 	}
 }
 

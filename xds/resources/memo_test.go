@@ -227,6 +227,12 @@ func TestAnnouncementsCoverWhatIsRead(t *testing.T) {
 			xds.TypeListener: func(r *reader) int { return len(v.listeners.get(r).byName) },
 			xds.TypeEndpoint: func(r *reader) int { return len(v.endpoints(r, nil, changeLog{})) },
 			xds.TypeRoute:    func(r *reader) int { return len(v.routes(r, nil)) },
+			xds.TypeNameTable: func(r *reader) int {
+				if kind == xds.KindRouter {
+					return 1 // it has none, and asks for none
+				}
+				return len(v.names(r))
+			},
 		} {
 			s.mu.Lock()
 			r := s.newReaderLocked()

@@ -32,6 +32,7 @@ type scope struct {
 	wildcards memo[wildcardListener, *serve.Resource]
 	claimants memo[claimantsOf, *claimants]
 	shared    memo[sharedListener, *serve.Resource]
+	names     memo[scopeNamesOf, *serve.Resource]
 
 	// tidy is what there was when what has gone was last forgotten.
 	tidy struct {

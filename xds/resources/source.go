@@ -55,6 +55,8 @@ type Source struct {
 	members  answer[membershipOf, *membership]
 	given    answer[allocationOf, *allocation]
 	hosts    memo[hostsOf, *hosts]
+	// nameTables are those of namespaces that see all hosts.
+	nameTables memo[nameTableOf, *serve.Resource]
 
 	// What there is for the proxies that are connected; see forget.go.
 	scopes map[scopeKey]*scope

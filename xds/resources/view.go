@@ -63,6 +63,8 @@ func (v *view) Resources(typeURL string, names []string) (map[string]*serve.Reso
 		if v.gateway == nil {
 			return v.routes(r, names), changed, nil
 		}
+	case xds.TypeNameTable:
+		return only(v.names(r), names), changed, nil
 	}
 	return map[string]*serve.Resource{}, changed, nil
 }
