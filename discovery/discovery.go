@@ -11,7 +11,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/isthmus-mesh/isthmus/ca"
+	"github.com/isthmus-mesh/isthmus/discovery/hostnames"
 	"github.com/isthmus-mesh/isthmus/inject"
+	"github.com/isthmus-mesh/isthmus/internal/lookup"
 	"github.com/isthmus-mesh/isthmus/kube"
 	"github.com/isthmus-mesh/isthmus/model"
 	"github.com/isthmus-mesh/isthmus/xds/resources"
@@ -85,6 +87,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return s.reader.Run(ctx) })
 	g.Go(func() error { return s.notHonoured.Run(ctx) })
 	g.Go(func() error { return s.source.Run(ctx) })
+	g.Go(func() error { return hostnames.New(s.store, s.cfg.Cluster, lookup.NewSystem(), s.log).Run(ctx) })
 	g.Go(func() error { return s.serveHTTP(ctx, s.sockets.readiness, s.readiness()) })
 	g.Go(func() error {
 		if err := s.reachAPIServer(ctx); err != nil {

@@ -24,6 +24,16 @@ type Entrance struct {
 // Key is the primary key.
 func (e *Entrance) Key() string { return EntranceKey(e.Cluster, e.Namespace, e.Name) }
 
+// CalledBy tells whether a name is the Service's host, or a shorter form of it:
+// NAME.NAMESPACE, NAME.NAMESPACE.svc.
+func (e *Entrance) CalledBy(name string) bool {
+	if e.Host == name {
+		return true
+	}
+	short := e.Name + "." + e.Namespace
+	return name == short || name == short+".svc"
+}
+
 // EntranceKey is the primary key of the Service's row.
 func EntranceKey(c ClusterID, namespace, name string) string {
 	return key(string(c), namespace, name)

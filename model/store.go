@@ -45,6 +45,7 @@ type Store struct {
 	Namespaces   Table[*Namespace]
 	Networks     Table[*Network]
 	Entrances    Table[*Entrance]
+	Names        Table[*Name]
 	Meshes       Table[*Mesh]
 	Clusters     Table[*Cluster]
 
@@ -75,6 +76,7 @@ func NewStore() (*Store, error) {
 		newTable(s, &s.Namespaces, "namespaces"),
 		newTable(s, &s.Networks, "networks"),
 		newTable(s, &s.Entrances, "entrances"),
+		newTable(s, &s.Names, "names"),
 		newTable(s, &s.Meshes, "meshes"),
 		newTable(s, &s.Clusters, "clusters"),
 	)

@@ -13,6 +13,14 @@ import (
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 )
 
+// Resolver turns a host name into addresses.
+type Resolver interface {
+	// Resolve returns the addresses of a host, IPv4 and IPv6, and for how long
+	// they may be used: the least TTL of the records that led to them. It is
+	// zero where nobody says (/etc/hosts), and where a record says so.
+	Resolve(ctx context.Context, host string) (addrs []netip.Addr, ttl time.Duration, err error)
+}
+
 // Bounds of how often names are resolved.
 const (
 	dnsFloor    = 2 * time.Second  // never more often, even when connections fail

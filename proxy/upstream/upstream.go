@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/internal/lookup"
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/mtls"
 )
@@ -71,7 +72,7 @@ func NewSet(o Options) *Set {
 		o.OwnRefused = func(string) {}
 	}
 	if o.Resolver == nil {
-		o.Resolver = newSystemResolver()
+		o.Resolver = lookup.NewSystem()
 	}
 
 	return &Set{

@@ -156,6 +156,7 @@ func (h *hub) feeds() []feed {
 		follow(s.Networks, everyone, cds, eds, lds, rds, nds),
 		follow(s.Clusters, h.clusterChangedLocked, cds, eds, lds, rds, nds),
 		follow(s.Entrances, nothing, eds, nds),
+		follow(s.Names, nothing, eds, nds),
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/isthmus-mesh/isthmus/model"
 )
@@ -134,7 +133,12 @@ type gatewaysOf struct{ source *Source }
 
 func (q gatewaysOf) build(r *reader, old *gateways) *gateways {
 	s := q.source
-	now := &gateways{gatewaysByNetwork(s.members.get(r), s.configuredNetworks(r), slices.Collect(readAll(r, &s.store.Entrances)))}
+	names := map[string][]netip.Addr{}
+	for n := range readAll(r, &s.store.Names) {
+		names[n.Name] = n.Addresses
+	}
+	entrances := slices.Collect(readAll(r, &s.store.Entrances))
+	now := &gateways{gatewaysByNetwork(s.members.get(r), s.configuredNetworks(r), entrances, names)}
 	if old != nil && maps.EqualFunc(old.byNetwork, now.byNetwork, slices.Equal) {
 		return old
 	}
@@ -143,13 +147,19 @@ func (q gatewaysOf) build(r *reader, old *gateways) *gateways {
 
 // gatewaysByNetwork finds the gateways: those that the mesh configuration names,
 // by an address or by a Service in a cluster of the network, and the Services
-// that say so themselves.
-func gatewaysByNetwork(members *membership, configured []*model.Network, entrances []*model.Entrance) map[string][]netip.AddrPort {
+// that say so themselves. names are the addresses of host names.
+func gatewaysByNetwork(members *membership, configured []*model.Network, entrances []*model.Entrance, names map[string][]netip.Addr) map[string][]netip.AddrPort {
 	found := map[string][]netip.AddrPort{}
 	add := func(network string, addresses []string, port uint16) {
 		for _, a := range addresses {
-			if ip, err := netip.ParseAddr(a); err == nil && port != 0 {
-				found[network] = append(found[network], netip.AddrPortFrom(ip.Unmap(), port))
+			ips := names[a]
+			if ip, err := netip.ParseAddr(a); err == nil {
+				ips = []netip.Addr{ip.Unmap()}
+			}
+			for _, ip := range ips {
+				if port != 0 {
+					found[network] = append(found[network], netip.AddrPortFrom(ip, port))
+				}
 			}
 		}
 	}
@@ -161,7 +171,7 @@ func gatewaysByNetwork(members *membership, configured []*model.Network, entranc
 				continue
 			}
 			for _, e := range entrances {
-				if members.clusters[e.Cluster] == n.Name && calledBy(e.Host, gw.Service) {
+				if members.clusters[e.Cluster] == n.Name && e.CalledBy(gw.Service) {
 					add(n.Name, e.Addresses, e.Ports[gw.Port])
 				}
 			}
@@ -178,14 +188,4 @@ func gatewaysByNetwork(members *membership, configured []*model.Network, entranc
 		found[network] = slices.Compact(list)
 	}
 	return found
-}
-
-// calledBy tells whether a name is the host of a Service, or a shorter form of
-// it: NAME.NAMESPACE, NAME.NAMESPACE.svc.
-func calledBy(host, name string) bool {
-	if host == name {
-		return true
-	}
-	rest, ok := strings.CutPrefix(host, strings.TrimSuffix(name, ".svc")+".svc.")
-	return ok && rest != "" && strings.Contains(name, ".")
 }

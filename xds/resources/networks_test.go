@@ -174,6 +174,15 @@ func TestOtherNetworksAreReachedByGateways(t *testing.T) {
 			want: with(map[string]int{"192.0.2.9:31443": 3}),
 		},
 		{
+			what: "a host name",
+			change: func(m *mesh) {
+				insert(m, m.store.Entrances, gatewayTo("net2", "gw", "lb.example.com", "other.example.com"))
+				insert(m, m.store.Names, &model.Name{Cluster: testCluster, Name: "lb.example.com",
+					Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.3")}})
+			},
+			want: with(map[string]int{"192.0.2.1:15443": 1, "192.0.2.2:15443": 1, "192.0.2.3:15443": 1}),
+		},
+		{
 			what: "the configuration of another cluster",
 			change: func(m *mesh) {
 				insert(m, m.store.Networks, &model.Network{Cluster: farCluster, Name: "net2", Gateways: []model.NetworkGateway{{Address: "192.0.2.9", Port: 443}}})

@@ -1,86 +1,20 @@
-package upstream
+package lookup
 
 import (
 	"context"
 	"fmt"
 	"net"
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
-
-	"github.com/isthmus-mesh/isthmus/proxy/config"
 )
 
-// TestRefreshAfter: the TTL of records counts where the cluster says so and the
-// records do.
-func TestRefreshAfter(t *testing.T) {
-	for _, tt := range []struct {
-		name string
-		c    config.Cluster
-		ttl  time.Duration
-		want time.Duration
-	}{
-		{
-			name: "by TTL",
-			c:    config.Cluster{DNSByTTL: true},
-			ttl:  5 * time.Minute,
-			want: 5 * time.Minute,
-		},
-		{
-			name: "by TTL, below the time given",
-			c:    config.Cluster{DNSByTTL: true, DNSRefresh: time.Minute},
-			ttl:  3 * time.Second,
-			want: 3 * time.Second,
-		},
-		{
-			name: "by TTL, which is not known",
-			c:    config.Cluster{DNSByTTL: true, DNSRefresh: time.Minute},
-			want: time.Minute,
-		},
-		{
-			name: "by TTL, which is not known, and no time given",
-			c:    config.Cluster{DNSByTTL: true},
-			want: dnsDefault,
-		},
-		{
-			name: "not by TTL",
-			c:    config.Cluster{DNSRefresh: time.Minute},
-			ttl:  5 * time.Minute,
-			want: time.Minute,
-		},
-	} {
-		if got := refreshAfter(&tt.c, tt.ttl); got != tt.want {
-			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
-		}
-	}
-}
-
-// TestDNSByTTL: a name is asked for again when its records have run out, long
-// before the time that the cluster gives.
-func TestDNSByTTL(t *testing.T) {
-	r := &resolver{addrs: map[string][]netip.Addr{}, ttl: time.Second}
-	r.set("a.example", "10.0.0.1")
-	s := newTestSet(t, Options{Resolver: r})
-	cfg := dnsCluster("a", config.ClusterStrictDNS, "a.example")
-	cfg.DNSRefresh, cfg.DNSByTTL = time.Hour, true
-	c := apply(t, s, cfg)
-	c.WaitReady(context.Background())
-
-	r.set("a.example", "10.0.0.2")
-	for end := time.Now().Add(20 * time.Second); addresses(c) != "[10.0.0.2:80]"; time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("the addresses are still %s", addresses(c))
-		}
-	}
-}
-
-// TestSystemResolverTellsTTL: the least TTL of an answer, aliases included, by
+// TestSystemTellsTTL: the least TTL of an answer, aliases included, by
 // UDP, and by TCP where the answer is too long for a datagram.
-func TestSystemResolverTellsTTL(t *testing.T) {
+func TestSystemTellsTTL(t *testing.T) {
 	zone := map[string][]string{
 		"plain.example.": {
 			"plain.example. 30 A 10.0.0.1",
@@ -101,7 +35,7 @@ func TestSystemResolverTellsTTL(t *testing.T) {
 	for n := range 200 {
 		zone["long.example."] = append(zone["long.example."], fmt.Sprintf("long.example. %d A 10.0.1.%d", 300+n, n))
 	}
-	r := &systemResolver{dial: serveZone(t, zone)}
+	r := &System{dial: serveZone(t, zone)}
 
 	for _, tt := range []struct {
 		host  string

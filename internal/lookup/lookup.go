@@ -1,4 +1,6 @@
-package upstream
+// Package lookup resolves host names with the system's configuration, and tells
+// for how long the answer may be used.
+package lookup
 
 import (
 	"context"
@@ -11,28 +13,23 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// Resolver turns a host name into addresses.
-type Resolver interface {
-	// Resolve returns the addresses of a host, IPv4 and IPv6, and for how long
-	// they may be used: the least TTL of the records that led to them. It is
-	// zero where nobody says (/etc/hosts), and where a record says so.
-	Resolve(ctx context.Context, host string) (addrs []netip.Addr, ttl time.Duration, err error)
-}
-
-// systemResolver is Go's own, by /etc/hosts and /etc/resolv.conf, which it reads
+// System is Go's own, by /etc/hosts and /etc/resolv.conf, which it reads
 // again when they change. Go does not tell for how long an answer may be used,
-// so the answers are read as they pass.
-type systemResolver struct {
+// so the answers are read as they pass. It is safe for concurrent use.
+type System struct {
 	// dial connects to a DNS server.
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-func newSystemResolver() *systemResolver {
-	return &systemResolver{dial: new(net.Dialer).DialContext}
+// NewSystem makes a System.
+func NewSystem() *System {
+	return &System{dial: new(net.Dialer).DialContext}
 }
 
-// Resolve implements Resolver.
-func (s *systemResolver) Resolve(ctx context.Context, host string) ([]netip.Addr, time.Duration, error) {
+// Resolve returns the addresses of a host, IPv4 and IPv6, and for how long they may
+// be used: the least TTL of the records that led to them. It is zero where nobody
+// says (/etc/hosts), and where a record says so.
+func (s *System) Resolve(ctx context.Context, host string) ([]netip.Addr, time.Duration, error) {
 	// What passes over the connections of this net.Resolver belongs to this
 	// name: a common one would mix the answers for several up.
 	var answers answerTTL
