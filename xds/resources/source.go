@@ -129,8 +129,7 @@ func (s *Source) Run(ctx context.Context) error { return s.hub.run(ctx) }
 func (s *Source) Built() uint64 { return s.built.Load() }
 
 // View implements serve.Source. It blocks until the local cluster has been read
-// once. A proxy of a cluster that is not known is refused: what it sees would
-// have to be kept for it, and nobody could say what that is.
+// once. Who may connect of a cluster that is not read, strangers.go says.
 func (s *Source) View(ctx context.Context, n serve.Node) (serve.View, <-chan struct{}, error) {
 	p, err := readNode(n)
 	if err != nil {
@@ -139,15 +138,15 @@ func (s *Source) View(ctx context.Context, n serve.Node) (serve.View, <-chan str
 	if err := s.waitSynced(ctx); err != nil {
 		return nil, nil, status.Errorf(codes.Unavailable, "discovery has not read its cluster yet: %v", err)
 	}
-	if err := s.knows(p.cluster); err != nil {
-		return nil, nil, err
-	}
 	// Watching begins before reading, so that no change falls between.
 	changed := s.hub.watchProxy(ctx, p)
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.newReaderLocked()
+	if err := s.admitLocked(r, p, n.Identity); err != nil {
+		return nil, nil, err
+	}
 	return s.viewLocked(r, p, s.workload(r.txn, p)), changed, nil
 }
 
@@ -163,16 +162,6 @@ func (s *Source) waitSynced(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
-}
-
-// knows refuses a cluster that this control plane does not read. The error is
-// passing: the cluster may be on its way.
-func (s *Source) knows(cluster model.ClusterID) error {
-	if _, _, ok := s.store.Clusters.Get(s.store.Read(), s.store.Clusters.ByKey(string(cluster))); ok {
-		return nil
-	}
-	return status.Errorf(codes.Unavailable, "discovery does not read a cluster %.100q: its own is %q; "+
-		"the proxy's CLUSTER_ID comes from values.global.multiCluster.clusterName of the installation that injected it", cluster, s.cfg.Cluster)
 }
 
 // workload is the proxy's pod as its cluster shows it, or, when the cluster
