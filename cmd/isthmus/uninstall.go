@@ -15,6 +15,7 @@ import (
 func newUninstallCommand(f *kubeFlags) *cobra.Command {
 	c := &configFlags{}
 	var purge, yes, dryRun bool
+	var leave []string
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "uninstall",
@@ -23,7 +24,10 @@ func newUninstallCommand(f *kubeFlags) *cobra.Command {
 CRDs, and with them the resources that you wrote, stay unless --purge is given;
 the Secret cacerts always stays.`,
 		Example: `  isthmus uninstall --revision canary
-  isthmus uninstall --purge`,
+  isthmus uninstall --purge
+
+  # Take cluster3 out of the mesh: the control plane of cluster1 reads it no longer
+  isthmus uninstall --context=cluster3 --purge --leave=cluster1`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			revision, err := c.revisionToRemove(cmd.InOrStdin())
@@ -47,8 +51,14 @@ the Secret cacerts always stays.`,
 				return err
 			}
 
+			leaving, err := planLeaving(cmd.Context(), f, leave)
+			if err != nil {
+				return err
+			}
+
 			out := cmd.OutOrStdout()
 			printRemoval(out, removal, dryRun)
+			leaving.print(out)
 			if dryRun {
 				return nil
 			}
@@ -56,7 +66,11 @@ the Secret cacerts always stays.`,
 				return fmt.Errorf("not confirmed; nothing was changed")
 			}
 
+			// Others forget the cluster first: until they do, they send it requests.
 			start := time.Now()
+			if err := leaving.run(cmd.Context()); err != nil {
+				return err
+			}
 			planned := len(removal.Kept)
 			if err := client.Remove(cmd.Context(), removal, apply.Options{Timeout: timeout}); err != nil {
 				return err
@@ -72,6 +86,7 @@ the Secret cacerts always stays.`,
 	cmd.Flags().BoolVar(&purge, "purge", false, "remove every revision, the CRDs with the resources of their kinds, and what the control planes wrote")
 	cmd.Flags().BoolVarP(&yes, "skip-confirmation", "y", false, "do not ask before changing the cluster")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show what would be removed and touch nothing")
+	cmd.Flags().StringSliceVar(&leave, "leave", nil, "contexts of clusters whose control planes read this one: delete the Secrets by which they do")
 	cmd.Flags().DurationVar(&timeout, "readiness-timeout", 5*time.Minute, "how long to wait until everything is gone")
 	return cmd
 }
