@@ -25,6 +25,8 @@ var honouredMesh = fieldSet{
 		"discoveryAddress": nil, "terminationDrainDuration": nil, "concurrency": nil, "proxyMetadata": nil,
 		"holdApplicationUntilProxyStarts": nil,
 	},
+	"serviceSettings": nil, "discoverySelectors": nil,
+	"defaultServiceExportTo": nil, "defaultDestinationRuleExportTo": nil,
 	// Package inject reads it.
 	"enablePrometheusMerge": nil,
 	// Harmless with OFF, which is so anyway; idleMesh speaks of the others.
@@ -43,6 +45,7 @@ func LoadMeshConfig(text string) (*meshconfig.MeshConfig, []string, error) {
 	}
 	warnings = append(warnings, settleOutbound(text, mc)...)
 	warnings = append(warnings, idleMesh(mc)...)
+	warnings = append(warnings, warnVisibility(mc)...)
 	var idle problems
 	idle.idle(mc.ProtoReflect(), "", honouredMesh)
 	warnings = append(warnings, idle...)

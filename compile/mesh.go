@@ -8,6 +8,7 @@ import (
 
 	meshconfig "istio.io/api/mesh/v1alpha1"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/model"
 )
 
@@ -34,7 +35,42 @@ func Mesh(c model.ClusterID, mc *meshconfig.MeshConfig) *model.Mesh {
 	if lb := mc.LocalityLbSetting; lb != nil && lb.Enabled != nil {
 		m.LocalityPriority = lb.Enabled.Value
 	}
+	m.Namespaces = namespaceSelectors(mc.DiscoverySelectors)
+	m.HostSettings = append(m.HostSettings, hostSettings(mc.ServiceSettings)...)
+	m.ServiceExports = defaultExports(mc.DefaultServiceExportTo)
+	m.RuleExports = defaultExports(mc.DefaultDestinationRuleExportTo)
 	return m
+}
+
+func namespaceSelectors(selectors []*meshconfig.LabelSelector) []model.LabelSelector {
+	var out []model.LabelSelector
+	for _, s := range selectors {
+		one := model.LabelSelector{Labels: s.GetMatchLabels()}
+		for _, e := range s.GetMatchExpressions() {
+			one.Expressions = append(one.Expressions, model.LabelExpression{Key: e.Key, Operator: e.Operator, Values: e.Values})
+		}
+		out = append(out, one)
+	}
+	return out
+}
+
+func hostSettings(settings []*meshconfig.MeshConfig_ServiceSettings) []model.HostSetting {
+	var out []model.HostSetting
+	for _, s := range settings {
+		for _, host := range s.Hosts {
+			out = append(out, model.HostSetting{Pattern: api.PlainHost(host), ClusterLocal: s.GetSettings().GetClusterLocal()})
+		}
+	}
+	return out
+}
+
+// defaultExports keeps what names namespaces: "~", which is none, is a name that no
+// namespace has.
+func defaultExports(list []string) model.Exports {
+	if slices.Contains(list, "*") {
+		return nil
+	}
+	return list
 }
 
 // Networks makes the rows of the networks that the mesh configuration names,

@@ -27,6 +27,8 @@ func DestinationRule(c model.ClusterID, obj *api.Object, clusterDomain string) *
 		Created:   obj.Created,
 		Host:      host,
 		ExportTo:  exportTo(dr.ExportTo, obj.Namespace),
+
+		ExportByDefault: len(dr.ExportTo) == 0,
 	}
 
 	row.Policy, row.Ports = trafficPolicy(dr.TrafficPolicy)

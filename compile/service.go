@@ -33,6 +33,7 @@ func Host(namespace, name, clusterDomain string) string {
 // Service makes the row of a Kubernetes service. When the mesh has no use for
 // the service, the row is nil and reason says why.
 func Service(c model.ClusterID, svc *corev1.Service, clusterDomain string) (row *model.Service, reason string) {
+	exports := splitList(svc.Annotations[exportToAnnotation])
 	row = &model.Service{
 		Host:      Host(svc.Namespace, svc.Name, clusterDomain),
 		Cluster:   c,
@@ -42,7 +43,9 @@ func Service(c model.ClusterID, svc *corev1.Service, clusterDomain string) (row 
 		Created:   svc.CreationTimestamp.Time,
 		Headless:  svc.Spec.ClusterIP == corev1.ClusterIPNone,
 		Selector:  svc.Spec.Selector,
-		ExportTo:  exportTo(splitList(svc.Annotations[exportToAnnotation]), svc.Namespace),
+		ExportTo:  exportTo(exports, svc.Namespace),
+
+		ExportByDefault: len(exports) == 0,
 	}
 
 	row.NodeLocal = svc.Spec.InternalTrafficPolicy != nil && *svc.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal

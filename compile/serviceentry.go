@@ -52,6 +52,7 @@ func entryService(c model.ClusterID, obj *api.Object, se *networking.ServiceEntr
 		Created:         obj.Created,
 		External:        se.Location == networking.ServiceEntry_MESH_EXTERNAL,
 		ExportTo:        exportTo(se.ExportTo, obj.Namespace),
+		ExportByDefault: len(se.ExportTo) == 0,
 		SubjectAltNames: se.SubjectAltNames,
 	}
 

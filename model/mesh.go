@@ -22,6 +22,13 @@ type Mesh struct {
 	ConnectTimeout time.Duration
 	// LocalityPriority prefers near endpoints to far ones.
 	LocalityPriority bool
+	// Namespaces select those whose services count; none: all do.
+	Namespaces []LabelSelector
+	// HostSettings begin with those that hold in every mesh.
+	HostSettings []HostSetting
+	// ServiceExports and RuleExports are who sees Services and ServiceEntries,
+	// and DestinationRules, that do not say so themselves.
+	ServiceExports, RuleExports Exports
 }
 
 // Key is the primary key.
@@ -100,7 +107,7 @@ func (c *Cluster) ReadFrom() ClusterID { return c.ID }
 
 // DefaultMesh is the Mesh of a cluster that configures nothing.
 func DefaultMesh(c ClusterID) *Mesh {
-	return &Mesh{
+	m := &Mesh{
 		Cluster:          c,
 		TrustDomain:      "cluster.local",
 		RootNamespace:    "istio-system",
@@ -108,5 +115,16 @@ func DefaultMesh(c ClusterID) *Mesh {
 		AutoMTLS:         true,
 		ConnectTimeout:   10 * time.Second,
 		LocalityPriority: true,
+	}
+	m.HostSettings = defaultHostSettings(m.ClusterDomain)
+	return m
+}
+
+// defaultHostSettings keep at home what speaks of the cluster itself (Istio,
+// MeshConfig.serviceSettings).
+func defaultHostSettings(clusterDomain string) []HostSetting {
+	return []HostSetting{
+		{Pattern: "*.kube-system.svc." + clusterDomain, ClusterLocal: true},
+		{Pattern: "kubernetes.default.svc." + clusterDomain, ClusterLocal: true},
 	}
 }

@@ -81,10 +81,16 @@ type DestinationRule struct {
 	Ports    map[uint16]TrafficPolicy
 	Subsets  []Subset
 	ExportTo []string
+	// ExportByDefault tells that the rule does not say who sees it.
+	ExportByDefault bool
 }
 
-// VisibleIn tells whether the rule counts for clients of the namespace.
-func (d *DestinationRule) VisibleIn(namespace string) bool {
+// VisibleIn tells whether the rule counts for clients of the namespace; byDefault
+// is the mesh's word for rules that do not say so.
+func (d *DestinationRule) VisibleIn(namespace string, byDefault Exports) bool {
+	if d.ExportByDefault {
+		return byDefault.to(d.Namespace, namespace)
+	}
 	return len(d.ExportTo) == 0 || slices.Contains(d.ExportTo, namespace)
 }
 

@@ -98,6 +98,8 @@ type Service struct {
 	// ExportTo lists the namespaces that see the service; empty is all of
 	// them.
 	ExportTo []string
+	// ExportByDefault tells that the object does not say who sees it.
+	ExportByDefault bool
 	// SubjectAltNames are the identities that the service is expected to
 	// have; empty means those of its endpoints' service accounts.
 	SubjectAltNames []string
@@ -119,8 +121,12 @@ type Port struct {
 	TargetName string
 }
 
-// VisibleIn tells whether proxies of the namespace see the service.
-func (s *Service) VisibleIn(namespace string) bool {
+// VisibleIn tells whether proxies of the namespace see the service; byDefault is
+// the mesh's word for objects that do not say so.
+func (s *Service) VisibleIn(namespace string, byDefault Exports) bool {
+	if s.ExportByDefault {
+		return byDefault.to(s.Namespace, namespace)
+	}
 	return len(s.ExportTo) == 0 || slices.Contains(s.ExportTo, namespace)
 }
 

@@ -205,6 +205,7 @@ type hostsOf struct {
 // build keeps the hosts that did not change, with what is remembered of them.
 func (q hostsOf) build(r *reader, old *hosts) *hosts {
 	given, members := q.source.given.get(r), q.source.members.get(r)
+	mesh, counted := q.source.mesh.get(r), q.source.counted.get(r)
 	out := &hosts{byName: map[string]*host{}}
 	var rows []*model.Service
 	flush := func() {
@@ -212,6 +213,14 @@ func (q hostsOf) build(r *reader, old *hosts) *hosts {
 			return
 		}
 		name := rows[0].Host
+		if mesh.ClusterLocal(name) {
+			rows = slices.DeleteFunc(rows, func(svc *model.Service) bool {
+				return svc.Origin == model.FromKubernetes && svc.Cluster != q.cluster
+			})
+			if len(rows) == 0 {
+				return
+			}
+		}
 		h := newHost(q.source, name, vantage{q.cluster, given.byHost[name], members.apart(q.cluster, rows)}, rows)
 		if old != nil {
 			h = h.orSame(old.byName[h.name])
@@ -223,6 +232,9 @@ func (q hostsOf) build(r *reader, old *hosts) *hosts {
 
 	// Rows of one host are neighbours (model.Service.Key).
 	for svc := range readAll(r, &q.source.store.Services) {
+		if !counted.has(svc) {
+			continue
+		}
 		if len(rows) > 0 && rows[0].Host != svc.Host {
 			flush()
 		}

@@ -151,12 +151,14 @@ func (h *hub) feeds() []feed {
 		// accept, so policies are about their clusters as well.
 		follow(s.Peers, everyone, cds, eds),
 		follow(s.Gateways, everyone),
-		follow(s.Meshes, everyone, cds, eds, lds, rds),
+		follow(s.Meshes, everyone, cds, eds, lds, rds, nds),
 		// Networks decide where a proxy stands and which endpoints it reaches.
 		follow(s.Networks, everyone, cds, eds, lds, rds, nds),
 		follow(s.Clusters, h.clusterChangedLocked, cds, eds, lds, rds, nds),
-		follow(s.Entrances, nothing, eds, nds),
-		follow(s.Names, nothing, eds, nds),
+		follow(s.Entrances, nothing, eds),
+		follow(s.Names, nothing, eds),
+		// Where the mesh selects namespaces, it does so by their labels.
+		follow(s.Namespaces, nothing, cds, eds, lds, rds, nds),
 	}
 }
 

@@ -13,6 +13,8 @@ type rules struct {
 	exact    map[string]map[string]*model.DestinationRule // namespace, host
 	wildcard map[string][]*model.DestinationRule          // namespace; longest suffix first
 	inForce  map[*model.DestinationRule]bool
+	// exports is who sees the rules that do not say so.
+	exports model.Exports
 	// merged are the rules that were made of several, with what they were
 	// made of.
 	merged map[ruleKey]*mergedRule
@@ -55,7 +57,7 @@ func (r *rules) mergeNamesakes(all []*model.DestinationRule, old *rules) []*mode
 	var order []ruleKey
 	for _, dr := range all {
 		k := ruleKey{dr.Namespace, dr.Host}
-		if first := groups[k]; len(first) > 0 && !slices.Equal(first[0].ExportTo, dr.ExportTo) {
+		if first := groups[k]; len(first) > 0 && (first[0].ExportByDefault != dr.ExportByDefault || !slices.Equal(first[0].ExportTo, dr.ExportTo)) {
 			continue // who sees the first would not see this
 		}
 		if groups[k] == nil {
@@ -98,6 +100,7 @@ func (q rulesOf) build(rd *reader, old *rules) *rules {
 	r := &rules{
 		exact: map[string]map[string]*model.DestinationRule{}, wildcard: map[string][]*model.DestinationRule{},
 		inForce: make(map[*model.DestinationRule]bool, len(all)), merged: map[ruleKey]*mergedRule{},
+		exports: q.source.mesh.get(rd).RuleExports,
 	}
 	for _, dr := range r.mergeNamesakes(all, old) {
 		r.inForce[dr] = true
@@ -128,11 +131,11 @@ func (q rulesOf) build(rd *reader, old *rules) *rules {
 // namespace; nil when there is none.
 func (r *rules) find(client, root string, h *host) *model.DestinationRule {
 	for _, ns := range [...]string{client, ruleNamespace(h), root} {
-		if dr := r.exact[ns][h.name]; dr != nil && dr.VisibleIn(client) {
+		if dr := r.exact[ns][h.name]; dr != nil && dr.VisibleIn(client, r.exports) {
 			return dr
 		}
 		for _, dr := range r.wildcard[ns] {
-			if matchHost(dr.Host, h.name) && dr.VisibleIn(client) {
+			if matchHost(dr.Host, h.name) && dr.VisibleIn(client, r.exports) {
 				return dr
 			}
 		}

@@ -76,7 +76,7 @@ func (q sightOf) build(r *reader, old *sight) *sight {
 	sc := q.scope
 	all := sc.source.hosts.get(r, hostsOf{sc.source, sc.key.cluster})
 	out := &sight{}
-	out.visible, out.byName = visibleHosts(sc, all, old)
+	out.visible, out.byName = visibleHosts(sc, all, sc.source.mesh.get(r).ServiceExports, old)
 	if old != nil && slices.Equal(old.visible, out.visible) {
 		// What changed is hidden from the namespace.
 		return old
@@ -95,11 +95,11 @@ func (q sightOf) build(r *reader, old *sight) *sight {
 	return out
 }
 
-// visibleHosts filters by exportTo. When every host is visible, which is the
+// visibleHosts filters by exportTo; byDefault is who sees what says nothing. When every host is visible, which is the
 // usual case, the slices that all scopes share are used. Hosts that are seen in
 // part are the scope's own, and are kept when they did not change.
-func visibleHosts(sc *scope, all *hosts, old *sight) ([]*host, map[string]*host) {
-	hidden := func(r *model.Service) bool { return !r.VisibleIn(sc.key.namespace) }
+func visibleHosts(sc *scope, all *hosts, byDefault model.Exports, old *sight) ([]*host, map[string]*host) {
+	hidden := func(r *model.Service) bool { return !r.VisibleIn(sc.key.namespace, byDefault) }
 	if !slices.ContainsFunc(all.list, func(h *host) bool { return slices.ContainsFunc(h.rows, hidden) }) {
 		return all.list, all.byName
 	}

@@ -54,6 +54,7 @@ type Source struct {
 	gateways answer[gatewaysOf, *gateways]
 	members  answer[membershipOf, *membership]
 	given    answer[allocationOf, *allocation]
+	counted  answer[namespacesOf, *namespaces]
 	hosts    memo[hostsOf, *hosts]
 	// nameTables are those of namespaces that see all hosts.
 	nameTables memo[nameTableOf, *serve.Resource]
@@ -93,6 +94,7 @@ func New(store *model.Store, cfg Config) (*Source, error) {
 	s.gateways.question = gatewaysOf{s}
 	s.members.question = membershipOf{s}
 	s.given.question = allocationOf{s}
+	s.counted.question = namespacesOf{s}
 	return s, nil
 }
 
