@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -101,27 +102,53 @@ func (r *reconciler) resolve(ctx context.Context, u *unstructured.Unstructured) 
 		return nil, err
 	}
 
-	config, err := values.Resolve(values.Input{Files: []values.File{{Name: u.GetName(), Data: data}}, Hub: r.config.Hub, Tag: r.config.Tag})
+	in := values.Input{Files: []values.File{{Name: u.GetName(), Data: data}}, Hub: r.config.Hub, Tag: r.config.Tag}
+	config, err := values.Resolve(in)
 	if err != nil {
 		return nil, err
 	}
-	return config, r.onlyOne(ctx, u, config.Revision)
+	base, err := r.applier.Beside(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	if base != nil {
+		in.Files = append([]values.File{*base}, in.Files...)
+		if config, err = values.Resolve(in); err != nil {
+			return nil, err
+		}
+	}
+	return config, r.onlyOne(ctx, u)
 }
 
-// onlyOne refuses a second resource for one revision: the two would undo each
-// other's work. The older one counts.
-func (r *reconciler) onlyOne(ctx context.Context, u *unstructured.Unstructured, revision string) error {
+// standsFor tells which installation a resource is about, as far as that can be
+// told of one that is wrong: a revision, and the addition to it.
+func standsFor(u *unstructured.Unstructured) (revision, addition string) {
+	on := func(component string) bool {
+		if v, ok, _ := unstructured.NestedBool(u.Object, "spec", "components", component, "enabled"); ok {
+			return v
+		}
+		profile, _, _ := unstructured.NestedString(u.Object, "spec", "profile")
+		return profile != "empty" // every other one has both
+	}
+	if !on("base") && !on("pilot") {
+		addition = u.GetName()
+	}
+	revision, _, _ = unstructured.NestedString(u.Object, "spec", "revision")
+	return cmp.Or(revision, api.DefaultRevision), addition
+}
+
+// onlyOne refuses a second resource for one revision, or one addition to it: the
+// two would undo each other's work. The older one counts.
+func (r *reconciler) onlyOne(ctx context.Context, u *unstructured.Unstructured) error {
+	revision, addition := standsFor(u)
 	list, err := r.list(ctx)
 	if err != nil {
 		return err
 	}
 
 	for _, other := range list {
-		rev, _, _ := unstructured.NestedString(other.Object, "spec", "revision")
-		if rev == "" {
-			rev = api.DefaultRevision
-		}
-		if other.GetUID() == u.GetUID() || rev != revision {
+		rev, add := standsFor(&other)
+		if other.GetUID() == u.GetUID() || rev != revision || add != addition {
 			continue
 		}
 		first, second := other.GetCreationTimestamp(), u.GetCreationTimestamp()
@@ -174,15 +201,11 @@ func (r *reconciler) remove(ctx context.Context, u *unstructured.Unstructured) e
 		return nil
 	}
 
-	revision, _, _ := unstructured.NestedString(u.Object, "spec", "revision")
-	if revision == "" {
-		revision = api.DefaultRevision
-	}
-
 	// One that was refused for another stands for nothing.
-	if r.onlyOne(ctx, u, revision) == nil {
-		r.config.Logger.Info("removing", "resource", u.GetNamespace()+"/"+u.GetName(), "revision", revision)
-		if err := r.uninstall(ctx, revision); err != nil {
+	if r.onlyOne(ctx, u) == nil {
+		revision, addition := standsFor(u)
+		r.config.Logger.Info("removing", "resource", u.GetNamespace()+"/"+u.GetName(), "revision", revision, "addition", addition)
+		if err := r.uninstall(ctx, revision, addition); err != nil {
 			return err
 		}
 	}
@@ -190,16 +213,16 @@ func (r *reconciler) remove(ctx context.Context, u *unstructured.Unstructured) e
 	return client.IgnoreNotFound(r.client.Update(ctx, u))
 }
 
-func (r *reconciler) uninstall(ctx context.Context, revision string) error {
+func (r *reconciler) uninstall(ctx context.Context, revision, addition string) error {
 	invs, err := r.applier.Inventories(ctx)
 	if err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(invs, func(inv apply.Inventory) bool { return inv.Revision == revision }) {
+	if !slices.ContainsFunc(invs, func(inv apply.Inventory) bool { return inv.Revision == revision && inv.Addition == addition }) {
 		return nil
 	}
 
-	removal, err := r.applier.PlanRemoval(ctx, revision, false)
+	removal, err := r.applier.PlanRemoval(ctx, revision, addition, false)
 	if err != nil {
 		return err
 	}

@@ -85,18 +85,20 @@ type GlobalValues struct {
 	STS           STSValues           `json:"sts,omitempty"`
 	NetworkPolicy NetworkPolicyValues `json:"networkPolicy,omitempty"`
 
-	OperatorManageWebhooks       *bool  `json:"operatorManageWebhooks,omitempty" only:"false" because:"whoever installs the mesh installs its webhooks"`
-	OneNamespace                 *bool  `json:"oneNamespace,omitempty" only:"false" because:"discovery reads the whole cluster; what a namespace shows to others is said by exportTo"`
-	ConfigValidation             *bool  `json:"configValidation,omitempty" only:"true" because:"configuration that is not honoured must not get in unnoticed"`
-	OmitSidecarInjectorConfigMap *bool  `json:"omitSidecarInjectorConfigMap,omitempty" only:"false" because:"istiod reads the values of injection from it"`
-	UseMCP                       *bool  `json:"useMCP,omitempty" only:"false" because:"configuration is read from Kubernetes"`
-	EnableHelmTest               *bool  `json:"enableHelmTest,omitempty" only:"false" because:"isthmus verify-install tells whether an installation works"`
-	MountMTLSCerts               *bool  `json:"mountMtlsCerts,omitempty" only:"false" because:"proxies fetch their certificates and keep them in memory"`
-	ExternalIstiod               *bool  `json:"externalIstiod,omitempty" only:"false" because:"a control plane outside of the cluster is not built yet; each cluster has one of its own"`
-	CAName                       string `json:"caName,omitempty" only:"" because:"certificates are signed by istiod"`
-	ConfigCluster                *bool  `json:"configCluster,omitempty" only:"false" because:"each control plane reads the configuration of its own cluster"`
-	Platform                     string `json:"platform,omitempty" only:"" because:"an installation is the same on every platform"`
-	Variant                      string `json:"variant,omitempty" only:"" because:"there is one image, on an empty root file system"`
+	OperatorManageWebhooks       *bool `json:"operatorManageWebhooks,omitempty" only:"false" because:"whoever installs the mesh installs its webhooks"`
+	OneNamespace                 *bool `json:"oneNamespace,omitempty" only:"false" because:"discovery reads the whole cluster; what a namespace shows to others is said by exportTo"`
+	ConfigValidation             *bool `json:"configValidation,omitempty" only:"true" because:"configuration that is not honoured must not get in unnoticed"`
+	OmitSidecarInjectorConfigMap *bool `json:"omitSidecarInjectorConfigMap,omitempty" only:"false" because:"istiod reads the values of injection from it"`
+	UseMCP                       *bool `json:"useMCP,omitempty" only:"false" because:"configuration is read from Kubernetes"`
+	EnableHelmTest               *bool `json:"enableHelmTest,omitempty" only:"false" because:"isthmus verify-install tells whether an installation works"`
+	MountMTLSCerts               *bool `json:"mountMtlsCerts,omitempty" only:"false" because:"proxies fetch their certificates and keep them in memory"`
+	// ExternalIstiod lets istiod serve other clusters. It always does: those
+	// that there is a remote secret of.
+	ExternalIstiod *bool  `json:"externalIstiod,omitempty"`
+	CAName         string `json:"caName,omitempty" only:"" because:"certificates are signed by istiod"`
+	ConfigCluster  *bool  `json:"configCluster,omitempty" only:"false" because:"each control plane reads the configuration of its own cluster"`
+	Platform       string `json:"platform,omitempty" only:"" because:"an installation is the same on every platform"`
+	Variant        string `json:"variant,omitempty" only:"" because:"there is one image, on an empty root file system"`
 
 	Arch   any       `json:"arch,omitempty" refuse:"the nodes to run on are chosen by components.NAME.k8s.affinity"`
 	MTLS   any       `json:"mtls,omitempty" refuse:"mutual TLS between injected pods is automatic; make it strict with a PeerAuthentication in istio-system"`
@@ -231,9 +233,12 @@ type StackdriverValues struct {
 
 // IstiodRemoteValues are about a control plane outside of the cluster.
 type IstiodRemoteValues struct {
-	Enabled              *bool  `json:"enabled,omitempty" only:"false" because:"a remote cluster runs the component pilot for injection and certificates; set values.global.remotePilotAddress"`
-	InjectionURL         string `json:"injectionURL,omitempty" only:"" because:"the webhooks call the istiod of their own cluster, by its Service"`
-	InjectionPath        string `json:"injectionPath,omitempty" only:"|/inject" because:"the webhooks call the istiod of their own cluster, which knows its name"`
+	Enabled      *bool  `json:"enabled,omitempty" only:"false" because:"a remote cluster runs the component pilot for injection and certificates; set values.global.remotePilotAddress"`
+	InjectionURL string `json:"injectionURL,omitempty" only:"" because:"the webhooks call the istiod of their own cluster, by its Service"`
+	// InjectionPath names the cluster and its network, as
+	// /inject/cluster/NAME/net/NETWORK. The webhooks call the istiod of their own
+	// cluster, which is told both.
+	InjectionPath        string `json:"injectionPath,omitempty"`
 	InjectionCABundle    string `json:"injectionCABundle,omitempty" only:"" because:"istiod puts its own root there"`
 	EnabledLocalInjector *bool  `json:"enabledLocalInjectorIstiod,omitempty" only:"false" because:"the istiod of each cluster injects there"`
 }
@@ -353,7 +358,7 @@ type GatewayValues struct {
 	Debug              string `json:"debug,omitempty" only:"info" because:"a gateway's log level is values.global.proxy.logLevel"`
 	Domain             string `json:"domain,omitempty" only:"" because:"a gateway serves the hosts of its Gateway resources"`
 	ZVPN               any    `json:"zvpn,omitempty" moot:"services of other clusters are reached by port 15443: values.global.multiCluster.enabled"`
-	InjectionTemplate  any    `json:"injectionTemplate,omitempty" only:"" because:"a gateway's pods are made by its chart; pods of your own become gateways by the annotation inject.istio.io/templates: gateway"`
+	InjectionTemplate  any    `json:"injectionTemplate,omitempty" only:"|gateway" because:"a gateway's pods are made by its chart; pods of your own become gateways by the annotation inject.istio.io/templates: gateway"`
 }
 
 // SecretVolume is a Secret that a gateway's pods have as files. It need not

@@ -87,12 +87,14 @@ func (i *installFlags) run(cmd *cobra.Command, f *kubeFlags) error {
 	if err != nil {
 		return err
 	}
+	ctx, out := cmd.Context(), cmd.OutOrStdout()
+	if config, objs, err = i.config.beside(ctx, client, config, objs); err != nil {
+		return err
+	}
 	desired, err := apply.NewDesired(config, objs, version.Version)
 	if err != nil {
 		return err
 	}
-
-	ctx, out := cmd.Context(), cmd.OutOrStdout()
 	if err := client.CheckAccess(ctx, desired); err != nil {
 		return err
 	}

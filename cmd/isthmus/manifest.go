@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"io/fs"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/isthmus-mesh/isthmus/charts"
+	"github.com/isthmus-mesh/isthmus/install/apply"
 	"github.com/isthmus-mesh/isthmus/install/render"
 	"github.com/isthmus-mesh/isthmus/install/values"
 	"github.com/isthmus-mesh/isthmus/version"
@@ -22,8 +24,10 @@ type configFlags struct {
 	sets      []string
 	chartsDir string
 	revision  string
-	// inputs are documents that were read already; they come before files.
+	// inputs are documents that were read already, the first read of files
+	// among them; they come before the other files.
 	inputs []input
+	read   int
 }
 
 // input is a document and where it came from.
@@ -42,18 +46,19 @@ func (c *configFlags) add(p *pflag.FlagSet) {
 	_ = p.MarkHidden("manifests")
 }
 
-// resolve reads the files and merges all that was given.
+// resolve reads the files, each once, and merges all that was given.
 func (c *configFlags) resolve(stdin io.Reader) (*values.Config, error) {
-	in := values.Input{Sets: c.sets, Revision: c.revision, Hub: version.DefaultHub, Tag: version.Version}
-	for _, i := range c.inputs {
-		in.Files = append(in.Files, values.File{Name: i.name, Data: i.data})
-	}
-	for _, name := range c.files {
-		data, err := readInput(name, stdin)
+	for ; c.read < len(c.files); c.read++ {
+		data, err := readInput(c.files[c.read], stdin)
 		if err != nil {
 			return nil, err
 		}
-		in.Files = append(in.Files, values.File{Name: name, Data: data})
+		c.inputs = append(c.inputs, input{c.files[c.read], data})
+	}
+
+	in := values.Input{Sets: c.sets, Revision: c.revision, Hub: version.DefaultHub, Tag: version.Version}
+	for _, i := range c.inputs {
+		in.Files = append(in.Files, values.File{Name: i.name, Data: i.data})
 	}
 	return values.Resolve(in)
 }
@@ -82,6 +87,17 @@ func (c *configFlags) objects(stdin io.Reader) (*values.Config, []render.Object,
 	}
 	objs, err := render.Render(config, c.chartFS())
 	return config, objs, err
+}
+
+// beside lays an addition over the settings of the control plane that is
+// installed, and renders it again; anything else comes back as it is.
+func (c *configFlags) beside(ctx context.Context, client *apply.Client, config *values.Config, objs []render.Object) (*values.Config, []render.Object, error) {
+	base, err := client.Beside(ctx, config)
+	if base == nil || err != nil {
+		return config, objs, err
+	}
+	c.inputs = append([]input{{base.Name, base.Data}}, c.inputs...)
+	return c.objects(nil)
 }
 
 func newManifestCommand(f *kubeFlags) *cobra.Command {

@@ -242,7 +242,7 @@ func purgeMesh(ctx context.Context, client *apply.Client, timeout time.Duration,
 	if err != nil || len(invs) == 0 {
 		return err
 	}
-	removal, err := client.PlanRemoval(ctx, "", true)
+	removal, err := client.PlanRemoval(ctx, "", "", true)
 	if err != nil {
 		return err
 	}

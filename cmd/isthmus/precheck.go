@@ -26,6 +26,9 @@ func newPrecheckCommand(f *kubeFlags) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if config, objs, err = c.beside(cmd.Context(), client, config, objs); err != nil {
+				return err
+			}
 			desired, err := apply.NewDesired(config, objs, version.Version)
 			if err != nil {
 				return err

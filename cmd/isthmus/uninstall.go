@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -20,22 +21,29 @@ func newUninstallCommand(f *kubeFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "uninstall",
 		Short: "Remove a revision of the mesh, or all of it, from a cluster",
-		Long: `Removes what the inventory of the revision names and no other revision has. The
+		Long: `Removes what the inventories of the revision name and no other revision has, or
+what was installed by a file of its own (-f) beside the control plane. The
 CRDs, and with them the resources that you wrote, stay unless --purge is given;
 the Secret cacerts always stays.`,
 		Example: `  isthmus uninstall --revision canary
   isthmus uninstall --purge
 
   # Take cluster3 out of the mesh: the control plane of cluster1 reads it no longer
-  isthmus uninstall --context=cluster3 --purge --leave=cluster1`,
+  isthmus uninstall --context=cluster3 --purge --leave=cluster1
+
+  # One gateway that was installed by a file of its own
+  isthmus uninstall -f eastwest.yaml`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			revision, err := c.revisionToRemove(cmd.InOrStdin())
+			revision, addition, err := c.toRemove(cmd.InOrStdin())
 			if err != nil {
 				return err
 			}
 			if purge && (c.revision != "" || len(c.files) > 0) {
 				return fmt.Errorf("--purge removes every revision; give no --revision or -f with it")
+			}
+			if addition != "" && len(leave) > 0 {
+				return fmt.Errorf("--leave: the cluster does not leave the mesh when %s is removed; leave out -f", addition)
 			}
 
 			client, err := f.applyClient()
@@ -46,7 +54,7 @@ the Secret cacerts always stays.`,
 				return err
 			}
 
-			removal, err := client.PlanRemoval(cmd.Context(), revision, purge)
+			removal, err := client.PlanRemoval(cmd.Context(), revision, addition, purge)
 			if err != nil {
 				return err
 			}
@@ -91,19 +99,17 @@ the Secret cacerts always stays.`,
 	return cmd
 }
 
-// revisionToRemove is the one that the flags or the files name.
-func (c *configFlags) revisionToRemove(stdin io.Reader) (string, error) {
-	if c.revision != "" || len(c.files) == 0 {
-		if c.revision == "" {
-			return api.DefaultRevision, nil
-		}
-		return c.revision, nil
+// toRemove is the revision that the flags or the files name, and the addition to it
+// that the files are about; "" for all of the revision.
+func (c *configFlags) toRemove(stdin io.Reader) (revision, addition string, err error) {
+	if len(c.files) == 0 {
+		return cmp.Or(c.revision, api.DefaultRevision), "", nil
 	}
 	config, err := c.resolve(stdin)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	return config.Revision, nil
+	return config.Revision, config.Addition, nil
 }
 
 // noOperator refuses where the operator would put back what is removed.

@@ -58,7 +58,8 @@ func (i *installFlags) startFromInstalled(ctx context.Context, client *apply.Cli
 	if err != nil {
 		return err
 	}
-	invs = slices.DeleteFunc(invs, func(inv apply.Inventory) bool { return inv.Revision == operatorRevision })
+	// An addition is upgraded by installing it again.
+	invs = slices.DeleteFunc(invs, func(inv apply.Inventory) bool { return inv.Revision == operatorRevision || inv.Addition != "" })
 
 	// In place when the revision is installed; else beside the default one, or
 	// the only one.

@@ -74,7 +74,10 @@ func (c *configFlags) expected(ctx context.Context, client *apply.Client, stdin 
 	}
 
 	if len(operators.inputs) > 0 || len(c.sets) > 0 {
-		_, got, err := operators.objects(stdin)
+		config, got, err := operators.objects(stdin)
+		if err == nil {
+			_, got, err = operators.beside(ctx, client, config, got)
+		}
 		if err != nil {
 			return nil, err
 		}

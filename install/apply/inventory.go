@@ -27,6 +27,8 @@ import (
 const (
 	inventoryPrefix = "istio-installed-state-"
 	inventoryLabel  = "install.istio.io/inventory"
+	// additionLabel has the name of an addition.
+	additionLabel = "install.istio.io/addition"
 	// inventoryHold is the finalizer of an inventory whose objects are being
 	// removed.
 	inventoryHold = "install.istio.io/removal"
@@ -40,6 +42,9 @@ const (
 // Inventory is what an installation put into a cluster.
 type Inventory struct {
 	Revision string
+	// Addition is the name of an installation beside the revision's control
+	// plane, such as a gateway's; "" for the control plane's own.
+	Addition string
 	// Namespace is the control plane's, where the inventory lives.
 	Namespace string
 	// Version is that of the installer.
@@ -102,7 +107,8 @@ func hashOf(u *unstructured.Unstructured) (string, error) {
 	return hex.EncodeToString(sum[:12]), nil
 }
 
-// Inventories reads all inventories of a cluster, sorted by revision.
+// Inventories reads all inventories of a cluster, sorted by revision, the control
+// plane's before its additions.
 func (c *Client) Inventories(ctx context.Context) ([]Inventory, error) {
 	list, err := c.kube.CoreV1().ConfigMaps("").List(ctx, metav1.ListOptions{LabelSelector: inventoryLabel})
 	if err != nil {
@@ -116,12 +122,30 @@ func (c *Client) Inventories(ctx context.Context) ([]Inventory, error) {
 		}
 		out = append(out, *inv)
 	}
-	slices.SortFunc(out, func(a, b Inventory) int { return cmp.Compare(a.Revision, b.Revision) })
+	slices.SortFunc(out, func(a, b Inventory) int {
+		return cmp.Or(cmp.Compare(a.Revision, b.Revision), cmp.Compare(a.Addition, b.Addition))
+	})
 	return out, nil
 }
 
+// object is the name of the ConfigMap. A revision is a DNS label and holds no dot.
+func (inv *Inventory) object() string {
+	if inv.Addition != "" {
+		return inventoryPrefix + inv.Revision + "." + inv.Addition
+	}
+	return inventoryPrefix + inv.Revision
+}
+
+// String names the installation for people.
+func (inv *Inventory) String() string {
+	if inv.Addition != "" {
+		return inv.Addition + " of revision " + inv.Revision
+	}
+	return "revision " + inv.Revision
+}
+
 func readInventory(cm *corev1.ConfigMap) (*Inventory, error) {
-	inv := &Inventory{Revision: cm.Labels[inventoryLabel], Namespace: cm.Namespace,
+	inv := &Inventory{Revision: cm.Labels[inventoryLabel], Addition: cm.Labels[additionLabel], Namespace: cm.Namespace,
 		Version: cm.Data[keyVersion], Spec: cm.Data[keySpec], Leaving: slices.Contains(cm.Finalizers, inventoryHold)}
 	err := json.Unmarshal([]byte(cm.Data[keyObjects]), &inv.Entries)
 	if err == nil {
@@ -144,11 +168,14 @@ func (c *Client) save(ctx context.Context, inv Inventory) error {
 	cm := &corev1.ConfigMap{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
 		ObjectMeta: metav1.ObjectMeta{
-			Name: inventoryPrefix + inv.Revision, Namespace: inv.Namespace,
+			Name: inv.object(), Namespace: inv.Namespace,
 			Labels: map[string]string{inventoryLabel: inv.Revision},
 		},
 		Data:       map[string]string{keyObjects: string(objects), keySpec: inv.Spec, keyVersion: inv.Version},
 		BinaryData: map[string][]byte{},
+	}
+	if inv.Addition != "" {
+		cm.Labels[additionLabel] = inv.Addition
 	}
 	if cm.BinaryData[keyIntents], err = inv.packIntents(); err != nil {
 		return err
@@ -172,7 +199,7 @@ func (c *Client) save(ctx context.Context, inv Inventory) error {
 func (c *Client) hold(ctx context.Context, inv Inventory, on bool) error {
 	maps := c.kube.CoreV1().ConfigMaps(inv.Namespace)
 	err := retry(ctx, func() error {
-		cm, err := maps.Get(ctx, inventoryPrefix+inv.Revision, metav1.GetOptions{})
+		cm, err := maps.Get(ctx, inv.object(), metav1.GetOptions{})
 		if err != nil {
 			return err
 		}
@@ -191,7 +218,7 @@ func (c *Client) hold(ctx context.Context, inv Inventory, on bool) error {
 	if apierrors.IsNotFound(err) {
 		return nil
 	}
-	return named("inventory of revision "+inv.Revision, err)
+	return named("inventory of "+inv.String(), err)
 }
 
 // packIntents compresses what was applied: most of it is CRDs, which shrink to
@@ -243,7 +270,7 @@ const maxIntent = 4 << 20
 
 // forget removes the inventory.
 func (c *Client) forget(ctx context.Context, inv Inventory) error {
-	err := c.kube.CoreV1().ConfigMaps(inv.Namespace).Delete(ctx, inventoryPrefix+inv.Revision, metav1.DeleteOptions{})
+	err := c.kube.CoreV1().ConfigMaps(inv.Namespace).Delete(ctx, inv.object(), metav1.DeleteOptions{})
 	if apierrors.IsNotFound(err) {
 		return nil
 	}

@@ -96,7 +96,7 @@ func (l lab) purge() {
 	if err != nil || len(invs) == 0 {
 		return
 	}
-	removal, err := l.client.PlanRemoval(ctx, "", true)
+	removal, err := l.client.PlanRemoval(ctx, "", "", true)
 	if err != nil {
 		l.Error(err)
 		return

@@ -24,9 +24,10 @@ const (
 	Keep   Action = "keep"
 )
 
-// Desired is what a revision of the mesh should consist of.
+// Desired is what a revision of the mesh, or an addition to it, should consist of.
 type Desired struct {
 	Revision  string
+	Addition  string // see Inventory
 	Namespace string
 	Version   string
 	// Spec is the IstioOperator spec that the objects were made from, as YAML.
@@ -43,6 +44,7 @@ func NewDesired(c *values.Config, objs []render.Object, version string) (Desired
 	}
 	return Desired{
 		Revision:  c.Revision,
+		Addition:  c.Addition,
 		Namespace: c.Namespace,
 		Version:   version,
 		Spec:      string(spec),
@@ -106,12 +108,12 @@ func (c *Client) Plan(ctx context.Context, d Desired) (*Plan, error) {
 
 	var staying []Inventory
 	for i, inv := range invs {
-		if inv.Revision == d.Revision {
+		if inv.Revision == d.Revision && inv.Addition == d.Addition {
 			if inv.Namespace != d.Namespace {
-				return nil, fmt.Errorf("revision %q is installed in namespace %s; uninstall it there first, or give another --revision", d.Revision, inv.Namespace)
+				return nil, fmt.Errorf("%s is installed in namespace %s; uninstall it there first, or give another --revision", &inv, inv.Namespace)
 			}
 			if inv.Leaving {
-				return nil, fmt.Errorf("revision %q is being removed, or its removal was interrupted; run uninstall --purge to its end, then install", d.Revision)
+				return nil, fmt.Errorf("%s is being removed, or its removal was interrupted; run uninstall --purge to its end, then install", &inv)
 			}
 			p.old = &invs[i]
 			continue

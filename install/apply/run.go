@@ -89,7 +89,7 @@ func (r *run) intend(ctx context.Context) error {
 // what is kept although it is no longer wanted, for uninstall.
 func (r *run) inventory() Inventory {
 	d := r.plan.Desired
-	inv := Inventory{Revision: d.Revision, Namespace: d.Namespace, Version: d.Version, Spec: d.Spec}
+	inv := Inventory{Revision: d.Revision, Addition: d.Addition, Namespace: d.Namespace, Version: d.Version, Spec: d.Spec}
 	for _, s := range r.plan.Steps {
 		e := s.Entry
 		e.Hash, e.Intent = s.hash, s.rendered

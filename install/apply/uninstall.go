@@ -33,9 +33,10 @@ type Removal struct {
 	heir        *unstructured.Unstructured // see Client.heir
 }
 
-// PlanRemoval lists what removing one revision takes out; with purge, what
-// removing every revision and all that they share does.
-func (c *Client) PlanRemoval(ctx context.Context, revision string, purge bool) (*Removal, error) {
+// PlanRemoval lists what removing one revision takes out, its additions included,
+// or one addition alone, when it is named; with purge, what removing every revision
+// and all that they share does.
+func (c *Client) PlanRemoval(ctx context.Context, revision, addition string, purge bool) (*Removal, error) {
 	invs, err := c.Inventories(ctx)
 	if err != nil {
 		return nil, err
@@ -45,18 +46,19 @@ func (c *Client) PlanRemoval(ctx context.Context, revision string, purge bool) (
 	others := map[string]string{}
 	var staying []Inventory
 	for _, inv := range invs {
-		if purge || inv.Revision == revision {
+		if purge || inv.Revision == revision && (addition == "" || addition == inv.Addition) {
 			r.inventories = append(r.inventories, inv)
 			continue
 		}
 		staying = append(staying, inv)
 		for _, e := range inv.Entries {
-			others[e.key()] = inv.Revision
+			others[e.key()] = inv.String()
 		}
 	}
 
 	if len(r.inventories) == 0 {
-		return nil, fmt.Errorf("revision %q is not installed; installed are: %s", revision, revisions(invs))
+		wanted := Inventory{Revision: revision, Addition: addition}
+		return nil, fmt.Errorf("%s is not installed; installed are: %s", &wanted, revisions(invs))
 	}
 
 	r.collect(others)
@@ -86,7 +88,7 @@ func (c *Client) PlanRemovalOf(ctx context.Context, revision string) (*Removal, 
 	for i, inv := range invs {
 		if i != at {
 			for _, e := range inv.Entries {
-				others[e.key()] = inv.Revision
+				others[e.key()] = inv.String()
 			}
 		}
 	}
@@ -154,7 +156,7 @@ func (r *Removal) collect(others map[string]string) {
 			case e.Found:
 				r.Kept = append(r.Kept, e.ID()+": it was there before")
 			case others[e.key()] != "":
-				r.Kept = append(r.Kept, e.ID()+": revision "+others[e.key()]+" has it too")
+				r.Kept = append(r.Kept, e.ID()+": "+others[e.key()]+" has it too")
 			case e.Kind == "CustomResourceDefinition" && !r.purge:
 				crds++
 			case e.Kind == "Namespace" && !r.purge:
@@ -182,7 +184,7 @@ func revisions(invs []Inventory) string {
 	}
 	var names []string
 	for _, inv := range invs {
-		names = append(names, inv.Revision)
+		names = append(names, inv.String())
 	}
 	return strings.Join(names, ", ")
 }

@@ -145,7 +145,7 @@ func TestDefaultValidatorIsHandedOver(t *testing.T) {
 	}
 	t.Run("removal", func(t *testing.T) {
 		c := cluster(t)
-		removal, err := c.PlanRemoval(t.Context(), "default", false)
+		removal, err := c.PlanRemoval(t.Context(), "default", "", false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -161,7 +161,7 @@ func TestDefaultValidatorIsHandedOver(t *testing.T) {
 	})
 	t.Run("removal of the one that is not called", func(t *testing.T) {
 		c := cluster(t)
-		removal, err := c.PlanRemoval(t.Context(), "canary", false)
+		removal, err := c.PlanRemoval(t.Context(), "canary", "", false)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -71,6 +71,13 @@ func (c *Config) checkClusters() error {
 		return fmt.Errorf("values.global.network: %q does not do as the value of the label topology.istio.io/network: %s", global.Network, wrong[0])
 	}
 
+	if on := global.ExternalIstiod; on != nil && *on && !c.Spec.Components.Pilot.On() {
+		return fmt.Errorf("values.global.externalIstiod: true, and the component pilot is not installed: a cluster whose proxies another's istiod steers still has one of its own, for injection and certificates; turn components.pilot on and set values.global.remotePilotAddress")
+	}
+	if path := c.Spec.Values.IstiodRemote.InjectionPath; path != "" && path != "/inject" && !injectionPath.MatchString(path) {
+		return fmt.Errorf("values.istiodRemote.injectionPath: %q is neither /inject nor /inject/cluster/NAME/net/NETWORK", path)
+	}
+
 	nets, wrong, err := c.meshNetworks()
 	if err != nil {
 		return fmt.Errorf("values.global.meshNetworks: %w", err)

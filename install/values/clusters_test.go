@@ -124,3 +124,39 @@ func TestClusterDoubts(t *testing.T) {
 		}
 	}
 }
+
+// TestInjectionPath: the path by which a remote cluster's injector is told its
+// cluster and network names both, where nothing else does.
+func TestInjectionPath(t *testing.T) {
+	const path = "values.istiodRemote.injectionPath=/inject/cluster/cluster2/net/network1"
+	for _, tc := range []struct {
+		sets             []string
+		cluster, network string
+	}{
+		{[]string{path}, "cluster2", "network1"},
+		{[]string{path, "values.global.network=n"}, "cluster2", "n"},
+		{[]string{path, "values.global.multiCluster.clusterName=c"}, "c", "network1"},
+		{[]string{"values.istiodRemote.injectionPath=/inject"}, "Kubernetes", ""},
+		{[]string{"values.istiodRemote.injectionPath=/inject/cluster/c/net/"}, "c", ""},
+	} {
+		c := resolve(t, Input{Sets: tc.sets})
+		if c.ClusterName() != tc.cluster || c.Spec.Values.Global.Network != tc.network {
+			t.Errorf("%q: cluster %q, network %q", tc.sets, c.ClusterName(), c.Spec.Values.Global.Network)
+		}
+		if got := Section(c.Tree, "values", "global")["network"]; tc.network != "" && got != tc.network {
+			t.Errorf("%q: the charts see network %v", tc.sets, got)
+		}
+	}
+	for set, want := range map[string]string{
+		"values.istiodRemote.injectionPath=/inject/cluster/c": "is neither /inject nor",
+		"values.istiodRemote.injectionPath=/other":            "is neither /inject nor",
+	} {
+		if _, err := Resolve(Input{Sets: []string{set}}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", set, err)
+		}
+	}
+	resolve(t, Input{Sets: []string{"values.global.externalIstiod=true"}})
+	if _, err := Resolve(Input{Sets: []string{"values.global.externalIstiod=true", "profile=empty"}}); err == nil || !strings.Contains(err.Error(), "values.global.externalIstiod: true") {
+		t.Errorf("externalIstiod without a control plane: %v", err)
+	}
+}

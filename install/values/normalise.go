@@ -2,6 +2,7 @@ package values
 
 import (
 	"maps"
+	"regexp"
 
 	"github.com/isthmus-mesh/isthmus/api/operator"
 )
@@ -11,7 +12,7 @@ import (
 // proxy's log settings to meshConfig. What stands in the newer place wins,
 // except that an explicit values.X.enabled is newer than a profile's default.
 func normalise(t operator.Tree) operator.Tree {
-	values := Section(t, "values")
+	values := placed(Section(t, "values"))
 	global := Section(values, "global")
 
 	mesh := map[string]any{}
@@ -31,6 +32,9 @@ func normalise(t operator.Tree) operator.Tree {
 	mesh = Merged(mesh, Section(t, "meshConfig"))
 
 	out := operator.Tree(maps.Clone(t))
+	if values != nil {
+		out["values"] = values
+	}
 	if len(mesh) > 0 {
 		out["meshConfig"] = mesh
 	}
@@ -45,6 +49,22 @@ func normalise(t operator.Tree) operator.Tree {
 	}
 	return gatewaySwitches(out, Section(values, "gateways"))
 }
+
+// placed fills in the cluster's name and network, where they are not given, from
+// the path by which later versions of Istio tell them to the injector of another
+// cluster: /inject/cluster/NAME/net/NETWORK.
+func placed(values map[string]any) map[string]any {
+	path, _ := Section(values, "istiodRemote")["injectionPath"].(string)
+	found := injectionPath.FindStringSubmatch(path)
+	if found == nil {
+		return values
+	}
+	said := map[string]any{"network": found[2], "multiCluster": map[string]any{"clusterName": found[1]}}
+	return Merged(values, map[string]any{"global": Merged(said, Section(values, "global"))})
+}
+
+// injectionPath is the path with its two names.
+var injectionPath = regexp.MustCompile(`^/inject/cluster/([^/]+)/net/([^/]*)$`)
 
 // gatewaySwitches applies values.gateways.NAME.enabled.
 func gatewaySwitches(t operator.Tree, gateways map[string]any) operator.Tree {

@@ -44,6 +44,10 @@ type Config struct {
 	Namespace string
 	// Revision is the control plane's; "default" when none was given.
 	Revision string
+	// Addition names an installation that stands beside a control plane's: one
+	// whose documents have a name (metadata.name) and that has neither the
+	// component base nor pilot, such as a gateway. It is "" for a control plane's.
+	Addition string
 	// Warnings tell of settings that are taken and change nothing.
 	Warnings []string
 }
@@ -71,7 +75,16 @@ func Resolve(in Input) (*Config, error) {
 		}
 	}
 	tree["profile"] = name
-	return in.complete(tree, name)
+	c, err := in.complete(tree, name)
+	if err != nil {
+		return nil, err
+	}
+	if !c.Spec.Components.Base.On() && !c.Spec.Components.Pilot.On() {
+		for _, l := range layers {
+			c.Addition = cmp.Or(l.Name, c.Addition)
+		}
+	}
+	return c, nil
 }
 
 // layers parses everything that the user gave.
