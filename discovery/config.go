@@ -12,6 +12,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/ca"
 	"github.com/isthmus-mesh/isthmus/identity"
 	"github.com/isthmus-mesh/isthmus/kube"
+	"github.com/isthmus-mesh/isthmus/kube/clusters"
 	"github.com/isthmus-mesh/isthmus/model"
 )
 
@@ -43,6 +44,10 @@ type Config struct {
 	// by: its certificate proves them beside those of its Services. There may
 	// be none.
 	ServerNames []string
+
+	// Kubeconfigs are what kubeconfigs in the Secrets of other clusters may
+	// have beside the harmless: nothing when empty.
+	Kubeconfigs []clusters.Option
 
 	// JWTPolicy names the tokens that proxies may prove themselves with:
 	// identity.JWTThirdParty or identity.JWTFirstParty.

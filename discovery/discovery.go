@@ -15,6 +15,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/inject"
 	"github.com/isthmus-mesh/isthmus/internal/lookup"
 	"github.com/isthmus-mesh/isthmus/kube"
+	"github.com/isthmus-mesh/isthmus/kube/clusters"
 	"github.com/isthmus-mesh/isthmus/model"
 	"github.com/isthmus-mesh/isthmus/xds/resources"
 	"github.com/isthmus-mesh/isthmus/xds/serve"
@@ -32,6 +33,8 @@ type Server struct {
 	store  *model.Store
 	status *kube.StatusWriter
 	reader *kube.Reader
+	// remotes reads the other clusters that the mesh has.
+	remotes *clusters.Set
 	// notHonoured follows the kinds that the reader does not read.
 	notHonoured *kube.NotHonoured
 	source      *resources.Source
@@ -85,6 +88,7 @@ func (s *Server) Run(ctx context.Context) error {
 
 	// The cluster is read while the certificate authority is set up.
 	g.Go(func() error { return s.reader.Run(ctx) })
+	g.Go(func() error { return s.remotes.Run(ctx) })
 	g.Go(func() error { return s.notHonoured.Run(ctx) })
 	g.Go(func() error { return s.source.Run(ctx) })
 	g.Go(func() error { return hostnames.New(s.store, s.cfg.Cluster, lookup.NewSystem(), s.log).Run(ctx) })
@@ -127,6 +131,20 @@ func (s *Server) makeModel() (err error) {
 	if err != nil {
 		return err
 	}
+	s.remotes, err = clusters.New(s.store, clusters.Config{
+		Cluster:       s.cfg.Cluster,
+		Client:        s.cfg.Clients.Kube,
+		Namespace:     s.cfg.Namespace,
+		ClusterDomain: s.cfg.ClusterDomain,
+		GlobalDomain:  s.cfg.GlobalDomain,
+		Revision:      s.cfg.Revision,
+		Options:       s.cfg.Kubeconfigs,
+		Logger:        s.log,
+	})
+	if err != nil {
+		return err
+	}
+	s.registry.MustRegister(clusterStates{s.remotes.States})
 	s.notHonoured = kube.NewNotHonoured(s.cfg.Clients, s.cfg.Revision, s.log)
 	s.registry.MustRegister(notInForce{s.reader.NotInForce, s.notHonoured.Count})
 

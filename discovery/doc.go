@@ -1,6 +1,6 @@
-// Package discovery is the control plane, assembled: it reads a cluster into the
-// model, serves xDS from it to proxies, signs their certificates, injects sidecars
-// into pods and validates configuration.
+// Package discovery is the control plane, assembled: it reads its own cluster
+// and the others of the mesh into the model, serves xDS from it to proxies, signs
+// their certificates, injects sidecars into pods and validates configuration.
 //
 // It holds no logic of the mesh: that is in the packages that it joins. What is
 // its own is the order in which they start and stop, the sockets and who may use

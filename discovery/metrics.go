@@ -3,6 +3,8 @@ package discovery
 import (
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/isthmus-mesh/isthmus/kube/clusters"
 )
 
 // notInForce is the metric of configuration objects that stand in the cluster
@@ -25,5 +27,30 @@ func (n notInForce) Collect(ch chan<- prometheus.Metric) {
 		for k, objects := range count() {
 			ch <- prometheus.MustNewConstMetric(n.desc(), prometheus.GaugeValue, float64(objects), k.Group, k.Kind)
 		}
+	}
+}
+
+// clusterStates is the metric of how the clusters of the mesh fare, the own one
+// among them.
+type clusterStates struct{ states func() []clusters.State }
+
+func (clusterStates) desc() *prometheus.Desc {
+	return prometheus.NewDesc("isthmus_clusters",
+		"Clusters of the mesh by how they fare: synced, syncing, stale (the API server does not answer; what was last read is in force) or refused (the Secret cannot be used).",
+		[]string{"status"}, nil)
+}
+
+// Describe implements prometheus.Collector.
+func (c clusterStates) Describe(ch chan<- *prometheus.Desc) { ch <- c.desc() }
+
+// Collect implements prometheus.Collector. Every status is there: an alert on
+// one is not to depend on its having been seen before.
+func (c clusterStates) Collect(ch chan<- prometheus.Metric) {
+	count := map[clusters.Status]int{}
+	for _, s := range c.states() {
+		count[s.Status]++
+	}
+	for _, status := range []clusters.Status{clusters.Synced, clusters.Syncing, clusters.Stale, clusters.Refused} {
+		ch <- prometheus.MustNewConstMetric(c.desc(), prometheus.GaugeValue, float64(count[status]), string(status))
 	}
 }

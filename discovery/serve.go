@@ -75,6 +75,9 @@ func (s *Server) tellReady(ctx context.Context) {
 	if !read {
 		return
 	}
+	// Proxies of this replica are to see the endpoints that the one before it
+	// showed them.
+	s.remotes.WaitRead(ctx)
 	s.served.Store(true)
 	s.log.Info("ready", "cluster", s.cfg.Cluster, "namespace", s.cfg.Namespace, "revision", s.cfg.Revision)
 	<-ctx.Done()

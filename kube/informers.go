@@ -3,10 +3,12 @@ package kube
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/informers"
@@ -71,14 +73,29 @@ func (r *Reader) newBuiltins() (c *builtins, synced []cache.InformerSynced, err 
 			}
 		}
 
+		missing, err := noteMissing(i.informer)
+		if err != nil {
+			return nil, nil, err
+		}
 		reg, err := i.informer.AddEventHandler(i.handler)
 		if err != nil {
 			return nil, nil, err
 		}
-		synced = append(synced, reg.HasSynced)
+		synced = append(synced, func() bool { return reg.HasSynced() || missing.Load() })
 	}
 
 	return c, synced, nil
+}
+
+// noteMissing tells whether the API server does not serve what an informer asks
+// for: an old one has no EndpointSlices of version 1. There is nothing to wait
+// for then; the informer goes on asking, and finds what appears later.
+func noteMissing(inf cache.SharedIndexInformer) (*atomic.Bool, error) {
+	missing := &atomic.Bool{}
+	return missing, inf.SetWatchErrorHandlerWithContext(func(ctx context.Context, r *cache.Reflector, err error) {
+		missing.Store(apierrors.IsNotFound(err))
+		cache.DefaultWatchErrorHandler(ctx, r, err)
+	})
 }
 
 func (c *builtins) all() []cache.SharedIndexInformer {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"sync"
 	"time"
@@ -31,15 +32,8 @@ type Clients struct {
 // NewClients makes the clients for a cluster. The client's own rate limit is
 // off: the API server limits fairly by itself.
 func NewClients(cfg *rest.Config) (Clients, error) {
-	typed := rest.CopyConfig(cfg)
-	typed.QPS = -1
-	dyn := rest.CopyConfig(typed)
-
-	// Protobuf costs the API server a fraction of JSON, but objects without
-	// generated types do not come in it.
-	typed.ContentType = "application/vnd.kubernetes.protobuf"
-	typed.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
-
+	typed, dyn := typedConfig(cfg), rest.CopyConfig(cfg)
+	dyn.QPS = -1
 	k, err := kubernetes.NewForConfig(typed)
 	if err != nil {
 		return Clients{}, fmt.Errorf("client for %s: %w", cfg.Host, err)
@@ -55,6 +49,27 @@ func NewClients(cfg *rest.Config) (Clients, error) {
 		return Clients{}, fmt.Errorf("client for %s: %w", cfg.Host, err)
 	}
 	return Clients{Kube: k, Dynamic: d, Metadata: m}, nil
+}
+
+// NewClientOver makes the client for a cluster whose requests go through c, which
+// knows the server's certificate and how the client proves itself. Of cfg only
+// the place of the server counts.
+func NewClientOver(cfg *rest.Config, c *http.Client) (kubernetes.Interface, error) {
+	k, err := kubernetes.NewForConfigAndClient(typedConfig(cfg), c)
+	if err != nil {
+		return nil, fmt.Errorf("client for %s: %w", cfg.Host, err)
+	}
+	return k, nil
+}
+
+// typedConfig is for objects with generated types: protobuf costs the API server
+// a fraction of JSON. Other objects do not come in it.
+func typedConfig(cfg *rest.Config) *rest.Config {
+	typed := rest.CopyConfig(cfg)
+	typed.QPS = -1
+	typed.ContentType = "application/vnd.kubernetes.protobuf"
+	typed.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
+	return typed
 }
 
 // Config sets up a Reader.
@@ -77,6 +92,15 @@ type Config struct {
 	// Revision is the control plane's own: objects with the label istio.io/rev
 	// of another are that one's. "default" when empty.
 	Revision string
+	// Remote is for a cluster that somebody else watches over: of it only what
+	// runs there is read, no configuration; whoever runs the Reader looks
+	// whether the API server answers; and what was there of the cluster before
+	// the Reader, an earlier one's rows, stays until all is read.
+	Remote bool
+	// TakeOver, when set, is called once when all is read, before anything is
+	// written: whoever else writes the cluster's rows must have stopped when it
+	// returns. When it is false, another takes over: Run ends.
+	TakeOver func() bool
 	// Status, when set, is told of objects that are skipped.
 	Status *StatusWriter
 	Logger *slog.Logger
@@ -168,19 +192,25 @@ func (r *Reader) Run(ctx context.Context) error {
 	for _, inf := range r.builtins.all() {
 		wg.Go(func() { inf.RunWithContext(ctx) })
 	}
-	wg.Go(func() { r.heartbeat(ctx) })
-	r.startEvents(ctx)
 
-	if err := r.kinds.start(ctx); err != nil {
-		return nil
+	if !r.cfg.Remote {
+		wg.Go(func() { r.heartbeat(ctx) })
+		r.startEvents(ctx)
+		if err := r.kinds.start(ctx); err != nil {
+			return nil
+		}
+		wg.Go(func() { r.kinds.follow(ctx) })
 	}
-
-	wg.Go(func() { r.kinds.follow(ctx) })
 	if err := waitAll(ctx, r.synced); err != nil {
 		return nil
 	}
 
-	r.write(true)
+	if r.cfg.TakeOver != nil && !r.cfg.TakeOver() {
+		return nil
+	}
+	if err := r.writeFirst(); err != nil {
+		return err
+	}
 	r.log.Info("cluster read", "services", r.store.Services.NumObjects(r.store.Read()))
 
 	for {

@@ -45,6 +45,29 @@ func mustWrite[R any](_ R, _ bool, err error) {
 	}
 }
 
+// writeFirst writes all that the cluster has. Rows that a remote cluster had
+// before, from an earlier Reader or a saved state, become the new ones in one
+// change: none is missing for a moment, and none that is gone is left.
+func (r *Reader) writeFirst() error {
+	if !r.cfg.Remote {
+		r.write(true)
+		return nil
+	}
+
+	fresh, err := model.NewStore()
+	if err != nil {
+		return err
+	}
+
+	// Nobody else uses a remote Reader's store.
+	store := r.store
+	r.store = fresh
+	r.write(true)
+	r.store = store
+	store.Replace(r.cfg.Cluster, fresh)
+	return nil
+}
+
 // write brings all that is queued into the Store, in one transaction.
 func (r *Reader) write(first bool) {
 	refs := r.queue.take()

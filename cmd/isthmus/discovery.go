@@ -13,12 +13,14 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/discovery"
 	"github.com/isthmus-mesh/isthmus/kube"
+	"github.com/isthmus-mesh/isthmus/kube/clusters"
 )
 
 // discoveryFlags are what the command line and the environment say of the
 // control plane.
 type discoveryFlags struct {
 	config              discovery.Config
+	kubeconfigs         string
 	logLevel, logFormat string
 }
 
@@ -69,6 +71,9 @@ func (d *discoveryFlags) flags(getenv func(string) string, host string) *pflag.F
 	p.StringVar(&c.GlobalDomain, "global-domain", env("GLOBAL_DOMAIN_SUFFIX", c.GlobalDomain), "DNS domain of services in other clusters, NAME.NAMESPACE.global ($GLOBAL_DOMAIN_SUFFIX)")
 	p.StringSliceVar(&c.ServerNames, "server-name", nil, "further DNS names that proxies reach this control plane by")
 
+	p.StringVar(&d.kubeconfigs, "insecure-kubeconfig-options", env("PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS", ""),
+		"what kubeconfigs in the Secrets of other clusters may have that reaches into this pod or leaves the server unproven: any of exec, tokenFile, clientCertificate, clientKey, certificateAuthority, insecureSkipTLSVerify, by commas ($PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS)")
+
 	p.StringVar(&c.JWTPolicy, "jwt-policy", env("JWT_POLICY", c.JWTPolicy), "tokens that proxies may prove themselves with: third-party-jwt or first-party-jwt ($JWT_POLICY)")
 	p.DurationVar(&c.DefaultCertTTL, "default-workload-cert-ttl", c.DefaultCertTTL, "lifetime of a workload certificate when none is asked for ($DEFAULT_WORKLOAD_CERT_TTL)")
 	p.DurationVar(&c.MaxCertTTL, "max-workload-cert-ttl", c.MaxCertTTL, "longest lifetime of a workload certificate; who asks for more gets this ($MAX_WORKLOAD_CERT_TTL)")
@@ -112,6 +117,9 @@ func (d *discoveryFlags) server(f *kubeFlags) (*discovery.Server, error) {
 	}
 	klog.SetSlogLogger(d.config.Logger.With("from", "client-go"))
 
+	if d.config.Kubeconfigs, err = clusters.ParseOptions(d.kubeconfigs); err != nil {
+		return nil, fmt.Errorf("--insecure-kubeconfig-options: %w", err)
+	}
 	restConfig, err := f.restConfig()
 	if err != nil {
 		return nil, err

@@ -41,11 +41,6 @@ func Config(store *model.Store) http.Handler {
 	})
 }
 
-// Clusters serves, for /debug/clusterz, the state of each cluster.
-func Clusters(store *model.Store) http.Handler {
-	return handler(store, func(_ *http.Request, txn model.ReadTxn) any { return rows(store.Clusters, txn) })
-}
-
 func rows[R model.Row](t model.Table[R], txn model.ReadTxn) []R {
 	out := []R{}
 	for r := range t.All(txn) {
@@ -57,10 +52,15 @@ func rows[R model.Row](t model.Table[R], txn model.ReadTxn) []R {
 // handler answers with what read finds in a snapshot.
 func handler(store *model.Store, read func(*http.Request, model.ReadTxn) any) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		// An error here is a client that went away.
-		_ = enc.Encode(read(r, store.Read()))
+		JSON(w, read(r, store.Read()))
 	})
+}
+
+// JSON answers with a value, for people.
+func JSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	// An error here is a client that went away.
+	_ = enc.Encode(v)
 }

@@ -27,6 +27,7 @@ var mayImport = map[string][]string{
 	"api":           {},
 	"model":         {},
 	"kube":          {"api", "model", "compile"},
+	"kube/clusters": {"kube", "model"},
 	"compile":       {"api", "model"},
 	"xds":           {},
 	"xds/resources": {"model", "identity", "xds", "xds/serve"},
@@ -35,7 +36,7 @@ var mayImport = map[string][]string{
 	"identity":      {},
 	"ca":            {"identity"},
 	"proxy":         {"xds", "xds/fetch", "identity"},
-	"discovery":     {"api", "ca", "compile", "identity", "inject", "kube", "model", "xds", "xds/resources", "xds/serve"},
+	"discovery":     {"api", "ca", "compile", "identity", "inject", "kube", "kube/clusters", "model", "xds", "xds/resources", "xds/serve"},
 
 	// Within the data plane, from below: what decides about a request knows no
 	// engine, no connection and no metrics; the engines know nothing of ours, nor each other; listeners know no HTTP.
