@@ -25,6 +25,7 @@ type builder struct {
 	// Filled by prepare.
 	native      bool
 	hold        bool // the application waits until the proxy is ready
+	captureDNS  bool // the pod's DNS queries are led to the proxy
 	proxyConfig *meshv1alpha1.ProxyConfig
 	configJSON  string
 	podPorts    string
@@ -48,7 +49,7 @@ func (b *builder) ownResources() bool {
 // the ones before it have filled in.
 func (b *builder) prepare() error {
 	for _, step := range []func() error{
-		b.prepareNative, b.prepareProxyConfig, b.prepareResources,
+		b.prepareNative, b.prepareProxyConfig, b.prepareDNS, b.prepareResources,
 		b.prepareLogLevel, b.prepareApplication,
 	} {
 		if err := step(); err != nil {
@@ -212,6 +213,7 @@ func (b *builder) optionalEnv() []corev1.EnvVar {
 		}
 	}
 	set(!b.gateway(), "ISTIO_META_INTERCEPTION_MODE", "REDIRECT")
+	set(b.captureDNS, captureDNSEnv, "true")
 	set(b.native && !b.gateway(), "NATIVE_SIDECAR", "true")
 	set(b.probers != "", "ISTIO_KUBE_APP_PROBERS", b.probers)
 	set(b.scrape.app != "", "ISTIO_PROMETHEUS_ANNOTATIONS", b.scrape.app)
@@ -278,5 +280,8 @@ func (b *builder) redirectArgs() []string {
 		}
 	}
 
+	if b.captureDNS {
+		args = append(args, "--dns")
+	}
 	return args
 }

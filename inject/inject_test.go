@@ -167,8 +167,8 @@ func TestNativeSidecar(t *testing.T) {
 		"ISTIO_META_WORKLOAD_NAME": "httpbin", "ISTIO_META_OWNER": "kubernetes://apis/apps/v1/namespaces/bar/deployments/httpbin",
 		"ISTIO_META_INTERCEPTION_MODE": "REDIRECT", "ISTIO_META_APP_CONTAINERS": "httpbin",
 		"ISTIO_META_POD_PORTS": `[{"name":"http","containerPort":8080}]`,
-		"NATIVE_SIDECAR":       "true",
-		"LOG_LEVEL":            "info", "GOMEMLIMIT": "94371840", "A": "mesh", "B": "mesh",
+		"NATIVE_SIDECAR":       "true", "ISTIO_META_DNS_CAPTURE": "true",
+		"LOG_LEVEL": "info", "GOMEMLIMIT": "94371840", "A": "mesh", "B": "mesh",
 	}
 	if d := cmp.Diff(want, envOf(proxy)); d != "" {
 		t.Errorf("environment: %s", d)
@@ -189,7 +189,7 @@ func TestNativeSidecar(t *testing.T) {
 		t.Errorf("status %s", got.Annotations[StatusAnnotation])
 	}
 	args := []string{"redirect", "--proxy-port", "15001", "--inbound-port", "15006", "--proxy-uid", "1337",
-		"--include-outbound-cidrs", "*", "--include-inbound-ports", "*"}
+		"--include-outbound-cidrs", "*", "--include-inbound-ports", "*", "--dns"}
 	if d := cmp.Diff(args, container(t, got, InitContainer).Args); d != "" {
 		t.Errorf("redirect: %s", d)
 	}
@@ -250,7 +250,7 @@ func TestAnnotations(t *testing.T) {
 		t.Errorf("PROXY_CONFIG %s", env["PROXY_CONFIG"])
 	}
 	wantArgs := []string{"--include-outbound-cidrs", "10.0.0.0/8,192.168.1.1/32", "--exclude-outbound-cidrs", "10.1.0.0/16",
-		"--include-inbound-ports", "", "--exclude-inbound-ports", "22", "--exclude-outbound-ports", "3306,5432"}
+		"--include-inbound-ports", "", "--exclude-inbound-ports", "22", "--exclude-outbound-ports", "3306,5432", "--dns"}
 	if d := cmp.Diff(wantArgs, container(t, got, InitContainer).Args[7:]); d != "" {
 		t.Errorf("redirect: %s", d)
 	}

@@ -97,12 +97,16 @@ func (s *settings) agentConfig(kind agent.Kind, pc proxyConfig) (agent.Config, e
 	if s.nodeName != "" {
 		meta["NODE_NAME"] = s.nodeName
 	}
+	names, err := s.nameServer(kind)
+	if err != nil {
+		return agent.Config{}, err
+	}
 	cfg := agent.Config{
 		Kind: kind, Pod: s.pod, Namespace: s.namespace, ServiceAccount: cmp.Or(s.serviceAccount, "default"),
 		TrustDomain: s.trustDomain, IP: ip, DNSDomain: s.dnsDomain, Meta: meta, LabelsFile: s.labelsFile,
 		Discovery: cmp.Or(s.discovery, pc.DiscoveryAddress, agent.DefaultDiscovery), CA: s.ca, ServerName: s.serverName,
 		TokenFile: token, RootFile: s.rootFile, StateDir: s.stateDir,
-		Probers: probers, Scrape: scrape, DrainFor: defaultDrain, Ports: agent.DefaultPorts(),
+		DNS: names, Probers: probers, Scrape: scrape, DrainFor: defaultDrain, Ports: agent.DefaultPorts(),
 		Logger: log, Level: level, Registry: prometheus.NewRegistry(),
 	}
 	return cfg, s.drainTimes(&cfg, pc)

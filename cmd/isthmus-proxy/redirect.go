@@ -14,6 +14,8 @@ type redirectFlags struct {
 	includeCIDRs, excludeCIDRs string
 	includeInPorts, excludeIn  string
 	excludeOut                 string
+	dns                        bool
+	resolvConf                 string
 	clean                      bool
 }
 
@@ -28,6 +30,8 @@ func runRedirect(_ context.Context, c *call) error {
 	fl.StringVar(&f.excludeOut, "exclude-outbound-ports", "", "destination ports that are not")
 	fl.StringVar(&f.includeInPorts, "include-inbound-ports", "*", `ports of the pod that are led to the proxy; "*" is all, "" none`)
 	fl.StringVar(&f.excludeIn, "exclude-inbound-ports", "", "ports of the pod that are not; always with "+portList(redirect.OwnPorts()))
+	fl.BoolVar(&f.dns, "dns", false, fmt.Sprintf("lead queries to the pod's name servers to the proxy, port %d", dnsPort))
+	fl.StringVar(&f.resolvConf, "resolv-conf", "/etc/resolv.conf", "with --dns: the file that names them; one in the pod itself is left alone")
 	fl.BoolVar(&f.clean, "clean", false, "remove the rules")
 	if err := c.parse(0); err != nil {
 		return err
@@ -42,8 +46,14 @@ func runRedirect(_ context.Context, c *call) error {
 	if err := redirect.Apply(cfg); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(c.out, "traffic is led to ports %d (outbound) and %d (inbound); table inet %s\n", f.outbound, f.inbound, redirect.TableName)
-	return err
+	fmt.Fprintf(c.out, "traffic is led to ports %d (outbound) and %d (inbound); table inet %s\n", f.outbound, f.inbound, redirect.TableName)
+	switch {
+	case f.dns && len(cfg.DNSServers) == 0:
+		fmt.Fprintf(c.out, "DNS queries are led nowhere: %s names no server outside the pod\n", f.resolvConf)
+	case f.dns:
+		fmt.Fprintf(c.out, "DNS queries to %v are led to port %d\n", cfg.DNSServers, cfg.DNSPort)
+	}
+	return nil
 }
 
 // config reads the lists.
@@ -75,5 +85,9 @@ func (f *redirectFlags) config() (redirect.Config, error) {
 	if all {
 		return cfg, fmt.Errorf(`--exclude-inbound-ports: "*" excludes everything: say --include-inbound-ports ""`)
 	}
-	return cfg, nil
+	if f.dns {
+		cfg.DNSPort = dnsPort
+		_, cfg.DNSServers, err = nameServers(f.resolvConf)
+	}
+	return cfg, err
 }

@@ -35,6 +35,7 @@ type settings struct {
 	nodeName                                        string
 	native, untilIdle, drainAtLeast                 string
 	maxConnections, scrape                          string
+	dnsCapture, dnsAutoAllocate, resolvConf         string
 }
 
 // bind declares the flags. Their defaults are the environment's.
@@ -63,6 +64,10 @@ func (s *settings) bind(c *call) {
 		{&s.probers, "app-probers", "ISTIO_KUBE_APP_PROBERS", "", "JSON of the application's probes"},
 		{&s.scrape, "app-metrics", "ISTIO_PROMETHEUS_ANNOTATIONS", "", "JSON of where the application's own metrics are, to be merged with the proxy's"},
 		{&s.maxConnections, "max-connections", "ISTHMUS_MAX_CONNECTIONS", "", "connections that may be open at once (default: by the memory that the proxy may use; 0: no limit)"},
+		{&s.dnsCapture, "dns-capture", "ISTIO_META_DNS_CAPTURE", "false", "answer DNS for the names of the mesh, at 127.0.0.1:15053 (sidecars only)"},
+		{&s.dnsAutoAllocate, "dns-auto-allocate", "ISTIO_META_DNS_AUTO_ALLOCATE", "true",
+			"whether ServiceEntries without addresses are given some: discovery gives them to all"},
+		{&s.resolvConf, "resolv-conf", "", "/etc/resolv.conf", "the pod's resolv.conf: who is asked for names that the mesh does not know"},
 		{&s.native, "native", "NATIVE_SIDECAR", "false", "whether the kubelet ends the application before the proxy (a restartable init container)"},
 		{&s.untilIdle, "exit-on-zero-active-connections", "EXIT_ON_ZERO_ACTIVE_CONNECTIONS", "false",
 			"at the end, wait for the last connection instead of terminationDrainDuration"},

@@ -19,6 +19,7 @@ func (a *Agent) adminHandler() http.Handler {
 	mux.HandleFunc("GET /config_dump", serveJSON(a.engine.ConfigDump))
 	mux.HandleFunc("GET /clusters", serveJSON(a.engine.ClusterDump))
 	mux.HandleFunc("GET /listeners", serveJSON(a.engine.ListenerDump))
+	mux.HandleFunc("GET /dns", serveJSON(a.dnsDump))
 	mux.HandleFunc("GET /certs", serveJSON(a.certs))
 	mux.HandleFunc("GET /server_info", serveJSON(a.info))
 	mux.HandleFunc("GET /ready", a.serveReady)
@@ -39,6 +40,7 @@ func serveAdminIndex(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprint(w, `GET  /config_dump       the configuration in force
 GET  /clusters          clusters and their endpoints
 GET  /listeners         listeners
+GET  /dns               names that are answered here, and who is asked for the others
 GET  /certs             certificate and trust bundle
 GET  /server_info       who this is, and how it stands with discovery
 GET  /ready             whether it can carry traffic

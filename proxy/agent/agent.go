@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ type Agent struct {
 	id       *identity.Source
 	xds      *fetch.Client
 	engine   Engine
+	names    *names // nil: the proxy answers no DNS
 	log      *slog.Logger
 	draining atomic.Bool // for good
 	quit     wake.Signal // an exit was asked for
@@ -48,6 +50,10 @@ func New(cfg Config) (*Agent, error) {
 		}
 	}
 
+	if a.names, err = newNames(&cfg); err != nil {
+		return nil, fmt.Errorf("agent: %w", err)
+	}
+
 	node, err := cfg.node()
 	if err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
@@ -60,7 +66,8 @@ func New(cfg Config) (*Agent, error) {
 			return identity.WithToken(ctx, cfg.TokenFile)
 		},
 		Node:       node,
-		Handler:    cfg.Engine,
+		Handler:    handler{cfg.Engine, a.names},
+		Names:      a.names != nil,
 		Logger:     cfg.Logger.With("part", "xds"),
 		Registerer: cfg.Registry,
 	})
@@ -111,6 +118,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	g.Go(func() error { return srv.run(work) })
 	g.Go(func() error { return a.id.Run(work) })
 	g.Go(func() error { return a.engine.Run(work) })
+	if a.names != nil {
+		g.Go(func() error { return a.names.server.Run(work) })
+	}
 	g.Go(func() error {
 		if !a.awaitCertificate(work) {
 			return nil
@@ -241,7 +251,7 @@ func (a *Agent) Ready() error {
 		return fmt.Errorf("not ready: no certificate yet: %w", err)
 	}
 
-	err = a.engine.Ready()
+	err = cmp.Or(a.engine.Ready(), a.names.ready())
 	if err == nil {
 		return nil
 	}

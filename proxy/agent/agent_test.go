@@ -99,6 +99,7 @@ type discovery struct {
 	authority *ca.Authority
 	auth      *ca.Authenticator
 	view      fixedView
+	source    serve.Source // instead of view, when there is one
 	server    *grpc.Server
 	stop      func()
 }
@@ -146,7 +147,11 @@ func (d *discovery) start() {
 	d.t.Helper()
 	lis, err := net.Listen("tcp", d.addr)
 	check(d.t, err)
-	xds := serve.New(d.view, d.auth, serve.Config{})
+	source := d.source
+	if source == nil {
+		source = d.view
+	}
+	xds := serve.New(source, d.auth, serve.Config{})
 	d.server = grpc.NewServer(append(xds.GRPCOptions(), grpc.Creds(credentials.NewTLS(d.authority.ServerTLS([]string{"istiod.istio-system.svc"}))))...)
 	xds.Register(d.server)
 	ca.NewService(d.authority, d.auth).Register(d.server)

@@ -64,6 +64,8 @@ type Config struct {
 	// DrainFor.
 	DrainUntilIdle bool
 
+	// DNS makes the proxy a name server for its pod; nil leaves that out.
+	DNS    *DNS
 	Ports  Ports
 	Engine Engine
 	// Identity replaces the one that the agent would make of the fields above,
@@ -116,6 +118,9 @@ func (c *Config) validate() error {
 	}
 	if c.DrainFor < 0 || c.DrainAtLeast < 0 {
 		return errors.New("drain durations cannot be negative")
+	}
+	if err := c.checkDNS(); err != nil {
+		return err
 	}
 	if c.CA == "" {
 		c.CA = c.Discovery

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Addresses are where the agent listens.
-type Addresses struct{ Status, Health, Metrics, Admin string }
+// Addresses are where the agent listens. DNS is empty when it answers none.
+type Addresses struct{ Status, Health, Metrics, Admin, DNS string }
 
 // servers are the agent's HTTP servers.
 type servers struct {
@@ -60,6 +60,9 @@ func (a *Agent) listen() (*servers, error) {
 		s.list = append(s.list, newServer(l.handler))
 	}
 
+	if a.names != nil {
+		addrs.DNS = a.names.server.Addr().String()
+	}
 	a.addrs.Store(addrs)
 	close(a.open)
 	return s, nil

@@ -27,22 +27,34 @@ func Apply(c Config) error {
 	conn.AddTable(table)
 	conn.DelTable(table)
 	conn.AddTable(table)
-	addChain(conn, table, "output", nftables.ChainHookOutput, c.outputRules())
-	addChain(conn, table, "prerouting", nftables.ChainHookPrerouting, c.inputRules())
+	addChain(conn, table, nat("output", nftables.ChainHookOutput), c.outputRules())
+	addChain(conn, table, nat("prerouting", nftables.ChainHookPrerouting), c.inputRules())
+	if len(c.queried()) > 0 {
+		addChain(conn, table, raw("queries", nftables.ChainHookOutput), c.untrackedQueries())
+		addChain(conn, table, raw("answers", nftables.ChainHookPrerouting), c.untrackedAnswers())
+	}
 	if err := conn.Flush(); err != nil {
 		return fmt.Errorf("redirect: write table inet %s: %w", TableName, hint(err))
 	}
 	return addPassthroughV6()
 }
 
-func addChain(conn *nftables.Conn, table *nftables.Table, name string, hook *nftables.ChainHook, rules []rule) {
+// nat is a chain that decides about each connection once.
+func nat(name string, hook *nftables.ChainHook) nftables.Chain {
+	return nftables.Chain{Name: name, Type: nftables.ChainTypeNAT, Hooknum: hook, Priority: nftables.ChainPriorityNATDest}
+}
+
+// raw is a chain that sees each packet before it is tracked.
+func raw(name string, hook *nftables.ChainHook) nftables.Chain {
+	return nftables.Chain{Name: name, Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: nftables.ChainPriorityRaw}
+}
+
+func addChain(conn *nftables.Conn, table *nftables.Table, chain nftables.Chain, rules []rule) {
 	policy := nftables.ChainPolicyAccept
-	chain := conn.AddChain(&nftables.Chain{
-		Name: name, Table: table, Type: nftables.ChainTypeNAT,
-		Hooknum: hook, Priority: nftables.ChainPriorityNATDest, Policy: &policy,
-	})
+	chain.Table, chain.Policy = table, &policy
+	added := conn.AddChain(&chain)
 	for _, r := range rules {
-		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: r})
+		conn.AddRule(&nftables.Rule{Table: table, Chain: added, Exprs: r})
 	}
 }
 

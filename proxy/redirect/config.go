@@ -1,6 +1,6 @@
-// Package redirect puts the kernel rules in force that lead a pod's TCP traffic
-// through its sidecar: one nftables table, written over netlink in one
-// transaction, without any tool in the image.
+// Package redirect puts the kernel rules in force that lead a pod's TCP traffic,
+// and its DNS queries, through its sidecar: one nftables table, written over
+// netlink in one transaction, without any tool in the image.
 //
 // Outbound connections go to the proxy's outbound port, and inbound ones to its
 // inbound port; the proxy finds the original destination by SO_ORIGINAL_DST.
@@ -49,7 +49,16 @@ type Config struct {
 	AllInbound          bool
 	IncludeInboundPorts []uint16
 	ExcludeInboundPorts []uint16
+	// DNSPort is the proxy's name server; 0: queries are left alone.
+	// DNSServers are the name servers whose queries are led there, those of the
+	// pod's resolv.conf as a rule. Queries to any other, and the proxy's own,
+	// go where they want to; excluded ports and destinations count here too.
+	DNSPort    uint16
+	DNSServers []netip.Addr
 }
+
+// dnsPort is where name servers are.
+const dnsPort = 53
 
 // Validate tells what is wrong with c.
 func (c *Config) Validate() error {
@@ -61,6 +70,15 @@ func (c *Config) Validate() error {
 	}
 	if c.AllOutbound && len(c.IncludeOutboundCIDRs) > 0 || c.AllInbound && len(c.IncludeInboundPorts) > 0 {
 		return errors.New(`"*" includes everything: name it alone`)
+	}
+
+	if c.DNSPort != 0 && (c.DNSPort == c.OutboundPort || c.DNSPort == c.InboundPort) {
+		return fmt.Errorf("the name server's port %d is another listener's", c.DNSPort)
+	}
+	for _, ip := range c.DNSServers {
+		if !ip.IsValid() || ip.IsLoopback() || ip.IsUnspecified() {
+			return fmt.Errorf("name server %s is in the pod itself: its own queries would come back to it", ip)
+		}
 	}
 
 	for _, l := range [][]netip.Prefix{c.IncludeOutboundCIDRs, c.ExcludeOutboundCIDRs} {

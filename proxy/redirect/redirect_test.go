@@ -76,11 +76,11 @@ func TestValidate(t *testing.T) {
 // fd77::2, whose other end is "outside", a second one, with 10.77.0.1 and
 // fd77::1.
 type pod struct {
-	t            *testing.T
+	t            testing.TB
 	pod, outside netns.NsHandle
 }
 
-func newPod(t *testing.T) *pod {
+func newPod(t testing.TB) *pod {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to make network namespaces")
@@ -108,7 +108,7 @@ func newPod(t *testing.T) *pod {
 	return p
 }
 
-func configure(t *testing.T, name, v4, v6, gw4, gw6 string) {
+func configure(t testing.TB, name, v4, v6, gw4, gw6 string) {
 	t.Helper()
 	for _, n := range []string{"lo", name} {
 		l, err := netlink.LinkByName(n)
@@ -130,7 +130,17 @@ func configure(t *testing.T, name, v4, v6, gw4, gw6 string) {
 	}
 }
 
-func check(t *testing.T, err error) {
+// configureAddress gives an interface one more address.
+func configureAddress(t testing.TB, name, address string) {
+	t.Helper()
+	l, err := netlink.LinkByName(name)
+	check(t, err)
+	addr, err := netlink.ParseAddr(address)
+	check(t, err)
+	check(t, netlink.AddrAdd(l, addr))
+}
+
+func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -17,8 +17,8 @@ type rule []expr.Any
 // outputRules decide about connections that start in the pod, in order.
 func (c *Config) outputRules() []rule {
 	proxy, gid := userIs(c.ProxyUID), groupIs(c.ProxyUID)
-	rules := []rule{
-		when(notTCP())(accept()),
+	rules := append(c.queryRules(), when(notTCP())(accept()))
+	rules = append(rules,
 		// The proxy to the application beside it.
 		when(outLoopback(), sourceIn(netip.MustParsePrefix(PassthroughV4+"/32")))(accept()),
 		when(outLoopback(), sourceIn(netip.MustParsePrefix(PassthroughV6+"/128")))(accept()),
@@ -29,7 +29,7 @@ func (c *Config) outputRules() []rule {
 		when(outLoopback())(accept()),
 		when(proxy)(accept()),
 		when(gid)(accept()),
-	}
+	)
 
 	for _, p := range c.ExcludeOutboundPorts {
 		rules = append(rules, when(destPort(p))(accept()))
@@ -37,12 +37,73 @@ func (c *Config) outputRules() []rule {
 	for _, p := range c.ExcludeOutboundCIDRs {
 		rules = append(rules, when(destIn(p))(accept()))
 	}
+	for _, server := range c.queried() {
+		rules = append(rules, when(destIn(server), destPort(dnsPort))(redirectTo(c.DNSPort)))
+	}
 	if c.AllOutbound {
 		return append(rules, when()(redirectTo(c.OutboundPort)))
 	}
 
 	for _, p := range c.IncludeOutboundCIDRs {
 		rules = append(rules, when(destIn(p))(redirectTo(c.OutboundPort)))
+	}
+	return rules
+}
+
+// queried are the name servers whose queries are led to the proxy.
+func (c *Config) queried() []netip.Prefix {
+	if c.DNSPort == 0 || slices.Contains(c.ExcludeOutboundPorts, dnsPort) {
+		return nil
+	}
+	var out []netip.Prefix
+	for _, ip := range c.DNSServers {
+		ip = ip.WithZone("").Unmap()
+		out = append(out, netip.PrefixFrom(ip, ip.BitLen()))
+	}
+	return out
+}
+
+// queryRules decide about DNS over UDP; over TCP it is a connection like others.
+func (c *Config) queryRules() []rule {
+	servers := c.queried()
+	if len(servers) == 0 {
+		return nil
+	}
+	rules := []rule{
+		when(isUDP(), userIs(c.ProxyUID))(accept()),
+		when(isUDP(), groupIs(c.ProxyUID))(accept()),
+	}
+	for _, p := range c.ExcludeOutboundCIDRs {
+		rules = append(rules, when(isUDP(), destIn(p))(accept()))
+	}
+	for _, server := range servers {
+		rules = append(rules, when(isUDP(), destIn(server), destPort(dnsPort))(redirectTo(c.DNSPort)))
+	}
+	return rules
+}
+
+// untrackedQueries and untrackedAnswers keep the proxy's own queries out of the
+// kernel's connection tracking. Its sockets have ports that the kernel draws, and
+// one may be the port of a query that the application has made a moment ago: the
+// kernel would take the two for one, and lead the proxy's query to the proxy.
+func (c *Config) untrackedQueries() []rule {
+	var rules []rule
+	for _, server := range c.queried() {
+		query := [][]expr.Any{isUDP(), destIn(server), destPort(dnsPort)}
+		rules = append(rules,
+			when(append(query, userIs(c.ProxyUID))...)(untrack()),
+			when(append(query, groupIs(c.ProxyUID))...)(untrack()),
+		)
+	}
+	return rules
+}
+
+// untrackedAnswers are those to untrackedQueries. Queries of the application that
+// were led to the proxy get none from outside.
+func (c *Config) untrackedAnswers() []rule {
+	var rules []rule
+	for _, server := range c.queried() {
+		rules = append(rules, when(isUDP(), sourceIn(server), sourcePort(dnsPort))(untrack()))
 	}
 	return rules
 }
@@ -80,12 +141,20 @@ func redirectTo(port uint16) []expr.Any {
 	}
 }
 
+// untrack leaves a packet out of connection tracking, and so out of all that
+// follows from it: it is redirected by nothing.
+func untrack() []expr.Any { return []expr.Any{&expr.Notrack{}} }
+
 func meta(key expr.MetaKey, op expr.CmpOp, data []byte) []expr.Any {
 	return []expr.Any{&expr.Meta{Key: key, Register: 1}, &expr.Cmp{Op: op, Register: 1, Data: data}}
 }
 
 func notTCP() []expr.Any {
 	return meta(expr.MetaKeyL4PROTO, expr.CmpOpNeq, []byte{unix.IPPROTO_TCP})
+}
+
+func isUDP() []expr.Any {
+	return meta(expr.MetaKeyL4PROTO, expr.CmpOpEq, []byte{unix.IPPROTO_UDP})
 }
 
 func userIs(uid uint32) []expr.Any {
@@ -112,10 +181,14 @@ func ifname(s string) []byte {
 	return b
 }
 
-// destPort matches the TCP destination port; the protocol is known to be TCP.
-func destPort(p uint16) []expr.Any {
+// sourcePort and destPort match a port; the protocol is known to be TCP or UDP,
+// whose headers begin alike.
+func sourcePort(p uint16) []expr.Any { return portAt(0, p) }
+func destPort(p uint16) []expr.Any   { return portAt(2, p) }
+
+func portAt(offset uint32, p uint16) []expr.Any {
 	return []expr.Any{
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: offset, Len: 2},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(p)},
 	}
 }

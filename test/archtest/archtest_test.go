@@ -40,7 +40,7 @@ var mayImport = map[string][]string{
 
 	// Within the data plane, from below: what decides about a request knows no
 	// engine, no connection and no metrics; the engines know nothing of ours, nor each other; listeners know no HTTP.
-	"proxy/agent":      {"xds", "xds/fetch", "identity"},
+	"proxy/agent":      {"xds", "xds/fetch", "identity", "proxy/dns"},
 	"proxy/redirect":   {},
 	"proxy/dns":        {"xds"},
 	"proxy/config":     {"xds"},

@@ -32,6 +32,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/kube"
 	"github.com/isthmus-mesh/isthmus/proxy"
 	"github.com/isthmus-mesh/isthmus/proxy/agent"
+	"github.com/isthmus-mesh/isthmus/proxy/dns"
 )
 
 var update = flag.Bool("update", false, "write docs/metrics.md anew")
@@ -95,6 +96,7 @@ func registerProxy(t *testing.T, r *recorder) {
 		StateDir:       t.TempDir(),
 		Ports:          agent.Ports{Host: "127.0.0.1"},
 		Scrape:         &agent.Scrape{Path: "/metrics", Port: 1},
+		DNS:            &agent.DNS{Home: dns.Home{Namespace: "ns", Domain: "cluster.local"}},
 		Logger:         slog.New(slog.DiscardHandler),
 		Registry:       r,
 	}

@@ -218,7 +218,7 @@ func TestNamesOnlyWhenAsked(t *testing.T) {
 	h := newRecorder()
 	srv, _ := startWith(t, fetch.Config{Handler: h, Names: true})
 	p := <-srv.streams
-	p.expect(t, "node Cluster", "Listener", "NameTable")
+	p.expect(t, "node Cluster", "Listener", "NameTable +*")
 	p.send(t, xds.TypeNameTable, "n1", "names=1")
 	if got := h.next(t); got != "NameTable +names=1" {
 		t.Error(got)
@@ -227,7 +227,7 @@ func TestNamesOnlyWhenAsked(t *testing.T) {
 
 	close(p.hang)
 	p = <-srv.streams
-	p.expect(t, "node Cluster", "Listener", "NameTable names=1")
+	p.expect(t, "node Cluster", "Listener", "NameTable +* names=1")
 }
 
 func TestSubscribeAckNackReconnect(t *testing.T) {

@@ -135,6 +135,11 @@ func (s *session) subscribeFirst(typeURL string) error {
 		s.subscribed[typeURL] = set(want)
 		req.ResourceNamesSubscribe = want
 	}
+	if typeURL == xds.TypeNameTable {
+		// A control plane that has no such type answers to names alone, and be it
+		// to this one (xDS protocol, wildcard resource subscriptions).
+		req.ResourceNamesSubscribe = []string{"*"}
+	}
 	return s.send(req)
 }
 

@@ -81,10 +81,10 @@ func (sub *subscription) postpone(cur *snapshot, removed []string) {
 	})
 }
 
-// wholeState tells the types of which a state-of-the-world answer holds
-// everything, so that what is missing is gone.
+// wholeState tells the types of which a proxy that gives no names wants all, and a
+// state-of-the-world answer holds everything, so that what is missing is gone.
 func wholeState(typeURL string) bool {
-	return typeURL == xds.TypeCluster || typeURL == xds.TypeListener
+	return typeURL == xds.TypeCluster || typeURL == xds.TypeListener || typeURL == xds.TypeNameTable
 }
 
 // news works out the answer from what the client has to cur. The common cases

@@ -256,6 +256,18 @@ func TestDeltaSendsOnlyWhatChanged(t *testing.T) {
 	c.quiet()
 }
 
+// TestNameTables: a proxy gives no name, as Istio's do, and gets the one that it has.
+func TestNameTables(t *testing.T) {
+	v := newTable("v")
+	v.edit(xds.TypeNameTable, "names", "1")
+	c := newRig(t, v, nil).dial()
+	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.TypeNameTable})
+	c.ack(c.want(xds.TypeNameTable, "+names=1"))
+	v.edit(xds.TypeNameTable, "names", "2")
+	c.ack(c.want(xds.TypeNameTable, "+names=2"))
+	c.quiet()
+}
+
 func TestDeltaNames(t *testing.T) {
 	v := newTable("v")
 	v.edit(xds.TypeEndpoint, "a", "1", "b", "1", "c", "1")
