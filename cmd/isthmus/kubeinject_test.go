@@ -78,6 +78,9 @@ func TestKubeInjectSamples(t *testing.T) {
 		t.Fatalf("samples: %v %v", files, err)
 	}
 	for _, f := range files {
+		if filepath.Base(filepath.Dir(f)) == "multicluster" {
+			continue // configuration: there are no pods in it
+		}
 		out, said, err := kubeInjected(t, "", "-f", f, "--hub", "h", "--tag", "t")
 		text, readErr := os.ReadFile(f)
 		if err != nil || readErr != nil || said != "" {
