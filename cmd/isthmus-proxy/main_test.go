@@ -3,9 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +38,10 @@ func TestCommandLine(t *testing.T) {
 		{args: "redirect --exclude-outbound-ports x", fails: "--exclude-outbound-ports: \"x\" is not a port"},
 		{args: "redirect --exclude-inbound-ports *", fails: "excludes everything"},
 		{args: "redirect --include-outbound-cidrs 10.0.0.0/99", fails: "neither a CIDR nor an address"},
+		{args: "redirect --dns --resolv-conf /nowhere", fails: "read the pod's name servers: open /nowhere"},
+		{args: "sidecar --ip 10.0.0.1 --dns-capture perhaps", fails: `dns-capture "perhaps": want true or false`},
+		{args: "sidecar --ip 10.0.0.1 --dns-auto-allocate perhaps", fails: `dns-auto-allocate "perhaps": want true or false`},
+		{args: "sidecar --ip 10.0.0.1 --dns-capture true --resolv-conf /nowhere", fails: "read the pod's name servers: open /nowhere"},
 		{args: "sidecar --proxy-config {", fails: "proxy-config"},
 		{args: `sidecar --proxy-config {"tracing":1}`, fails: "unknown field"},
 		{args: "sidecar --log-level loud", fails: `log-level "loud"`},
@@ -118,6 +125,30 @@ func TestSettings(t *testing.T) {
 	}
 	if _, err := agent.NewIdentity(got); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestNameServer: who answers DNS, and whom it asks.
+func TestNameServer(t *testing.T) {
+	conf := filepath.Join(t.TempDir(), "resolv.conf")
+	if err := os.WriteFile(conf, []byte("search shop.svc.cluster.local svc.cluster.local\nnameserver 127.0.0.1\nnameserver 10.96.0.10\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	read := func(kind agent.Kind, capture string) *agent.DNS {
+		t.Helper()
+		s := settings{namespace: "shop", dnsDomain: "cluster.local", dnsCapture: capture, dnsAutoAllocate: "true", resolvConf: conf}
+		out, err := s.nameServer(kind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	got := read(agent.Sidecar, "true")
+	if got == nil || fmt.Sprint(*got) != "{15053 [10.96.0.10] {shop cluster.local shop.svc.cluster.local}}" {
+		t.Errorf("%+v", got)
+	}
+	if read(agent.Sidecar, "false") != nil || read(agent.Router, "true") != nil {
+		t.Error("a name server where there should be none")
 	}
 }
 

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/netip"
 
 	"github.com/isthmus-mesh/isthmus/proxy/redirect"
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
 // redirectFlags are the flags of redirect, as they are typed.
@@ -31,7 +33,7 @@ func runRedirect(_ context.Context, c *call) error {
 	fl.StringVar(&f.includeInPorts, "include-inbound-ports", "*", `ports of the pod that are led to the proxy; "*" is all, "" none`)
 	fl.StringVar(&f.excludeIn, "exclude-inbound-ports", "", "ports of the pod that are not; always with "+portList(redirect.OwnPorts()))
 	fl.BoolVar(&f.dns, "dns", false, fmt.Sprintf("lead queries to the pod's name servers to the proxy, port %d", dnsPort))
-	fl.StringVar(&f.resolvConf, "resolv-conf", "/etc/resolv.conf", "with --dns: the file that names them; one in the pod itself is left alone")
+	fl.StringVar(&f.resolvConf, "resolv-conf", "/etc/resolv.conf", "with --dns: the file that names them; one in the pod itself is left alone, and addresses that the mesh gives to hosts are always led to the proxy")
 	fl.BoolVar(&f.clean, "clean", false, "remove the rules")
 	if err := c.parse(0); err != nil {
 		return err
@@ -86,7 +88,7 @@ func (f *redirectFlags) config() (redirect.Config, error) {
 		return cfg, fmt.Errorf(`--exclude-inbound-ports: "*" excludes everything: say --include-inbound-ports ""`)
 	}
 	if f.dns {
-		cfg.DNSPort = dnsPort
+		cfg.DNSPort, cfg.GivenCIDRs = dnsPort, []netip.Prefix{xds.EntryRange(), xds.ElsewhereRange()}
 		_, cfg.DNSServers, err = nameServers(f.resolvConf)
 	}
 	return cfg, err

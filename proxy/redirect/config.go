@@ -55,6 +55,20 @@ type Config struct {
 	// go where they want to; excluded ports and destinations count here too.
 	DNSPort    uint16
 	DNSServers []netip.Addr
+	// GivenCIDRs are the addresses that the mesh gives to hosts. Who is told one
+	// by the proxy's name server can reach it through the proxy alone, so that
+	// connections to them are redirected though their port be excluded, or their
+	// address not included.
+	GivenCIDRs []netip.Prefix
+}
+
+// given are the destinations that are redirected outbound whatever is included or
+// excluded: those that the proxy's own name server gives out.
+func (c *Config) given() []netip.Prefix {
+	if len(c.queried()) == 0 {
+		return nil
+	}
+	return c.GivenCIDRs
 }
 
 // dnsPort is where name servers are.
@@ -81,7 +95,7 @@ func (c *Config) Validate() error {
 		}
 	}
 
-	for _, l := range [][]netip.Prefix{c.IncludeOutboundCIDRs, c.ExcludeOutboundCIDRs} {
+	for _, l := range [][]netip.Prefix{c.IncludeOutboundCIDRs, c.ExcludeOutboundCIDRs, c.GivenCIDRs} {
 		for _, p := range l {
 			if !p.IsValid() || p != p.Masked() {
 				return fmt.Errorf("%s is not a CIDR with host bits zero", p)

@@ -349,6 +349,51 @@ func TestDNSIsLeftAlone(t *testing.T) {
 	}
 }
 
+// TestGivenAddressesAreCaught: what the name server gives out leads to the proxy, also
+// for pods that redirect little or nothing; with no name server nothing changes.
+func TestGivenAddressesAreCaught(t *testing.T) {
+	p := newPod(t)
+	listen(t, "tcp", ":15001", "outbound")
+	p.in(p.outside, func() { listen(t, "tcp", ":80", "outside") })
+	for name, tt := range map[string]struct {
+		edit  func(*redirect.Config)
+		given string
+		other string
+	}{
+		"all": {
+			edit:  func(*redirect.Config) {},
+			given: "outbound 242.1.2.3:80",
+			other: "outbound 10.77.0.1:80",
+		},
+		"a port less": {
+			edit:  func(c *redirect.Config) { c.ExcludeOutboundPorts = []uint16{80} },
+			given: "outbound 242.1.2.3:80",
+			other: "outside 10.77.0.1:80",
+		},
+		"nothing": {
+			edit:  func(c *redirect.Config) { c.AllOutbound = false },
+			given: "outbound 242.1.2.3:80",
+			other: "outside 10.77.0.1:80",
+		},
+		"nothing, and no DNS": {
+			edit:  func(c *redirect.Config) { c.AllOutbound, c.DNSPort = false, 0 },
+			given: "no route",
+			other: "outside 10.77.0.1:80",
+		},
+	} {
+		cfg := dnsConfig()
+		cfg.GivenCIDRs = []netip.Prefix{netip.MustParsePrefix("242.0.0.0/8")}
+		tt.edit(&cfg)
+		p.apply(cfg)
+		if got := call("10.77.0.1:80", ""); got != tt.other {
+			t.Errorf("%s: %s, want %s", name, got, tt.other)
+		}
+		if got := call("242.1.2.3:80", ""); got != tt.given && (tt.given != "no route" || strings.HasPrefix(got, "outbound")) {
+			t.Errorf("%s: %s, want %s", name, got, tt.given)
+		}
+	}
+}
+
 // TestProxyWithTheApplicationsPort: the kernel may draw the port for the proxy's query
 // that the application had for its own a moment before. Tracked, the query would be
 // led to the proxy itself, which would ask again, for ever.

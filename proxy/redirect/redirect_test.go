@@ -58,11 +58,14 @@ func TestValidate(t *testing.T) {
 		t.Error(err)
 	}
 	for name, edit := range map[string]func(*redirect.Config){
-		"same port":      func(c *redirect.Config) { c.InboundPort = c.OutboundPort },
-		"no port":        func(c *redirect.Config) { c.InboundPort = 0 },
-		"all and a CIDR": func(c *redirect.Config) { c.IncludeOutboundCIDRs = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} },
-		"host bits":      func(c *redirect.Config) { c.ExcludeOutboundCIDRs = []netip.Prefix{netip.MustParsePrefix("10.0.0.1/8")} },
-		"port zero":      func(c *redirect.Config) { c.ExcludeInboundPorts = []uint16{0} },
+		"same port":                    func(c *redirect.Config) { c.InboundPort = c.OutboundPort },
+		"no port":                      func(c *redirect.Config) { c.InboundPort = 0 },
+		"all and a CIDR":               func(c *redirect.Config) { c.IncludeOutboundCIDRs = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} },
+		"host bits":                    func(c *redirect.Config) { c.ExcludeOutboundCIDRs = []netip.Prefix{netip.MustParsePrefix("10.0.0.1/8")} },
+		"DNS at a port that is taken":  func(c *redirect.Config) { c.DNSPort = c.InboundPort },
+		"a name server in the pod":     func(c *redirect.Config) { c.DNSServers = []netip.Addr{netip.MustParseAddr("127.0.0.53")} },
+		"host bits in a range of ours": func(c *redirect.Config) { c.GivenCIDRs = []netip.Prefix{netip.MustParsePrefix("242.0.0.1/8")} },
+		"port zero":                    func(c *redirect.Config) { c.ExcludeInboundPorts = []uint16{0} },
 	} {
 		c := good
 		edit(&c)

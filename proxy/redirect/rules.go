@@ -31,6 +31,9 @@ func (c *Config) outputRules() []rule {
 		when(gid)(accept()),
 	)
 
+	for _, p := range c.given() {
+		rules = append(rules, when(destIn(p))(redirectTo(c.OutboundPort)))
+	}
 	for _, p := range c.ExcludeOutboundPorts {
 		rules = append(rules, when(destPort(p))(accept()))
 	}

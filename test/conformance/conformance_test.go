@@ -22,6 +22,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/identity"
 	"github.com/isthmus-mesh/isthmus/model"
 	"github.com/isthmus-mesh/isthmus/proxy/config"
@@ -93,6 +94,15 @@ func TestProxyAcceptsWhatIsBuilt(t *testing.T) {
 		}
 	}
 	t.Log(total)
+}
+
+// TestGivenAddresses: what a sidecar catches is what the mesh gives out. Package api
+// knows nothing of package xds, and says so by itself.
+func TestGivenAddresses(t *testing.T) {
+	if api.AllocationRange() != xds.EntryRange() || xds.EntryRange().Overlaps(xds.ElsewhereRange()) {
+		t.Errorf("ServiceEntries are given addresses of %s; sidecars catch %s, and %s for services of other clusters",
+			api.AllocationRange(), xds.EntryRange(), xds.ElsewhereRange())
+	}
 }
 
 // valid applies the constraints that the protos state of themselves.

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/isthmus-mesh/isthmus/model"
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
 // Clusters may have the same ranges of addresses: what a Service's address is in
@@ -15,10 +16,6 @@ import (
 // a cluster where a host has no Service it is known by an address that the mesh
 // gives it, out of a range where nothing answers (RFC 1112, section 4), so that a
 // sidecar catches what is sent there.
-
-// elsewhereRange is where such addresses lie. ServiceEntries have another one
-// (package api).
-func elsewhereRange() netip.Prefix { return netip.PrefixFrom(netip.AddrFrom4([4]byte{242}), 8) }
 
 // allocation is the addresses of all Kubernetes services of the mesh, by host. It
 // is immutable. It follows from the rows alone, and from no order in which they
@@ -100,7 +97,7 @@ func freeElsewhere(host string, taken map[netip.Addr]bool) netip.Addr {
 	slot := f.Sum32() % size
 	for range uint32(size) {
 		if last := byte(slot); last != 0 && last != 255 {
-			first := elsewhereRange().Addr().As4()[0]
+			first := xds.ElsewhereRange().Addr().As4()[0]
 			a := netip.AddrFrom4([4]byte{first, byte(slot >> 16), byte(slot >> 8), last})
 			if !taken[a] {
 				return a

@@ -65,7 +65,7 @@ func TestServiceOfAnotherCluster(t *testing.T) {
 	web := far(service("shop", "web", "10.96.0.10", port("http", 80, model.HTTP, 8080), port("tcp", 5432, model.TCP, 5432)))
 	insert(m, m.store.Services, local, web)
 	given := m.source.given.get(&reader{txn: m.store.Read(), round: 1}).byHost[web.Host]
-	if !elsewhereRange().Contains(given) {
+	if !xds.ElsewhereRange().Contains(given) {
 		t.Fatalf("the address is %v", given)
 	}
 
@@ -123,7 +123,7 @@ func TestAllocation(t *testing.T) {
 	all := allocate(slices.Values(rows)).byHost
 	seen := map[netip.Addr]string{}
 	for host, a := range all {
-		if last := a.As4()[3]; seen[a] != "" || !elsewhereRange().Contains(a) || last == 0 || last == 255 {
+		if last := a.As4()[3]; seen[a] != "" || !xds.ElsewhereRange().Contains(a) || last == 0 || last == 255 {
 			t.Errorf("%s has %s, as %q has", host, a, seen[a])
 		}
 		seen[a] = host
