@@ -43,7 +43,7 @@ func nameServers(file string) (dns.ResolvConf, []netip.Addr, error) {
 			own = append(own, p.Addr().Unmap())
 		}
 	}
-	return conf, conf.Others(own...), nil
+	return conf, conf.Others(own), nil
 }
 
 // nameServer is the configuration of the name server; nil when there is none to be.

@@ -1,14 +1,17 @@
 package dns
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
 
 	miekg "github.com/miekg/dns"
 	"golang.org/x/net/dns/dnsmessage"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/isthmus-mesh/isthmus/xds/nds"
 )
@@ -70,6 +73,40 @@ func BenchmarkUDP(b *testing.B) {
 			slices.Sort(took)
 			b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "lookups/s")
+		})
+	}
+}
+
+// BenchmarkNewTable is what an update costs a proxy, and what a table holds on to.
+func BenchmarkNewTable(b *testing.B) {
+	for _, n := range []int{1000, 10000} {
+		b.Run(fmt.Sprint("names=", n), func(b *testing.B) {
+			in := &nds.NameTable{Table: map[string]*nds.NameTable_NameInfo{}}
+			for i := range n {
+				in.Table[fmt.Sprintf("svc-%d.ns%d.svc.cluster.local", i, i%100)] = kubernetes(fmt.Sprintf("10.%d.%d.1", i/250, i%250))
+			}
+			body, err := proto.Marshal(in)
+			if err != nil {
+				b.Fatal(err)
+			}
+			var table *Table
+			var before, after runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+			b.ReportAllocs()
+			for b.Loop() {
+				decoded := &nds.NameTable{}
+				if err := proto.Unmarshal(body, decoded); err != nil {
+					b.Fatal(err)
+				}
+				if table, err = NewTable(decoded, home); err != nil {
+					b.Fatal(err)
+				}
+			}
+			runtime.GC()
+			runtime.ReadMemStats(&after)
+			b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(n), "kept-B/name")
+			runtime.KeepAlive(table)
 		})
 	}
 }

@@ -51,11 +51,14 @@ func ParseResolvConf(r io.Reader) (ResolvConf, error) {
 	return c, lines.Err()
 }
 
-// Others are the name servers outside the pod: those whose queries can be led to
-// the sidecar, and to which it may pass queries on. One within the pod is left
-// alone: it would ask the sidecar, which would ask it, for ever.
-func (c ResolvConf) Others(own ...netip.Addr) []netip.Addr {
+// Others are the name servers outside the pod, which has the addresses own: those
+// whose queries can be led to the sidecar, and to which it may pass queries on. One
+// within the pod is left alone: it would ask the sidecar, which would ask it, for
+// ever. One of a family in which the pod has no address cannot be reached.
+func (c ResolvConf) Others(own []netip.Addr) []netip.Addr {
 	return slices.DeleteFunc(slices.Clone(c.Servers), func(ip netip.Addr) bool {
-		return ip.IsLoopback() || ip.IsUnspecified() || slices.Contains(own, ip.WithZone(""))
+		sameFamily := func(a netip.Addr) bool { return a.Is4() == ip.Is4() }
+		within := ip.IsLoopback() || ip.IsUnspecified() || slices.Contains(own, ip.WithZone(""))
+		return within || !slices.ContainsFunc(own, sameFamily)
 	})
 }

@@ -2,6 +2,7 @@ package dns
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -160,8 +161,19 @@ nonsense
 	if got := fmt.Sprint(c.Servers, c.Search); got != "[10.96.0.10 fd00::a 127.0.0.1] [foo.svc.cluster.local svc.cluster.local cluster.local]" {
 		t.Error(got)
 	}
-	if got := fmt.Sprint(c.Others(c.Servers[1])); got != "[10.96.0.10]" {
-		t.Errorf("outside the pod: %s", got)
+	for own, want := range map[string]string{
+		"127.0.0.1 10.1.0.7 ::1 fd00::7": "[10.96.0.10 fd00::a]",
+		"127.0.0.1 10.1.0.7":             "[10.96.0.10]", // IPv6 is off
+		"127.0.0.1 ::1 fd00::a":          "[10.96.0.10]", // the pod itself
+		"::1":                            "[fd00::a]",
+	} {
+		var addrs []netip.Addr
+		for _, a := range strings.Fields(own) {
+			addrs = append(addrs, netip.MustParseAddr(a))
+		}
+		if got := fmt.Sprint(c.Others(addrs)); got != want {
+			t.Errorf("outside a pod with %s: %s, want %s", own, got, want)
+		}
 	}
 	if _, err := ParseResolvConf(strings.NewReader("nameserver dns.example.com\n")); err == nil {
 		t.Error("a name server that is no address was taken")

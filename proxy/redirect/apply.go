@@ -79,7 +79,7 @@ func hint(err error) error {
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("%w: the container needs the capability NET_ADMIN", err)
 	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOENT):
-		return fmt.Errorf("%w: the kernel lacks nftables NAT for family inet (Linux 5.2, modules nf_tables, nft_chain_nat, nft_redir)", err)
+		return fmt.Errorf("%w: the kernel lacks nftables NAT for family inet (Linux 5.2, modules nf_tables, nft_chain_nat, nft_redir, nft_ct)", err)
 	}
 	return err
 }
