@@ -87,7 +87,7 @@ func TestDebugPagesAreNotForEverybody(t *testing.T) {
 	m := newMonitor(t)
 	const stranger = "10.9.9.9:1234"
 	for _, path := range []string{
-		"/debug/configz", "/debug/endpointz", "/debug/syncz", "/debug/clusterz", "/debug/viewz",
+		"/debug/configz", "/debug/endpointz", "/debug/syncz", "/debug/clusterz", "/debug/networkz", "/debug/viewz",
 		"/debug/pprof/", "/debug/pprof/heap?debug=1", "/debug/pprof/goroutine?debug=2", "/debug/pprof/cmdline",
 		"/debug/pprof/profile?seconds=1", "/debug/pprof/trace?seconds=1", "/debug/pprof/symbol", "/debug/anything",
 	} {

@@ -156,6 +156,7 @@ func (s *Server) makeModel() (err error) {
 	if err != nil {
 		return err
 	}
+	s.registry.MustRegister(unreached(s.source.LastReport))
 	s.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "isthmus_xds_resources_built_total", Help: "xDS resources that were built and encoded.",
 	}, func() float64 { return float64(s.source.Built()) }))

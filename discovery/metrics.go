@@ -5,6 +5,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/isthmus-mesh/isthmus/kube/clusters"
+	"github.com/isthmus-mesh/isthmus/xds/resources"
 )
 
 // notInForce is the metric of configuration objects that stand in the cluster
@@ -52,5 +53,31 @@ func (c clusterStates) Collect(ch chan<- prometheus.Metric) {
 	}
 	for _, status := range []clusters.Status{clusters.Synced, clusters.Syncing, clusters.Stale, clusters.Refused} {
 		ch <- prometheus.MustNewConstMetric(c.desc(), prometheus.GaugeValue, float64(count[status]), string(status))
+	}
+}
+
+// unreached is the metric of endpoints that clients of other networks are not led
+// to. The function gives the last report; nil before the first.
+type unreached func() *resources.Report
+
+func (unreached) desc() *prometheus.Desc {
+	return prometheus.NewDesc("isthmus_unreached_endpoints",
+		"Endpoints that clients of other networks are not led to, by the reason; of no_network, those that are called directly because nobody names their network.",
+		[]string{"reason"}, nil)
+}
+
+// Describe implements prometheus.Collector.
+func (u unreached) Describe(ch chan<- *prometheus.Desc) { ch <- u.desc() }
+
+// Collect implements prometheus.Collector.
+func (u unreached) Collect(ch chan<- prometheus.Metric) {
+	byReason := map[resources.Reason]int{}
+	if r := u(); r != nil {
+		for _, each := range r.Unreached {
+			byReason[each.Reason] += each.Endpoints
+		}
+	}
+	for _, reason := range resources.Reasons() {
+		ch <- prometheus.MustNewConstMetric(u.desc(), prometheus.GaugeValue, float64(byReason[reason]), string(reason))
 	}
 }

@@ -67,7 +67,8 @@ type Source struct {
 	// what was built by others.
 	inForce *rules
 
-	built atomic.Uint64
+	built    atomic.Uint64
+	reported atomic.Pointer[Report]
 }
 
 // New makes a Source.
@@ -125,7 +126,14 @@ func (q meshOf) build(r *reader, old *model.Mesh) *model.Mesh {
 }
 
 // Run watches the tables until ctx ends.
-func (s *Source) Run(ctx context.Context) error { return s.hub.run(ctx) }
+func (s *Source) Run(ctx context.Context) error {
+	var telling sync.WaitGroup
+	defer telling.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	telling.Go(func() { s.tell(ctx) })
+	return s.hub.run(ctx)
+}
 
 // Built is how many resources were built and encoded so far.
 func (s *Source) Built() uint64 { return s.built.Load() }
