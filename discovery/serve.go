@@ -39,7 +39,7 @@ func (s *Server) serve(ctx context.Context, g *errgroup.Group) {
 	g.Go(func() error { return s.followInjection(ctx) })
 	g.Go(func() error { return s.trustWebhooks(ctx) })
 	g.Go(func() error {
-		return kube.Lead(ctx, s.cfg.Clients.Kube, s.cfg.Namespace, s.cfg.Pod, s.log, s.writeStatus)
+		return kube.Lead(ctx, s.cfg.Clients.Kube, s.cfg.Namespace, s.cfg.Pod, s.log, s.lead)
 	})
 	g.Go(func() error {
 		s.tellReady(ctx)
@@ -100,11 +100,12 @@ func (s *Server) waitRow(ctx context.Context, look func(model.ReadTxn) (bool, <-
 	}
 }
 
-// writeStatus writes what became of configuration objects on them, until ctx
-// ends.
-func (s *Server) writeStatus(ctx context.Context) {
+// lead does what one replica does for all, until ctx ends: it writes what became
+// of configuration objects on them, and looks after the ways to other clusters.
+func (s *Server) lead(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { s.status.Run(ctx) })
 	wg.Go(func() { s.notHonoured.WriteStatus(ctx) })
+	wg.Go(func() { s.remotes.Lead(ctx) })
 }

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"encoding/json"
 	"reflect"
 
 	"github.com/cilium/statedb"
@@ -15,6 +16,10 @@ type table interface {
 	// replace makes the rows of a cluster those that the same table of another
 	// Store has. Rows that stay the same keep their identity.
 	replace(txn WriteTxn, c ClusterID, source table, read ReadTxn)
+	// encode writes the rows of a cluster as a JSON list, and decode inserts
+	// what it wrote.
+	encode(read ReadTxn, c ClusterID) (json.RawMessage, error)
+	decode(txn WriteTxn, c ClusterID, raw json.RawMessage) error
 }
 
 // Drop deletes every row of a cluster, in one change.

@@ -37,12 +37,16 @@ type member struct {
 	current   *access   // by which next, or else serving, reads it
 	serving   *reading
 	next      *reading
-	since     time.Time // of the state that the member is in
-	lastErr   error     // of the last attempt to reach the server
-	told      string    // of which an Event was last made
+	// read tells that this process has read the cluster once; sought, that it
+	// was looked for a last state.
+	read, sought bool
+	since        time.Time // of the state that the member is in
+	lastErr      error     // of the last attempt to reach the server
+	told         string    // of which an Event was last made
 	// rejected says why the Secret as it is now does not count. The cluster is
 	// read as it said before.
-	rejected string
+	rejected   string
+	notRenewed error // of the last attempt to renew the token
 }
 
 func newMember(s *Set, c candidate) *member {
@@ -71,7 +75,7 @@ func (m *member) stop() {
 // use is told by which Secret the cluster is to be read from now on.
 func (m *member) use(c candidate) {
 	m.mu.Lock()
-	m.candidate, m.rejected, m.told = c, "", ""
+	m.candidate, m.rejected, m.told, m.notRenewed = c, "", "", nil
 	m.mu.Unlock()
 	m.news.Send()
 }
@@ -190,7 +194,7 @@ func (m *member) beginLocked(ctx context.Context, a *access) *reading {
 		Logger:        m.set.cfg.Logger,
 	}
 	g.takeOver = func() bool { return m.promote(g) }
-	g.failed = func(err error) { m.vain(err) }
+	g.failed = func(err error) { m.vain(ctx, err) }
 	g.begin(ctx)
 	go func() {
 		<-g.done
@@ -209,6 +213,7 @@ func (m *member) promote(g *reading) bool {
 	}
 	old := m.serving
 	m.serving, m.next = g, nil
+	m.read = true
 	m.since, m.lastErr, m.told = time.Now(), nil, ""
 	m.mu.Unlock()
 
@@ -217,13 +222,21 @@ func (m *member) promote(g *reading) bool {
 	}
 	m.log.Info("the cluster is read and followed", "server", g.door.host)
 	m.set.changed.Send()
+	m.set.tokens.Send() // there is somebody to ask for another
 	return true
 }
 
 // vain is told of an attempt to reach the server that failed.
-func (m *member) vain(err error) {
+func (m *member) vain(ctx context.Context, err error) {
 	m.mu.Lock()
 	m.lastErr = err
+	restore := m.serving == nil && !m.read && !m.sought
+	m.mu.Unlock()
+	if restore {
+		m.restore(ctx)
+	}
+
+	m.mu.Lock()
 	if m.serving == nil {
 		m.markStaleLocked()
 	}

@@ -47,6 +47,7 @@ type Set struct {
 	secrets cache.SharedIndexInformer
 	looked  wake.Signal // a Secret has changed
 	changed wake.Signal // a cluster's state has changed; the leader looks
+	tokens  wake.Signal // a token may be another; the leader looks
 	began   time.Time
 
 	// mu is taken before a member's, never with one held.
@@ -75,7 +76,7 @@ func New(store *model.Store, cfg Config) (*Set, error) {
 
 	s := &Set{
 		cfg: cfg, store: store, log: cfg.Logger, timing: defaultTiming(),
-		looked: wake.NewSignal(), changed: wake.NewSignal(), began: time.Now(),
+		looked: wake.NewSignal(), changed: wake.NewSignal(), tokens: wake.NewSignal(), began: time.Now(),
 		members: map[model.ClusterID]*member{}, told: map[string]string{},
 	}
 	s.secrets = informers.NewSharedInformerFactoryWithOptions(cfg.Client, 0,
@@ -127,6 +128,15 @@ func (s *Set) Run(ctx context.Context) error {
 	}
 }
 
+// Lead does what one replica does for all, until ctx ends: it renews tokens, and
+// keeps the last states of clusters that are gone.
+func (s *Set) Lead(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { (&stateKeeper{set: s}).run(ctx) })
+	wg.Go(func() { (&renewer{set: s}).run(ctx) })
+}
+
 // look makes the clusters that are read those that the Secrets name.
 func (s *Set) look(ctx context.Context) {
 	var secrets []*corev1.Secret
@@ -170,6 +180,7 @@ func (s *Set) look(ctx context.Context) {
 		s.log.Info("a cluster was taken out: all that was known of it is dropped", "cluster", string(id))
 	}
 	s.changed.Send()
+	s.tokens.Send()
 }
 
 // tellRefusedLocked tells of each refusal once.
@@ -253,8 +264,11 @@ func (s *Set) WaitRead(ctx context.Context) {
 }
 
 func (s *Set) readAll() bool {
+	return s.isListed() && !slices.ContainsFunc(s.all(), func(m *member) bool { return !m.settled() })
+}
+
+func (s *Set) isListed() bool {
 	s.mu.Lock()
-	listed := s.listed
-	s.mu.Unlock()
-	return listed && !slices.ContainsFunc(s.all(), func(m *member) bool { return !m.settled() })
+	defer s.mu.Unlock()
+	return s.listed
 }

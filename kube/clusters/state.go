@@ -127,6 +127,9 @@ func (m *member) state() State {
 		out.Status, out.Reason = Syncing, "the API server is being reached"
 	}
 
+	if m.notRenewed != nil && out.Reason == "" {
+		out.Reason = "the token cannot be renewed: " + m.notRenewed.Error()
+	}
 	if m.rejected != "" {
 		out.Reason = "the Secret as it is now is refused, what it said before stays in force: " + m.rejected
 	}
