@@ -216,7 +216,7 @@ func (b *bench) meshConfig(node *topo.Node, pod string) *peers.Mesh {
 }
 
 func (b *bench) startMesh(ctx context.Context, l *lane, node *topo.Node, pod string) (*peers.Proxy, error) {
-	if err := peers.Redirect(b.o.IsthmusProxy, node); err != nil {
+	if err := peers.Redirect(b.o.IsthmusProxy, node, ""); err != nil {
 		return nil, err
 	}
 	if l.name == Envoy {

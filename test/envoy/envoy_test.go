@@ -30,6 +30,7 @@ func TestEnvoyAndIsthmus(t *testing.T) {
 		t.Run(from+" refuses plaintext", func(t *testing.T) { w.testPlaintext(t, w.pods[from]) })
 		t.Run("gateway of "+from+" refuses strangers", func(t *testing.T) { w.testStrangers(t, w.gateways[from]) })
 	}
+	t.Run("names", w.testNames)
 	t.Run("nothing refused", w.testNothingRefused)
 }
 

@@ -219,8 +219,12 @@ func (w *world) start(t *testing.T, p *pod, m *peers.Mesh) {
 
 func (w *world) startPod(t *testing.T, p *pod) {
 	t.Helper()
-	must(t, peers.Redirect(w.binaries["isthmus"], p.node))
-	w.start(t, p, w.config(p.node, p.kind, namespace, map[string]string{"app": p.kind}))
+	m := w.config(p.node, p.kind, namespace, map[string]string{"app": p.kind})
+	if p.kind == "isthmus" {
+		m.ResolvConf = w.nameServer(t)
+	}
+	must(t, peers.Redirect(w.binaries["isthmus"], p.node, m.ResolvConf))
+	w.start(t, p, m)
 }
 
 func (w *world) startGateway(t *testing.T, p *pod) {

@@ -67,6 +67,9 @@ type Mesh struct {
 	Token string
 	// Concurrency is Threads when zero.
 	Concurrency int
+	// ResolvConf makes isthmus-proxy answer DNS, with the name servers in that
+	// file behind it; empty: it answers none.
+	ResolvConf string
 }
 
 func (m *Mesh) kind() string {

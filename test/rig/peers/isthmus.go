@@ -52,6 +52,10 @@ func StartIsthmus(ctx context.Context, binary string, m *Mesh) (*Proxy, error) {
 		"ISTIO_META_CLUSTER_ID=" + m.Cluster, "ISTIO_META_NETWORK=" + m.Network,
 		"ISTIO_META_WORKLOAD_NAME=" + m.Pod, "ISTIO_META_INTERCEPTION_MODE=REDIRECT",
 	}
+	if m.ResolvConf != "" {
+		cmd.Args = append(cmd.Args, "--resolv-conf", m.ResolvConf)
+		cmd.Env = append(cmd.Env, "ISTIO_META_DNS_CAPTURE=true")
+	}
 	p, err := start(m.Node, "isthmus-proxy", m.Dir, cmd)
 	if err != nil {
 		return nil, err
@@ -63,10 +67,15 @@ func StartIsthmus(ctx context.Context, binary string, m *Mesh) (*Proxy, error) {
 }
 
 // Redirect sends the node's TCP traffic through the proxy, as the init
-// container of an injected pod does. Both mesh proxies understand it.
-func Redirect(binary string, node *topo.Node) error {
-	return node.Run(exec.Command(binary, "redirect", "--proxy-port", "15001", "--inbound-port", "15006",
-		"--proxy-uid", fmt.Sprint(ProxyUID)))
+// container of an injected pod does. Both mesh proxies understand it. With a
+// resolvConf, queries to the name servers in it are led to the proxy too, which only
+// isthmus-proxy understands.
+func Redirect(binary string, node *topo.Node, resolvConf string) error {
+	args := []string{"redirect", "--proxy-port", "15001", "--inbound-port", "15006", "--proxy-uid", fmt.Sprint(ProxyUID)}
+	if resolvConf != "" {
+		args = append(args, "--dns", "--resolv-conf", resolvConf)
+	}
+	return node.Run(exec.Command(binary, args...))
 }
 
 // Allocations is the number of objects that a running isthmus-proxy has
