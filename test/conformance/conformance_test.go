@@ -151,6 +151,9 @@ func drawMesh(t *testing.T, r *rand.Rand) *mesh {
 		m.drawService(i)
 	}
 	m.drawPolicies()
+	if r.IntN(2) == 0 {
+		m.drawFarCluster()
+	}
 	m.txn.Commit()
 	return m
 }

@@ -234,3 +234,35 @@ func TestHeadlessAcrossClusters(t *testing.T) {
 		}
 	}
 }
+
+// TestNamesForElsewhere: a name for something outside stands for what the client's
+// own cluster says, and adds nothing to a service that another cluster has.
+func TestNamesForElsewhere(t *testing.T) {
+	alias := func(c model.ClusterID, name, target string) *model.Service {
+		svc := service("shop", name, "10.96.0.1", port("http", 80, model.HTTP, 80))
+		svc.Cluster, svc.Addresses, svc.Selector = c, nil, nil
+		svc.Alias, svc.External, svc.Resolution = target, true, model.ByDNS
+		svc.Resolved = []model.Endpoint{{Address: target, Ports: map[string]uint16{"http": 80}}}
+		return svc
+	}
+	m := pairOfClusters(t, "", "")
+	web := service("shop", "web", "10.96.0.10", port("http", 80, model.HTTP, 80))
+	insert(m, m.store.Services, web, alias(farCluster, "web", "192.0.2.99"),
+		alias(testCluster, "ext", "here.example.com"), alias(farCluster, "ext", "there.example.com"))
+	m.endpoints(web, "10.1.0.1")
+	for c, want := range map[model.ClusterID]string{testCluster: "here.example.com", farCluster: "there.example.com"} {
+		v := m.view(clientIn(c))
+		msg, err := m.resources(v, xds.TypeCluster)["outbound|80||ext.shop.svc.cluster.local"].Body.UnmarshalNew()
+		if err != nil {
+			t.Fatal(err)
+		}
+		la := msg.(*clusterv3.Cluster).LoadAssignment
+		if len(la.Endpoints) != 1 || len(la.Endpoints[0].LbEndpoints) != 1 ||
+			la.Endpoints[0].LbEndpoints[0].GetEndpoint().GetAddress().GetSocketAddress().Address != want {
+			t.Errorf("%s: %v, want %s", c, la, want)
+		}
+	}
+	if got, want := m.addresses(m.view(clientIn(testCluster)), "outbound|80||"+webHost), map[string]int{"10.1.0.1:80": 1}; !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}

@@ -65,10 +65,14 @@ func (p *hostPort) namespace() string { return p.svc.Namespace }
 
 // backing are the rows whose endpoints stand behind a port: the row itself and
 // its namesakes; those of a ServiceEntry in its own namespace, those of a
-// Kubernetes service in other clusters, with the entries that join it.
+// Kubernetes service in other clusters, with the entries that join it. A name for
+// something elsewhere stands for itself: other clusters may mean another thing.
 func (h *host) backing(p *hostPort) []*model.Service {
 	var out []*model.Service
 	for _, r := range h.rows {
+		if (r.Alias != "" || p.svc.Alias != "") && r.Key() != p.svc.Key() {
+			continue
+		}
 		namesake := r.Origin == model.FromKubernetes || r.JoinsService
 		if p.svc.Origin == model.FromServiceEntry {
 			namesake = r.Origin == p.svc.Origin && r.Namespace == p.svc.Namespace && r.Resolution == p.svc.Resolution
