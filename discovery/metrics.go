@@ -37,7 +37,7 @@ type clusterStates struct{ states func() []clusters.State }
 
 func (clusterStates) desc() *prometheus.Desc {
 	return prometheus.NewDesc("isthmus_clusters",
-		"Clusters of the mesh by how they fare: synced, syncing, stale (the API server does not answer; what was last read is in force) or refused (the Secret cannot be used).",
+		"Clusters of the mesh by how they fare: synced, syncing, stale (the API server does not answer; what was last read is in force) or refused (the Secret cannot be used, or its credentials are not taken).",
 		[]string{"status"}, nil)
 }
 

@@ -56,6 +56,7 @@ func newRootCommand(calledAs string) *cobra.Command {
 		newOperatorCommand(f),
 		newProfileCommand(),
 		newCreateRemoteSecretCommand(f),
+		newRemoteClustersCommand(f),
 		newImageCommand(),
 		newVersionCommand(f),
 		newCompletionCommand(),

@@ -4,69 +4,21 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"regexp"
 	"strings"
 	"time"
 
-	"github.com/go-logr/logr"
 	"github.com/miekg/dns"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/client-go/tools/portforward"
-	"k8s.io/client-go/transport/spdy"
-	"k8s.io/klog/v2"
-	"k8s.io/streaming/pkg/httpstream"
+
+	"github.com/isthmus-mesh/isthmus/internal/portforward"
 )
 
-// forward opens a way to a port of a pod through the API server, as kubectl
-// port-forward does, calls do with a local address, and closes the way again.
+// forward opens a way to a port of a pod, calls do with a local address, and
+// closes the way again.
 func (c *cluster) forward(ctx context.Context, pod *corev1.Pod, port int32, do func(addr string) error) error {
-	url := c.kube.CoreV1().RESTClient().Post().Resource("pods").Namespace(pod.Namespace).Name(pod.Name).SubResource("portforward").URL()
-	transport, upgrader, err := spdy.RoundTripperFor(c.config)
-	if err != nil {
-		return fmt.Errorf("port-forward to %s: %w", pod.Name, err)
-	}
-	overHTTP := spdy.NewDialerForStreaming(upgrader, &http.Client{Transport: transport}, http.MethodPost, url)
-
-	// What goes wrong comes back as an error; the library's log is not needed.
-	quiet := klog.NewContext(ctx, logr.Discard())
-	quiet, stop := context.WithCancel(quiet)
-	defer stop()
-
-	overWebSocket, err := portforward.NewSPDYOverWebsocketDialerForStreamingWithLogger(logr.Discard(), url, c.config)
-	if err != nil {
-		return fmt.Errorf("port-forward to %s: %w", pod.Name, err)
-	}
-
-	// As kubectl does it: by WebSocket where the API server knows it, else by
-	// SPDY.
-	dialer := portforward.NewFallbackDialerForStreaming(overWebSocket, overHTTP, func(err error) bool {
-		return httpstream.IsUpgradeFailure(err) || httpstream.IsHTTPSProxyError(err)
-	})
-	ready := make(chan struct{})
-	fw, err := portforward.NewOnAddressesForStreamingWithContext(quiet, dialer, []string{"127.0.0.1"}, []string{fmt.Sprintf("0:%d", port)}, ready, io.Discard, io.Discard)
-	if err != nil {
-		return fmt.Errorf("port-forward to %s: %w", pod.Name, err)
-	}
-
-	done := make(chan error, 1)
-	go func() { done <- fw.ForwardPorts() }()
-	select {
-	case <-ready:
-	case err := <-done:
-		return fmt.Errorf("port-forward to %s: %w", pod.Name, err)
-	case <-ctx.Done():
-		<-done
-		return fmt.Errorf("port-forward to %s: %w", pod.Name, ctx.Err())
-	}
-	defer func() { stop(); <-done }()
-
-	ports, err := fw.GetPorts()
-	if err != nil {
-		return fmt.Errorf("port-forward to %s: %w", pod.Name, err)
-	}
-	return do(fmt.Sprintf("127.0.0.1:%d", ports[0].Local))
+	return portforward.To(ctx, c.kube, c.config, pod.Namespace, pod.Name, int(port), do)
 }
 
 // dnsPort is the container port on which a CoreDNS pod serves TCP.

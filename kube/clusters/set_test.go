@@ -246,7 +246,7 @@ func TestTokenEnds(t *testing.T) {
 	a.TakeTokens("two")
 	w.eventually("it is stale, and says why", soon, func() bool {
 		s := w.state("a")
-		return s.Status == Stale && strings.Contains(s.Reason, "credentials") && w.row("a").Stale
+		return s.Status == Refused && strings.Contains(s.Reason, "credentials") && w.row("a").Stale
 	})
 	if w.endpoints("a") != "10.1.0.1" {
 		t.Error("its endpoints are gone")

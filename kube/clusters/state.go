@@ -19,7 +19,8 @@ const (
 	// Stale: the API server does not answer. What was last read of the cluster
 	// is in force, if anything was.
 	Stale Status = "stale"
-	// Refused: the Secret cannot be used, and the cluster is not read.
+	// Refused: the Secret cannot be used, or the API server does not take what
+	// is in it. What was read of the cluster before is in force, if anything was.
 	Refused Status = "refused"
 )
 
@@ -120,8 +121,11 @@ func (m *member) state() State {
 		}
 	case m.lastErr != nil:
 		out.Status, out.Reason = Stale, m.lastErr.Error()
-		if errors.As(m.lastErr, new(notTaken)) && !out.TokenEnds.IsZero() && time.Now().After(out.TokenEnds) {
-			out.Reason = "the token has ended; make another with create-remote-secret"
+		if errors.As(m.lastErr, new(notTaken)) {
+			out.Status = Refused
+			if !out.TokenEnds.IsZero() && time.Now().After(out.TokenEnds) {
+				out.Reason = "the token has ended; make another with create-remote-secret"
+			}
 		}
 	default:
 		out.Status, out.Reason = Syncing, "the API server is being reached"
