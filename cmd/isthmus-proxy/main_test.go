@@ -38,10 +38,10 @@ func TestCommandLine(t *testing.T) {
 		{args: "redirect --exclude-outbound-ports x", fails: "--exclude-outbound-ports: \"x\" is not a port"},
 		{args: "redirect --exclude-inbound-ports *", fails: "excludes everything"},
 		{args: "redirect --include-outbound-cidrs 10.0.0.0/99", fails: "neither a CIDR nor an address"},
-		{args: "redirect --dns --resolv-conf /nowhere", fails: "read the pod's name servers: open /nowhere"},
+		{args: "redirect --dns --resolv-conf /", fails: "/: read /: is a directory"},
 		{args: "sidecar --ip 10.0.0.1 --dns-capture perhaps", fails: `dns-capture "perhaps": want true or false`},
 		{args: "sidecar --ip 10.0.0.1 --dns-auto-allocate perhaps", fails: `dns-auto-allocate "perhaps": want true or false`},
-		{args: "sidecar --ip 10.0.0.1 --dns-capture true --resolv-conf /nowhere", fails: "read the pod's name servers: open /nowhere"},
+		{args: "sidecar --ip 10.0.0.1 --dns-capture true --resolv-conf /", fails: "/: read /: is a directory"},
 		{args: "sidecar --proxy-config {", fails: "proxy-config"},
 		{args: `sidecar --proxy-config {"tracing":1}`, fails: "unknown field"},
 		{args: "sidecar --log-level loud", fails: `log-level "loud"`},
@@ -146,6 +146,10 @@ func TestNameServer(t *testing.T) {
 	got := read(agent.Sidecar, "true")
 	if got == nil || fmt.Sprint(*got) != "{15053 [10.96.0.10] {shop cluster.local shop.svc.cluster.local}}" {
 		t.Errorf("%+v", got)
+	}
+	conf = "/nowhere"
+	if got := read(agent.Sidecar, "true"); got == nil || len(got.Resolvers) > 0 {
+		t.Errorf("without a resolv.conf: %+v", got)
 	}
 	if read(agent.Sidecar, "false") != nil || read(agent.Router, "true") != nil {
 		t.Error("a name server where there should be none")

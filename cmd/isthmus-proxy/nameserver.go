@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -13,9 +15,12 @@ import (
 // dnsPort is where a sidecar answers DNS, as in Istio.
 const dnsPort = 15053
 
-// readResolvConf reads the pod's resolv.conf.
+// readResolvConf reads the pod's resolv.conf. Without one there are no name servers.
 func readResolvConf(file string) (dns.ResolvConf, error) {
 	f, err := os.Open(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return dns.ResolvConf{}, nil
+	}
 	if err != nil {
 		return dns.ResolvConf{}, fmt.Errorf("read the pod's name servers: %w", err)
 	}

@@ -2,7 +2,6 @@ package dns
 
 import (
 	"bufio"
-	"fmt"
 	"io"
 	"net/netip"
 	"slices"
@@ -21,8 +20,9 @@ type ResolvConf struct {
 	Search  []string
 }
 
-// ParseResolvConf reads a resolv.conf. As resolvers do, it passes over lines that
-// it does not know; a name server that is no address is an error.
+// ParseResolvConf reads a resolv.conf. As resolvers do, it passes over what it does not
+// understand, a name server that is no address among it: that would be no reason for a
+// pod not to start.
 func ParseResolvConf(r io.Reader) (ResolvConf, error) {
 	var c ResolvConf
 	lines := bufio.NewScanner(r)
@@ -38,10 +38,7 @@ func ParseResolvConf(r io.Reader) (ResolvConf, error) {
 		switch f[0] {
 		case "nameserver":
 			ip, err := netip.ParseAddr(f[1])
-			if err != nil {
-				return c, fmt.Errorf("nameserver %q is not an address", f[1])
-			}
-			if ip = ip.Unmap(); len(c.Servers) < maxServers && !slices.Contains(c.Servers, ip) {
+			if ip = ip.Unmap(); err == nil && len(c.Servers) < maxServers && !slices.Contains(c.Servers, ip) {
 				c.Servers = append(c.Servers, ip)
 			}
 		case "search", "domain":
