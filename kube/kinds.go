@@ -16,8 +16,12 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/backoff"
 )
 
-// crdPoll is how often kinds that the cluster does not have are looked for.
-const crdPoll = 5 * time.Second
+// How often kinds that the cluster does not have are looked for: in a remote
+// cluster, of which the mesh needs none, less often.
+const (
+	crdPoll       = 5 * time.Second
+	crdPollRemote = 30 * time.Second
+)
 
 // configKind is a kind of configuration, and where it is served.
 type configKind struct {
@@ -28,17 +32,21 @@ type configKind struct {
 	// optional kinds are not waited for: old clusters do not have them, and
 	// an account made for an older version may not read them.
 	optional bool
+	// mayBeRefused kinds are waited for, unless the account may not read them:
+	// it may be one of an older version, or of another mesh.
+	mayBeRefused bool
 }
 
 // configKinds are the kinds that are read. The newest version that the cluster
 // serves is taken: they all carry the same fields.
 func configKinds() []configKind {
 	return []configKind{
-		{kindEntry, api.KindServiceEntry, api.GroupNetworking, "serviceentries", false},
-		{kindDestination, api.KindDestinationRule, api.GroupNetworking, "destinationrules", false},
-		{kindGateway, api.KindGateway, api.GroupNetworking, "gateways", false},
-		{kindPeer, api.KindPeerAuthentication, api.GroupSecurity, "peerauthentications", false},
-		{kindRange, "ServiceCIDR", groupKubernetesNetworking, "servicecidrs", true},
+		{kind: kindEntry, api: api.KindServiceEntry, group: api.GroupNetworking, resource: "serviceentries"},
+		{kind: kindDestination, api: api.KindDestinationRule, group: api.GroupNetworking, resource: "destinationrules"},
+		{kind: kindGateway, api: api.KindGateway, group: api.GroupNetworking, resource: "gateways"},
+		{kind: kindPeer, api: api.KindPeerAuthentication, group: api.GroupSecurity, resource: "peerauthentications"},
+		{kind: kindRange, api: "ServiceCIDR", group: groupKubernetesNetworking, resource: "servicecidrs", optional: true},
+		exportKind(),
 	}
 }
 
@@ -47,17 +55,20 @@ func configKinds() []configKind {
 const groupKubernetesNetworking = "networking.k8s.io"
 
 // ofInterest tells whether a group has kinds that are read.
-func ofInterest(group string) bool {
-	return slices.ContainsFunc(configKinds(), func(c configKind) bool { return c.group == group })
+func (k *kinds) ofInterest(group string) bool {
+	return slices.ContainsFunc(k.wanted, func(c configKind) bool { return c.group == group })
 }
 
 // kinds follows the configuration kinds. They are read without generated types,
 // each object decoded by itself: one that does not decode then spoils no other.
 type kinds struct {
-	r *Reader
+	r      *Reader
+	wanted []configKind
+	poll   time.Duration // between looks for those that are missing
 
 	mu      sync.Mutex
 	running map[kind]*kindWatch
+	told    map[kind]string // why a kind is not read, as it was last said
 	wg      sync.WaitGroup
 }
 
@@ -69,7 +80,13 @@ type kindWatch struct {
 	optional bool
 }
 
-func newKinds(r *Reader) *kinds { return &kinds{r: r, running: map[kind]*kindWatch{}} }
+func newKinds(r *Reader) *kinds {
+	k := &kinds{r: r, wanted: configKinds(), poll: crdPoll, running: map[kind]*kindWatch{}, told: map[kind]string{}}
+	if r.cfg.Remote {
+		k.wanted, k.poll = []configKind{exportKind()}, crdPollRemote
+	}
+	return k
+}
 
 // start looks for the kinds until the cluster has answered once, and waits for
 // those that it has.
@@ -102,7 +119,7 @@ func (k *kinds) start(ctx context.Context) error {
 
 // follow looks for missing kinds until ctx ends.
 func (k *kinds) follow(ctx context.Context) {
-	tick := time.NewTicker(crdPoll)
+	tick := time.NewTicker(k.poll)
 	defer tick.Stop()
 	for {
 		select {
@@ -113,7 +130,7 @@ func (k *kinds) follow(ctx context.Context) {
 		}
 
 		k.mu.Lock()
-		complete := !slices.ContainsFunc(configKinds(), func(c configKind) bool { return !c.optional && k.running[c.kind] == nil })
+		complete := !slices.ContainsFunc(k.wanted, func(c configKind) bool { return !c.optional && k.running[c.kind] == nil })
 		k.mu.Unlock()
 
 		if complete {
@@ -133,7 +150,7 @@ func (k *kinds) look(ctx context.Context) error {
 	}
 
 	for _, g := range groups.Groups {
-		if !ofInterest(g.Name) {
+		if !k.ofInterest(g.Name) {
 			continue
 		}
 
@@ -147,7 +164,7 @@ func (k *kinds) look(ctx context.Context) error {
 			served[res.Name] = true
 		}
 
-		for _, c := range configKinds() {
+		for _, c := range k.wanted {
 			if c.group == g.Name && served[c.resource] {
 				if err := k.watch(ctx, c, g.PreferredVersion.Version); err != nil {
 					return err
@@ -176,8 +193,12 @@ func (k *kinds) watch(ctx context.Context, c configKind, version string) error {
 	}
 
 	err := inf.SetWatchErrorHandlerWithContext(func(ctx context.Context, r *cache.Reflector, err error) {
-		if apierrors.IsNotFound(err) {
-			k.lost(c)
+		switch {
+		case apierrors.IsNotFound(err):
+			k.lost(c, "the cluster no longer has a kind")
+			return
+		case apierrors.IsForbidden(err) && c.mayBeRefused:
+			k.lost(c, "a kind may not be read: none of its objects counts until the account may list and watch it")
 			return
 		}
 		cache.DefaultWatchErrorHandler(ctx, r, err)
@@ -198,19 +219,23 @@ func (k *kinds) watch(ctx context.Context, c configKind, version string) error {
 	return nil
 }
 
-// lost ends the reading of a kind whose CRD was deleted, and with it all its
-// objects.
-func (k *kinds) lost(c configKind) {
+// lost ends the reading of a kind whose CRD was deleted, or that may not be read,
+// and with it all its objects. It is said once why.
+func (k *kinds) lost(c configKind, why string) {
 	k.mu.Lock()
 	w := k.running[c.kind]
 	delete(k.running, c.kind)
+	told := k.told[c.kind] == why
+	k.told[c.kind] = why
 	k.mu.Unlock()
 
 	if w == nil {
 		return
 	}
 
-	k.r.log.Info("the cluster no longer has a kind", "kind", c.api)
+	if !told {
+		k.r.log.Warn(why, "kind", c.api)
+	}
 	w.cancel()
 	for _, obj := range w.informer.GetStore().List() {
 		if u, ok := obj.(*unstructured.Unstructured); ok {

@@ -22,6 +22,7 @@ const (
 	kindGateway
 	// kindRange is a ServiceCIDR: where Services' addresses come from.
 	kindRange
+	kindExport
 )
 
 // ref names an object that changed.

@@ -51,15 +51,22 @@ func NewClients(cfg *rest.Config) (Clients, error) {
 	return Clients{Kube: k, Dynamic: d, Metadata: m}, nil
 }
 
-// NewClientOver makes the client for a cluster whose requests go through c, which
-// knows the server's certificate and how the client proves itself. Of cfg only
-// the place of the server counts.
-func NewClientOver(cfg *rest.Config, c *http.Client) (kubernetes.Interface, error) {
+// NewClientsOver makes the clients for a remote cluster, whose requests go through
+// c, which knows the server's certificate and how the client proves itself. Of cfg
+// only the place of the server counts. There is none for Metadata.
+func NewClientsOver(cfg *rest.Config, c *http.Client) (Clients, error) {
 	k, err := kubernetes.NewForConfigAndClient(typedConfig(cfg), c)
 	if err != nil {
-		return nil, fmt.Errorf("client for %s: %w", cfg.Host, err)
+		return Clients{}, fmt.Errorf("client for %s: %w", cfg.Host, err)
 	}
-	return k, nil
+
+	dyn := rest.CopyConfig(cfg)
+	dyn.QPS = -1
+	d, err := dynamic.NewForConfigAndClient(dyn, c)
+	if err != nil {
+		return Clients{}, fmt.Errorf("client for %s: %w", cfg.Host, err)
+	}
+	return Clients{Kube: k, Dynamic: d}, nil
 }
 
 // typedConfig is for objects with generated types: protobuf costs the API server
@@ -93,8 +100,8 @@ type Config struct {
 	// of another are that one's. "default" when empty.
 	Revision string
 	// Remote is for a cluster that somebody else watches over: of it only what
-	// runs there is read, no configuration; whoever runs the Reader looks
-	// whether the API server answers; and what was there of the cluster before
+	// runs there is read, and what of that it exports, but no configuration;
+	// whoever runs the Reader looks whether the API server answers; and what was there of the cluster before
 	// the Reader, an earlier one's rows, stays until all is read.
 	Remote bool
 	// TakeOver, when set, is called once when all is read, before anything is
@@ -196,11 +203,11 @@ func (r *Reader) Run(ctx context.Context) error {
 	if !r.cfg.Remote {
 		wg.Go(func() { r.heartbeat(ctx) })
 		r.startEvents(ctx)
-		if err := r.kinds.start(ctx); err != nil {
-			return nil
-		}
-		wg.Go(func() { r.kinds.follow(ctx) })
 	}
+	if err := r.kinds.start(ctx); err != nil {
+		return nil
+	}
+	wg.Go(func() { r.kinds.follow(ctx) })
 	if err := waitAll(ctx, r.synced); err != nil {
 		return nil
 	}

@@ -34,6 +34,8 @@ var peersResource = schema.GroupVersionResource{Group: "security.istio.io", Vers
 
 var rangesResource = schema.GroupVersionResource{Group: "networking.k8s.io", Version: "v1", Resource: "servicecidrs"}
 
+var exportsResource = schema.GroupVersionResource{Group: "multicluster.x-k8s.io", Version: "v1beta1", Resource: "serviceexports"}
+
 type cluster struct {
 	t      *testing.T
 	store  *model.Store
@@ -61,10 +63,14 @@ func newCluster(t *testing.T, objects ...runtime.Object) *cluster {
 	}, {
 		GroupVersion: "networking.k8s.io/v1",
 		APIResources: []metav1.APIResource{{Name: "servicecidrs", Kind: "ServiceCIDR"}},
+	}, {
+		GroupVersion: "multicluster.x-k8s.io/v1beta1",
+		APIResources: []metav1.APIResource{{Name: "serviceexports", Kind: "ServiceExport", Namespaced: true}},
 	}}
 	c.dyn = fakedynamic.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(),
 		map[schema.GroupVersionResource]string{
 			entriesResource: "ServiceEntryList", peersResource: "PeerAuthenticationList", rangesResource: "ServiceCIDRList",
+			exportsResource: "ServiceExportList",
 		})
 	status := NewStatusWriter(c.dyn, slog.New(slog.DiscardHandler))
 	r, err := NewReader(store, Clients{Kube: c.kube, Dynamic: c.dyn}, Config{

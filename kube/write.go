@@ -134,6 +134,8 @@ func (r *Reader) writeOne(txn model.WriteTxn, c ref, endpoints map[ref]bool) (en
 		entriesChanged = true // the root namespace may be another
 	case kindRange:
 		entriesChanged = r.readRange(c)
+	case kindExport:
+		r.writeExport(txn, c)
 	case kindEntry:
 		r.readEntry(c)
 		entriesChanged = true

@@ -46,6 +46,7 @@ type Store struct {
 	Networks     Table[*Network]
 	Entrances    Table[*Entrance]
 	Names        Table[*Name]
+	Exports      Table[*Export]
 	Meshes       Table[*Mesh]
 	Clusters     Table[*Cluster]
 
@@ -77,6 +78,7 @@ func NewStore() (*Store, error) {
 		newTable(s, &s.Networks, "networks"),
 		newTable(s, &s.Entrances, "entrances"),
 		newTable(s, &s.Names, "names"),
+		newTable(s, &s.Exports, "exports"),
 		newTable(s, &s.Meshes, "meshes"),
 		newTable(s, &s.Clusters, "clusters"),
 	)

@@ -15,7 +15,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/transport"
 
@@ -35,7 +34,7 @@ const (
 // a connection between clients and keep one that hangs for most of a minute.
 type door struct {
 	host    string
-	client  kubernetes.Interface
+	clients kube.Clients
 	http    *http.Client
 	inner   http.RoundTripper
 	base    *http.Transport
@@ -58,7 +57,7 @@ func newDoor(a *access) (*door, error) {
 		return nil, err
 	}
 	d.http = &http.Client{Transport: d}
-	d.client, err = kube.NewClientOver(cfg, d.http)
+	d.clients, err = kube.NewClientsOver(cfg, d.http)
 	return d, err
 }
 
@@ -173,7 +172,9 @@ func (d *door) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // note keeps which lists and watches the server refuses at the moment.
 func (d *door) note(r *http.Request, resp *http.Response) {
-	if r.Method != http.MethodGet {
+	// An account of an older version may not read what clusters export, and the
+	// API can be taken out of a cluster: its reader says so, and all else is read.
+	if r.Method != http.MethodGet || strings.Contains(r.URL.Path, "/apis/"+kube.GroupMultiCluster+"/") {
 		return
 	}
 	d.mu.Lock()

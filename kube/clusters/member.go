@@ -261,9 +261,9 @@ func (m *member) client() kubernetes.Interface {
 	defer m.mu.Unlock()
 	switch {
 	case m.serving != nil:
-		return m.serving.door.client
+		return m.serving.door.clients.Kube
 	case m.next != nil:
-		return m.next.door.client
+		return m.next.door.clients.Kube
 	}
 	return nil
 }

@@ -120,7 +120,7 @@ func (g *reading) run(ctx context.Context) error {
 		g.phase.Store(int32(serving))
 		return true
 	}
-	r, err := kube.NewReader(g.store, kube.Clients{Kube: g.door.client}, cfg)
+	r, err := kube.NewReader(g.store, g.door.clients, cfg)
 	if err != nil {
 		return err
 	}
