@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -25,6 +26,12 @@ import (
 
 // AuthConfig is what an [Authenticator] needs.
 type AuthConfig struct {
+	// Cluster is the id of the cluster that the client is of.
+	Cluster string
+	// Remote gives a client for the API server of another cluster of the mesh;
+	// nil when the cluster is not known, or there is no way to it now. Without
+	// the function, there are no other clusters.
+	Remote func(cluster string) kubernetes.Interface
 	// TrustDomain is that of every caller; cluster.local when empty.
 	TrustDomain string
 	// JWTPolicy is identity.JWTThirdParty when empty.
@@ -35,12 +42,17 @@ type AuthConfig struct {
 }
 
 // Authenticator proves callers of gRPC services: by a client certificate that
-// the TLS handshake has verified, else by a service account token that the API
-// server confirms. Its errors are gRPC status errors.
+// the TLS handshake has verified, else by a service account token. Which API server
+// is to confirm the token the caller says (identity.ClusterMetadata); that one
+// decides. Its errors are gRPC status errors.
 type Authenticator struct {
-	client  kubernetes.Interface
-	cfg     AuthConfig
-	reviews *reviews
+	client kubernetes.Interface
+	cfg    AuthConfig
+
+	mu sync.Mutex
+	// reviews are kept for each cluster: an API server that hangs is not to use
+	// up the turns of the others.
+	reviews map[string]*reviews
 }
 
 // maxToken is the length in bytes of the longest token that is looked at. The
@@ -60,18 +72,47 @@ func NewAuthenticator(client kubernetes.Interface, cfg AuthConfig) (*Authenticat
 	if cfg.CacheFor == 0 {
 		cfg.CacheFor = time.Minute
 	}
-	return &Authenticator{client: client, cfg: cfg, reviews: newReviews(cfg.CacheFor)}, nil
+	return &Authenticator{client: client, cfg: cfg, reviews: map[string]*reviews{}}, nil
 }
 
 // Authenticate tells who the caller is. A verified client certificate counts
 // for more than a token beside it, since a token may have come through other
-// hands.
-func (a *Authenticator) Authenticate(ctx context.Context) (identity.ID, error) {
+// hands; but only a token proves which cluster the caller is of. One beside a
+// certificate is looked at when the caller names its cluster.
+func (a *Authenticator) Authenticate(ctx context.Context) (identity.Proof, error) {
 	id, err := a.byCertificate(ctx)
-	if err != nil || !id.IsZero() {
-		return id, err
+	if err != nil {
+		return identity.Proof{}, err
 	}
-	return a.byToken(ctx, "neither a client certificate nor an authorization token was shown")
+	if id.IsZero() {
+		return a.byToken(ctx, "neither a client certificate nor an authorization token was shown")
+	}
+
+	proof := identity.Proof{ID: id}
+	if md, _ := metadata.FromIncomingContext(ctx); len(md.Get(identity.ClusterMetadata)) == 0 || len(md.Get("authorization")) == 0 {
+		return proof, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, besideTime)
+	defer cancel()
+	switch told, err := a.byToken(ctx, ""); {
+	case err != nil:
+		// Whoever has no good token can as well show none: the certificate
+		// stands for itself. While an API server is gone, the proxies of its
+		// cluster must not be.
+		return proof, nil
+	case told.ID != id:
+		return identity.Proof{}, otherToken(id, told.ID)
+	default:
+		return told, nil
+	}
+}
+
+// besideTime bounds how long a caller who has shown a certificate waits for the
+// review of its token.
+const besideTime = 2 * time.Second
+
+func otherToken(shown, told identity.ID) error {
+	return status.Errorf(codes.Unauthenticated, "the client certificate is of %s, the token of %s", shown, told)
 }
 
 // AuthenticateToken tells who the caller is by its token alone, and refuses a
@@ -84,14 +125,14 @@ func (a *Authenticator) AuthenticateToken(ctx context.Context) (identity.ID, err
 		return identity.ID{}, err
 	}
 
-	id, err := a.byToken(ctx, "no authorization token was shown: a certificate alone does not renew itself")
+	told, err := a.byToken(ctx, "no authorization token was shown: a certificate alone does not renew itself")
 	if err != nil {
 		return identity.ID{}, err
 	}
-	if !shown.IsZero() && shown != id {
-		return identity.ID{}, status.Errorf(codes.Unauthenticated, "the client certificate is of %s, the token of %s", shown, id)
+	if !shown.IsZero() && shown != told.ID {
+		return identity.ID{}, otherToken(shown, told.ID)
 	}
-	return id, nil
+	return told.ID, nil
 }
 
 // byCertificate gives the identity of the verified client certificate; nobody
@@ -140,31 +181,82 @@ func bearer(ctx context.Context, none string) (string, error) {
 	return token, nil
 }
 
-// byToken gives the identity of the bearer token in the metadata: by what is
-// remembered, else by asking the API server.
-func (a *Authenticator) byToken(ctx context.Context, none string) (identity.ID, error) {
+// claimedCluster finds the cluster that the caller says its token is of; the own
+// one when it says none.
+func (a *Authenticator) claimedCluster(ctx context.Context) (string, error) {
+	md, _ := metadata.FromIncomingContext(ctx)
+	switch vals := md.Get(identity.ClusterMetadata); {
+	case len(vals) == 0:
+		return a.cfg.Cluster, nil
+	case len(vals) > 1:
+		return "", fmt.Errorf("more than one cluster was named (%s)", identity.ClusterMetadata)
+	default:
+		return cmp.Or(vals[0], a.cfg.Cluster), nil
+	}
+}
+
+// clientOf is for the API server of a cluster. The error is passing: the cluster
+// may be on its way.
+func (a *Authenticator) clientOf(cluster string) (kubernetes.Interface, error) {
+	if cluster == a.cfg.Cluster {
+		return a.client, nil
+	}
+	if a.cfg.Remote != nil {
+		if client := a.cfg.Remote(cluster); client != nil {
+			return client, nil
+		}
+	}
+	return nil, status.Errorf(codes.Unavailable, "no API server is known that could check a token of cluster %.100q; this one is %q: "+
+		"give the control plane the Secret of that cluster (create-remote-secret --name %.100s), or mend the proxy's CLUSTER_ID", cluster, a.cfg.Cluster, cluster)
+}
+
+// reviewsOf are the reviews at the API server of a cluster that is known.
+func (a *Authenticator) reviewsOf(cluster string) *reviews {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r := a.reviews[cluster]
+	if r == nil {
+		r = newReviews(a.cfg.CacheFor)
+		a.reviews[cluster] = r
+	}
+	return r
+}
+
+// byToken gives the identity of the bearer token in the metadata, and the cluster
+// that has confirmed it: by what is remembered of that cluster's answers, else by
+// asking its API server.
+func (a *Authenticator) byToken(ctx context.Context, none string) (identity.Proof, error) {
 	token, err := bearer(ctx, none)
 	if err != nil {
-		return identity.ID{}, status.Error(codes.Unauthenticated, err.Error())
+		return identity.Proof{}, status.Error(codes.Unauthenticated, err.Error())
+	}
+	cluster, err := a.claimedCluster(ctx)
+	if err != nil {
+		return identity.Proof{}, status.Error(codes.Unauthenticated, err.Error())
+	}
+	client, err := a.clientOf(cluster)
+	if err != nil {
+		return identity.Proof{}, err
 	}
 
 	// Known tokens are not held up by the bounds on reviews: a flood of bad ones
 	// must not keep the mesh's proxies out.
+	reviews := a.reviewsOf(cluster)
 	key, now := tokenHash(sha256.Sum256([]byte(token))), time.Now()
-	if v, ok := a.reviews.known(key, now); ok {
-		return v.id, v.err
+	if v, ok := reviews.known(key, now); ok {
+		return identity.Proof{ID: v.id, Cluster: cluster}, v.err
 	}
 
 	from := peerAddr(ctx)
-	done, err := a.reviews.begin(ctx, from, now)
+	done, err := reviews.begin(ctx, from, now)
 	if err != nil {
-		return identity.ID{}, err
+		return identity.Proof{}, err
 	}
 	defer done()
 
-	id, err := a.review(ctx, token)
-	a.reviews.remember(key, from, id, err, now)
-	return id, err
+	id, err := a.review(ctx, client, token)
+	reviews.remember(key, from, id, err, now)
+	return identity.Proof{ID: id, Cluster: cluster}, err
 }
 
 // peerAddr is the address that the call came from; the zero address when it is
@@ -181,11 +273,17 @@ func peerAddr(ctx context.Context) netip.Addr {
 	return ap.Addr().Unmap()
 }
 
-// review asks the API server whose token it is.
-func (a *Authenticator) review(ctx context.Context, token string) (identity.ID, error) {
-	st, err := a.ask(ctx, token, []string{identity.TokenAudience})
+// reviewTime bounds the answers of an API server to one token. One that hangs
+// would hold on to the turns of its cluster.
+const reviewTime = 10 * time.Second
+
+// review asks an API server whose token it is.
+func (a *Authenticator) review(ctx context.Context, client kubernetes.Interface, token string) (identity.ID, error) {
+	ctx, cancel := context.WithTimeout(ctx, reviewTime)
+	defer cancel()
+	st, err := ask(ctx, client, token, []string{identity.TokenAudience})
 	if err == nil && !st.Authenticated && a.cfg.JWTPolicy == identity.JWTFirstParty {
-		st, err = a.ask(ctx, token, nil)
+		st, err = ask(ctx, client, token, nil)
 	}
 	if err != nil {
 		return identity.ID{}, status.Errorf(codes.Unavailable, "the API server cannot check the token now: %v", err)
@@ -206,8 +304,8 @@ func (a *Authenticator) review(ctx context.Context, token string) (identity.ID, 
 	return id, nil
 }
 
-func (a *Authenticator) ask(ctx context.Context, token string, audiences []string) (*authenticationv1.TokenReviewStatus, error) {
-	review, err := a.client.AuthenticationV1().TokenReviews().Create(ctx, &authenticationv1.TokenReview{
+func ask(ctx context.Context, client kubernetes.Interface, token string, audiences []string) (*authenticationv1.TokenReviewStatus, error) {
+	review, err := client.AuthenticationV1().TokenReviews().Create(ctx, &authenticationv1.TokenReview{
 		Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: audiences},
 	}, metav1.CreateOptions{})
 	if err != nil {

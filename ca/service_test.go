@@ -338,10 +338,10 @@ func TestCertificateProvesTheCallerOfAStream(t *testing.T) {
 		VerifiedChains: [][]*x509.Certificate{{s.Certificate().Leaf}},
 	}}})
 	ctx = metadata.NewIncomingContext(ctx, metadata.Pairs("authorization", "Bearer unknown"))
-	id, err := m.auth.Authenticate(ctx)
+	proof, err := m.auth.Authenticate(ctx)
 	check(t, err)
-	if id != s.ID() {
-		t.Errorf("the caller is %s, want %s", id, s.ID())
+	if proof.ID != s.ID() || proof.Cluster != "" {
+		t.Errorf("the caller is %+v, want %s", proof, s.ID())
 	}
 	if n := m.reviews.Load() - before; n != 0 {
 		t.Errorf("%d reviews for a caller with a certificate", n)

@@ -4,11 +4,14 @@ import (
 	"context"
 	"time"
 
+	"k8s.io/client-go/kubernetes"
+
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/ca"
 	"github.com/isthmus-mesh/isthmus/inject"
 	"github.com/isthmus-mesh/isthmus/internal/backoff"
 	"github.com/isthmus-mesh/isthmus/kube"
+	"github.com/isthmus-mesh/isthmus/model"
 	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
 
@@ -46,7 +49,12 @@ func (s *Server) reachAPIServer(ctx context.Context) error {
 		return err
 	}
 
-	s.auth, err = ca.NewAuthenticator(s.cfg.Clients.Kube, ca.AuthConfig{TrustDomain: trustDomain, JWTPolicy: s.cfg.JWTPolicy})
+	s.auth, err = ca.NewAuthenticator(s.cfg.Clients.Kube, ca.AuthConfig{
+		Cluster:     string(s.cfg.Cluster),
+		Remote:      func(cluster string) kubernetes.Interface { return s.remotes.Client(model.ClusterID(cluster)) },
+		TrustDomain: trustDomain,
+		JWTPolicy:   s.cfg.JWTPolicy,
+	})
 	if err != nil {
 		return err
 	}

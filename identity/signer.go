@@ -36,6 +36,8 @@ type CAClient struct {
 	// read at each request, since the kubelet renews it. A certificate is no
 	// substitute: it would renew itself for ever, long after its pod is gone.
 	TokenFile string
+	// Cluster is the one that the token is of; it may be empty.
+	Cluster string
 }
 
 // connectTimeout is short: a name that DNS still has at an address where nobody
@@ -56,7 +58,7 @@ func (c *CAClient) Sign(ctx context.Context, csrPEM string, ttl time.Duration) (
 	if token == "" {
 		return nil, fmt.Errorf("there is no service account token in %s: the kubelet writes it there from the pod's projected volume; without it the CA signs nothing", c.TokenFile)
 	}
-	ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
+	ctx = WithCluster(metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token), c.Cluster)
 
 	// passthrough: the address goes to the dialer as it is, which tries all that
 	// DNS has; gRPC's own resolver looks again only every half minute.

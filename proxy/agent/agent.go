@@ -63,7 +63,8 @@ func New(cfg Config) (*Agent, error) {
 		Address: cfg.Discovery,
 		TLS:     a.id.DiscoveryTLS,
 		Authorize: func(ctx context.Context) (context.Context, error) {
-			return identity.WithToken(ctx, cfg.TokenFile)
+			// The certificate says who the proxy is, the token of which cluster.
+			return identity.WithToken(identity.WithCluster(ctx, cfg.Meta["CLUSTER_ID"]), cfg.TokenFile)
 		},
 		Node:       node,
 		Handler:    handler{cfg.Engine, a.names},

@@ -30,6 +30,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/fake"
 	clienttesting "k8s.io/client-go/testing"
 
@@ -71,7 +72,10 @@ func (v fixedView) Resources(typeURL string, names []string) (map[string]*serve.
 	return out, make(chan struct{}), nil
 }
 
-func (v fixedView) View(context.Context, serve.Node) (serve.View, <-chan struct{}, error) {
+func (v fixedView) View(_ context.Context, n serve.Node) (serve.View, <-chan struct{}, error) {
+	if n.Cluster != "c2" {
+		return nil, nil, fmt.Errorf("proven is cluster %q: no token came beside the certificate, or no name of its cluster", n.Cluster)
+	}
 	return v, make(chan struct{}), nil
 }
 
@@ -119,7 +123,13 @@ func newDiscovery(t *testing.T, backend netip.AddrPort) *discovery {
 	var err error
 	d.authority, err = ca.Load(t.Context(), client, ca.Config{})
 	check(t, err)
-	d.auth, err = ca.NewAuthenticator(client, ca.AuthConfig{})
+	// The proxies' tokens are of another cluster, whose API server is client.
+	d.auth, err = ca.NewAuthenticator(fake.NewClientset(), ca.AuthConfig{Cluster: "c1", Remote: func(cluster string) kubernetes.Interface {
+		if cluster != "c2" {
+			return nil
+		}
+		return client
+	}})
 	check(t, err)
 	filter, err := anypb.New(&tcpv3.TcpProxy{StatPrefix: "echo", ClusterSpecifier: &tcpv3.TcpProxy_Cluster{Cluster: "echo"}})
 	check(t, err)
@@ -188,6 +198,7 @@ func startAgent(t *testing.T, d *discovery, dir string, edit func(*agent.Config)
 		Discovery: d.addr, ServerName: "istiod.istio-system.svc",
 		TokenFile: filepath.Join(dir, "token"), RootFile: filepath.Join(dir, "root-cert.pem"), StateDir: dir,
 		LabelsFile: filepath.Join(dir, "labels"),
+		Meta:       map[string]string{"CLUSTER_ID": "c2"},
 		DrainFor:   2 * time.Second,
 		Ports:      agent.Ports{Host: "127.0.0.1"},
 		Logger:     slog.New(slog.DiscardHandler), Level: new(slog.LevelVar), Registry: prometheus.NewRegistry(),

@@ -177,7 +177,7 @@ func NewIdentity(cfg Config) (*identity.Source, error) {
 	}
 	return identity.NewSource(identity.Config{
 		ID:         cfg.ID(),
-		CA:         &identity.CAClient{Address: cfg.CA, TokenFile: cfg.TokenFile},
+		CA:         &identity.CAClient{Address: cfg.CA, TokenFile: cfg.TokenFile, Cluster: cfg.Meta["CLUSTER_ID"]},
 		ServerName: cfg.ServerName,
 		RootFile:   cfg.RootFile,
 		StateDir:   cfg.StateDir,

@@ -25,7 +25,7 @@ const maxStrangeClusters = 8
 // anybody through to until then. Whoever has no identity of the mesh stays out.
 func (s *Source) admitLocked(r *reader, p *proxy, id identity.ID) error {
 	if s.reads(r.txn, p.cluster) {
-		return nil
+		return s.ownPodLocked(r, p, id)
 	}
 	if p.kind != xds.KindRouter || id.IsZero() {
 		return status.Errorf(codes.Unavailable, "discovery does not read a cluster %.100q: its own is %q; "+
@@ -48,6 +48,17 @@ func (s *Source) admitLocked(r *reader, p *proxy, id identity.ID) error {
 			"cluster", string(p.cluster), "mend", "create-remote-secret --name "+string(p.cluster))
 	}
 	return nil
+}
+
+// ownPodLocked refuses a proxy that takes itself for another's pod: a certificate
+// says whose account a proxy has and nothing of its cluster, where an account of the
+// same name may be another's.
+func (s *Source) ownPodLocked(r *reader, p *proxy, id identity.ID) error {
+	w, _, ok := s.store.Workloads.Get(r.txn, s.store.Workloads.ByKey(model.WorkloadKey(p.cluster, p.namespace, p.name)))
+	if !ok || id.IsZero() || w.Namespace == id.Namespace && w.Account == id.ServiceAccount {
+		return nil
+	}
+	return status.Errorf(codes.PermissionDenied, "pod %s/%s of cluster %q has the service account %s, but the caller is %s", p.namespace, p.name, p.cluster, w.Account, id)
 }
 
 func (s *Source) reads(txn model.ReadTxn, cluster model.ClusterID) bool {

@@ -55,3 +55,24 @@ func TestGatewaysOfAClusterThatJoins(t *testing.T) {
 		t.Error("the views are not kept")
 	}
 }
+
+// A certificate says nothing of clusters: a proxy is not taken for the pod of
+// another account, in whichever cluster it says that it is.
+func TestPodOfAnotherAccount(t *testing.T) {
+	m := newMesh(t)
+	bookinfo(m)
+	insert(m, m.store.Clusters, &model.Cluster{ID: "c2", Synced: true})
+	insert(m, m.store.Workloads, &model.Workload{Cluster: "c2", Namespace: "istio-system", Name: "gw-1", Account: "gw", TLS: true})
+	insert(m, m.store.Workloads, &model.Workload{Cluster: "c2", Namespace: "istio-system", Name: "gw-2", Account: "other", TLS: true})
+
+	m.view(stranger("sidecar", "c2"))
+	unknown := stranger("sidecar", "c2")
+	unknown.ID.Pod = "not-read-yet"
+	m.view(unknown)
+
+	another := stranger("sidecar", "c2")
+	another.ID.Pod = "gw-2"
+	if _, _, err := m.source.View(t.Context(), another); status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), "has the service account other") {
+		t.Errorf("got %v, want a refusal", err)
+	}
+}

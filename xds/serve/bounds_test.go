@@ -304,7 +304,7 @@ func TestStreamEndsWithItsCertificate(t *testing.T) {
 
 	id := identity.ID{TrustDomain: "cluster.local", Namespace: "shop", ServiceAccount: "web"}
 	src := &tableSource{view: newTable("v"), changed: make(chan struct{})}
-	r := newRigFor(t, src, fixedAuth{id}, serve.Config{},
+	r := newRigFor(t, src, fixedAuth{id: id}, serve.Config{},
 		grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{server}, ClientCAs: roots, ClientAuth: tls.RequireAndVerifyClientCert})))
 	conn, err := grpc.NewClient(r.conn.Target(), grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
 		ServerName: "istiod", RootCAs: roots, Certificates: []tls.Certificate{clientCert},

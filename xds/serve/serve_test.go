@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 
@@ -101,9 +102,14 @@ func (s *tableSource) set(v serve.View) {
 	s.view, s.changed = v, make(chan struct{})
 }
 
-type fixedAuth struct{ id identity.ID }
+type fixedAuth struct {
+	id      identity.ID
+	cluster string
+}
 
-func (a fixedAuth) Authenticate(context.Context) (identity.ID, error) { return a.id, nil }
+func (a fixedAuth) Authenticate(context.Context) (identity.Proof, error) {
+	return identity.Proof{ID: a.id, Cluster: a.cluster}, nil
+}
 
 type rig struct {
 	t    testing.TB
@@ -405,7 +411,7 @@ func TestStreamsShareTheWork(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
-	r := newRig(t, newTable("v"), fixedAuth{identity.ID{TrustDomain: "cluster.local", Namespace: "other", ServiceAccount: "s"}})
+	r := newRig(t, newTable("v"), fixedAuth{id: identity.ID{TrustDomain: "cluster.local", Namespace: "other", ServiceAccount: "s"}})
 	c := r.dial()
 	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.TypeCluster})
 	select {
@@ -415,6 +421,31 @@ func TestRefused(t *testing.T) {
 		}
 	case m := <-c.in:
 		t.Errorf("got an answer: %v", m)
+	}
+}
+
+// TestRefusedOfAnotherCluster: a proxy cannot say that it is of another cluster
+// than the one whose API server has confirmed its token.
+func TestRefusedOfAnotherCluster(t *testing.T) {
+	id := identity.ID{TrustDomain: "cluster.local", Namespace: "shop", ServiceAccount: "s"}
+	r := newRig(t, newTable("v"), fixedAuth{id: id, cluster: "c1"})
+	for claimed, want := range map[string]codes.Code{"c1": codes.OK, "c2": codes.PermissionDenied, "": codes.PermissionDenied} {
+		c := r.dial()
+		meta := &structpb.Struct{Fields: map[string]*structpb.Value{"CLUSTER_ID": structpb.NewStringValue(claimed)}}
+		err := c.rpc.Send(&discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: nodeID, Metadata: meta}, TypeUrl: xds.TypeCluster})
+		if err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case err := <-c.err:
+			if status.Code(err) != want {
+				t.Errorf("cluster %q: %v, want %s", claimed, err, want)
+			}
+		case <-c.in:
+			if want != codes.OK {
+				t.Errorf("cluster %q: it is served", claimed)
+			}
+		}
 	}
 }
 

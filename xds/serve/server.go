@@ -216,13 +216,13 @@ func (s *Server) admit(ctx context.Context) (Node, error) {
 	if s.auth == nil {
 		return n, status.Error(codes.Unauthenticated, "this server takes no streams over TLS")
 	}
-	id, err := s.auth.Authenticate(ctx)
+	proof, err := s.auth.Authenticate(ctx)
 	if err != nil {
 		s.metrics.refused.Inc()
 		s.cfg.Logger.Warn("stream refused", "peer", n.Peer.String(), "error", err)
 		return n, err
 	}
-	n.Identity = id
+	n.Identity, n.Cluster = proof.ID, proof.Cluster
 	return n, nil
 }
 
@@ -239,6 +239,9 @@ func (n *Node) name(core *corev3.Node) error {
 	}
 	if n.Identity != (identity.ID{}) && id.Namespace != n.Identity.Namespace {
 		return status.Errorf(codes.PermissionDenied, "node id %q is of namespace %s, but the caller is %s", core.GetId(), id.Namespace, n.Identity)
+	}
+	if claimed := core.GetMetadata().GetFields()["CLUSTER_ID"].GetStringValue(); n.Cluster != "" && claimed != n.Cluster {
+		return status.Errorf(codes.PermissionDenied, "node id %q says that it is of cluster %.100q, but its token is of %q", core.GetId(), claimed, n.Cluster)
 	}
 	n.ID, n.Core = id, core
 	return nil

@@ -28,7 +28,9 @@ type Node struct {
 	ID       xds.NodeID
 	Core     *corev3.Node
 	Identity identity.ID
-	Peer     netip.AddrPort
+	// Cluster is the one that was proven, too; "" when none was.
+	Cluster string
+	Peer    netip.AddrPort
 }
 
 // View is what a proxy sees. Many streams share one. Its methods are called
@@ -56,8 +58,8 @@ type Source interface {
 }
 
 // Authenticator proves the caller of a stream: by its verified client
-// certificate, or by a token in the metadata. Its errors are gRPC status errors
-// and are sent to the caller.
+// certificate, by a token in the metadata, or by both. Its errors are gRPC status
+// errors and are sent to the caller.
 type Authenticator interface {
-	Authenticate(ctx context.Context) (identity.ID, error)
+	Authenticate(ctx context.Context) (identity.Proof, error)
 }

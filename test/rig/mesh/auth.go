@@ -27,11 +27,12 @@ func Token(namespace, account string) string { return namespace + "/" + account 
 // certificate, else by Token.
 type authenticator struct{}
 
-func (authenticator) Authenticate(ctx context.Context) (identity.ID, error) {
+func (authenticator) Authenticate(ctx context.Context) (identity.Proof, error) {
 	if p, ok := peer.FromContext(ctx); ok {
 		info, ok := p.AuthInfo.(credentials.TLSInfo)
 		if ok && len(info.State.VerifiedChains) > 0 {
-			return identity.OfCertificate(info.State.VerifiedChains[0][0])
+			id, err := identity.OfCertificate(info.State.VerifiedChains[0][0])
+			return identity.Proof{ID: id}, err
 		}
 	}
 	md, _ := metadata.FromIncomingContext(ctx)
@@ -39,10 +40,10 @@ func (authenticator) Authenticate(ctx context.Context) (identity.ID, error) {
 		token, bearer := strings.CutPrefix(v, "Bearer ")
 		namespace, account, whole := strings.Cut(token, "/")
 		if bearer && whole {
-			return identity.ID{TrustDomain: identity.DefaultTrustDomain, Namespace: namespace, ServiceAccount: account}, nil
+			return identity.Proof{ID: identity.ID{TrustDomain: identity.DefaultTrustDomain, Namespace: namespace, ServiceAccount: account}}, nil
 		}
 	}
-	return identity.ID{}, status.Error(codes.Unauthenticated, "neither a client certificate nor a token of the rig")
+	return identity.Proof{}, status.Error(codes.Unauthenticated, "neither a client certificate nor a token of the rig")
 }
 
 // signer is istio.v1.auth.IstioCertificateService over the rig's root.
@@ -52,11 +53,11 @@ type signer struct {
 }
 
 func (s *signer) CreateCertificate(ctx context.Context, req *securityapi.IstioCertificateRequest) (*securityapi.IstioCertificateResponse, error) {
-	id, err := authenticator{}.Authenticate(ctx)
+	proof, err := authenticator{}.Authenticate(ctx)
 	if err != nil {
 		return nil, err
 	}
-	cert, err := s.sign([]byte(req.GetCsr()), id)
+	cert, err := s.sign([]byte(req.GetCsr()), proof.ID)
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
