@@ -182,8 +182,12 @@ func TestAcceptsAndWarns(t *testing.T) {
 			"ServiceEntry", `{hosts: [foo.com], ports: [{number: 53, name: udp, protocol: UDP}, {number: 80, name: http}]}`,
 			"spec.ports[0]: changes nothing",
 		},
-		"endpoint of a network": {
-			"ServiceEntry", `{hosts: [foo.com], resolution: STATIC, ports: [{number: 80, name: http}], endpoints: [{address: 10.9.0.1, network: net2}]}`,
+		"endpoint of a network, outside of the mesh": {
+			"ServiceEntry", `{hosts: [foo.com], resolution: STATIC, location: MESH_EXTERNAL, ports: [{number: 80, name: http}], endpoints: [{address: 10.9.0.1, network: net2}]}`,
+			"spec.endpoints[0].network: hides the endpoint",
+		},
+		"endpoint of a network, with a name": {
+			"ServiceEntry", `{hosts: [foo.com], resolution: DNS, ports: [{number: 80, name: http}], endpoints: [{address: a.example.com, network: net2}]}`,
 			"spec.endpoints[0].network: changes nothing",
 		},
 		"a single address as a prefix": {

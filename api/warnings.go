@@ -48,14 +48,25 @@ func warnServiceEntry(w *problems, se *networking.ServiceEntry) {
 	if se.Resolution == networking.ServiceEntry_STATIC && len(se.Endpoints) == 0 {
 		w.addf("spec.endpoints", "is empty: calls to the hosts are answered with 503 until it lists addresses")
 	}
-	for i, ep := range se.Endpoints {
-		if ep.Network != "" {
-			w.addf(indexed("spec.endpoints", i)+".network", "changes nothing yet: the address is called directly from every network; give the address of that network's gateway")
-		}
-	}
+	warnNetworks(w, se)
 	warnZones(w, se)
 	if se.Location == networking.ServiceEntry_MESH_EXTERNAL && len(se.SubjectAltNames) > 0 {
 		w.addf("spec.subjectAltNames", "changes nothing for MESH_EXTERNAL: sidecars do not open TLS to its endpoints")
+	}
+}
+
+// warnNetworks notes endpoints whose network has another effect than people may
+// expect.
+func warnNetworks(w *problems, se *networking.ServiceEntry) {
+	for i, ep := range se.Endpoints {
+		at := indexed("spec.endpoints", i) + ".network"
+		switch {
+		case ep.Network == "":
+		case se.Resolution != networking.ServiceEntry_STATIC:
+			w.addf(at, "changes nothing: with resolution %s the address is called directly from every network; set spec.resolution to STATIC, or give the address of that network's gateway", se.Resolution)
+		case se.Location == networking.ServiceEntry_MESH_EXTERNAL:
+			w.addf(at, "hides the endpoint from all other networks: their gateways pass on mutual TLS alone, which nothing of MESH_EXTERNAL takes; remove it, or set spec.location to MESH_INTERNAL")
+		}
 	}
 }
 

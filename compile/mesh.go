@@ -36,7 +36,7 @@ func Mesh(c model.ClusterID, mc *meshconfig.MeshConfig) *model.Mesh {
 		m.LocalityPriority = lb.Enabled.Value
 	}
 	m.Namespaces = namespaceSelectors(mc.DiscoverySelectors)
-	m.HostSettings = append(m.HostSettings, hostSettings(mc.ServiceSettings)...)
+	m.HostSettings = append(model.DefaultHostSettings(m.ClusterDomain, m.RootNamespace), hostSettings(mc.ServiceSettings)...)
 	m.ServiceExports = defaultExports(mc.DefaultServiceExportTo)
 	m.RuleExports = defaultExports(mc.DefaultDestinationRuleExportTo)
 	return m

@@ -116,14 +116,16 @@ func DefaultMesh(c ClusterID) *Mesh {
 		ConnectTimeout:   10 * time.Second,
 		LocalityPriority: true,
 	}
-	m.HostSettings = defaultHostSettings(m.ClusterDomain)
+	m.HostSettings = DefaultHostSettings(m.ClusterDomain, m.RootNamespace)
 	return m
 }
 
-// defaultHostSettings keep at home what speaks of the cluster itself (Istio,
-// MeshConfig.serviceSettings).
-func defaultHostSettings(clusterDomain string) []HostSetting {
+// DefaultHostSettings keep at home what speaks of the cluster itself (Istio,
+// MeshConfig.serviceSettings), the control plane among it: a gateway that leads
+// others to this cluster's must not lead them to another's.
+func DefaultHostSettings(clusterDomain, rootNamespace string) []HostSetting {
 	return []HostSetting{
+		{Pattern: "istiod." + rootNamespace + ".svc." + clusterDomain, ClusterLocal: true},
 		{Pattern: "*.kube-system.svc." + clusterDomain, ClusterLocal: true},
 		{Pattern: "kubernetes.default.svc." + clusterDomain, ClusterLocal: true},
 	}

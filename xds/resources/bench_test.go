@@ -91,3 +91,25 @@ func BenchmarkTraitsChange(b *testing.B) {
 		m.resources(v, xds.TypeCluster)
 	}
 }
+
+// BenchmarkServiceChangeOfTwoClusters is a Service that comes to a cluster, where
+// another has a thousand as well: then all of them have an address for elsewhere.
+func BenchmarkServiceChangeOfTwoClusters(b *testing.B) {
+	m := pairOfClusters(b, "net1", "net2")
+	for _, s := range fill(m, 1000, 10) {
+		insert(m, m.store.Services, far(s))
+	}
+	v := m.view(node("sidecar", "ns0", "p", nil))
+	ask := func() {
+		for _, typeURL := range allTypes {
+			m.resources(v, typeURL)
+		}
+	}
+	ask()
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := range b.N {
+		insert(m, m.store.Services, far(service("ns0", fmt.Sprint("new-", i%50), "10.96.0.1", port("http", uint16(1000+i/50), model.HTTP, 80))))
+		ask()
+	}
+}

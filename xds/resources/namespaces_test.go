@@ -109,12 +109,18 @@ func exportByDefault(m *mesh) {
 func TestSystemServicesStayAtHome(t *testing.T) {
 	m := pairOfClusters(t, "", "")
 	dns, api := service("kube-system", "kube-dns", "10.96.0.10", port("dns", 53, model.TCP, 53)), service("default", "kubernetes", "10.96.0.1", port("https", 443, model.TCP, 6443))
+	istiod := service("istio-system", "istiod", "10.96.0.2", port("https-dns", 15012, model.TLS, 15012))
 	only := service("kube-system", "only-there", "10.96.0.11", port("tcp", 7000, model.TCP, 7000))
-	insert(m, m.store.Services, dns, api, far(dns), far(api), far(only))
+	insert(m, m.store.Services, dns, api, istiod, far(dns), far(api), far(istiod), far(only))
+	m.endpoints(istiod, "10.1.0.2")
+	m.endpoints(far(istiod), "10.2.0.2")
 	m.endpoints(dns, "10.1.0.1")
 	m.endpoints(far(dns), "10.2.0.1")
 	v := m.view(node("sidecar", "client", "c-1", nil))
 	if got, want := m.addresses(v, "outbound|53||"+dns.Host), map[string]int{"10.1.0.1:53": 1}; !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if got, want := m.addresses(v, "outbound|15012||"+istiod.Host), map[string]int{"10.1.0.2:15012": 1}; !maps.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
 	if slices.Contains(m.names(v, xds.TypeCluster), "outbound|7000||"+only.Host) {
