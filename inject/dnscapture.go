@@ -3,6 +3,7 @@ package inject
 import (
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 // The variables by which DNS is switched, in proxyMetadata of the mesh or of a pod.
@@ -34,19 +35,32 @@ func (b *builder) prepareDNS() error {
 }
 
 // switchedBy reads a variable of the proxy's that is true or false: as the pod's own
-// container sets it, or as proxyMetadata does.
+// container sets it, or as proxyMetadata does. A wrong one of the pod's is refused; one
+// of the mesh's is warned of, since no pod could start for it.
 func (b *builder) switchedBy(name string, usual bool) (bool, error) {
-	value, set := b.proxyConfig.ProxyMetadata[name]
 	if b.own != nil {
 		for _, e := range b.own.Env {
 			if e.Name == name {
-				value, set = e.Value, true
+				return parseSwitch(name, e.Value)
 			}
 		}
 	}
+	value, set := b.proxyConfig.ProxyMetadata[name]
 	if !set {
 		return usual, nil
 	}
+
+	// Istio's documentation writes quotes into the value, for its own --set.
+	on, err := parseSwitch(name, strings.Trim(value, `"'`))
+	if mesh, ok := b.settings.proxyConfig().ProxyMetadata[name]; err != nil && ok && mesh == value {
+		b.warnings = append(b.warnings, fmt.Sprintf("meshConfig.defaultConfig.proxyMetadata: %v; it is taken as %v", err, usual))
+		on, err = usual, nil
+	}
+	b.proxyConfig.ProxyMetadata[name] = strconv.FormatBool(on)
+	return on, err
+}
+
+func parseSwitch(name, value string) (bool, error) {
 	on, err := strconv.ParseBool(value)
 	if err != nil {
 		return false, fmt.Errorf("%s=%q: want true or false", name, value)

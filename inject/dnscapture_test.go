@@ -79,7 +79,18 @@ func TestCaptureDNS(t *testing.T) {
 		"the mesh, with a wrong value": {
 			mesh: mesh("maybe"),
 			pod:  none,
-			bad:  `ISTIO_META_DNS_CAPTURE="maybe": want true or false`,
+			on:   true,
+			warn: `ISTIO_META_DNS_CAPTURE="maybe": want true or false; it is taken as true`,
+		},
+		"the mesh, with quotes": {
+			mesh: mesh(`"false"`),
+			pod:  none,
+			on:   false,
+		},
+		"the pod, with quotes": {
+			mesh: mesh("false"),
+			pod:  annotation(captureDNSEnv, "'true'"),
+			on:   true,
 		},
 		"the pod, with a value missing": {
 			mesh: plain,

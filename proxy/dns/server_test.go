@@ -4,14 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	miekg "github.com/miekg/dns"
+	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/goleak"
 	"golang.org/x/net/dns/dnsmessage"
 
@@ -39,6 +42,13 @@ func open(t testing.TB, c Config) *Server {
 func serve(t testing.TB, c Config) *Server {
 	t.Helper()
 	s := open(t, c)
+	run(t, s)
+	return s
+}
+
+// run serves until the test ends.
+func run(t testing.TB, s *Server) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
@@ -48,7 +58,6 @@ func serve(t testing.TB, c Config) *Server {
 			t.Error(err)
 		}
 	})
-	return s
 }
 
 // bothSockets opens a port that is free over UDP and over TCP.
@@ -386,6 +395,47 @@ func TestStream(t *testing.T) {
 	if m, err := c.ReadMsg(); err == nil {
 		t.Errorf("after the last answer there came %v", m)
 	}
+}
+
+// TestComplaintsAreBounded: a resolver that is gone is counted for each query, and told
+// of once in a while.
+func TestComplaintsAreBounded(t *testing.T) {
+	var lines lockedBuffer
+	s := open(t, Config{Logger: slog.New(slog.NewTextHandler(&lines, nil))}) // no resolver at all
+	run(t, s)
+	for i := range 20 {
+		if got := lookup(t, s, "udp", fmt.Sprintf("n%d.example.com.", i), miekg.TypeA); got != "SERVFAIL" {
+			t.Fatal(got)
+		}
+	}
+	if log := lines.String(); strings.Count(log, "no resolver answers") != 1 || !strings.Contains(log, "name=n0.example.com") {
+		t.Errorf("the log has\n%s", log)
+	}
+	var counted dto.Metric
+	if err := s.metrics.failures.WithLabelValues("resolver").Write(&counted); err != nil {
+		t.Fatal(err)
+	}
+	if n := counted.GetCounter().GetValue(); n != 20 {
+		t.Errorf("%v failures are counted", n)
+	}
+}
+
+// lockedBuffer is a buffer for a log.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 // TestTooLongForTheClient: a resolver that sends more than the client takes.
