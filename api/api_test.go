@@ -80,17 +80,19 @@ func TestDecodeRefuses(t *testing.T) {
 			dr + `{host: a.b, subsets: [{name: v1, trafficPolicy: {outlierDetection: {maxEjectionPercent: 101}}}]}`,
 			"spec.subsets[0].trafficPolicy.outlierDetection.maxEjectionPercent: 101 is no percentage",
 		},
-		"dr subset outlier": {dr + `{host: a.b, subsets: [{name: v1, trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}}]}`, "spec.subsets[0].trafficPolicy.connectionPool"},
-		"dr lb":             {dr + `{host: a.b, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}}`, "spec.trafficPolicy.loadBalancer.simple: PASSTHROUGH"},
-		"dr hash":           {dr + `{host: a.b, trafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true}}}}`, "spec.trafficPolicy.loadBalancer.consistentHash"},
-		"dr tls":            {dr + `{host: a.b, trafficPolicy: {tls: {mode: SIMPLE}}}`, "spec.trafficPolicy.tls.mode: SIMPLE"},
-		"dr port":           {dr + `{host: a.b, trafficPolicy: {portLevelSettings: [{tls: {mode: DISABLE}}]}}`, "spec.trafficPolicy.portLevelSettings[0].port: is missing"},
-		"dr subset name":    {dr + `{host: a.b, subsets: [{name: a_b}]}`, "spec.subsets[0].name"},
-		"gateway http":      {gw + `{selector: {a: b}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]}`, "spec.servers[0].port.protocol"},
-		"gateway mode":      {gw + `{selector: {a: b}, servers: [{port: {number: 443, name: tls, protocol: TLS}, tls: {mode: SIMPLE}, hosts: ["*"]}]}`, "spec.servers[0].tls.mode: SIMPLE"},
-		"pa port":           {pa + `{portLevelMtls: {8080: {mode: STRICT}}}`, "spec.portLevelMtls: needs spec.selector"},
-		"pa mode":           {pa + `{mtls: {mode: SOMETIMES}}`, "SOMETIMES"},
-		"virtual service":   {"kind: VirtualService\nmetadata: {name: x}\nspec: {}", "VirtualService is not honoured yet"},
+		"dr subset outlier":          {dr + `{host: a.b, subsets: [{name: v1, trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}}]}`, "spec.subsets[0].trafficPolicy.connectionPool"},
+		"dr lb":                      {dr + `{host: a.b, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}}`, "spec.trafficPolicy.loadBalancer.simple: PASSTHROUGH"},
+		"dr hash":                    {dr + `{host: a.b, trafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true}}}}`, "spec.trafficPolicy.loadBalancer.consistentHash"},
+		"dr tls":                     {dr + `{host: a.b, trafficPolicy: {tls: {mode: SIMPLE}}}`, "spec.trafficPolicy.tls.mode: SIMPLE"},
+		"dr port":                    {dr + `{host: a.b, trafficPolicy: {portLevelSettings: [{tls: {mode: DISABLE}}]}}`, "spec.trafficPolicy.portLevelSettings[0].port: is missing"},
+		"dr subset name":             {dr + `{host: a.b, subsets: [{name: a_b}]}`, "spec.subsets[0].name"},
+		"gateway http":               {gw + `{selector: {a: b}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]}`, "spec.servers[0].port.protocol"},
+		"passthrough without a name": {gw + `{selector: {a: b}, servers: [{port: {number: 15012, name: tls, protocol: TLS}, tls: {mode: PASSTHROUGH}, hosts: ["*"]}]}`, "spec.servers[0].hosts[0]: \"*\": with tls.mode PASSTHROUGH, a host is the full name of a Service"},
+		"passthrough to anybody":     {gw + `{selector: {a: b}, servers: [{port: {number: 15012, name: tls, protocol: TLS}, tls: {mode: PASSTHROUGH}, hosts: ["www.example.com"]}]}`, "spec.servers[0].hosts[0]"},
+		"gateway mode":               {gw + `{selector: {a: b}, servers: [{port: {number: 443, name: tls, protocol: TLS}, tls: {mode: SIMPLE}, hosts: ["*"]}]}`, "spec.servers[0].tls.mode: SIMPLE"},
+		"pa port":                    {pa + `{portLevelMtls: {8080: {mode: STRICT}}}`, "spec.portLevelMtls: needs spec.selector"},
+		"pa mode":                    {pa + `{mtls: {mode: SOMETIMES}}`, "SOMETIMES"},
+		"virtual service":            {"kind: VirtualService\nmetadata: {name: x}\nspec: {}", "VirtualService is not honoured yet"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := decodeYAML(t, c.object)
@@ -103,10 +105,11 @@ func TestDecodeRefuses(t *testing.T) {
 
 func TestDecodeAccepts(t *testing.T) {
 	for name, text := range map[string]string{
-		"passthrough gateway": "kind: Gateway\nmetadata: {name: x, namespace: istio-system}\nspec: {selector: {istio: ingressgateway}, servers: [{port: {number: 15443, name: tls, protocol: TLS}, hosts: ['*.global'], tls: {mode: AUTO_PASSTHROUGH}}]}",
-		"multicluster rule":   "kind: DestinationRule\nmetadata: {name: x, namespace: istio-system}\nspec: {host: '*.global', trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}",
-		"strict mesh":         "kind: PeerAuthentication\nmetadata: {name: default, namespace: istio-system}\nspec: {mtls: {mode: STRICT}}",
-		"none":                "kind: ServiceEntry\nmetadata: {name: x, namespace: ns}\nspec: {hosts: ['*.example.com'], ports: [{number: 443, name: tls, protocol: TLS}]}",
+		"gateway to the control plane": "kind: Gateway\nmetadata: {name: x, namespace: istio-system}\nspec: {selector: {istio: eastwestgateway}, servers: [{port: {number: 15012, name: tls, protocol: TLS}, hosts: [istiod.istio-system.svc.cluster.local, istiod.istio-system.svc], tls: {mode: PASSTHROUGH}}]}",
+		"passthrough gateway":          "kind: Gateway\nmetadata: {name: x, namespace: istio-system}\nspec: {selector: {istio: ingressgateway}, servers: [{port: {number: 15443, name: tls, protocol: TLS}, hosts: ['*.global'], tls: {mode: AUTO_PASSTHROUGH}}]}",
+		"multicluster rule":            "kind: DestinationRule\nmetadata: {name: x, namespace: istio-system}\nspec: {host: '*.global', trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}",
+		"strict mesh":                  "kind: PeerAuthentication\nmetadata: {name: default, namespace: istio-system}\nspec: {mtls: {mode: STRICT}}",
+		"none":                         "kind: ServiceEntry\nmetadata: {name: x, namespace: ns}\nspec: {hosts: ['*.example.com'], ports: [{number: 443, name: tls, protocol: TLS}]}",
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := decodeYAML(t, text); err != nil {

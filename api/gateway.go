@@ -48,8 +48,12 @@ func validateServer(p *problems, path string, s *networking.Server) {
 			p.addf(path+".port.protocol", "%q is not honoured yet; gateways pass TLS through by its server name: set TLS, with tls.mode AUTO_PASSTHROUGH", s.Port.Protocol)
 		}
 	}
-	if mode := s.GetTls().GetMode(); s.Tls == nil || mode != networking.ServerTLSSettings_AUTO_PASSTHROUGH {
-		p.addf(path+".tls.mode", "%s is not honoured yet; set AUTO_PASSTHROUGH", mode)
+	switch mode := s.GetTls().GetMode(); {
+	case s.Tls != nil && mode == networking.ServerTLSSettings_AUTO_PASSTHROUGH:
+	case s.Tls != nil && mode == networking.ServerTLSSettings_PASSTHROUGH:
+		checkPassthrough(p, path+".hosts", s.Hosts)
+	default:
+		p.addf(path+".tls.mode", "%s is not honoured yet; set AUTO_PASSTHROUGH, or PASSTHROUGH for single Services", mode)
 	}
 	if len(s.Hosts) == 0 {
 		p.addf(path+".hosts", "is empty; list the hosts that may pass, for instance \"*.global\"")
@@ -68,6 +72,18 @@ func validateServer(p *problems, path string, s *networking.Server) {
 		p.checkHost(at, host, true)
 		if strings.HasPrefix(host, "*") && host != "*" && !strings.HasPrefix(host, "*.") {
 			p.addf(at, "%q: in a server name \"*\" stands for whole labels; give *.suffix", host)
+		}
+	}
+}
+
+// checkPassthrough refuses hosts of a server with the mode PASSTHROUGH that do not
+// say themselves where they lead. In Istio a VirtualService says that; without one
+// here, a host is the Service that has the name.
+func checkPassthrough(p *problems, path string, hosts []string) {
+	for i, h := range hosts {
+		label := strings.Split(PlainHost(h), ".")
+		if strings.Contains(h, "/") || len(label) < 3 || label[2] != "svc" || strings.Contains(h, "*") {
+			p.addf(indexed(path, i), "%q: with tls.mode PASSTHROUGH, a host is the full name of a Service, such as istiod.istio-system.svc.cluster.local, to whose port of the same number connections are passed on; VirtualService, which would lead them elsewhere, is not honoured yet", h)
 		}
 	}
 }

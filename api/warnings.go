@@ -116,7 +116,10 @@ func warnClientTLS(w *problems, path string, t *networking.TrafficPolicy) {
 // Gateways in one must not open the gateway of another with it.
 func warnGateway(w *problems, namespace string, gw *networking.Gateway) {
 	for i, s := range gw.Servers {
-		if s.GetTls().GetMode() == networking.ServerTLSSettings_AUTO_PASSTHROUGH {
+		switch s.GetTls().GetMode() {
+		case networking.ServerTLSSettings_PASSTHROUGH:
+			w.addf(indexed("spec.servers", i), "counts for gateway pods of namespace %q only, unless that is the mesh's root namespace: it opens Services of other namespaces", namespace)
+		case networking.ServerTLSSettings_AUTO_PASSTHROUGH:
 			w.addf(indexed("spec.servers", i), "counts for gateway pods of namespace %q only, unless that is the mesh's root namespace: AUTO_PASSTHROUGH opens services of every namespace; it leads to Kubernetes Services alone, never to hosts of ServiceEntries, whose endpoints anybody may choose", namespace)
 		}
 	}

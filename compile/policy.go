@@ -159,7 +159,10 @@ func Gateway(c model.ClusterID, obj *api.Object) *model.Gateway {
 	}
 
 	for _, s := range gw.Servers {
-		server := model.GatewayServer{Port: uint16(s.GetPort().GetNumber())}
+		server := model.GatewayServer{
+			Port:       uint16(s.GetPort().GetNumber()),
+			ToServices: s.GetTls().GetMode() == networking.ServerTLSSettings_PASSTHROUGH,
+		}
 		for _, h := range s.Hosts {
 			server.Hosts = append(server.Hosts, gatewayHost(h, obj.Namespace))
 		}

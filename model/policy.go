@@ -142,10 +142,14 @@ type Gateway struct {
 	Servers  []GatewayServer
 }
 
-// GatewayServer is a port of a Gateway that passes TLS through by its SNI
-// (AUTO_PASSTHROUGH).
+// GatewayServer is a port of a Gateway that passes TLS through by its SNI: the
+// mesh's own, to whatever service the name stands for (AUTO_PASSTHROUGH), or any, to
+// the Services that Hosts names.
 type GatewayServer struct {
 	Port uint16
+	// ToServices tells that each of Hosts is the full name of a Service, and
+	// that connections for it go to its port of the number Port (PASSTHROUGH).
+	ToServices bool
 	// Hosts are the names accepted: exact, *.suffix or *. With NAMESPACE/
 	// before it, a name is accepted only for services of that namespace.
 	Hosts []string

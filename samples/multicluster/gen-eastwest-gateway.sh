@@ -65,7 +65,7 @@ spec:${revision:+
           - name: tls
             port: 15443
             targetPort: 15443
-          # The control plane, for clusters that have none of their own.
+          # The control plane, for clusters that it steers.
           - name: tls-istiod
             port: 15012
             targetPort: 15012

@@ -21,16 +21,18 @@ type gateway struct {
 type gatewayPort struct {
 	number uint16 // of the pod
 	hosts  []string
+	// services are passed on to whoever asks for them by name.
+	services []passedService
 }
 
 // newGateway gathers the servers of the Gateways that select the workload. The
 // port of a server is a port of the gateway's service, where it has one.
 //
-// Every server passes through by server name (AUTO_PASSTHROUGH), and so opens
-// Services of every namespace to whoever reaches the gateway: it counts only in
-// a Gateway of the workload's own namespace or of the mesh's root.
+// Every server passes through by server name, and so opens Services of every
+// namespace to whoever reaches the gateway: it counts only in a Gateway of the
+// workload's own namespace or of the mesh's root.
 func newGateway(w *model.Workload, services []*model.Service, gateways []*model.Gateway, root string) *gateway {
-	hosts := map[uint16][]string{}
+	ports := map[uint16]*gatewayPort{}
 	for _, gw := range gateways {
 		if gw.Namespace != w.Namespace && gw.Namespace != root || !matchLabels(gw.Selector, w.Labels) {
 			continue
@@ -41,14 +43,28 @@ func newGateway(w *model.Workload, services []*model.Service, gateways []*model.
 				// A socket there would collide with the proxy's own.
 				continue
 			}
-			hosts[port] = append(hosts[port], server.Hosts...)
+			p := ports[port]
+			if p == nil {
+				p = &gatewayPort{number: port}
+				ports[port] = p
+			}
+			if !server.ToServices {
+				p.hosts = append(p.hosts, server.Hosts...)
+				continue
+			}
+			for _, host := range server.Hosts {
+				p.services = append(p.services, passedService{host, server.Port})
+			}
 		}
 	}
 
 	g := &gateway{}
-	for port, list := range hosts {
-		slices.Sort(list)
-		g.ports = append(g.ports, gatewayPort{number: port, hosts: slices.Compact(list)})
+	for _, p := range ports {
+		slices.Sort(p.hosts)
+		p.hosts = slices.Compact(p.hosts)
+		slices.SortFunc(p.services, passedService.compare)
+		p.services = slices.Compact(p.services)
+		g.ports = append(g.ports, *p)
 	}
 	slices.SortFunc(g.ports, func(a, b gatewayPort) int { return cmp.Compare(a.number, b.number) })
 	return g
@@ -122,38 +138,50 @@ func (p *gatewayPort) serverNames() []string {
 }
 
 // listeners pass TLS through to the cluster that the server name names. What
-// does not match, or names no cluster, is closed. Only the mesh's own mutual TLS
-// passes, told by its protocol names: behind a port that is PERMISSIVE an
-// application may speak TLS of its own, and a server takes whoever offers none
-// of these names for a client of that (chainGroup.mutual).
+// does not match, or names no cluster, is closed. To services at large only the
+// mesh's own mutual TLS passes, told by its protocol names: behind a port that is
+// PERMISSIVE an application may speak TLS of its own, and a server takes whoever
+// offers none of these names for a client of that (chainGroup.mutual). Services
+// that are named (passedService) get whatever asks for them.
 func (g *gateway) listeners(mesh *model.Mesh) []*listenerv3.Listener {
 	var out []*listenerv3.Listener
 	for _, p := range g.ports {
-		names := p.serverNames()
-		if len(names) == 0 {
+		chains := p.passedChains(mesh)
+		if chain := p.meshChain(mesh); chain != nil {
+			chains = append(chains, chain)
+		}
+		if len(chains) == 0 {
 			continue
 		}
-
-		match := &listenerv3.FilterChainMatch{
-			TransportProtocol:    "tls",
-			ApplicationProtocols: slices.Concat(alpnMeshTCP(), alpnMeshHTTP()),
-		}
-		if !slices.Contains(names, "*") {
-			match.ServerNames = names
-		}
-
 		out = append(out, &listenerv3.Listener{
 			Name:            anyAddress + "_" + utoa(p.number),
 			Address:         socketAddress(anyAddress, p.number),
 			ListenerFilters: []*listenerv3.ListenerFilter{tlsInspector()},
-			FilterChains: []*listenerv3.FilterChain{{
-				Name:             "passthrough",
-				FilterChainMatch: match,
-				Filters:          []*listenerv3.Filter{sniCluster(), tcpProxy(mesh, blackHoleCluster)},
-			}},
+			FilterChains:    chains,
 		})
 	}
 	return out
+}
+
+// meshChain passes on the mesh's own mutual TLS; nil when no name may pass.
+func (p *gatewayPort) meshChain(mesh *model.Mesh) *listenerv3.FilterChain {
+	names := p.serverNames()
+	if len(names) == 0 {
+		return nil
+	}
+
+	match := &listenerv3.FilterChainMatch{
+		TransportProtocol:    "tls",
+		ApplicationProtocols: slices.Concat(alpnMeshTCP(), alpnMeshHTTP()),
+	}
+	if !slices.Contains(names, "*") {
+		match.ServerNames = names
+	}
+	return &listenerv3.FilterChain{
+		Name:             "passthrough",
+		FilterChainMatch: match,
+		Filters:          []*listenerv3.Filter{sniCluster(), tcpProxy(mesh, blackHoleCluster)},
+	}
 }
 
 // clusters are those that server names can name: one per port and subset of

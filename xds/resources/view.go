@@ -141,6 +141,9 @@ func (q ownOf) build(r *reader, _ *ownResources) *ownResources {
 	own := &ownResources{map[string]*serve.Resource{}, map[string]*serve.Resource{}}
 	if v.gateway != nil {
 		own.clusters[blackHoleCluster] = s.encode(nil, blackHoleCluster, blackHole(mesh))
+		for _, c := range v.gateway.passedClusters(mesh) {
+			own.clusters[c.Name] = s.encode(nil, c.Name, c)
+		}
 		for _, l := range v.gateway.listeners(mesh) {
 			own.listeners[l.Name] = s.encode(nil, l.Name, l)
 		}
