@@ -27,6 +27,8 @@ func TestEnvoyAndIsthmus(t *testing.T) {
 		}
 		t.Run(from+" through a gateway of "+from, func(t *testing.T) { w.testGateway(t, w.pods[from], other(from)) })
 		t.Run(from+" through a gateway of "+other(from), func(t *testing.T) { w.testGateway(t, w.pods[from], from) })
+		t.Run(from+" to another network by "+from, func(t *testing.T) { w.testNetwork(t, w.pods[from], other(from)) })
+		t.Run(from+" to another network by "+other(from), func(t *testing.T) { w.testNetwork(t, w.pods[from], from) })
 		t.Run(from+" refuses plaintext", func(t *testing.T) { w.testPlaintext(t, w.pods[from]) })
 		t.Run("gateway of "+from+" refuses strangers", func(t *testing.T) { w.testStrangers(t, w.gateways[from]) })
 	}
@@ -143,6 +145,18 @@ func (w *world) testGateway(t *testing.T, from *pod, to string) {
 		}
 	}
 	t.Fatalf("no entry leads to %s", to)
+}
+
+// testNetwork calls a service that only another cluster has, on another network, by
+// its ordinary name: the client's proxy goes to the gateway of that network. Who
+// sends requests where they go is the Host header; the address leads to nobody.
+func (w *world) testNetwork(t *testing.T, from *pod, to string) {
+	nobody := netip.MustParseAddr("242.9.9.9")
+	host := "far-" + to + "." + namespace + ".svc.cluster.local"
+	caller := "URI=spiffe://cluster.local/ns/" + namespace + "/sa/" + from.kind
+	from.testHTTP(t, netip.AddrPortFrom(nobody, portHTTP), host, false, caller)
+	from.testHTTP(t, netip.AddrPortFrom(nobody, portH2), host, true, caller)
+	from.testGRPC(t, netip.AddrPortFrom(nobody, portGRPC), host)
 }
 
 // testPlaintext calls the pod from outside the mesh: not a byte may come back.

@@ -131,7 +131,8 @@ func (w *world) node(t *testing.T, name string) *topo.Node {
 
 // describe writes the scene: a service per pod, and for each pair of gateway
 // and pod the name under which another cluster would reach the pod through the
-// gateway. Everything is strict: what is not mutual TLS is refused.
+// gateway, and a service that only the other cluster has, in a network into which
+// the gateway leads. The gateways are the other cluster's. Everything is strict: what is not mutual TLS is refused.
 func (w *world) describe() {
 	w.scene = mesh.Scene{Services: 20, Endpoints: 3, Strict: true}
 	vip := netip.MustParseAddr("10.96.0.1")
@@ -144,9 +145,16 @@ func (w *world) describe() {
 		g := w.gateways[k]
 		labels := map[string]string{"istio": "gateway-" + k}
 		w.scene.Pods = append(w.scene.Pods, mesh.Pod{Name: "gateway-" + k, Namespace: gatewaySpc, Account: "gateway-" + k,
-			Addr: g.node.Addr, Labels: labels})
+			Addr: g.node.Addr, Labels: labels, Far: true})
 		w.scene.Gateways = append(w.scene.Gateways, mesh.Gateway{Name: k, Namespace: gatewaySpc, Selector: labels,
-			Port: portGateway, Hosts: []string{"*.global"}})
+			Port: portGateway, Hosts: []string{"*.global", "*.local"}})
+	}
+	for _, through := range kinds() {
+		to := other(through)
+		w.scene.Far = append(w.scene.Far, mesh.Far{
+			Service: mesh.Service{Name: "far-" + to, Namespace: namespace, VIP: vip, Ports: ports(), Pods: []string{to}},
+			Network: "network-" + through, Gateway: netip.AddrPortFrom(w.gateways[through].node.Addr, portGateway),
+		})
 	}
 	entry := netip.MustParseAddr("240.240.0.1")
 	for _, through := range kinds() {
@@ -231,7 +239,7 @@ func (w *world) startGateway(t *testing.T, p *pod) {
 	t.Helper()
 	name := "gateway-" + p.kind
 	m := w.config(p.node, name, gatewaySpc, map[string]string{"istio": name})
-	m.Gateway = true
+	m.Gateway, m.Cluster, m.Network = true, mesh.FarCluster, ""
 	w.start(t, p, m)
 	eventually(t, func() error {
 		c, err := w.outsider.Dial(netip.AddrPortFrom(p.node.Addr, portGateway).String())

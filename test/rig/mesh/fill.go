@@ -44,6 +44,14 @@ func (s *Scene) fill(store *model.Store) error {
 		put(&w, store.Gateways, &model.Gateway{Cluster: Cluster, Namespace: g.Namespace, Name: g.Name, Created: created,
 			Selector: g.Selector, Servers: []model.GatewayServer{{Port: g.Port, Hosts: g.Hosts}}})
 	}
+	if len(s.Far) > 0 {
+		put(&w, store.Clusters, &model.Cluster{ID: FarCluster, Synced: true})
+		// A way back, which nobody takes: without one discovery would warn.
+		put(&w, store.Entrances, gatewayInto(Network, Cluster, netip.MustParseAddrPort("192.0.2.1:15443")))
+	}
+	for i := range s.Far {
+		s.far(&w, store, &s.Far[i])
+	}
 	for i := range s.Entries {
 		spaces["default"] = true
 		s.Entries[i].fill(&w, store)
@@ -63,13 +71,47 @@ func (s *Scene) fill(store *model.Store) error {
 }
 
 func (s *Scene) named(w *writer, store *model.Store, svc *Service) {
+	set, traits := s.behind(w, svc)
+	put(w, store.Services, svc.row())
+	put(w, store.Endpoints, set)
+	put(w, store.Traits, traits)
+}
+
+// far writes a service of the other cluster, and the gateway to its pods.
+func (s *Scene) far(w *writer, store *model.Store, f *Far) {
+	row := f.Service.row()
+	set, traits := s.behind(w, &f.Service)
+	if w.err != nil {
+		return
+	}
+	row.Cluster, set.Cluster, traits.Cluster = FarCluster, FarCluster, FarCluster
+	for i := range set.Endpoints {
+		set.Endpoints[i].Network = f.Network
+	}
+	put(w, store.Services, row)
+	put(w, store.Endpoints, set)
+	put(w, store.Traits, traits)
+	put(w, store.Entrances, gatewayInto(f.Network, FarCluster, f.Gateway))
+}
+
+// gatewayInto is a Service that leads into a network.
+func gatewayInto(network string, cluster model.ClusterID, at netip.AddrPort) *model.Entrance {
+	return &model.Entrance{
+		Cluster: cluster, Namespace: "istio-system", Name: network, Host: network + ".istio-system.svc.cluster.local",
+		Network: network, GatewayPort: at.Port(), Addresses: []string{at.Addr().String()},
+		Ports: map[uint16]uint16{at.Port(): at.Port()},
+	}
+}
+
+// behind are the pods of a service.
+func (s *Scene) behind(w *writer, svc *Service) (*model.EndpointSet, *model.Traits) {
 	var list []model.Endpoint
 	traits := &model.Traits{Host: svc.Host(), Cluster: Cluster, Namespace: svc.Namespace, Name: svc.Name}
 	for _, name := range svc.Pods {
 		i := slices.IndexFunc(s.Pods, func(p Pod) bool { return p.Namespace == svc.Namespace && p.Name == name })
 		if i < 0 {
 			w.err = fmt.Errorf("service %s: no pod %q", svc.Host(), name)
-			return
+			return nil, nil
 		}
 		p := &s.Pods[i]
 		list = append(list, endpointRow(p.Addr, svc.targets(), p.Namespace, p.Account, p.Name, p.Injected))
@@ -78,15 +120,17 @@ func (s *Scene) named(w *writer, store *model.Store, svc *Service) {
 	slices.Sort(traits.Accounts)
 	traits.Accounts = slices.Compact(traits.Accounts)
 	sortEndpoints(list)
-	put(w, store.Services, svc.row())
-	put(w, store.Endpoints, endpointSet(svc, list))
-	put(w, store.Traits, traits)
+	return endpointSet(svc, list), traits
 }
 
 func (p *Pod) row() *model.Workload {
-	return &model.Workload{Cluster: Cluster, Namespace: p.Namespace, Name: p.Name, Addresses: []string{p.Addr.String()},
+	row := &model.Workload{Cluster: Cluster, Namespace: p.Namespace, Name: p.Name, Addresses: []string{p.Addr.String()},
 		Account: p.Account, Labels: p.Labels, Locality: model.MakeLocality(Region, Zone, ""), Network: Network,
 		TLS: p.Injected, Owner: p.Name}
+	if p.Far {
+		row.Cluster, row.Network = FarCluster, ""
+	}
+	return row
 }
 
 // writer collects the first error of many inserts.

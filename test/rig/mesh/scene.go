@@ -8,6 +8,10 @@ import (
 	"github.com/isthmus-mesh/isthmus/model"
 )
 
+// FarCluster is another cluster, which only scenes with Far have. Nobody names its
+// network.
+const FarCluster = "far"
+
 // The one cluster and network that every scene has.
 const (
 	Cluster = "Kubernetes"
@@ -25,6 +29,7 @@ type Scene struct {
 	Pods                []Pod
 	Gateways            []Gateway
 	Entries             []Entry
+	Far                 []Far
 	// Strict refuses what is not mutual TLS, in all namespaces.
 	Strict bool
 }
@@ -52,6 +57,16 @@ type Pod struct {
 	Labels                   map[string]string
 	// Injected pods have a proxy.
 	Injected bool
+	// Far pods are of FarCluster, and in no network.
+	Far bool
+}
+
+// Far is a service of FarCluster alone, whose pods are in a network of their own
+// that a gateway leads into.
+type Far struct {
+	Service Service
+	Network string
+	Gateway netip.AddrPort
 }
 
 // Gateway passes TLS through by its SNI.
