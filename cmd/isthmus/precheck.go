@@ -12,11 +12,27 @@ import (
 func newPrecheckCommand(f *kubeFlags) *cobra.Command {
 	c := &configFlags{}
 	var output string
+	var contexts []string
 	cmd := &cobra.Command{
 		Use:   "precheck",
-		Short: "Look for what would keep an installation from working; exits with 1 when something would",
-		Args:  cobra.NoArgs,
+		Short: "Look for what would keep an installation from working, or clusters from being one mesh; exits with 1 when something would",
+		Long: `Looks, in one cluster, for what would keep an installation from working. With
+several contexts, it holds clusters against each other that are to be one mesh: root
+certificates, trust domains, names, ranges of pods' addresses, gateways, the Secrets
+by which they read each other, clocks and versions. Each line says whether that was
+seen from here or, by istiod, from inside, and what to do.`,
+		Example: `  isthmus x precheck -f my.yaml
+
+  # Before two clusters are joined, and after
+  isthmus x precheck --context=cluster1 --context=cluster2`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if len(contexts) > 1 {
+				return checkJoining(cmd.Context(), cmd.OutOrStdout(), f, contexts, output)
+			}
+			if len(contexts) == 1 {
+				f.context = contexts[0]
+			}
 			config, objs, err := c.objects(cmd.InOrStdin())
 			if err != nil {
 				return err
@@ -68,6 +84,8 @@ func newPrecheckCommand(f *kubeFlags) *cobra.Command {
 		},
 	}
 	c.add(cmd.Flags())
+	// In the place of the flag that all commands have.
+	cmd.Flags().StringArrayVar(&contexts, "context", nil, "kubeconfig context to use; several are held against each other (default: the current one)")
 	cmd.Flags().StringVarP(&output, "output", "o", "", "json or yaml; lines for people when empty")
 	return cmd
 }
