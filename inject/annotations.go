@@ -99,6 +99,9 @@ func idle(name string) bool {
 	return prefix == "istio.io" || strings.HasSuffix(prefix, ".istio.io")
 }
 
+// labelNetwork on a pod names its network, where that is not its cluster's.
+const labelNetwork = "topology.istio.io/network"
+
 // idleLabels warns of labels that ask the mesh for something that it does not
 // have.
 func idleLabels(set map[string]string) []string {
@@ -112,8 +115,6 @@ func idleLabels(set map[string]string) []string {
 			}
 		case "istio.io/use-waypoint", "istio.io/use-waypoint-namespace", "istio.io/ingress-use-waypoint":
 			why = "there are no waypoints in this mesh"
-		case "topology.istio.io/network":
-			why = "a pod is in the network of its cluster (values.global.network)"
 		case "topology.istio.io/cluster":
 			why = "a pod is of the cluster that it runs in (values.global.multiCluster.clusterName)"
 		case "istio-locality", "topology.istio.io/locality", "topology.istio.io/subzone":

@@ -213,3 +213,18 @@ func TestIdleLabels(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// TestNetworkOfPod: a pod's own label names its network, else it is in that of its
+// cluster.
+func TestNetworkOfPod(t *testing.T) {
+	for label, want := range map[string]string{"": "network1", "network2": "network2"} {
+		pod := podOf(t, httpbin)
+		if label != "" {
+			pod.Labels[labelNetwork] = label
+		}
+		got, warnings := inject(t, pod, settings(t))
+		if network := envOf(container(t, got, ProxyContainer))["ISTIO_META_NETWORK"]; network != want || len(warnings) > 0 {
+			t.Errorf("label %q: network %q, want %q; warnings %q", label, network, want, warnings)
+		}
+	}
+}

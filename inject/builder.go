@@ -194,7 +194,7 @@ func (b *builder) env() []corev1.EnvVar {
 
 		// These become the metadata of the proxy's node.
 		{Name: "ISTIO_META_CLUSTER_ID", Value: g.MultiCluster.ClusterName},
-		{Name: "ISTIO_META_NETWORK", Value: g.Network},
+		{Name: "ISTIO_META_NETWORK", Value: cmp.Or(b.pod.Labels[labelNetwork], g.Network)},
 		{Name: "ISTIO_META_MESH_ID", Value: cmp.Or(g.MeshID, b.settings.trustDomain())},
 		{Name: "ISTIO_META_WORKLOAD_NAME", Value: b.workload.name},
 		{Name: "ISTIO_META_OWNER", Value: b.workload.owner},

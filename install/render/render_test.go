@@ -274,6 +274,8 @@ func TestEffects(t *testing.T) {
 		{"second gateway", "Deployment", "inner", []string{"components.ingressGateways[name:inner].enabled=true"}, []any{"spec", "selector", "matchLabels", "app"}, "inner"},
 		{"gateway's own label", "Deployment", "inner", []string{"components.ingressGateways[name:inner].enabled=true", "components.ingressGateways[name:inner].label.team=a"}, []any{"spec", "template", "metadata", "labels", "team"}, "a"},
 		{"gateway elsewhere", "Deployment", "inner", []string{"components.ingressGateways[name:inner].enabled=true", "components.ingressGateways[name:inner].namespace=edge"}, []any{"metadata", "namespace"}, "edge"},
+		{"gateway's network", "Deployment", "inner", []string{"components.ingressGateways[name:inner].enabled=true", `components.ingressGateways[name:inner].label.topology\.istio\.io/network=n2`, "values.global.network=n1"}, at(container, "env", named("ISTIO_META_NETWORK"), "value"), "n2"},
+		{"its cluster's network", "Deployment", "istio-ingressgateway", []string{"values.global.network=n1"}, at(container, "env", named("ISTIO_META_NETWORK"), "value"), "n1"},
 		{"egress gateway is inside", "Service", "istio-egressgateway", []string{"components.egressGateways[0].enabled=true"}, []any{"spec", "type"}, "ClusterIP"},
 		{"cluster name", "Deployment", "istiod", []string{"values.global.multiCluster.clusterName=main0"}, at(container, "env", named("CLUSTER_ID"), "value"), "main0"},
 		{"no token of its own", "Deployment", "istio-ingressgateway", []string{"values.global.jwtPolicy=first-party-jwt"}, at(pod, "volumes", 3), nil},
