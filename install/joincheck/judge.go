@@ -2,6 +2,7 @@ package joincheck
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -62,6 +63,7 @@ func Judge(all []Facts) []Finding {
 	j.check("root certificates", "all have the same", j.roots)
 	j.check("trust domains", "all have the same", j.trustDomains)
 	j.check("pod ranges", "none overlap on one network", j.ranges)
+	j.check("mesh networks", "all clusters that they name are known", j.registries)
 	j.check("gateways", "every network that needs one has one with an address", j.gateways)
 	j.check("remote secrets", "every control plane reads the other clusters", j.secrets)
 	j.check("clocks", "all agree", j.clocks)
@@ -163,6 +165,24 @@ func (j *judge) ranges() {
 			}
 		}
 	})
+}
+
+// registries are the clusters that meshNetworks names: nothing is in a network by
+// the name of a cluster that nobody reads.
+func (j *judge) registries() {
+	for _, f := range j.facts {
+		for _, network := range slices.Sorted(maps.Keys(f.Networks.GetNetworks())) {
+			for _, ep := range f.Networks.Networks[network].GetEndpoints() {
+				name := ep.GetFromRegistry()
+				known := name == "" || slices.ContainsFunc(j.facts, func(o Facts) bool { return o.Name == name }) ||
+					slices.ContainsFunc(f.Secrets, func(s Secret) bool { return s.Cluster == name })
+				if !known {
+					j.say("mesh networks", Warning, fmt.Sprintf("network %s has the endpoints of cluster %s, and no cluster here has that name, nor is there a Secret for one", network, name),
+						"correct values.global.meshNetworks, or give the control plane the Secret of that cluster (isthmus create-remote-secret --name="+name+")", f)
+				}
+			}
+		}
+	}
 }
 
 func (j *judge) gateways() {

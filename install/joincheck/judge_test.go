@@ -50,6 +50,10 @@ func TestJudge(t *testing.T) {
 			b.Gateways = nil
 			a.Networks = &meshv1.MeshNetworks{Networks: map[string]*meshv1.Network{"n2": {Gateways: []*meshv1.Network_IstioNetworkGateway{{Port: 443}}}}}
 		}, nil},
+		"a registry that nobody knows": {func(a, b *Facts) {
+			a.Networks = &meshv1.MeshNetworks{Networks: map[string]*meshv1.Network{"n1": {Endpoints: []*meshv1.Network_NetworkEndpoints{
+				{Ne: &meshv1.Network_NetworkEndpoints_FromRegistry{FromRegistry: "c1"}}, {Ne: &meshv1.Network_NetworkEndpoints_FromRegistry{FromRegistry: "c9"}}}}}}
+		}, []string{"mesh networks warning network n1 has the endpoints of cluster c9"}},
 		"no address yet":    {func(a, b *Facts) { b.Gateways[0].Addresses = nil }, []string{"gateways problem the gateways of network n2 have no address outside of the cluster yet: istio-system/istio-eastwestgateway"}},
 		"a silent gateway":  {func(a, b *Facts) { b.Gateways[0].Silent = b.Gateways[0].Addresses }, []string{"gateways warning istio-system/istio-eastwestgateway of network n2 takes no connection at 192.0.2.1:15443 from here"}},
 		"no secret":         {func(a, b *Facts) { a.Secrets = nil }, []string{"remote secrets problem the control plane of ctx-c1 does not read ctx-c2"}},
@@ -79,7 +83,7 @@ func TestJudge(t *testing.T) {
 			if !slices.EqualFunc(got, c.want, strings.HasPrefix) {
 				t.Errorf("found\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(c.want, "\n"))
 			}
-			if name == "sound" && len(checks) != 9 {
+			if name == "sound" && len(checks) != 10 {
 				t.Errorf("%d checks were told of: %v", len(checks), checks)
 			}
 		})
