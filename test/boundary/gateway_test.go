@@ -114,6 +114,26 @@ func TestStrangersDoNotGetThroughTheGateway(t *testing.T) {
 	t.Run("PERMISSIVE again", func(t *testing.T) { w.checkCallers(t, true) })
 }
 
+// TestNamedServiceIsPassedTo: a Service that a Gateway names with the mode
+// PASSTHROUGH gets whoever asks for it by either of its names, and judges them
+// itself; another name gets nowhere.
+func TestNamedServiceIsPassedTo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, true)
+	stranger := caller{alpn: []string{"h2"}}
+	for sni, want := range map[string]string{
+		"istiod.istio-system.svc":               answer + "\n",
+		"istiod.istio-system.svc.cluster.local": answer + "\n",
+		"istiod.istio-system":                   "",
+		"istiod.other.svc":                      "",
+	} {
+		got, err := w.call(stranger, sni)
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("%s: %q, %v; want %q", sni, got, err, want)
+		}
+	}
+}
+
 // TestGatewayDoesNotLeadToItself: the server name of the gateway's own service
 // made it connect to itself, and that connection to itself again, without end:
 // one ClientHello took every descriptor of the process.

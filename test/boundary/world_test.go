@@ -22,11 +22,13 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	"github.com/prometheus/client_golang/prometheus"
@@ -235,7 +237,10 @@ func (w *world) describe(router bool) {
 	insert(w, w.store.Gateways, &model.Gateway{
 		Cluster: cluster, Namespace: "istio-system", Name: "istio-multicluster-ingressgateway",
 		Selector: map[string]string{"istio": "ingressgateway"},
-		Servers:  []model.GatewayServer{{Port: gatewayPort, Hosts: []string{"*.global"}}},
+		Servers: []model.GatewayServer{
+			{Port: gatewayPort, Hosts: []string{"*.global"}},
+			{Port: gatewayPort, ToServices: true, Hosts: []string{"istiod.istio-system.svc.cluster.local"}},
+		},
 	})
 }
 
@@ -301,6 +306,9 @@ func (w *world) apply(p *proxy.Proxy, n serve.Node, addr string, wanted func(lis
 		var add []fetch.Resource
 		for _, r := range all {
 			body := r.Body
+			if typeURL == xds.TypeCluster && strings.HasPrefix(r.Name, "passthrough|") {
+				body = w.led(body)
+			}
 			if typeURL == xds.TypeListener {
 				if !wanted(r.Name) {
 					continue
@@ -311,6 +319,20 @@ func (w *world) apply(p *proxy.Proxy, n serve.Node, addr string, wanted func(lis
 		}
 		must(w.t, p.Apply(typeURL, add, nil))
 	}
+}
+
+// led is the cluster of a named Service, with the application's address in the
+// place of the Service's name, which no DNS here knows.
+func (w *world) led(body *anypb.Any) *anypb.Any {
+	w.t.Helper()
+	c := &clusterv3.Cluster{}
+	must(w.t, body.UnmarshalTo(c))
+	socket := c.GetLoadAssignment().GetEndpoints()[0].GetLbEndpoints()[0].GetEndpoint().GetAddress().GetSocketAddress()
+	socket.Address = w.app.addr.Addr().String()
+	socket.PortSpecifier = &corev3.SocketAddress_PortValue{PortValue: uint32(w.app.addr.Port())}
+	out, err := anypb.New(c)
+	must(w.t, err)
+	return out
 }
 
 // moved is a listener on another address.
