@@ -71,7 +71,8 @@ func (c *Config) checkClusters() error {
 		return fmt.Errorf("values.global.network: %q does not do as the value of the label topology.istio.io/network: %s", global.Network, wrong[0])
 	}
 
-	if on := global.ExternalIstiod; on != nil && *on && !c.Spec.Components.Pilot.On() {
+	// An addition has the mesh's settings, and its control plane elsewhere.
+	if on := global.ExternalIstiod; on != nil && *on && !c.Spec.Components.Pilot.On() && c.Addition == "" {
 		return fmt.Errorf("values.global.externalIstiod: true, and the component pilot is not installed: a cluster whose proxies another's istiod steers still has one of its own, for injection and certificates; turn components.pilot on and set values.global.remotePilotAddress")
 	}
 	if path := c.Spec.Values.IstiodRemote.InjectionPath; path != "" && path != "/inject" && !injectionPath.MatchString(path) {

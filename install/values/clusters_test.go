@@ -155,6 +155,17 @@ func TestInjectionPath(t *testing.T) {
 			t.Errorf("%s: %v", set, err)
 		}
 	}
+	resolve(t, Input{Files: []File{{Name: "eastwest.yaml", Data: []byte(`
+apiVersion: install.istio.io/v1alpha1
+kind: IstioOperator
+metadata: {name: eastwest}
+spec:
+  profile: empty
+  values: {global: {externalIstiod: true}}
+  components:
+    ingressGateways:
+    - {name: istio-eastwestgateway, enabled: true}
+`)}}})
 	resolve(t, Input{Sets: []string{"values.global.externalIstiod=true"}})
 	if _, err := Resolve(Input{Sets: []string{"values.global.externalIstiod=true", "profile=empty"}}); err == nil || !strings.Contains(err.Error(), "values.global.externalIstiod: true") {
 		t.Errorf("externalIstiod without a control plane: %v", err)

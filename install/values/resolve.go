@@ -75,16 +75,19 @@ func Resolve(in Input) (*Config, error) {
 		}
 	}
 	tree["profile"] = name
-	c, err := in.complete(tree, name)
-	if err != nil {
-		return nil, err
+	return in.complete(tree, name, layers)
+}
+
+// additionOf is the name of an installation that stands beside a control plane's,
+// or "".
+func additionOf(spec *operator.Spec, layers []*operator.Layer) (name string) {
+	if spec.Components.Base.On() || spec.Components.Pilot.On() {
+		return ""
 	}
-	if !c.Spec.Components.Base.On() && !c.Spec.Components.Pilot.On() {
-		for _, l := range layers {
-			c.Addition = cmp.Or(l.Name, c.Addition)
-		}
+	for _, l := range layers {
+		name = cmp.Or(l.Name, name)
 	}
-	return c, nil
+	return name
 }
 
 // layers parses everything that the user gave.
@@ -108,13 +111,13 @@ func (in Input) layers() ([]*operator.Layer, error) {
 }
 
 // complete fills in what depends on more than one key, and checks the whole.
-func (in Input) complete(tree operator.Tree, profile string) (*Config, error) {
+func (in Input) complete(tree operator.Tree, profile string, layers []*operator.Layer) (*Config, error) {
 	tree = normalise(tree)
 	spec, err := tree.Typed()
 	if err != nil {
 		return nil, err
 	}
-	c := &Config{Tree: tree, Given: maps.Clone(tree), Spec: spec, Profile: profile}
+	c := &Config{Tree: tree, Given: maps.Clone(tree), Spec: spec, Profile: profile, Addition: additionOf(spec, layers)}
 	delete(c.Given, "revision")
 	c.Namespace = cmp.Or(in.Namespace, spec.Namespace, spec.Values.Global.IstioNamespace, api.DefaultNamespace)
 	c.Revision = cmp.Or(in.Revision, spec.Revision, spec.Values.Revision, api.DefaultRevision)
