@@ -1,0 +1,187 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// pair is two clusters of a lab that are joined to one mesh in different ways,
+// one after the other.
+type pair struct {
+	lab shell
+	// dirs are release folders, one for each cluster: where the guides' commands
+	// are typed.
+	dirs map[string]shell
+}
+
+// The contexts of the pair's clusters.
+const (
+	ctxOne = "cluster-1"
+	ctxTwo = "cluster-2"
+)
+
+// startPair starts a lab of two clusters with the samples' images, and makes a
+// certificate authority for each under one root.
+func startPair(t *testing.T, lab, flags string) *pair {
+	t.Helper()
+	root := repo(t)
+	p := &pair{lab: bareLab(t, root, lab, "--clusters 2 "+flags), dirs: map[string]shell{}}
+	p.lab.must(t, "lab --name "+lab+" sample-images")
+
+	certs := filepath.Join(t.TempDir(), "root")
+	p.lab.must(t, "isthmus x ca create-root --out "+certs)
+	for _, ctx := range []string{ctxOne, ctxTwo} {
+		p.dirs[ctx] = p.lab.release(t, root, certs, ctx)
+	}
+	// The guides type their commands in one place, for both clusters.
+	p.lab.dir = p.dirs[ctxOne].dir
+	for _, sample := range []string{"samples/helloworld", "samples/multicluster"} {
+		if err := os.Symlink(filepath.Join(root, sample), filepath.Join(p.lab.dir, sample)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p
+}
+
+// step is a part of a test of a pair, which needs those before it.
+type step struct {
+	name string
+	run  func(*pair, *testing.T)
+}
+
+// steps runs them, and ends the test at the first that fails.
+func (p *pair) steps(t *testing.T, steps []step) {
+	t.Helper()
+	for _, s := range steps {
+		if !t.Run(s.name, func(t *testing.T) { s.run(p, t) }) {
+			p.explain(t)
+			t.FailNow()
+		}
+	}
+}
+
+// with is the shell with more environment variables, NAME=VALUE each.
+func (s shell) with(env ...string) shell {
+	return shell{dir: s.dir, env: append(append([]string{}, s.env...), env...)}
+}
+
+// cacerts gives both clusters an authority under the common root, by the
+// commands of the guide.
+func (p *pair) cacerts(t *testing.T) {
+	t.Helper()
+	for _, ctx := range []string{ctxOne, ctxTwo} {
+		p.dirs[ctx].must(t, `kubectl create namespace istio-system
+kubectl create secret generic cacerts -n istio-system \
+--from-file=samples/certs/ca-cert.pem \
+--from-file=samples/certs/ca-key.pem \
+--from-file=samples/certs/root-cert.pem \
+--from-file=samples/certs/cert-chain.pem`)
+	}
+}
+
+// clear takes the mesh and the samples out of both clusters.
+func (p *pair) clear(t *testing.T) {
+	t.Helper()
+	for _, ctx := range []string{ctxOne, ctxTwo} {
+		p.lab.must(t, fmt.Sprintf(`istioctl uninstall --context=%[1]s --purge -y
+kubectl --context=%[1]s delete namespace istio-system sample --ignore-not-found --wait --timeout=120s`, ctx))
+	}
+}
+
+// verification is what the multi-cluster guides of Istio deploy to see whether
+// calls go across: HelloWorld v1 in the first cluster, v2 in the second, a client
+// in each.
+const verification = `for CTX in ` + ctxOne + ` ` + ctxTwo + `; do
+kubectl create --context="${CTX}" namespace sample
+kubectl label --context="${CTX}" namespace sample istio-injection=enabled
+kubectl apply --context="${CTX}" -f samples/helloworld/helloworld.yaml -l service=helloworld -n sample
+kubectl apply --context="${CTX}" -f samples/sleep/sleep.yaml -n sample
+done
+kubectl apply --context=` + ctxOne + ` -f samples/helloworld/helloworld.yaml -l version=v1 -n sample
+kubectl apply --context=` + ctxTwo + ` -f samples/helloworld/helloworld.yaml -l version=v2 -n sample
+kubectl rollout status --context=` + ctxOne + ` -n sample deploy/helloworld-v1 --timeout=120s
+kubectl rollout status --context=` + ctxTwo + ` -n sample deploy/helloworld-v2 --timeout=120s
+for CTX in ` + ctxOne + ` ` + ctxTwo + `; do kubectl rollout status --context="${CTX}" -n sample deploy/sleep --timeout=120s; done`
+
+// hello calls HelloWorld n times from the client of a cluster.
+func hello(ctx string, n int) string {
+	return fmt.Sprintf(`kubectl exec --context=%s -n sample -c sleep deploy/sleep -- sh -c 'for i in $(seq %d); do curl -sS -m 5 -f helloworld.sample:5000/hello || exit 1; done'`, ctx, n)
+}
+
+// answered waits until the client of each cluster is answered by exactly these
+// versions of HelloWorld.
+func (p *pair) answered(t *testing.T, ctx string, versions ...string) {
+	t.Helper()
+	var check strings.Builder
+	fmt.Fprintf(&check, "out=$(%s); echo \"$out\" | sed 's/,.*//' | sort | uniq -c\n", hello(ctx, 16))
+	for _, v := range []string{"v1", "v2"} {
+		not := "! "
+		for _, want := range versions {
+			if v == want {
+				not = ""
+			}
+		}
+		fmt.Fprintf(&check, "%sgrep -q 'version: %s,' <<<\"$out\"\n", not, v)
+	}
+	p.lab.eventually(t, 60*time.Second, check.String())
+}
+
+// verify deploys HelloWorld and holds what the guides promise, and what we do
+// beyond: the near one answers while there is one, and the far one as soon as
+// there is not. Where nobody says what is near, both do.
+func (p *pair) verify(t *testing.T) {
+	t.Helper()
+	p.lab.must(t, verification)
+	p.answered(t, ctxOne, "v1")
+	p.answered(t, ctxTwo, "v2")
+
+	p.lab.must(t, "kubectl scale --context="+ctxOne+" -n sample deploy/helloworld-v1 --replicas=0")
+	p.answered(t, ctxOne, "v2")
+	p.lab.must(t, "kubectl scale --context="+ctxOne+" -n sample deploy/helloworld-v1 --replicas=1")
+	p.answered(t, ctxOne, "v1")
+	p.lab.must(t, "kubectl scale --context="+ctxTwo+" -n sample deploy/helloworld-v2 --replicas=0")
+	p.answered(t, ctxTwo, "v1")
+	p.lab.must(t, "kubectl scale --context="+ctxTwo+" -n sample deploy/helloworld-v2 --replicas=1")
+
+	p.regions(t, false)
+	defer p.regions(t, true)
+	p.answered(t, ctxOne, "v1", "v2")
+	p.answered(t, ctxTwo, "v1", "v2")
+}
+
+// regions takes the regions off the nodes, or puts them there.
+func (p *pair) regions(t *testing.T, there bool) {
+	t.Helper()
+	for i, ctx := range []string{ctxOne, ctxTwo} {
+		labels := "topology.kubernetes.io/region- topology.kubernetes.io/zone-"
+		if there {
+			labels = fmt.Sprintf("topology.kubernetes.io/region=region-%[1]d topology.kubernetes.io/zone=region-%[1]d-a", i+1)
+		}
+		p.lab.must(t, "kubectl label --context="+ctx+" node --all "+labels)
+	}
+}
+
+// explain prints what the clusters know when a step failed.
+func (p *pair) explain(t *testing.T) {
+	t.Helper()
+	for _, ctx := range []string{ctxOne, ctxTwo} {
+		for _, what := range []string{
+			"get pods,svc -A -o wide", "get events -A --sort-by=.lastTimestamp",
+			"logs -n istio-system deploy/istiod --tail=60",
+			"logs -n istio-system deploy/istio-ingressgateway --tail=20",
+			"logs -n istio-system deploy/istio-eastwestgateway --tail=20",
+			"logs -n sample deploy/sleep -c istio-proxy --tail=30",
+			"exec -n sample deploy/sleep -c istio-proxy -- /isthmus-proxy request GET /clusters | grep -e helloworld",
+		} {
+			out, err := p.lab.run(context.Background(), "kubectl --context "+ctx+" "+what+" 2>&1 | tail -n 60")
+			t.Logf("%s %s: %v\n%s", ctx, what, err, out)
+		}
+	}
+}

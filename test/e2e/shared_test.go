@@ -1,0 +1,195 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// sharedMain is the guide's file for the main cluster, its indentation restored.
+const sharedMain = `cat <<EOF> istio-main-cluster.yaml
+apiVersion: install.istio.io/v1alpha1
+kind: IstioOperator
+spec:
+  values:
+    global:
+      multiCluster:
+        clusterName: ${MAIN_CLUSTER_NAME}
+      network: ${MAIN_CLUSTER_NETWORK}
+
+      # Mesh network configuration. This is optional and may be omitted if
+      # all clusters are on the same network.
+      meshNetworks:
+        ${MAIN_CLUSTER_NETWORK}:
+          endpoints:
+          - fromRegistry: ${MAIN_CLUSTER_NAME}
+          gateways:
+          - registry_service_name: istio-ingressgateway.istio-system.svc.cluster.local
+            port: 443
+
+        ${REMOTE_CLUSTER_NETWORK}:
+          endpoints:
+          - fromRegistry: ${REMOTE_CLUSTER_NAME}
+          gateways:
+          - registry_service_name: istio-ingressgateway.istio-system.svc.cluster.local
+            port: 443
+
+  # Change the Istio service 'type=LoadBalancer' and add the cloud provider specific annotations. See
+  # https://kubernetes.io/docs/concepts/services-networking/service/#internal-load-balancer for more
+  # information. The example below shows the configuration for GCP/GKE.
+  components:
+    pilot:
+      k8s:
+        service:
+          type: LoadBalancer
+        service_annotations:
+          cloud.google.com/load-balancer-type: Internal
+EOF
+
+istioctl install -f istio-main-cluster.yaml`
+
+// sharedOneNetwork is the same file where both clusters are on one network: the
+// guide says that the mesh's networks may be left out then.
+const sharedOneNetwork = `cat <<EOF> istio-main-cluster.yaml
+apiVersion: install.istio.io/v1alpha1
+kind: IstioOperator
+spec:
+  values:
+    global:
+      multiCluster:
+        clusterName: ${MAIN_CLUSTER_NAME}
+      network: ${MAIN_CLUSTER_NETWORK}
+  components:
+    pilot:
+      k8s:
+        service:
+          type: LoadBalancer
+        service_annotations:
+          cloud.google.com/load-balancer-type: Internal
+EOF
+
+istioctl install -f istio-main-cluster.yaml`
+
+// sharedRemote is the guide's file for the remote cluster.
+const sharedRemote = `cat <<EOF> istio-remote0-cluster.yaml
+apiVersion: install.istio.io/v1alpha1
+kind: IstioOperator
+spec:
+  values:
+    global:
+      # The remote cluster's name and network name must match the values specified in the
+      # mesh network configuration of the main cluster.
+      multiCluster:
+        clusterName: ${REMOTE_CLUSTER_NAME}
+      network: ${REMOTE_CLUSTER_NETWORK}
+
+      # Replace ISTIOD_REMOTE_EP with the the value of ISTIOD_REMOTE_EP set earlier.
+      remotePilotAddress: ${ISTIOD_REMOTE_EP}
+REST
+EOF
+
+istioctl install --context=${REMOTE_CLUSTER_CTX} -f istio-remote0-cluster.yaml`
+
+// sharedRemoteNoGateway are the guide's lines for a remote cluster on the same
+// network, uncommented.
+const sharedRemoteNoGateway = `
+  ## The istio-ingressgateway is not required in the remote cluster if both clusters are on
+  ## the same network. To disable the istio-ingressgateway component, uncomment the lines below.
+  #
+  components:
+    ingressGateways:
+    - name: istio-ingressgateway
+      enabled: false`
+
+// joinRemote is what the guide leaves out, and every later one has: the main
+// cluster gets to read the remote one.
+const joinRemote = `istioctl create-remote-secret --context=${REMOTE_CLUSTER_CTX} --name=${REMOTE_CLUSTER_NAME} --server=https://172.30.2.2:6443 |
+kubectl apply -f - --context=${MAIN_CLUSTER_CTX}`
+
+// passLocal is the other thing that it leaves out: the gateways on 443 pass
+// other networks' calls through.
+const passLocal = `kubectl apply --context=${MAIN_CLUSTER_CTX} -f - <<EOF
+apiVersion: networking.istio.io/v1alpha3
+kind: Gateway
+metadata:
+  name: cluster-aware-gateway
+  namespace: istio-system
+spec:
+  selector:
+    istio: ingressgateway
+  servers:
+  - port:
+      number: 443
+      name: tls
+      protocol: TLS
+    tls:
+      mode: AUTO_PASSTHROUGH
+    hosts:
+    - "*.local"
+EOF`
+
+// TestSharedControlPlane is the guide's shared control plane (多集群共享控制平面), on
+// several networks and on one: its commands as printed, then what it promises.
+func TestSharedControlPlane(t *testing.T) {
+	t.Run("several networks", func(t *testing.T) {
+		// Clusters that nobody planned together: the same ranges in both.
+		p := startPair(t, "e2e-shared", "--network multi --same-ranges")
+		p.steps(t, []step{
+			{"install", func(p *pair, t *testing.T) { p.installShared(t, "network2", sharedMain, "") }},
+			{"passthrough", func(p *pair, t *testing.T) { p.main().must(t, passLocal) }},
+			{"verification", (*pair).verify},
+			{"through the gateway alone", (*pair).gatewaysOnly},
+		})
+	})
+	t.Run("one network", func(t *testing.T) {
+		p := startPair(t, "e2e-shared1", "--network single")
+		p.steps(t, []step{
+			{"install", func(p *pair, t *testing.T) { p.installShared(t, "network1", sharedOneNetwork, sharedRemoteNoGateway) }},
+			{"verification", (*pair).verify},
+		})
+	})
+}
+
+// main is the shell in which the guide's commands are typed.
+func (p *pair) main() shell {
+	return p.dirs[ctxOne].with(
+		"MAIN_CLUSTER_CTX="+ctxOne, "REMOTE_CLUSTER_CTX="+ctxTwo,
+		"MAIN_CLUSTER_NAME=main0", "REMOTE_CLUSTER_NAME=remote0",
+		"MAIN_CLUSTER_NETWORK=network1",
+	)
+}
+
+// installShared types the guide's commands up to where the main cluster reads the
+// remote one.
+func (p *pair) installShared(t *testing.T, remoteNetwork, mainFile, rest string) {
+	p.cacerts(t)
+	sh := p.main().with("REMOTE_CLUSTER_NETWORK=" + remoteNetwork)
+	sh.must(t, mainFile)
+	address := sh.must(t, `export ISTIOD_REMOTE_EP=$(kubectl get svc -n istio-system --context=${MAIN_CLUSTER_CTX} istiod -o jsonpath='{.status.loadBalancer.ingress[0].ip}')
+echo "ISTIOD_REMOTE_EP is ${ISTIOD_REMOTE_EP}"`)
+	address = strings.TrimPrefix(address, "ISTIOD_REMOTE_EP is ")
+	if address == "" {
+		t.Fatal("istiod has no address that another cluster reaches")
+	}
+
+	sh = sh.with("ISTIOD_REMOTE_EP=" + address)
+	sh.must(t, strings.Replace(sharedRemote, "REST", rest, 1))
+	sh.must(t, joinRemote)
+	sh.eventually(t, 30*time.Second, "istioctl remote-clusters --context=${MAIN_CLUSTER_CTX} | tee /dev/stderr | grep -w remote0 | grep -w synced")
+}
+
+// gatewaysOnly holds that a client is shown its own cluster's pods and the other
+// network's gateway, and nothing else.
+func (p *pair) gatewaysOnly(t *testing.T) {
+	for _, from := range []struct{ ctx, other string }{{ctxOne, ctxTwo}, {ctxTwo, ctxOne}} {
+		pods := p.lab.must(t, "kubectl get pods --context="+from.ctx+` -n sample -l app=helloworld -o jsonpath='{range .items[*]}{.status.podIP}:5000{"\n"}{end}'`)
+		gateway := p.lab.must(t, "kubectl get svc --context="+from.other+" -n istio-system istio-ingressgateway -o jsonpath='{.status.loadBalancer.ingress[0].ip}'")
+		want := strings.Join(strings.Fields(pods+" "+gateway+":443"), " ")
+		p.lab.eventually(t, 20*time.Second, `got=$(kubectl exec --context=`+from.ctx+` -n sample deploy/sleep -c istio-proxy -- /isthmus-proxy request GET /clusters |
+grep '^outbound|5000||helloworld.sample.svc.cluster.local::[0-9.]*:[0-9]*::' | cut -d: -f3,4 --output-delimiter=: | sort -u)
+echo "shown:" $got
+test "$(echo $got)" = "$(printf '%s\n' `+want+` | sort -u | xargs)"`)
+	}
+}
