@@ -143,15 +143,21 @@ func bareLab(t *testing.T, root, lab, flags string) shell {
 	return shell{dir: root, env: []string{path + ":" + kubectl, "KUBECONFIG=" + kubeconfig}}
 }
 
-// packPeer builds the peer and packs it as an image.
-func packPeer(t *testing.T, root, tarFile string) {
+// buildPeer builds the peer for a machine without libraries.
+func buildPeer(t *testing.T, root, binary string) string {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "peer")
 	build := exec.Command("go", "build", "-o", binary, "./test/e2e/peer")
 	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build peer: %v\n%s", err, out)
 	}
+	return binary
+}
+
+// packPeer builds the peer and packs it as an image.
+func packPeer(t *testing.T, root, tarFile string) {
+	t.Helper()
+	binary := buildPeer(t, root, filepath.Join(t.TempDir(), "peer"))
 	body, err := os.ReadFile(binary)
 	if err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +16,8 @@ import (
 // pair is two clusters of a lab that are joined to one mesh in different ways,
 // one after the other.
 type pair struct {
-	lab shell
+	name string // of the lab
+	lab  shell
 	// dirs are release folders, one for each cluster: where the guides' commands
 	// are typed.
 	dirs map[string]shell
@@ -32,7 +34,7 @@ const (
 func startPair(t *testing.T, lab, flags string) *pair {
 	t.Helper()
 	root := repo(t)
-	p := &pair{lab: bareLab(t, root, lab, "--clusters 2 "+flags), dirs: map[string]shell{}}
+	p := &pair{name: lab, lab: bareLab(t, root, lab, "--clusters 2 "+flags), dirs: map[string]shell{}}
 	p.lab.must(t, "lab --name "+lab+" sample-images")
 
 	certs := filepath.Join(t.TempDir(), "root")
@@ -165,6 +167,51 @@ func (p *pair) regions(t *testing.T, there bool) {
 			labels = fmt.Sprintf("topology.kubernetes.io/region=region-%[1]d topology.kubernetes.io/zone=region-%[1]d-a", i+1)
 		}
 		p.lab.must(t, "kubectl label --context="+ctx+" node --all "+labels)
+	}
+}
+
+// onlyFar takes HelloWorld out of the first cluster, so that its client is
+// answered by the second, and gives a function that puts it back.
+func (p *pair) onlyFar(t *testing.T) (back func()) {
+	t.Helper()
+	scale := "kubectl scale --context=" + ctxOne + " -n sample deploy/helloworld-v1 --replicas="
+	p.lab.must(t, scale+"0")
+	p.answered(t, ctxOne, "v2")
+	return func() {
+		p.lab.must(t, scale+"1")
+		p.answered(t, ctxOne, "v1")
+	}
+}
+
+// unreadable sends a word across and looks for it in what passes the other
+// cluster's node: at the gateway's ports it is not to be found. A call in
+// plaintext to the same pod shows that it would be.
+func (p *pair) unreadable(t *testing.T) {
+	defer p.onlyFar(t)()
+	peer := buildPeer(t, repo(t), filepath.Join(t.TempDir(), "peer"))
+	p.lab.must(t, `kubectl create --context=`+ctxTwo+` namespace outside
+kubectl apply --context=`+ctxTwo+` -n outside -f samples/sleep/sleep.yaml
+kubectl rollout status --context=`+ctxTwo+` -n outside deploy/sleep --timeout=120s`)
+	pod := p.lab.must(t, "kubectl get pods --context="+ctxTwo+" -n sample -l app=helloworld -o jsonpath='{.items[0].status.podIP}'")
+
+	const word = "tell-nobody-4711"
+	out := p.lab.must(t, `capture() { lab --name `+p.name+` exec `+ctxTwo+` -- `+peer+` capture $1 `+word+` 8 2>&1; }
+capture 443 & capture 8443 & capture 5000 &
+sleep 1
+for i in 1 2 3 4 5; do
+kubectl exec --context=`+ctxOne+` -n sample -c sleep deploy/sleep -- curl -sS -m 5 -f -o /dev/null -H "x-word: `+word+`" helloworld.sample:5000/hello
+kubectl exec --context=`+ctxTwo+` -n outside deploy/sleep -- curl -sS -m 5 -f -o /dev/null -H "x-word: `+word+`" http://`+pod+`:5000/hello
+done
+wait`)
+	for port, wanted := range map[string]bool{"443": false, "8443": false, "5000": true} {
+		m := regexp.MustCompile(`port ` + port + `: ([0-9]+) segments, ([0-9]+) with the text`).FindStringSubmatch(out)
+		if m == nil || m[1] == "0" && port != "443" {
+			t.Errorf("nothing was captured at port %s:\n%s", port, out)
+			continue
+		}
+		if found := m[2] != "0"; found != wanted {
+			t.Errorf("port %s: the text was found: %v, want %v\n%s", port, found, wanted, out)
+		}
 	}
 }
 

@@ -3,8 +3,6 @@
 package e2e
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -90,54 +88,10 @@ func TestPodsComeAndGo(t *testing.T) {
 				tt.flags, tt.url)
 			s.eventually(t, time.Minute, strings.Replace(load, "-n 16000", "-n 20", 1)+" | grep '"+`"`+tt.good+`"`+"'")
 
-			ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
-			defer cancel()
-			type result struct {
-				out string
-				err error
-			}
-			done := make(chan result, 1)
-			go func() {
-				out, err := s.run(ctx, load)
-				done <- result{out, err}
-			}()
+			running := s.start(t, load)
 			s.must(t, comeAndGo)
-			select {
-			case r := <-done:
-				t.Fatalf("the load ended before the pods were through: %v\n%s", r.err, r.out)
-			default:
-			}
-			r := <-done
-			if r.err != nil {
-				t.Fatalf("load: %v\n%s", r.err, r.out)
-			}
-			assertAllGood(t, r.out, tt.good)
+			running.answered(t, tt.good)
 		})
-	}
-}
-
-// assertAllGood reads what fortio measured: every call must have got the answer.
-func assertAllGood(t *testing.T, out, good string) {
-	t.Helper()
-	var measured struct {
-		RetCodes  map[string]int
-		ActualQPS float64
-	}
-	start := strings.Index(out, "{")
-	if start < 0 {
-		t.Fatalf("fortio says nothing:\n%s", out)
-	}
-	if err := json.NewDecoder(strings.NewReader(out[start:])).Decode(&measured); err != nil {
-		t.Fatalf("read fortio's figures: %v\n%s", err, out)
-	}
-	t.Logf("%.0f calls a second: %v", measured.ActualQPS, measured.RetCodes)
-	for code, n := range measured.RetCodes {
-		if code != good {
-			t.Errorf("%d calls ended with %s", n, code)
-		}
-	}
-	if measured.RetCodes[good] == 0 {
-		t.Error("no call was answered")
 	}
 }
 

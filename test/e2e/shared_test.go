@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -141,6 +142,8 @@ func TestSharedControlPlane(t *testing.T) {
 			{"passthrough", func(p *pair, t *testing.T) { p.main().must(t, passLocal) }},
 			{"verification", (*pair).verify},
 			{"through the gateway alone", (*pair).gatewaysOnly},
+			{"unreadable on the way", (*pair).unreadable},
+			{"API server gone", (*pair).apiServerGone},
 		})
 	})
 	t.Run("one network", func(t *testing.T) {
@@ -192,4 +195,67 @@ grep '^outbound|5000||helloworld.sample.svc.cluster.local::[0-9.]*:[0-9]*::' | c
 echo "shown:" $got
 test "$(echo $got)" = "$(printf '%s\n' `+want+` | sort -u | xargs)"`)
 	}
+}
+
+// apiServerGone stops the remote cluster's API server for three minutes, under
+// load that only the remote cluster answers, and restarts the control plane
+// meanwhile: no request is lost, and remote-clusters says what is so.
+func (p *pair) apiServerGone(t *testing.T) {
+	defer p.onlyFar(t)()
+	p.lab.must(t, `kubectl apply --context=`+ctxOne+` -n sample -f samples/fortio/fortio.yaml
+kubectl rollout status --context=`+ctxOne+` -n sample deploy/fortio --timeout=120s`)
+	load := p.lab.start(t, `kubectl exec --context=`+ctxOne+` -n sample deploy/fortio -c fortio -- /fortio load -quiet -json - -qps 100 -c 4 -t 0 -n 24000 -timeout 10s -allow-initial-errors http://helloworld.sample:5000/hello 2>/dev/null`)
+
+	signal := "lab --name " + p.name + " exec " + ctxTwo + " -- pkill -%s kube-apiserver"
+	began := time.Now()
+	p.lab.must(t, fmt.Sprintf(signal, "STOP"))
+	resume := func() { p.lab.must(t, fmt.Sprintf(signal, "CONT")) }
+	defer resume()
+	remote := "istioctl remote-clusters --context=" + ctxOne + " | tee /dev/stderr | grep -w remote0 | "
+	p.lab.eventually(t, 30*time.Second, remote+"grep 'stale since'")
+
+	// The new control plane has never seen the remote cluster.
+	p.lab.must(t, `kubectl rollout restart --context=`+ctxOne+` -n istio-system deploy/istiod
+kubectl rollout status --context=`+ctxOne+` -n istio-system deploy/istiod --timeout=60s`)
+	p.readyWithin(t, 10*time.Second)
+	p.lab.eventually(t, 30*time.Second, remote+"grep 'stale since'")
+	p.lab.must(t, hello(ctxOne, 16)+" | sort | uniq -c")
+
+	time.Sleep(time.Until(began.Add(3 * time.Minute)))
+	resume()
+	p.lab.eventually(t, 30*time.Second, remote+"grep -w synced")
+	p.newPodAnswers(t)
+	load.answered(t, "200")
+}
+
+// readyWithin holds that the youngest control plane of the main cluster was ready
+// soon after its container had started.
+func (p *pair) readyWithin(t *testing.T, limit time.Duration) {
+	t.Helper()
+	out := p.lab.must(t, `kubectl get pods --context=`+ctxOne+` -n istio-system -l app=istiod --sort-by=.metadata.creationTimestamp \
+-o jsonpath='{range .items[*]}{.status.containerStatuses[0].state.running.startedAt} {.status.conditions[?(@.type=="Ready")].lastTransitionTime}{"\n"}{end}' | tail -n 1`)
+	started, ready, _ := strings.Cut(out, " ")
+	from, err := time.Parse(time.RFC3339, started)
+	if err != nil {
+		t.Fatalf("%q: %v", out, err)
+	}
+	to, err := time.Parse(time.RFC3339, ready)
+	if err != nil {
+		t.Fatalf("%q: %v", out, err)
+	}
+	if took := to.Sub(from); took > limit {
+		t.Errorf("the restarted control plane was ready after %s, want %s at most", took, limit)
+	} else {
+		t.Logf("the restarted control plane was ready after %s", took)
+	}
+}
+
+// newPodAnswers holds that a pod that becomes ready in the remote cluster answers
+// the other one's client within five seconds.
+func (p *pair) newPodAnswers(t *testing.T) {
+	scale := "kubectl scale --context=" + ctxTwo + " -n sample deploy/helloworld-v2 --replicas="
+	p.lab.must(t, scale+"2\nkubectl rollout status --context="+ctxTwo+" -n sample deploy/helloworld-v2 --timeout=60s")
+	pod := p.lab.must(t, "kubectl get pods --context="+ctxTwo+" -n sample -l app=helloworld --sort-by=.metadata.creationTimestamp -o name | tail -n 1 | cut -d/ -f2")
+	p.lab.eventually(t, 5*time.Second, hello(ctxOne, 8)+" | grep "+pod)
+	p.lab.must(t, scale+"1")
 }

@@ -1,6 +1,7 @@
 // Command peer is both ends of the traffic that the end-to-end tests send
 // through two sidecars: large bodies with checksums, WebSocket, gRPC, and a
-// TCP protocol in which the server speaks first. It knows nothing of the mesh.
+// TCP protocol in which the server speaks first; and it looks at what passes on
+// the way. It knows nothing of the mesh.
 package main
 
 import (
@@ -18,7 +19,8 @@ peer upload   URL BYTES
 peer download URL BYTES
 peer websocket ws://HOST:PORT/ws
 peer grpc HOST:PORT
-peer tcp  HOST:PORT`
+peer tcp  HOST:PORT
+peer capture PORT TEXT SECONDS`
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
@@ -51,6 +53,20 @@ func run(ctx context.Context, args []string) error {
 		return callGRPC(ctx, args[1])
 	case len(args) == 2 && args[0] == "tcp":
 		return talkServerFirst(ctx, args[1])
+	}
+
+	if len(args) == 4 && args[0] == "capture" {
+		port, err := strconv.ParseUint(args[1], 10, 16)
+		if err != nil {
+			return fmt.Errorf("port: %w", err)
+		}
+		seconds, err := strconv.Atoi(args[3])
+		if err != nil {
+			return fmt.Errorf("seconds: %w", err)
+		}
+		ctx, cancel := context.WithTimeout(ctx, time.Duration(seconds)*time.Second)
+		defer cancel()
+		return capture(ctx, uint16(port), args[2])
 	}
 	return fmt.Errorf("usage:\n%s", usage)
 }
