@@ -58,15 +58,36 @@ type step struct {
 	run  func(*pair, *testing.T)
 }
 
-// steps runs them, and ends the test at the first that fails.
-func (p *pair) steps(t *testing.T, steps []step) {
+// way is a way to join two clusters.
+type way struct {
+	name  string
+	steps []step
+}
+
+// ways walks them one after the other, with a clear pair in between, and ends
+// with a table of what came of each.
+func (p *pair) ways(t *testing.T, ways []way) {
 	t.Helper()
-	for _, s := range steps {
-		if !t.Run(s.name, func(t *testing.T) { s.run(p, t) }) {
-			p.explain(t)
-			t.FailNow()
+	var table strings.Builder
+	for i, w := range ways {
+		verdict := "both clusters answer both"
+		ok := t.Run(w.name, func(t *testing.T) {
+			if i > 0 {
+				p.clear(t)
+			}
+			for _, s := range w.steps {
+				if !t.Run(s.name, func(t *testing.T) { s.run(p, t) }) {
+					p.explain(t)
+					t.FailNow()
+				}
+			}
+		})
+		if !ok {
+			verdict = "FAILED"
 		}
+		fmt.Fprintf(&table, "%-45s %s\n", w.name, verdict)
 	}
+	t.Logf("ways to join two clusters:\n%s", table.String())
 }
 
 // with is the shell with more environment variables, NAME=VALUE each.

@@ -131,27 +131,44 @@ spec:
     - "*.local"
 EOF`
 
-// TestSharedControlPlane is the guide's shared control plane (多集群共享控制平面), on
-// several networks and on one: its commands as printed, then what it promises.
-func TestSharedControlPlane(t *testing.T) {
-	t.Run("several networks", func(t *testing.T) {
-		// Clusters that nobody planned together: the same ranges in both.
-		p := startPair(t, "e2e-shared", "--network multi --same-ranges")
-		p.steps(t, []step{
+// TestClustersOnSeveralNetworks joins two clusters whose pods do not reach each
+// other, in each way that people know: the guide's shared control plane
+// (多集群共享控制平面) with its commands as printed, then those of Istio's own guides.
+func TestClustersOnSeveralNetworks(t *testing.T) {
+	// Clusters that nobody planned together: the same ranges in both.
+	p := startPair(t, "e2e-networks", "--network multi --same-ranges")
+	p.ways(t, []way{
+		{"shared control plane, several networks", []step{
 			{"install", func(p *pair, t *testing.T) { p.installShared(t, "network2", sharedMain, "") }},
 			{"passthrough", func(p *pair, t *testing.T) { p.main().must(t, passLocal) }},
 			{"verification", (*pair).verify},
 			{"through the gateway alone", (*pair).gatewaysOnly},
 			{"unreadable on the way", (*pair).unreadable},
 			{"API server gone", (*pair).apiServerGone},
-		})
+		}},
+		{"multi-primary, several networks", []step{
+			{"guide", func(p *pair, t *testing.T) { p.multiPrimary(t, "network1", "network2") }},
+		}},
+		{"primary-remote, several networks", []step{
+			{"guide", func(p *pair, t *testing.T) { p.primaryRemote(t, "network1", "network2") }},
+		}},
 	})
-	t.Run("one network", func(t *testing.T) {
-		p := startPair(t, "e2e-shared1", "--network single")
-		p.steps(t, []step{
+}
+
+// TestClustersOnOneNetwork does the same where pods reach pods.
+func TestClustersOnOneNetwork(t *testing.T) {
+	p := startPair(t, "e2e-network", "--network single")
+	p.ways(t, []way{
+		{"shared control plane, one network", []step{
 			{"install", func(p *pair, t *testing.T) { p.installShared(t, "network1", sharedOneNetwork, sharedRemoteNoGateway) }},
 			{"verification", (*pair).verify},
-		})
+		}},
+		{"multi-primary, one network", []step{
+			{"guide", func(p *pair, t *testing.T) { p.multiPrimary(t, "network1", "network1") }},
+		}},
+		{"primary-remote, one network", []step{
+			{"guide", func(p *pair, t *testing.T) { p.primaryRemote(t, "network1", "network1") }},
+		}},
 	})
 }
 
