@@ -114,7 +114,7 @@ func (p *pair) clear(t *testing.T) {
 	t.Helper()
 	for _, ctx := range []string{ctxOne, ctxTwo} {
 		p.lab.must(t, fmt.Sprintf(`istioctl uninstall --context=%[1]s --purge -y
-kubectl --context=%[1]s delete namespace istio-system sample --ignore-not-found --wait --timeout=120s`, ctx))
+kubectl --context=%[1]s delete namespace istio-system sample outside --ignore-not-found --wait --timeout=120s`, ctx))
 	}
 }
 
