@@ -246,7 +246,7 @@ func (p *pair) explain(t *testing.T) {
 			"logs -n istio-system deploy/istio-ingressgateway --tail=20",
 			"logs -n istio-system deploy/istio-eastwestgateway --tail=20",
 			"logs -n sample deploy/sleep -c istio-proxy --tail=30",
-			"exec -n sample deploy/sleep -c istio-proxy -- /isthmus-proxy request GET /clusters | grep -e helloworld",
+			"exec -n sample deploy/sleep -c istio-proxy -- /isthmus-proxy request GET /clusters | grep -A40 helloworld",
 		} {
 			out, err := p.lab.run(context.Background(), "kubectl --context "+ctx+" "+what+" 2>&1 | tail -n 60")
 			t.Logf("%s %s: %v\n%s", ctx, what, err, out)

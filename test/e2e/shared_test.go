@@ -3,7 +3,10 @@
 package e2e
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -203,15 +206,49 @@ echo "ISTIOD_REMOTE_EP is ${ISTIOD_REMOTE_EP}"`)
 // gatewaysOnly holds that a client is shown its own cluster's pods and the other
 // network's gateway, and nothing else.
 func (p *pair) gatewaysOnly(t *testing.T) {
+	const host = "outbound|5000||helloworld.sample.svc.cluster.local"
 	for _, from := range []struct{ ctx, other string }{{ctxOne, ctxTwo}, {ctxTwo, ctxOne}} {
-		pods := p.lab.must(t, "kubectl get pods --context="+from.ctx+` -n sample -l app=helloworld -o jsonpath='{range .items[*]}{.status.podIP}:5000{"\n"}{end}'`)
+		pods := p.lab.must(t, "kubectl get pods --context="+from.ctx+" -n sample -l app=helloworld -o jsonpath='{range .items[*]}{.status.podIP}:5000 {end}'")
 		gateway := p.lab.must(t, "kubectl get svc --context="+from.other+" -n istio-system istio-ingressgateway -o jsonpath='{.status.loadBalancer.ingress[0].ip}'")
-		want := strings.Join(strings.Fields(pods+" "+gateway+":443"), " ")
-		p.lab.eventually(t, 20*time.Second, `got=$(kubectl exec --context=`+from.ctx+` -n sample deploy/sleep -c istio-proxy -- /isthmus-proxy request GET /clusters |
-grep '^outbound|5000||helloworld.sample.svc.cluster.local::[0-9.]*:[0-9]*::' | cut -d: -f3,4 --output-delimiter=: | sort -u)
-echo "shown:" $got
-test "$(echo $got)" = "$(printf '%s\n' `+want+` | sort -u | xargs)"`)
+		want := strings.Fields(pods + " " + gateway + ":443")
+		slices.Sort(want)
+
+		var shown []string
+		for limit := time.Now().Add(20 * time.Second); time.Now().Before(limit) && !slices.Equal(shown, want); time.Sleep(time.Second) {
+			shown = p.shown(t, from.ctx, host)
+		}
+		t.Logf("%s is shown %v", from.ctx, shown)
+		if !slices.Equal(shown, want) {
+			t.Errorf("%s is shown %v, want %v", from.ctx, shown, want)
+		}
 	}
+}
+
+// shown are the addresses that the client of a cluster has for one of its
+// clusters of Envoy, sorted.
+func (p *pair) shown(t *testing.T, ctx, cluster string) []string {
+	t.Helper()
+	out, err := p.lab.run(context.Background(), "kubectl exec --context="+ctx+" -n sample deploy/sleep -c istio-proxy -- /isthmus-proxy request GET /clusters")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	var clusters []struct {
+		Name      string
+		Endpoints []struct{ Address string }
+	}
+	if err := json.Unmarshal([]byte(out), &clusters); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	var addresses []string
+	for _, c := range clusters {
+		for _, e := range c.Endpoints {
+			if c.Name == cluster {
+				addresses = append(addresses, e.Address)
+			}
+		}
+	}
+	slices.Sort(addresses)
+	return addresses
 }
 
 // apiServerGone stops the remote cluster's API server for three minutes, under
