@@ -58,7 +58,7 @@ func (p *pair) guideShell() shell {
 // multiPrimary follows the guide in which each cluster has a control plane that
 // reads the other: https://istio.io/latest/docs/setup/install/multicluster/.
 func (p *pair) multiPrimary(t *testing.T, networks ...string) {
-	p.cacerts(t)
+	p.cacerts(t, ctxOne, ctxTwo)
 	sh := p.guideShell()
 	for i, ctx := range []string{ctxOne, ctxTwo} {
 		n := []string{"1", "2"}[i]
@@ -95,7 +95,7 @@ istioctl create-remote-secret \
 // primaryRemote follows the guide in which the second cluster's proxies are
 // steered by the first cluster's control plane, through an east-west gateway.
 func (p *pair) primaryRemote(t *testing.T, networks ...string) {
-	p.cacerts(t)
+	p.cacerts(t, ctxOne, ctxTwo)
 	sh := p.guideShell().with("NETWORK=" + networks[1])
 	several := networks[0] != networks[1]
 	if several {

@@ -27,19 +27,21 @@ type pair struct {
 const (
 	ctxOne = "cluster-1"
 	ctxTwo = "cluster-2"
+	// ctxThree is a cluster that joins the pair and leaves it again.
+	ctxThree = "cluster-3"
 )
 
-// startPair starts a lab of two clusters with the samples' images, and makes a
-// certificate authority for each under one root.
+// startPair starts a lab of two clusters or more with the samples' images, and
+// makes a certificate authority for each under one root.
 func startPair(t *testing.T, lab, flags string) *pair {
 	t.Helper()
 	root := repo(t)
-	p := &pair{name: lab, lab: bareLab(t, root, lab, "--clusters 2 "+flags), dirs: map[string]shell{}}
+	p := &pair{name: lab, lab: bareLab(t, root, lab, flags), dirs: map[string]shell{}}
 	p.lab.must(t, "lab --name "+lab+" sample-images")
 
 	certs := filepath.Join(t.TempDir(), "root")
 	p.lab.must(t, "isthmus x ca create-root --out "+certs)
-	for _, ctx := range []string{ctxOne, ctxTwo} {
+	for ctx := range strings.FieldsSeq(p.lab.must(t, "kubectl config get-contexts -o name")) {
 		p.dirs[ctx] = p.lab.release(t, root, certs, ctx)
 	}
 	// The guides type their commands in one place, for both clusters.
@@ -95,11 +97,11 @@ func (s shell) with(env ...string) shell {
 	return shell{dir: s.dir, env: append(append([]string{}, s.env...), env...)}
 }
 
-// cacerts gives both clusters an authority under the common root, by the
-// commands of the guide.
-func (p *pair) cacerts(t *testing.T) {
+// cacerts gives clusters an authority under the common root, by the commands of
+// the guide.
+func (p *pair) cacerts(t *testing.T, contexts ...string) {
 	t.Helper()
-	for _, ctx := range []string{ctxOne, ctxTwo} {
+	for _, ctx := range contexts {
 		p.dirs[ctx].must(t, `kubectl create namespace istio-system
 kubectl create secret generic cacerts -n istio-system \
 --from-file=samples/certs/ca-cert.pem \

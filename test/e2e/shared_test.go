@@ -139,7 +139,7 @@ EOF`
 // (多集群共享控制平面) with its commands as printed, then those of Istio's own guides.
 func TestClustersOnSeveralNetworks(t *testing.T) {
 	// Clusters that nobody planned together: the same ranges in both.
-	p := startPair(t, "e2e-networks", "--network multi --same-ranges")
+	p := startPair(t, "e2e-networks", "--clusters 2 --network multi --same-ranges")
 	p.ways(t, []way{
 		{"shared control plane, several networks", []step{
 			{"install", func(p *pair, t *testing.T) { p.installShared(t, "network2", sharedMain, "") }},
@@ -160,11 +160,12 @@ func TestClustersOnSeveralNetworks(t *testing.T) {
 
 // TestClustersOnOneNetwork does the same where pods reach pods.
 func TestClustersOnOneNetwork(t *testing.T) {
-	p := startPair(t, "e2e-network", "--network single")
+	p := startPair(t, "e2e-network", "--clusters 3 --network single")
 	p.ways(t, []way{
 		{"shared control plane, one network", []step{
 			{"install", func(p *pair, t *testing.T) { p.installShared(t, "network1", sharedOneNetwork, sharedRemoteNoGateway) }},
 			{"verification", (*pair).verify},
+			{"a third cluster comes and goes", (*pair).thirdCluster},
 		}},
 		{"multi-primary, one network", []step{
 			{"guide", func(p *pair, t *testing.T) { p.multiPrimary(t, "network1", "network1") }},
@@ -187,7 +188,7 @@ func (p *pair) main() shell {
 // installShared types the guide's commands up to where the main cluster reads the
 // remote one.
 func (p *pair) installShared(t *testing.T, remoteNetwork, mainFile, rest string) {
-	p.cacerts(t)
+	p.cacerts(t, ctxOne, ctxTwo)
 	sh := p.main().with("REMOTE_CLUSTER_NETWORK=" + remoteNetwork)
 	sh.must(t, mainFile)
 	address := sh.must(t, `export ISTIOD_REMOTE_EP=$(kubectl get svc -n istio-system --context=${MAIN_CLUSTER_CTX} istiod -o jsonpath='{.status.loadBalancer.ingress[0].ip}')
