@@ -267,13 +267,13 @@ kubectl rollout status --context=`+ctxOne+` -n sample deploy/fortio --timeout=12
 	resume := func() { p.lab.must(t, fmt.Sprintf(signal, "CONT")) }
 	defer resume()
 	remote := "istioctl remote-clusters --context=" + ctxOne + " | tee /dev/stderr | grep -w remote0 | "
-	p.lab.eventually(t, 30*time.Second, remote+"grep 'stale since'")
+	p.lab.eventually(t, 30*time.Second, remote+"grep -w stale")
 
 	// The new control plane has never seen the remote cluster.
 	p.lab.must(t, `kubectl rollout restart --context=`+ctxOne+` -n istio-system deploy/istiod
 kubectl rollout status --context=`+ctxOne+` -n istio-system deploy/istiod --timeout=60s`)
 	p.readyWithin(t, 10*time.Second)
-	p.lab.eventually(t, 30*time.Second, remote+"grep 'stale since'")
+	p.lab.eventually(t, 30*time.Second, remote+"grep -w stale")
 	p.lab.must(t, hello(ctxOne, 16)+" | sort | uniq -c")
 
 	time.Sleep(time.Until(began.Add(3 * time.Minute)))
