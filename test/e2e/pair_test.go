@@ -71,13 +71,15 @@ type way struct {
 func (p *pair) ways(t *testing.T, ways []way) {
 	t.Helper()
 	var table strings.Builder
-	for i, w := range ways {
+	used := false
+	for _, w := range ways {
 		verdict := "not run"
 		ok := t.Run(w.name, func(t *testing.T) {
 			verdict = "both clusters answer both"
-			if i > 0 {
+			if used {
 				p.clear(t)
 			}
+			used = true
 			for _, s := range w.steps {
 				if !t.Run(s.name, func(t *testing.T) { s.run(p, t) }) {
 					p.explain(t)
