@@ -169,12 +169,10 @@ func (n *names) has(name string) bool {
 	return n.seen[name]
 }
 
-// TestProxyJoins: a proxy with the root and a token gets a certificate, and with
-// the certificate the configuration that the cluster's objects make, and changes
-// to them.
-func TestProxyJoins(t *testing.T) {
-	c := startControlPlane(t, webService("web"))
-
+// proxy lets a sidecar of the account shop/caller join, until the test ends, and
+// gives what it is sent.
+func (c *controlPlane) proxy() *names {
+	c.t.Helper()
 	source, err := identity.NewSource(identity.Config{
 		ID:         identity.ID{TrustDomain: identity.DefaultTrustDomain, Namespace: "shop", ServiceAccount: "caller"},
 		CA:         &identity.CAClient{Address: c.at.XDS, TokenFile: c.write("token", []byte(token))},
@@ -184,7 +182,7 @@ func TestProxyJoins(t *testing.T) {
 		Logger:     slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
-		t.Fatal(err)
+		c.t.Fatal(err)
 	}
 	c.background(source.Run)
 	c.eventually("certificate", func() bool {
@@ -194,7 +192,7 @@ func TestProxyJoins(t *testing.T) {
 
 	meta, err := structpb.NewStruct(map[string]any{"CLUSTER_ID": "Kubernetes", "SERVICE_ACCOUNT": "caller"})
 	if err != nil {
-		t.Fatal(err)
+		c.t.Fatal(err)
 	}
 	got := &names{seen: map[string]bool{}, more: make(chan struct{})}
 	client, err := fetch.New(fetch.Config{
@@ -202,12 +200,22 @@ func TestProxyJoins(t *testing.T) {
 		Node: &corev3.Node{Id: "sidecar~10.1.0.9~caller-1.shop~shop.svc.cluster.local", Metadata: meta},
 	})
 	if err != nil {
-		t.Fatal(err)
+		c.t.Fatal(err)
 	}
 	c.background(client.Run)
+	return got
+}
+
+// TestProxyJoins: a proxy with the root and a token gets a certificate, and with
+// the certificate the configuration that the cluster's objects make, and changes
+// to them.
+func TestProxyJoins(t *testing.T) {
+	c := startControlPlane(t, webService("web"))
+
+	got := c.proxy()
 	c.eventually("the cluster of web", func() bool { return got.has("outbound|80||web.shop.svc.cluster.local") })
 
-	_, err = c.client.CoreV1().Services("shop").Create(t.Context(), webService("more"), metav1.CreateOptions{})
+	_, err := c.client.CoreV1().Services("shop").Create(t.Context(), webService("more"), metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,7 +39,10 @@ type door struct {
 	inner   http.RoundTripper
 	base    *http.Transport
 	token   atomic.Pointer[string]
-	heardAt atomic.Int64 // nanoseconds of Unix time; when the server last answered us
+	made    time.Time
+	// heardAt is when the server last answered us, nanoseconds since made: a
+	// clock that is set must not let a server fall silent.
+	heardAt atomic.Int64
 
 	mu      sync.Mutex
 	conns   map[net.Conn]struct{} // nil when closed
@@ -51,7 +54,7 @@ func newDoor(a *access) (*door, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &door{host: cfg.Host, conns: map[net.Conn]struct{}{}, failing: map[string]string{}}
+	d := &door{host: cfg.Host, made: time.Now(), conns: map[net.Conn]struct{}{}, failing: map[string]string{}}
 	d.setToken(a.token)
 	if err := d.build(cfg); err != nil {
 		return nil, err
@@ -201,10 +204,10 @@ func (d *door) trouble() string {
 	return strings.Join(out, "; ")
 }
 
-func (d *door) heard() { d.heardAt.Store(time.Now().UnixNano()) }
+func (d *door) heard() { d.heardAt.Store(int64(time.Since(d.made))) }
 
 // silence is for how long the server has said nothing.
-func (d *door) silence() time.Duration { return time.Since(time.Unix(0, d.heardAt.Load())) }
+func (d *door) silence() time.Duration { return time.Since(d.made) - time.Duration(d.heardAt.Load()) }
 
 // heardBody notes that bytes still come: the list of a large cluster may take
 // long.

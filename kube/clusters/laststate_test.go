@@ -40,6 +40,7 @@ func (w *world) savedStates() []corev1.ConfigMap {
 // a control plane that starts while it is gone; and it is kept no longer than
 // that.
 func TestLastState(t *testing.T) {
+	t.Parallel()
 	w := &world{t: t, own: newWorld(t).own}
 	stopRun := w.restart()
 	stopLead := w.lead()
@@ -88,6 +89,7 @@ func TestLastState(t *testing.T) {
 
 // TestLastStateOfOneTakenOut: nothing is left of it.
 func TestLastStateOfOneTakenOut(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.lead()
 	a := w.remote()
@@ -100,6 +102,7 @@ func TestLastStateOfOneTakenOut(t *testing.T) {
 }
 
 func TestPackState(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.remote()
 	w.join("s", "a", a.Kubeconfig(""))
@@ -148,6 +151,7 @@ func TestPackState(t *testing.T) {
 
 // TestLastStateOfNoUse: it is ignored, and holds nothing back.
 func TestLastStateOfNoUse(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: "istio-system", Name: "istio-last-state-x-0", Labels: map[string]string{labelState: "a"},

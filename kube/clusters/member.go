@@ -144,13 +144,16 @@ func (m *member) buryLocked(ctx context.Context) {
 
 // lostLocked marks the cluster's rows as the last that are known.
 func (m *member) lostLocked(err error) {
+	if err == nil {
+		err = errors.New("its reader has ended")
+	}
 	m.lastErr, m.since = err, time.Now()
 	if gone := (*silent)(nil); errors.As(err, &gone) {
 		m.since = gone.since
 	}
 	m.log.Warn("the cluster cannot be followed; what was last read of it stays in force", "error", err)
 	m.markStaleLocked()
-	m.tellLocked("Unreachable", err.Error()+"; what was last read of the cluster stays in force")
+	m.tellLocked(m.reasonLocked(err), err.Error()+"; what was last read of the cluster stays in force")
 	m.set.changed.Send()
 }
 
@@ -240,13 +243,24 @@ func (m *member) vain(ctx context.Context, err error) {
 	if m.serving == nil {
 		m.markStaleLocked()
 	}
-	m.tellLocked("Unreachable", err.Error())
+	m.tellLocked(m.reasonLocked(err), err.Error())
 	m.mu.Unlock()
 	m.reachedOnce.Do(func() { close(m.reached) })
 }
 
-// tellLocked says once per text, by the log and an Event on the Secret, what is
-// wrong.
+// reasonLocked is an error of reaching the server in one word, for an Event.
+func (m *member) reasonLocked(err error) string {
+	if !errors.As(err, new(notTaken)) {
+		return "Unreachable"
+	}
+	c, err := readClaims(m.candidate.access.token)
+	if err == nil && !c.ends().IsZero() && time.Now().After(c.ends()) {
+		return "TokenEnded"
+	}
+	return "Refused"
+}
+
+// tellLocked says by an Event on the Secret what is wrong, once for each reason.
 func (m *member) tellLocked(reason, text string) {
 	if m.told == reason {
 		return

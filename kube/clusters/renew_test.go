@@ -13,7 +13,6 @@ import (
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 
@@ -105,6 +104,7 @@ func (w *world) issuer() *issuer {
 // TestRenew: a token is replaced at half of its life, in the Secret, by another
 // like it, and the cluster is followed on and on.
 func TestRenew(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.lead()
 	a := w.issuer()
@@ -142,6 +142,7 @@ func TestRenew(t *testing.T) {
 // TestNotRenewed: tokens that do not end are left alone, and a renewal that fails
 // is told.
 func TestNotRenewed(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.lead()
 	static, barred := w.issuer(), w.issuer()
@@ -152,12 +153,7 @@ func TestNotRenewed(t *testing.T) {
 		s := w.state("barred")
 		return s.Status == Synced && strings.Contains(s.Reason, "reader may not create tokens") && !s.TokenEnds.IsZero()
 	})
-	w.eventually("an Event", soon, func() bool {
-		list, err := w.own.CoreV1().Events("istio-system").List(t.Context(), metav1.ListOptions{})
-		return err == nil && slices.ContainsFunc(list.Items, func(e corev1.Event) bool {
-			return e.Reason == "TokenNotRenewed" && e.InvolvedObject.Name == "s-barred"
-		})
-	})
+	w.eventually("an Event", soon, func() bool { return w.hasEvent("s-barred", "TokenNotRenewed") })
 	if n := static.server.Requests("post serviceaccounts"); n != 0 {
 		t.Errorf("a token that does not end was renewed %d times", n)
 	}
@@ -183,4 +179,17 @@ func TestWithToken(t *testing.T) {
 	if next, err := withToken(raw, nil, "other", "new"); err != nil || next != nil {
 		t.Errorf("somebody else's token was replaced: %s, %v", next, err)
 	}
+}
+
+// TestTokenHasEnded: one that ended while nobody could renew it.
+func TestTokenHasEnded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.remote()
+	a.TakeTokens("another")
+	w.join("s", "a", a.Kubeconfig(jwt(time.Now().Add(-2*time.Hour), time.Hour)))
+	w.eventually("it is told", soon, func() bool {
+		s := w.state("a")
+		return s.Status == Refused && strings.Contains(s.Reason, "has ended") && w.hasEvent("s", "TokenEnded")
+	})
 }

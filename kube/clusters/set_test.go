@@ -173,11 +173,20 @@ func (w *world) state(id model.ClusterID) State {
 	return states[i]
 }
 
+// hasEvent tells whether an Event was made on a Secret for a reason.
+func (w *world) hasEvent(secret, reason string) bool {
+	list, err := w.own.CoreV1().Events("istio-system").List(w.t.Context(), metav1.ListOptions{})
+	return err == nil && slices.ContainsFunc(list.Items, func(e corev1.Event) bool {
+		return e.InvolvedObject.Name == secret && e.Reason == reason
+	})
+}
+
 const soon = 10 * time.Second
 
 // TestJoinAndLeave: a cluster is there as soon as a Secret names it, and nothing
 // of it is left when none does; others are not touched.
 func TestJoinAndLeave(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a, b := w.remote(), w.remote()
 	w.join("s-a", "a", a.Kubeconfig(""))
@@ -214,6 +223,7 @@ func TestJoinAndLeave(t *testing.T) {
 
 // TestTokenReplaced: another token goes into the connections that there are.
 func TestTokenReplaced(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.remote()
 	a.TakeTokens("one", "two")
@@ -238,6 +248,7 @@ func TestTokenReplaced(t *testing.T) {
 // TestTokenEnds: a token that is not taken any more makes the cluster stale, and
 // the next token mends it at once.
 func TestTokenEnds(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.remote()
 	a.TakeTokens("one")
@@ -251,6 +262,7 @@ func TestTokenEnds(t *testing.T) {
 	if w.endpoints("a") != "10.1.0.1" {
 		t.Error("its endpoints are gone")
 	}
+	w.eventually("an Event", soon, func() bool { return w.hasEvent("s", "Refused") })
 	w.edit("s", "a", a.Kubeconfig("two"))
 	w.eventually("it is followed again", 5*time.Second, func() bool { return w.state("a").Status == Synced && !w.row("a").Stale })
 }
@@ -258,6 +270,7 @@ func TestTokenEnds(t *testing.T) {
 // TestCredentialsReplaced: a kubeconfig of another server is read before it
 // counts, and there is no moment without the rows that both have.
 func TestCredentialsReplaced(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	old := w.remote(serviceOf("gone"))
 	w.join("s", "a", old.Kubeconfig(""))
@@ -310,6 +323,7 @@ func TestCredentialsReplaced(t *testing.T) {
 // TestBadEdit: a Secret that is edited into something that cannot be used harms
 // nothing that works.
 func TestBadEdit(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	a := w.remote()
 	w.join("s", "a", a.Kubeconfig(""))
@@ -349,6 +363,7 @@ func TestGone(t *testing.T) {
 			fault(a)
 			w.eventually("stale", 6*time.Second, func() bool { return w.row("a").Stale })
 			t.Logf("stale after %s", time.Since(began).Round(time.Millisecond))
+			w.eventually("an Event", soon, func() bool { return w.hasEvent("s", "Unreachable") })
 			s := w.state("a")
 			if s.Status != Stale || s.Reason == "" || s.Since.Before(began.Add(-2*time.Second)) || s.Since.After(time.Now()) {
 				t.Errorf("state %+v", s)
@@ -423,6 +438,7 @@ func TestOddServers(t *testing.T) {
 // TestWaitRead: the start of the control plane waits for a server that answers,
 // and for none that does not.
 func TestWaitRead(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	live, dead := w.remote(), w.remote()
 	live.Slow(300 * time.Millisecond)
@@ -449,14 +465,13 @@ func TestWaitRead(t *testing.T) {
 
 // TestRefusedIsTold: by the states and by an Event on the Secret.
 func TestRefusedIsTold(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, secretOf("s", 1, map[string][]byte{"own": kubeconfig(t, nil)}))
-	w.eventually("an Event", soon, func() bool {
-		list, err := w.own.CoreV1().Events("istio-system").List(t.Context(), metav1.ListOptions{})
-		return err == nil && slices.ContainsFunc(list.Items, func(e corev1.Event) bool {
-			return e.InvolvedObject.Name == "s" && e.Reason == "Refused" && strings.Contains(e.Message, "without a Secret")
-		})
-	})
+	w.eventually("an Event", soon, func() bool { return w.hasEvent("s", "Refused") })
 	states := w.set.States()
+	if !strings.Contains(states[1].Reason, "without a Secret") {
+		t.Errorf("reason %q", states[1].Reason)
+	}
 	if len(states) != 2 || states[1].Status != Refused || states[1].Secret != "s" {
 		t.Errorf("states %+v", states)
 	}
