@@ -9,6 +9,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic/dynamicinformer"
 	"k8s.io/client-go/tools/cache"
 
@@ -144,7 +145,10 @@ func (k *kinds) follow(ctx context.Context) {
 
 // look starts reading every kind that the cluster has and that is not read yet.
 func (k *kinds) look(ctx context.Context) error {
-	groups, err := k.r.clients.Kube.Discovery().ServerGroups()
+	// With the context, or an API server that hangs would hold the Reader up
+	// when it is to end.
+	asked := discovery.ToDiscoveryInterfaceWithContext(k.r.clients.Kube.Discovery())
+	groups, err := asked.ServerGroupsWithContext(ctx)
 	if err != nil {
 		return err
 	}
@@ -154,7 +158,7 @@ func (k *kinds) look(ctx context.Context) error {
 			continue
 		}
 
-		list, err := k.r.clients.Kube.Discovery().ServerResourcesForGroupVersion(g.PreferredVersion.GroupVersion)
+		list, err := asked.ServerResourcesForGroupVersionWithContext(ctx, g.PreferredVersion.GroupVersion)
 		if err != nil {
 			return err
 		}

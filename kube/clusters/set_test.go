@@ -3,6 +3,7 @@ package clusters
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -475,4 +476,17 @@ func TestRefusedIsTold(t *testing.T) {
 	if len(states) != 2 || states[1].Status != Refused || states[1].Secret != "s" {
 		t.Errorf("states %+v", states)
 	}
+}
+
+// TestLeavesAServerThatHoldsOn: nobody waits for an answer that does not come when
+// the cluster is taken out.
+func TestLeavesAServerThatHoldsOn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.remote()
+	a.Handle("GET /apis", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	w.join("s", "a", a.Kubeconfig(""))
+	w.eventually("it is asked what it has", soon, func() bool { return a.Requests("get /apis") > 0 })
+	w.join("s", "", nil)
+	w.eventually("nothing is left of it", 2*time.Second, func() bool { return w.row("a").ID == "" })
 }
