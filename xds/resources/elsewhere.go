@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/model"
 	"github.com/isthmus-mesh/isthmus/xds"
@@ -23,20 +24,21 @@ import (
 // after every start, and in every cluster.
 type allocation struct{ byHost map[string]netip.Addr }
 
-// allocationOf asks for the allocation. While there is but one cluster, no host
-// is elsewhere and it is empty.
+// allocationOf asks for the allocation. While there is but one cluster, no host is
+// elsewhere, and it has but those that are exported.
 type allocationOf struct{ source *Source }
 
 func (q allocationOf) build(r *reader, old *allocation) *allocation {
 	s := q.source
+	exports := s.exports.get(r)
 	clusters := 0
 	for range readAll(r, &s.store.Clusters) {
 		clusters++
 	}
 
 	now := &allocation{}
-	if clusters > 1 {
-		now = allocate(readAll(r, &s.store.Services))
+	if clusters > 1 || len(exports.since) > 0 {
+		now = allocate(readAll(r, &s.store.Services), exports, clusters > 1)
 	}
 	if old != nil && maps.Equal(old.byHost, now.byHost) {
 		return old
@@ -44,17 +46,25 @@ func (q allocationOf) build(r *reader, old *allocation) *allocation {
 	return now
 }
 
-// allocate gives each host the address that its hash says. Of several with one
-// hash the oldest has it, and the others the next that are free; so has what a
-// ServiceEntry gives its own hosts.
-func allocate(services func(func(*model.Service) bool)) *allocation {
+// allocate gives each host the address that its hash says: those of Services, if
+// all are to have one, and those of what is exported. Of several with one hash the
+// oldest has it, and the others the next that are free; so has what a ServiceEntry
+// gives its own hosts.
+func allocate(services func(func(*model.Service) bool), exports *exported, all bool) *allocation {
 	type candidate struct {
-		host  string
-		first *model.Service // the oldest row
+		host    string
+		created time.Time // when the first row of it was
 	}
 	var hosts []candidate
+	offered := map[string]time.Time{}
 	taken := map[netip.Addr]bool{}
 	for svc := range services {
+		if at, ok := exports.sinceOf(svc); ok {
+			name := clusterSetName(svc.Namespace, svc.Name)
+			if first, known := offered[name]; !known || at.Before(first) {
+				offered[name] = at
+			}
+		}
 		switch {
 		case svc.Origin != model.FromKubernetes:
 			for _, a := range svc.Addresses {
@@ -62,17 +72,21 @@ func allocate(services func(func(*model.Service) bool)) *allocation {
 					taken[a.Addr()] = true
 				}
 			}
+		case !all:
 		case len(hosts) > 0 && hosts[len(hosts)-1].host == svc.Host:
 			// Rows of one host are neighbours (model.Service.Key).
-			if last := &hosts[len(hosts)-1]; svc.CompareAge(last.first) < 0 {
-				last.first = svc
+			if last := &hosts[len(hosts)-1]; svc.Created.Before(last.created) {
+				last.created = svc.Created
 			}
 		default:
-			hosts = append(hosts, candidate{svc.Host, svc})
+			hosts = append(hosts, candidate{svc.Host, svc.Created})
 		}
 	}
+	for name, at := range offered {
+		hosts = append(hosts, candidate{name, at})
+	}
 	slices.SortFunc(hosts, func(a, b candidate) int {
-		return cmp.Or(a.first.Created.Compare(b.first.Created), cmp.Compare(a.host, b.host))
+		return cmp.Or(a.created.Compare(b.created), cmp.Compare(a.host, b.host))
 	})
 
 	out := &allocation{byHost: make(map[string]netip.Addr, len(hosts))}

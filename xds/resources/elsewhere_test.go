@@ -120,7 +120,7 @@ func TestAllocation(t *testing.T) {
 			rows = append(rows, older)
 		}
 	}
-	all := allocate(slices.Values(rows)).byHost
+	all := allocate(slices.Values(rows), &exported{}, true).byHost
 	seen := map[netip.Addr]string{}
 	for host, a := range all {
 		if last := a.As4()[3]; seen[a] != "" || !xds.ElsewhereRange().Contains(a) || last == 0 || last == 255 {
@@ -133,7 +133,7 @@ func TestAllocation(t *testing.T) {
 	}
 
 	// Without the others, a host whose hash is its own keeps its address.
-	alone := allocate(slices.Values(rows[:1])).byHost
+	alone := allocate(slices.Values(rows[:1]), &exported{}, true).byHost
 	if alone[rows[0].Host] != all[rows[0].Host] {
 		t.Errorf("%v alone, %v among others", alone, all[rows[0].Host])
 	}
@@ -141,14 +141,14 @@ func TestAllocation(t *testing.T) {
 	// Two with one hash: the older has its address, whichever comes first.
 	a, b := sameHash()
 	first, second := &model.Service{Host: a, Created: time.Unix(2, 0)}, &model.Service{Host: b, Created: time.Unix(1, 0)}
-	two := allocate(slices.Values([]*model.Service{first, second})).byHost
-	if two[b] != allocate(slices.Values([]*model.Service{second})).byHost[b] || two[a] == two[b] || !two[a].IsValid() {
+	two := allocate(slices.Values([]*model.Service{first, second}), &exported{}, true).byHost
+	if two[b] != allocate(slices.Values([]*model.Service{second}), &exported{}, true).byHost[b] || two[a] == two[b] || !two[a].IsValid() {
 		t.Errorf("%v", two)
 	}
 
 	// What a ServiceEntry has is not given away.
 	entry := &model.Service{Host: "e", Origin: model.FromServiceEntry, Addresses: []netip.Prefix{netip.PrefixFrom(two[b], 32)}}
-	if got := allocate(slices.Values([]*model.Service{second, entry})).byHost[b]; got == two[b] || !got.IsValid() {
+	if got := allocate(slices.Values([]*model.Service{second, entry}), &exported{}, true).byHost[b]; got == two[b] || !got.IsValid() {
 		t.Errorf("%v, the ServiceEntry's", got)
 	}
 }

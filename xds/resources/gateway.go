@@ -200,7 +200,14 @@ func (g *gateway) clusters(r *reader, sc *scope) map[string]*serve.Resource {
 			continue
 		}
 		rule := ground.ruleFor(sc, h)
-		for _, alias := range []string{"", svc.Name + "." + svc.Namespace + "." + sc.source.cfg.GlobalDomain} {
+		aliases := []string{"", svc.Name + "." + svc.Namespace + "." + sc.source.cfg.GlobalDomain}
+		if h.vantage.clusterSet {
+			// Clients ask for it by this name and not by the Service's own: that
+			// one may stay within the gateway's cluster, or lead to clusters of
+			// its network that do not export it.
+			aliases = aliases[:1]
+		}
+		for _, alias := range aliases {
 			if !g.accepts(cmp.Or(alias, h.name), svc.Namespace) {
 				continue
 			}

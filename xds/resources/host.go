@@ -41,6 +41,8 @@ type vantage struct {
 	allocated netip.Addr
 	// apart tells that some of its Services are in clusters of other networks.
 	apart bool
+	// clusterSet tells that the host is what clusters export; see clusterset.go.
+	clusterSet bool
 }
 
 // primary is the row that decides.
@@ -117,17 +119,21 @@ func addresses(endpoints []model.Endpoint) []model.Endpoint {
 // A Kubernetes service that several clusters have is one: in all but its ports it
 // is as the first row says, and its address is that in the client's own cluster,
 // or, where it has none there, one that the mesh gives it.
+//
+// Of what clusters export, the rows keep their order, which is that of the exports.
 func newHost(s *Source, name string, from vantage, rows []*model.Service) *host {
 	rows = slices.Clone(rows)
-	slices.SortStableFunc(rows, func(a, b *model.Service) int {
-		return cmp.Or(
-			cmp.Compare(a.Origin, b.Origin),
-			-compareBool(a.Cluster == from.cluster, b.Cluster == from.cluster),
-			-compareBool(a.NamedAfter, b.NamedAfter),
-			a.Created.Compare(b.Created),
-			cmp.Compare(a.Key(), b.Key()),
-		)
-	})
+	if !from.clusterSet {
+		slices.SortStableFunc(rows, func(a, b *model.Service) int {
+			return cmp.Or(
+				cmp.Compare(a.Origin, b.Origin),
+				-compareBool(a.Cluster == from.cluster, b.Cluster == from.cluster),
+				-compareBool(a.NamedAfter, b.NamedAfter),
+				a.Created.Compare(b.Created),
+				cmp.Compare(a.Key(), b.Key()),
+			)
+		})
+	}
 
 	h := &host{source: s, name: name, rows: rows, vantage: from}
 	first := h.firstSeen()
@@ -165,10 +171,11 @@ func newHost(s *Source, name string, from vantage, rows []*model.Service) *host 
 // firstSeen is the primary row as clients see it. The addresses of another
 // cluster's Service are not shown to them, nor those of its pods when it is
 // headless and they do not reach them: they reach it as any other then, by way of
-// a gateway.
+// a gateway. What clusters export has an address of its own, in all of them.
 func (h *host) firstSeen() *model.Service {
 	first := h.rows[0]
-	if first.Origin != model.FromKubernetes || first.Cluster == h.vantage.cluster || first.Alias != "" {
+	atHome := first.Cluster == h.vantage.cluster && !h.vantage.clusterSet
+	if first.Origin != model.FromKubernetes || atHome || first.Alias != "" {
 		return first
 	}
 	seen := *first
@@ -209,14 +216,22 @@ type hostsOf struct {
 // build keeps the hosts that did not change, with what is remembered of them.
 func (q hostsOf) build(r *reader, old *hosts) *hosts {
 	given, members := q.source.given.get(r), q.source.members.get(r)
-	mesh, counted := q.source.mesh.get(r), q.source.counted.get(r)
+	mesh, counted, exports := q.source.mesh.get(r), q.source.counted.get(r), q.source.exports.get(r)
 	out := &hosts{byName: map[string]*host{}}
 	var rows []*model.Service
+	var clusterSet []*host
 	flush := func() {
 		if len(rows) == 0 {
 			return
 		}
 		name := rows[0].Host
+		if offered := exports.of(rows); len(offered) > 0 {
+			h := q.clusterSetHost(offered, given, members)
+			if old != nil {
+				h = h.orSame(old.byName[h.name])
+			}
+			clusterSet = append(clusterSet, h)
+		}
 		if mesh.ClusterLocal(name) {
 			rows = slices.DeleteFunc(rows, func(svc *model.Service) bool {
 				return svc.Origin == model.FromKubernetes && svc.Cluster != q.cluster
@@ -225,7 +240,8 @@ func (q hostsOf) build(r *reader, old *hosts) *hosts {
 				return
 			}
 		}
-		h := newHost(q.source, name, vantage{q.cluster, given.byHost[name], members.apart(q.cluster, rows)}, rows)
+		from := vantage{cluster: q.cluster, allocated: given.byHost[name], apart: members.apart(q.cluster, rows)}
+		h := newHost(q.source, name, from, rows)
 		if old != nil {
 			h = h.orSame(old.byName[h.name])
 		}
@@ -245,6 +261,7 @@ func (q hostsOf) build(r *reader, old *hosts) *hosts {
 		rows = append(rows, svc)
 	}
 	flush()
+	out.addClusterSet(clusterSet)
 
 	out.nodes = slices.ContainsFunc(out.list, func(h *host) bool {
 		return slices.ContainsFunc(h.rows, (*model.Service).NodeMatters)

@@ -157,6 +157,7 @@ func (h *hub) feeds() []feed {
 		follow(s.Clusters, h.clusterChangedLocked, cds, eds, lds, rds, nds),
 		follow(s.Entrances, nothing, eds),
 		follow(s.Names, nothing, eds),
+		follow(s.Exports, nothing, cds, eds, lds, rds, nds),
 		// Where the mesh selects namespaces, it does so by their labels.
 		follow(s.Namespaces, nothing, cds, eds, lds, rds, nds),
 	}
@@ -212,6 +213,10 @@ func (h *hub) clusterChangedLocked(f *found, c *model.Cluster) {
 
 func (h *hub) endpointsChangedLocked(f *found, e *model.EndpointSet) {
 	f.hosts = append(f.hosts, e.Host)
+	if h.store.Exports.NumObjects(f.txn) > 0 {
+		// They are behind another name as well, if the service is exported.
+		f.hosts = append(f.hosts, clusterSetName(e.Namespace, e.Name))
+	}
 }
 
 func (h *hub) workloadChangedLocked(_ *found, w *model.Workload) { h.fireLocked(h.pods[w.Key()]) }

@@ -79,7 +79,7 @@ func (s *Source) nameTable(r *reader, old *serve.Resource, seen *sight, from pla
 			continue
 		}
 
-		body = append(body, encodeName(h.name, h.primary(), s.podAddresses(r, h, pods, from))...)
+		body = append(body, h.encodeName(s.podAddresses(r, h, pods, from))...)
 		for _, pod := range s.namedPods(r, h, pods, from) {
 			// A host of that name comes before a pod.
 			if seen.byName[pod.name] == nil {
@@ -94,7 +94,7 @@ func (s *Source) nameTable(r *reader, old *serve.Resource, seen *sight, from pla
 		target := seen.byName[name]
 		ips := s.podAddresses(r, target, target.pods(), from)
 		for _, h := range seen.aliases[name] {
-			body = append(body, encodeName(h.name, h.primary(), ips)...)
+			body = append(body, h.encodeName(ips)...)
 		}
 	}
 
@@ -105,19 +105,19 @@ func (s *Source) nameTable(r *reader, old *serve.Resource, seen *sight, from pla
 // the host alone.
 func (h *host) ownName() []byte {
 	if h.encodedName == nil {
-		h.encodedName = append([]byte{}, encodeName(h.name, h.primary(), h.ownAddresses())...)
+		h.encodedName = append([]byte{}, h.encodeName(h.ownAddresses())...)
 	}
 	return h.encodedName
 }
 
-// encodeName encodes the entry of a name that a row gives; it is empty without
-// addresses.
-func encodeName(name string, row *model.Service, ips []string) []byte {
+// encodeName encodes the host's entry; it is empty without addresses. Proxies make
+// shorter names of those of Kubernetes services: what clusters export has none.
+func (h *host) encodeName(ips []string) []byte {
 	info := &nds.NameTable_NameInfo{Ips: ips, Registry: registryExternal}
-	if row.Origin == model.FromKubernetes {
+	if row := h.primary(); row.Origin == model.FromKubernetes && !h.vantage.clusterSet {
 		info.Registry, info.Shortname, info.Namespace = registryKubernetes, row.Name, row.Namespace
 	}
-	return encodeInfo(name, info)
+	return encodeInfo(h.name, info)
 }
 
 // encodeInfo encodes one entry of a table. Encoded messages one behind the other
@@ -195,12 +195,15 @@ func (s *Source) podAddresses(r *reader, h *host, pods []*model.Service, from pl
 
 // namedPod is a pod with a name below its service's, as a StatefulSet gives one.
 type namedPod struct {
-	name, short string
+	name, short string // short is empty when there is no shorter name
 	service     *model.Service
 	ips         []string
 }
 
 func (p *namedPod) encode() []byte {
+	if p.short == "" {
+		return encodeInfo(p.name, &nds.NameTable_NameInfo{Ips: p.ips, Registry: registryExternal})
+	}
 	return encodeInfo(p.name, &nds.NameTable_NameInfo{
 		Ips: p.ips, Registry: registryKubernetes, Shortname: p.short, Namespace: p.service.Namespace,
 	})
@@ -218,10 +221,17 @@ func (s *Source) namedPods(r *reader, h *host, pods []*model.Service, from place
 		if ep.Hostname == "" {
 			continue
 		}
-		pod := byName[ep.Hostname]
+		name := h.podName(row.Cluster, ep.Hostname)
+		if name == "" {
+			continue
+		}
+		pod := byName[name]
 		if pod == nil {
-			pod = &namedPod{name: ep.Hostname + "." + h.name, short: ep.Hostname + "." + row.Name, service: row}
-			byName[ep.Hostname] = pod
+			pod = &namedPod{name: name, service: row}
+			if !h.vantage.clusterSet {
+				pod.short = ep.Hostname + "." + row.Name
+			}
+			byName[name] = pod
 			out = append(out, pod)
 		}
 		if pod.service == row {

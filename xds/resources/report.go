@@ -76,13 +76,15 @@ func (s *Source) Report() *Report {
 	s.mu.Lock()
 	r := s.newReaderLocked()
 	members, gateways, mesh, counted := s.members.get(r), s.gateways.get(r), s.mesh.get(r), s.counted.get(r)
+	exports := s.exports.get(r)
 	configured := s.configuredNetworks(r)
 	s.mu.Unlock()
 
 	c := census{
 		store: s.store, txn: r.txn, members: members, gateways: gateways.byNetwork, named: map[string]bool{},
 		counts: func(svc *model.Service) bool {
-			return svc.Origin == model.FromKubernetes && counted.has(svc) && !mesh.ClusterLocal(svc.Host)
+			_, offered := exports.sinceOf(svc)
+			return svc.Origin == model.FromKubernetes && counted.has(svc) && (offered || !mesh.ClusterLocal(svc.Host))
 		},
 	}
 	for _, n := range configured {

@@ -187,7 +187,13 @@ func catchAll(mesh *model.Mesh) *routev3.VirtualHost {
 // the order of their length, then its addresses. Ports are ignored.
 func domainsOf(h *host, svc *model.Service, clientNamespace, clusterDomain string) []string {
 	domains := []string{h.name}
-	if svc.Origin == model.FromKubernetes {
+	switch {
+	case h.vantage.clusterSet:
+		// Nobody calls it by less than its full name (KEP-1645, DNS).
+		if svc.Headless {
+			domains = append(domains, "*."+h.name)
+		}
+	case svc.Origin == model.FromKubernetes:
 		full := svc.Name + "." + svc.Namespace
 		names := []string{full + ".svc", full}
 		if svc.Namespace == clientNamespace {

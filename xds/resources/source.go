@@ -55,6 +55,7 @@ type Source struct {
 	members  answer[membershipOf, *membership]
 	given    answer[allocationOf, *allocation]
 	counted  answer[namespacesOf, *namespaces]
+	exports  answer[exportedOf, *exported]
 	hosts    memo[hostsOf, *hosts]
 	// nameTables are those of namespaces that see all hosts.
 	nameTables memo[nameTableOf, *serve.Resource]
@@ -96,6 +97,7 @@ func New(store *model.Store, cfg Config) (*Source, error) {
 	s.members.question = membershipOf{s}
 	s.given.question = allocationOf{s}
 	s.counted.question = namespacesOf{s}
+	s.exports.question = exportedOf{s}
 	return s, nil
 }
 

@@ -47,6 +47,7 @@ func (s *Source) changesForReport() (wait func(ctx context.Context) bool) {
 	_, networks := s.store.Networks.AllWatch(txn)
 	_, clusters := s.store.Clusters.AllWatch(txn)
 	_, meshes := s.store.Meshes.AllWatch(txn)
+	_, exports := s.store.Exports.AllWatch(txn)
 	return func(ctx context.Context) bool {
 		select {
 		case <-ctx.Done():
@@ -58,6 +59,7 @@ func (s *Source) changesForReport() (wait func(ctx context.Context) bool) {
 		case <-networks:
 		case <-clusters:
 		case <-meshes:
+		case <-exports:
 		}
 		return true
 	}
