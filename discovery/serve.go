@@ -14,6 +14,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/ca"
 	"github.com/isthmus-mesh/isthmus/kube"
+	"github.com/isthmus-mesh/isthmus/kube/clusterset"
 	"github.com/isthmus-mesh/isthmus/model"
 )
 
@@ -68,11 +69,7 @@ func (s *Server) serveGRPC(ctx context.Context, l net.Listener, srv *grpc.Server
 // tellReady lets the readiness probe succeed from when the cluster is read until
 // ctx ends. It returns then.
 func (s *Server) tellReady(ctx context.Context) {
-	read := s.waitRow(ctx, func(txn model.ReadTxn) (bool, <-chan struct{}) {
-		c, _, watch, ok := s.store.Clusters.GetWatch(txn, s.store.Clusters.ByKey(string(s.cfg.Cluster)))
-		return ok && c.Synced, watch
-	})
-	if !read {
+	if !s.waitRead(ctx) {
 		return
 	}
 	// Proxies of this replica are to see the endpoints that the one before it
@@ -82,6 +79,14 @@ func (s *Server) tellReady(ctx context.Context) {
 	s.log.Info("ready", "cluster", s.cfg.Cluster, "namespace", s.cfg.Namespace, "revision", s.cfg.Revision)
 	<-ctx.Done()
 	s.served.Store(false)
+}
+
+// waitRead waits until the own cluster is read; it is false when ctx ended before.
+func (s *Server) waitRead(ctx context.Context) bool {
+	return s.waitRow(ctx, func(txn model.ReadTxn) (bool, <-chan struct{}) {
+		c, _, watch, ok := s.store.Clusters.GetWatch(txn, s.store.Clusters.ByKey(string(s.cfg.Cluster)))
+		return ok && c.Synced, watch
+	})
 }
 
 // waitRow waits until look says yes; it is false when ctx ended before. look
@@ -107,5 +112,10 @@ func (s *Server) lead(ctx context.Context) {
 	defer wg.Wait()
 	wg.Go(func() { s.status.Run(ctx) })
 	wg.Go(func() { s.notHonoured.WriteStatus(ctx) })
+	wg.Go(func() {
+		if s.waitRead(ctx) {
+			clusterset.NewWriter(s.cfg.Clients, s.source.Imports, s.log).Run(ctx)
+		}
+	})
 	wg.Go(func() { s.remotes.Lead(ctx) })
 }

@@ -24,19 +24,20 @@ type pkg struct {
 // packages may import directly. A directory may always import itself, version and
 // internal. What is absent here may import anything (cmd and test).
 var mayImport = map[string][]string{
-	"api":           {},
-	"model":         {},
-	"kube":          {"api", "model", "compile"},
-	"kube/clusters": {"kube", "model"},
-	"compile":       {"api", "model"},
-	"xds":           {},
-	"xds/resources": {"model", "identity", "xds", "xds/serve"},
-	"xds/serve":     {"identity", "xds"},
-	"xds/fetch":     {"identity", "xds"},
-	"identity":      {},
-	"ca":            {"identity"},
-	"proxy":         {"xds", "xds/fetch", "identity"},
-	"discovery":     {"api", "ca", "compile", "identity", "inject", "kube", "kube/clusters", "model", "xds", "xds/resources", "xds/serve"},
+	"api":             {},
+	"model":           {},
+	"kube":            {"api", "model", "compile"},
+	"kube/clusters":   {"kube", "model"},
+	"kube/clusterset": {"kube", "model"},
+	"compile":         {"api", "model"},
+	"xds":             {},
+	"xds/resources":   {"model", "identity", "xds", "xds/serve"},
+	"xds/serve":       {"identity", "xds"},
+	"xds/fetch":       {"identity", "xds"},
+	"identity":        {},
+	"ca":              {"identity"},
+	"proxy":           {"xds", "xds/fetch", "identity"},
+	"discovery":       {"api", "ca", "compile", "identity", "inject", "kube", "kube/clusters", "kube/clusterset", "model", "xds", "xds/resources", "xds/serve"},
 
 	// Within the data plane, from below: what decides about a request knows no
 	// engine, no connection and no metrics; the engines know nothing of ours, nor each other; listeners know no HTTP.

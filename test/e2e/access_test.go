@@ -57,6 +57,12 @@ func unasked() map[string]string {
 		"patch */status extensions.istio.io":                               "configuration of this group is written",
 		"patch */status security.istio.io":                                 "configuration of this group is written",
 	}
+	for _, verb := range []string{"list", "watch"} {
+		out[verb+" serviceexports multicluster.x-k8s.io"] = "the cluster has the Multi-Cluster Services API"
+	}
+	for _, what := range []string{"list serviceimports", "create serviceimports", "update serviceimports", "delete serviceimports", "update serviceimports/status"} {
+		out[what+" multicluster.x-k8s.io"] = "a Service is exported"
+	}
 	for _, k := range api.NotHonouredKinds() {
 		if k.Shared() {
 			for _, verb := range []string{"list", "watch"} {

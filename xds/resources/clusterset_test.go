@@ -261,3 +261,26 @@ func TestExportedEndpointsFollow(t *testing.T) {
 		t.Errorf("it leads to %v", got)
 	}
 }
+
+// TestImports: what the own cluster is told of what is exported.
+func TestImports(t *testing.T) {
+	m := homebody(t)
+	m.export(farCluster, "web", 1)
+	m.export(testCluster, "web", 2)
+	if got, _ := m.source.Imports(); len(got.List) != 0 || !got.Complete {
+		t.Errorf("the cluster has no such namespace, and has %v", got)
+	}
+	insert(m, m.store.Namespaces, &model.Namespace{Cluster: testCluster, Name: "shop"})
+	got, _ := m.source.Imports()
+	given := m.nameTable(m.view(clientIn(testCluster)))[webSet]
+	if len(got.List) != 1 || got.List[0].Name != "web" || got.List[0].Address.String() != given || got.List[0].Headless ||
+		!slices.Equal(got.List[0].Clusters, []model.ClusterID{testCluster, farCluster}) ||
+		!slices.Equal(got.List[0].Ports, []model.ImportPort{{Name: "http", Number: 80}}) {
+		t.Errorf("got %+v, want web at %s", got, given)
+	}
+
+	insert(m, m.store.Clusters, &model.Cluster{ID: "c3"})
+	if got, _ := m.source.Imports(); got.Complete {
+		t.Error("a cluster has yet to be read, and it counts as complete")
+	}
+}
