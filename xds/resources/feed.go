@@ -38,7 +38,17 @@ func (t *tableFeed[R]) open(txn model.WriteTxn) (err error) {
 	return err
 }
 
+// pass leaves a table alone that has not changed: most have not, and a look costs
+// something. hub.pass has waited until what its snapshot shows has closed its
+// channels; what comes later closes them later, and there will be another pass.
 func (t *tableFeed[R]) pass(f *found) {
+	select {
+	case <-t.watch:
+	default:
+		if t.watch != nil {
+			return
+		}
+	}
 	for {
 		rows, watch := t.changes.Next(f.txn)
 		t.watch = watch
