@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/isthmus-mesh/isthmus/bench/clusters"
 	"github.com/isthmus-mesh/isthmus/bench/upstream"
 	"github.com/isthmus-mesh/isthmus/test/rig/mesh"
 )
@@ -26,7 +27,7 @@ func main() {
 		Use: "bench", Short: "Measure Isthmus beside others",
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	root.AddCommand(newRunCommand(), newProxiesCommand(), newDiscoveryCommand(), newUpstreamCommand())
+	root.AddCommand(newRunCommand(), newProxiesCommand(), newDiscoveryCommand(), newControlCommand(), newUpstreamCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		stop()
@@ -51,6 +52,14 @@ func newDiscoveryCommand() *cobra.Command {
 			listen := func(addr string) (net.Listener, error) { return net.Listen("tcp", addr) }
 			return mesh.Run(cmd.Context(), cfg, log, listen)
 		},
+	}
+}
+
+// newControlCommand is the control plane of a run over API servers.
+func newControlCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "control FILE", Short: "Run the control plane over simulated API servers", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return clusters.Control(cmd.Context(), args[0]) },
 	}
 }
 

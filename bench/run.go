@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/isthmus-mesh/isthmus/bench/clusters"
 	"github.com/isthmus-mesh/isthmus/bench/controlplane"
 	"github.com/isthmus-mesh/isthmus/bench/dataplane"
 	"github.com/isthmus-mesh/isthmus/bench/report"
@@ -21,6 +23,8 @@ import (
 const (
 	partData    = "data"
 	partControl = "control"
+	// partClusters is the control plane over several clusters.
+	partClusters = "clusters"
 )
 
 type runFlags struct {
@@ -38,7 +42,7 @@ func newRunCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&f.quick, "quick", false, "measure less, for an impression within a minute")
 	cmd.Flags().BoolVar(&f.keep, "keep", false, "keep the logs and configurations of what was measured")
-	cmd.Flags().StringSliceVar(&f.parts, "parts", []string{partData, partControl}, "what to measure: data, control")
+	cmd.Flags().StringSliceVar(&f.parts, "parts", []string{partData, partControl, partClusters}, "what to measure: data, control, clusters")
 	cmd.Flags().StringSliceVar(&f.lanes, "lanes", nil, "the contenders of the data plane (default: direct, haproxy, nginx, isthmus, envoy)")
 	cmd.Flags().StringVar(&f.profiles, "profiles", "", "take profiles of isthmus-proxy into this directory, instead of figures of the data plane")
 	cmd.Flags().StringVar(&f.doc, "doc", "", "document to write the figures into")
@@ -50,8 +54,8 @@ func newRunCommand() *cobra.Command {
 
 func run(ctx context.Context, f runFlags) error {
 	for _, p := range f.parts {
-		if p != partData && p != partControl {
-			return fmt.Errorf("--parts: %q is neither %s nor %s", p, partData, partControl)
+		if known := []string{partData, partControl, partClusters}; !slices.Contains(known, p) {
+			return fmt.Errorf("--parts: %q is none of %s", p, strings.Join(known, ", "))
 		}
 	}
 	self, err := os.Executable()
@@ -86,6 +90,11 @@ func measure(ctx context.Context, f runFlags, self, dir string, root *pki.Root, 
 	if slices.Contains(f.parts, partControl) {
 		o := controlplane.Options{Self: self, Dir: dir, Root: root, Quick: f.quick}
 		if err := controlplane.Run(ctx, o, rep); err != nil {
+			return err
+		}
+	}
+	if slices.Contains(f.parts, partClusters) {
+		if err := clusters.Run(ctx, clusters.Options{Self: self, Dir: dir, Quick: f.quick}, rep); err != nil {
 			return err
 		}
 	}

@@ -134,6 +134,30 @@ func do(ctx context.Context, dial Dialer, method, url string, body []byte) ([]by
 	return page, nil
 }
 
+// Gauge adds up, on a page of metrics, the series of a gauge that have the value
+// of a label.
+func Gauge(page []byte, name, label, value string) (float64, error) {
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(page))
+	if err != nil {
+		return 0, fmt.Errorf("the page is not of metrics: %w", err)
+	}
+	family, ok := families[name]
+	if !ok || family.GetType() != dto.MetricType_GAUGE {
+		return 0, fmt.Errorf("the page has no gauge %s", name)
+	}
+
+	var sum float64
+	for _, m := range family.GetMetric() {
+		for _, l := range m.GetLabel() {
+			if l.GetName() == label && l.GetValue() == value {
+				sum += m.GetGauge().GetValue()
+			}
+		}
+	}
+	return sum, nil
+}
+
 // Counter adds up the counters of a name on a page in Prometheus's text format,
 // whatever their labels.
 func Counter(page []byte, name string) (float64, error) {

@@ -68,3 +68,13 @@ heap_bytes 3
 		t.Errorf("a page that is broken: %v", v)
 	}
 }
+
+func TestGauge(t *testing.T) {
+	page := []byte("# TYPE clusters gauge\nclusters{status=\"synced\"} 3\nclusters{status=\"stale\"} 1\n")
+	if n, err := Gauge(page, "clusters", "status", "synced"); err != nil || n != 3 {
+		t.Errorf("got %v, %v, want 3", n, err)
+	}
+	if _, err := Gauge(page, "others", "status", "synced"); err == nil {
+		t.Error("a gauge that is not there is found")
+	}
+}
