@@ -78,7 +78,7 @@ func (m *maker) staticToken(ctx context.Context) (string, error) {
 			return "", fmt.Errorf("read the token without an end: %w", err)
 		}
 		if of := s.Annotations[corev1.ServiceAccountNameKey]; s.Type != corev1.SecretTypeServiceAccountToken || of != m.ServiceAccount {
-			return "", fmt.Errorf("Secret %s/%s is there and holds no token of service account %s; delete it", m.Namespace, name, m.ServiceAccount)
+			return "", fmt.Errorf("the Secret %s/%s is there and holds no token of service account %s; delete it", m.Namespace, name, m.ServiceAccount)
 		}
 		if token := s.Data[corev1.ServiceAccountTokenKey]; len(token) > 0 {
 			m.Tell(fmt.Sprintf("the token has no end: whoever gets hold of it reads the cluster until Secret %s/%s is deleted there", m.Namespace, name))
