@@ -7,11 +7,10 @@ import (
 	"log/slog"
 	"os"
 
-	"k8s.io/client-go/tools/clientcmd"
-
 	"github.com/isthmus-mesh/isthmus/discovery"
 	"github.com/isthmus-mesh/isthmus/kube"
 	"github.com/isthmus-mesh/isthmus/model"
+	"github.com/isthmus-mesh/isthmus/test/rig/apiserver"
 )
 
 // Config is what the control plane under measurement is started with.
@@ -34,7 +33,7 @@ func Control(ctx context.Context, file string) error {
 		return fmt.Errorf("%s: %w", file, err)
 	}
 
-	rest, err := clientcmd.RESTConfigFromKubeConfig(cfg.Kubeconfig)
+	rest, err := apiserver.ConfigOf(cfg.Kubeconfig)
 	if err != nil {
 		return err
 	}

@@ -125,7 +125,13 @@ func (s *Server) Kubeconfig(token string) []byte {
 
 // Config is a client's configuration for the server.
 func (s *Server) Config(token string) (*rest.Config, error) {
-	return clientcmd.RESTConfigFromKubeConfig(s.Kubeconfig(token))
+	return ConfigOf(s.Kubeconfig(token))
+}
+
+// ConfigOf is the same by a kubeconfig, which another process may have been
+// given.
+func ConfigOf(kubeconfig []byte) (*rest.Config, error) {
+	return clientcmd.RESTConfigFromKubeConfig(kubeconfig)
 }
 
 // Handle answers requests of a pattern, as http.ServeMux has them, instead of
