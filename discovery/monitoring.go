@@ -17,7 +17,7 @@ func (s *Server) monitoring() http.Handler {
 	pages.Handle("/debug/syncz", s.xds.SyncHandler())
 	pages.Handle("/debug/endpointz", dump.Endpoints(s.store))
 	pages.Handle("/debug/configz", dump.Config(s.store))
-	pages.HandleFunc("/debug/clusterz", func(w http.ResponseWriter, _ *http.Request) { dump.JSON(w, s.remotes.States()) })
+	pages.HandleFunc("/debug/clusterz", func(w http.ResponseWriter, _ *http.Request) { dump.JSON(w, s.clusterStates()) })
 	pages.HandleFunc("/debug/networkz", func(w http.ResponseWriter, _ *http.Request) { dump.JSON(w, s.source.Report()) })
 	pages.HandleFunc("/debug/viewz", func(w http.ResponseWriter, _ *http.Request) {
 		for _, key := range s.source.Views() {

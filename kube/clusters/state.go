@@ -41,10 +41,14 @@ type State struct {
 	// TokenEnds is when the token in the Secret ends; zero when it does not, or
 	// when there is none.
 	TokenEnds time.Time `json:"tokenEnds,omitzero"`
-	// Services, Endpoints and Gateways are how many of them are known.
+	// Services and Endpoints are how many of them are known.
 	Services  int `json:"services"`
 	Endpoints int `json:"endpoints"`
-	Gateways  int `json:"gateways"`
+	// Network is the one that the cluster is in, and Gateways how many addresses
+	// lead into it from others. Which these are depends on the mesh's
+	// configuration: whoever knows it fills them in.
+	Network  string `json:"network,omitempty"`
+	Gateways int    `json:"gateways"`
 }
 
 // States are the states of all clusters, the own one first, then the others by
@@ -58,7 +62,7 @@ func (s *Set) States() []State {
 	counts := count(s.store)
 	for i := range out {
 		c := counts[out[i].Cluster]
-		out[i].Services, out[i].Endpoints, out[i].Gateways = c.services, c.endpoints, c.gateways
+		out[i].Services, out[i].Endpoints = c.services, c.endpoints
 	}
 
 	s.mu.Lock()
@@ -141,7 +145,7 @@ func (m *member) state() State {
 }
 
 // numbers are how many rows a cluster has.
-type numbers struct{ services, endpoints, gateways int }
+type numbers struct{ services, endpoints int }
 
 func count(store *model.Store) map[model.ClusterID]numbers {
 	out := map[model.ClusterID]numbers{}
@@ -150,7 +154,6 @@ func count(store *model.Store) map[model.ClusterID]numbers {
 		n := out[id]
 		n.services += more.services
 		n.endpoints += more.endpoints
-		n.gateways += more.gateways
 		out[id] = n
 	}
 	for r := range store.Services.All(txn) {
@@ -160,11 +163,6 @@ func count(store *model.Store) map[model.ClusterID]numbers {
 	}
 	for r := range store.Endpoints.All(txn) {
 		add(r.Cluster, numbers{endpoints: len(r.Endpoints)})
-	}
-	for r := range store.Entrances.All(txn) {
-		if r.Network != "" {
-			add(r.Cluster, numbers{gateways: 1})
-		}
 	}
 	return out
 }
