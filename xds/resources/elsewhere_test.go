@@ -57,6 +57,14 @@ func (m *mesh) names(v serve.View, typeURL string) []string {
 	return slices.Sorted(maps.Keys(m.resources(v, typeURL)))
 }
 
+// given is the address that the mesh gives to a host. It is asked for as streams
+// ask: the Source itself reads meanwhile, to tell what it finds.
+func (m *mesh) given(host string) netip.Addr {
+	m.source.mu.Lock()
+	defer m.source.mu.Unlock()
+	return m.source.given.get(m.source.newReaderLocked()).byHost[host]
+}
+
 // TestServiceOfAnotherCluster: clients call it by all its names, at an address
 // that the mesh gives it, never at its own, which may be another's here.
 func TestServiceOfAnotherCluster(t *testing.T) {
@@ -64,7 +72,7 @@ func TestServiceOfAnotherCluster(t *testing.T) {
 	local := service("shop", "local", "10.96.0.10", port("tcp", 5432, model.TCP, 5432))
 	web := far(service("shop", "web", "10.96.0.10", port("http", 80, model.HTTP, 8080), port("tcp", 5432, model.TCP, 5432)))
 	insert(m, m.store.Services, local, web)
-	given := m.source.given.get(&reader{txn: m.store.Read(), round: 1}).byHost[web.Host]
+	given := m.given(web.Host)
 	if !xds.ElsewhereRange().Contains(given) {
 		t.Fatalf("the address is %v", given)
 	}
@@ -84,7 +92,7 @@ func TestServiceOfAnotherCluster(t *testing.T) {
 	if got := m.domains(there, "80", web.Host+":80"); !slices.Equal(got, want) {
 		t.Errorf("names there: %v, want %v", got, want)
 	}
-	other := m.source.given.get(&reader{txn: m.store.Read(), round: 1}).byHost[local.Host]
+	other := m.given(local.Host)
 	if got, want := m.names(there, xds.TypeListener), []string{"0.0.0.0_80", "10.96.0.10_5432", other.String() + "_5432", "virtualInbound", "virtualOutbound"}; !slices.Equal(got, want) {
 		t.Errorf("listeners there: %v, want %v", got, want)
 	}
@@ -206,7 +214,7 @@ func TestHeadlessAcrossClusters(t *testing.T) {
 			m.endpoints(set, "10.1.0.1")
 		}
 		v := m.view(node("sidecar", "client", "c-1", nil))
-		given := m.source.given.get(&reader{txn: m.store.Read(), round: 1}).byHost[set.Host].String()
+		given := m.given(set.Host).String()
 		var listeners []string
 		for _, l := range m.names(v, xds.TypeListener) {
 			if !strings.HasPrefix(l, "virtual") {

@@ -115,7 +115,10 @@ func TestRules(t *testing.T) {
 	insert(m, m.store.Destinations, rule("client", "own", "*.cluster.local"), rule("shop", "theirs", web.Host),
 		rule("shop", "hidden", "*.shop.svc.cluster.local", "shop"), rule("istio-system", "root", "*.local"))
 	h := newHost(m.source, web.Host, vantage{cluster: testCluster}, []*model.Service{web})
-	r := rulesOf{m.source}.build(&reader{txn: m.store.Read(), round: 1}, nil)
+	// The Source itself reads, too, to tell what it finds.
+	m.source.mu.Lock()
+	r := rulesOf{m.source}.build(m.source.newReaderLocked(), nil)
+	m.source.mu.Unlock()
 	for client, want := range map[string]string{"client": "own", "shop": "theirs", "other": "theirs"} {
 		if got := r.find(client, "istio-system", h); got == nil || got.Name != want {
 			t.Errorf("clients of %s have %+v, want %s", client, got, want)
