@@ -32,7 +32,9 @@ type candidate struct {
 // choose tells by which Secret each cluster is read, and what else the Secrets
 // say, which does not count. Of two for one cluster the older one counts.
 func choose(secrets []*corev1.Secret, own model.ClusterID, allowed []Option) (chosen map[model.ClusterID]candidate, refused []candidate) {
-	secrets = slices.Clone(secrets)
+	// The API server picks them by the label, too. But what has lost it must not
+	// be taken for a way to a cluster, whoever hands it here.
+	secrets = slices.DeleteFunc(slices.Clone(secrets), func(s *corev1.Secret) bool { return s.Labels[LabelSecret] != "true" })
 	slices.SortFunc(secrets, func(a, b *corev1.Secret) int {
 		return cmp.Or(a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.Name, b.Name))
 	})
