@@ -57,6 +57,8 @@ func unasked() map[string]string {
 		"patch */status extensions.istio.io":                               "configuration of this group is written",
 		"patch */status security.istio.io":                                 "configuration of this group is written",
 	}
+	out["delete configmaps"] = "a cluster whose API server was gone is back: its last state goes"
+	out["update secrets"] = "the token of another cluster is renewed"
 	for _, verb := range []string{"list", "watch"} {
 		out[verb+" serviceexports multicluster.x-k8s.io"] = "the cluster has the Multi-Cluster Services API"
 	}
