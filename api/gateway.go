@@ -48,6 +48,7 @@ func validateServer(p *problems, path string, s *networking.Server) {
 			p.addf(path+".port.protocol", "%q is not honoured yet; gateways pass TLS through by its server name: set TLS, with tls.mode AUTO_PASSTHROUGH", s.Port.Protocol)
 		}
 	}
+
 	switch mode := s.GetTls().GetMode(); {
 	case s.Tls != nil && mode == networking.ServerTLSSettings_AUTO_PASSTHROUGH:
 	case s.Tls != nil && mode == networking.ServerTLSSettings_PASSTHROUGH:
@@ -55,6 +56,7 @@ func validateServer(p *problems, path string, s *networking.Server) {
 	default:
 		p.addf(path+".tls.mode", "%s is not honoured yet; set AUTO_PASSTHROUGH, or PASSTHROUGH for single Services", mode)
 	}
+
 	if len(s.Hosts) == 0 {
 		p.addf(path+".hosts", "is empty; list the hosts that may pass, for instance \"*.global\"")
 	}
@@ -69,6 +71,7 @@ func validateServer(p *problems, path string, s *networking.Server) {
 				p.addf(at, "%q is none of \".\", \"*\" and no namespace: %s", namespace, problems[0])
 			}
 		}
+
 		p.checkHost(at, host, true)
 		if strings.HasPrefix(host, "*") && host != "*" && !strings.HasPrefix(host, "*.") {
 			p.addf(at, "%q: in a server name \"*\" stands for whole labels; give *.suffix", host)

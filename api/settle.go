@@ -22,7 +22,8 @@ type Estate struct {
 	// Services are the addresses of Services, with the namespace/name of
 	// each.
 	Services map[netip.Addr]string
-	// Ranges are the prefixes that Services are given addresses from.
+	// Ranges are the prefixes that Services are given addresses from, by
+	// Kubernetes or, where another cluster has them, by the mesh.
 	Ranges []netip.Prefix
 }
 
@@ -158,16 +159,16 @@ func (in *Estate) taken(prefix netip.Prefix) string {
 			return fmt.Sprintf("%q is the address of Service %s", prefix.Addr(), svc)
 		}
 	}
+	if prefix.Bits() == 0 {
+		return fmt.Sprintf("%q takes every address", prefix)
+	}
 	for _, r := range in.Ranges {
 		if r.Overlaps(prefix) {
-			return fmt.Sprintf("%q reaches into %s, the range of Services' addresses", prefix, r)
+			return fmt.Sprintf("%q reaches into %s, a range of Services' addresses", prefix, r)
 		}
 	}
 	if prefix.IsSingleIP() {
 		return ""
-	}
-	if prefix.Bits() == 0 {
-		return fmt.Sprintf("%q takes every address", prefix)
 	}
 	// The lowest one is named, so that the message stays the same.
 	found, name := netip.Addr{}, ""

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,6 +18,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/kube"
 	"github.com/isthmus-mesh/isthmus/kube/clusters"
 	"github.com/isthmus-mesh/isthmus/model"
+	"github.com/isthmus-mesh/isthmus/xds"
 	"github.com/isthmus-mesh/isthmus/xds/resources"
 	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
@@ -125,6 +127,7 @@ func (s *Server) makeModel() (err error) {
 		Namespace:     s.cfg.Namespace,
 		MeshConfigMap: s.cfg.meshConfigMap(),
 		Revision:      s.cfg.Revision,
+		GivenRanges:   []netip.Prefix{xds.ElsewhereRange()},
 		Status:        s.status,
 		Logger:        s.log,
 	})

@@ -14,7 +14,7 @@ func (r *Reader) writeEntrance(txn model.WriteTxn, s ref, svc *corev1.Service) {
 	delete(r.atNodes, s)
 	if svc == nil {
 		delete(r.entrancesTold, s)
-		drop(txn, r.store.Entrances, key)
+		r.store.Entrances.Remove(txn, key)
 		return
 	}
 
@@ -28,10 +28,10 @@ func (r *Reader) writeEntrance(txn model.WriteTxn, s ref, svc *corev1.Service) {
 	row, problem := compile.Entrance(r.cfg.Cluster, svc, r.cfg.ClusterDomain, nodes)
 	r.tellEntrance(s, problem)
 	if row == nil {
-		drop(txn, r.store.Entrances, key)
+		r.store.Entrances.Remove(txn, key)
 		return
 	}
-	put(txn, r.store.Entrances, row)
+	r.store.Entrances.Put(txn, row)
 }
 
 // tellEntrance says once, until it is another thing, what is wrong with a Service

@@ -101,6 +101,7 @@ func (r *Reader) estateLocked(txn model.ReadTxn) api.Estate {
 		}
 	}
 
+	in.Ranges = slices.Clone(r.cfg.GivenRanges)
 	for _, ranges := range r.ranges {
 		in.Ranges = append(in.Ranges, ranges...)
 	}
@@ -150,11 +151,11 @@ func (r *Reader) writeEntries(txn model.WriteTxn) {
 	// another way now keeps its service, and loses its endpoints.
 	for key := range r.entryKeys {
 		if !services[key] {
-			drop(txn, r.store.Services, key)
-			drop(txn, r.store.Traits, key)
+			r.store.Services.Remove(txn, key)
+			r.store.Traits.Remove(txn, key)
 		}
 		if !endpoints[key] {
-			drop(txn, r.store.Endpoints, key)
+			r.store.Endpoints.Remove(txn, key)
 		}
 	}
 	r.entryKeys = services
@@ -165,14 +166,14 @@ func (r *Reader) writeEntries(txn model.WriteTxn) {
 func (r *Reader) putEntry(txn model.WriteTxn, rows compile.EntryRows, services, endpoints map[string]bool) {
 	for _, svc := range rows.Services {
 		services[svc.Key()] = true
-		put(txn, r.store.Services, svc)
+		r.store.Services.Put(txn, svc)
 	}
 	for _, e := range rows.Endpoints {
 		endpoints[e.Key()] = true
-		put(txn, r.store.Endpoints, e)
+		r.store.Endpoints.Put(txn, e)
 	}
 	for _, t := range rows.Traits {
-		put(txn, r.store.Traits, t)
+		r.store.Traits.Put(txn, t)
 	}
 }
 

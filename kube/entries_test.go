@@ -101,6 +101,21 @@ func TestEntryKeepsOutOfServiceRange(t *testing.T) {
 	c.eventually("the root namespace's alone", func(txn model.ReadTxn) bool { return c.hosts(txn) == "root.example" })
 }
 
+// TestEntryKeepsOutOfGivenRange: which address the mesh gives a host of another
+// cluster, anybody can work out; a tenant must not get in between by taking it.
+func TestEntryKeepsOutOfGivenRange(t *testing.T) {
+	c := newCluster(t)
+	c.apply("tenant", "evil", `{hosts: [evil.attacker.example], addresses: [242.12.215.79], `+tcpPort+`}`)
+	c.apply("tenant", "wide", `{hosts: [wide.attacker.example], addresses: [242.0.0.0/6], `+tcpPort+`}`)
+	c.apply("istio-system", "root", `{hosts: [root.example], addresses: [242.12.215.80], `+tcpPort+`}`)
+	c.eventually("the refusals", func(model.ReadTxn) bool {
+		one, _ := c.entryStatus("tenant", "evil")
+		two, _ := c.entryStatus("tenant", "wide")
+		return strings.Contains(one.message, "reaches into 242.0.0.0/8") && strings.Contains(two.message, "reaches into 242.0.0.0/8")
+	})
+	c.eventually("the root namespace's alone", func(txn model.ReadTxn) bool { return c.hosts(txn) == "root.example" })
+}
+
 // TestAllocatedAddressStandsInStatus: and is taken from there.
 func TestAllocatedAddressStandsInStatus(t *testing.T) {
 	c := newCluster(t)

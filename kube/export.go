@@ -24,9 +24,9 @@ func (r *Reader) writeExport(txn model.WriteTxn, c ref) {
 	// One that is being deleted no longer offers anything (KEP-1645, Exporting
 	// Services).
 	if u == nil || u.GetDeletionTimestamp() != nil {
-		drop(txn, r.store.Exports, row.Key())
+		r.store.Exports.Remove(txn, row.Key())
 		return
 	}
 	row.Created = u.GetCreationTimestamp().UTC()
-	put(txn, r.store.Exports, row)
+	r.store.Exports.Put(txn, row)
 }

@@ -108,6 +108,10 @@ type Config struct {
 	// written: whoever else writes the cluster's rows must have stopped when it
 	// returns. When it is false, another takes over: Run ends.
 	TakeOver func() bool
+	// GivenRanges are those out of which the mesh itself gives addresses to
+	// hosts: a ServiceEntry may take none of them, as it may not take those of
+	// Services. Which address a host is given, anybody can work out.
+	GivenRanges []netip.Prefix
 	// Status, when set, is told of objects that are skipped.
 	Status *StatusWriter
 	Logger *slog.Logger

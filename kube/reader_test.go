@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -74,7 +75,8 @@ func newCluster(t *testing.T, objects ...runtime.Object) *cluster {
 		})
 	status := NewStatusWriter(c.dyn, slog.New(slog.DiscardHandler))
 	r, err := NewReader(store, Clients{Kube: c.kube, Dynamic: c.dyn}, Config{
-		Cluster: "c1", Network: "net", MeshConfigMap: "istio", Logger: slog.New(slog.DiscardHandler),
+		GivenRanges: []netip.Prefix{netip.MustParsePrefix("242.0.0.0/8")},
+		Cluster:     "c1", Network: "net", MeshConfigMap: "istio", Logger: slog.New(slog.DiscardHandler),
 		Status: status,
 	})
 	if err != nil {

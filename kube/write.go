@@ -16,35 +16,6 @@ import (
 	"github.com/isthmus-mesh/isthmus/model"
 )
 
-// put inserts a row unless the same is there. It tells whether it did: rows
-// that stay the same keep their identity, and nothing is rebuilt.
-func put[R model.Row](txn model.WriteTxn, t model.Table[R], r R) bool {
-	if old, _, ok := t.Get(txn, t.ByKey(r.Key())); ok && reflect.DeepEqual(old, r) {
-		return false
-	}
-	mustWrite(t.Insert(txn, r))
-	return true
-}
-
-// drop deletes the row with the key, if there is one, and tells whether there
-// was.
-func drop[R model.Row](txn model.WriteTxn, t model.Table[R], key string) bool {
-	old, _, ok := t.Get(txn, t.ByKey(key))
-	if !ok {
-		return false
-	}
-	mustWrite(t.Delete(txn, old))
-	return true
-}
-
-// mustWrite panics on the errors of a table, which mean that the transaction
-// does not hold the table: a mistake in the program.
-func mustWrite[R any](_ R, _ bool, err error) {
-	if err != nil {
-		panic("kube: " + err.Error())
-	}
-}
-
 // writeFirst writes all that the cluster has. Rows that a remote cluster had
 // before, from an earlier Reader or a saved state, become the new ones in one
 // change: none is missing for a moment, and none that is gone is left.
@@ -106,7 +77,7 @@ func (r *Reader) write(first bool) {
 	// with it proxies may be served.
 	if first {
 		if r.builtins.mesh != nil && r.store.Meshes.NumObjects(txn) == 0 {
-			put(txn, r.store.Meshes, model.DefaultMesh(r.cfg.Cluster))
+			r.store.Meshes.Put(txn, model.DefaultMesh(r.cfg.Cluster))
 		}
 		r.setClusterIn(txn, func(c *model.Cluster) { c.Synced = true })
 	}
@@ -234,11 +205,11 @@ func (r *Reader) writeNamespace(txn model.WriteTxn, n ref) {
 		r.setClusterIn(txn, func(c *model.Cluster) { c.Network = network })
 	}
 	if !ok {
-		drop(txn, r.store.Namespaces, row.Key())
+		r.store.Namespaces.Remove(txn, row.Key())
 		return
 	}
 	row.Labels = ns.Labels
-	put(txn, r.store.Namespaces, row)
+	r.store.Namespaces.Put(txn, row)
 }
 
 // writePod writes the pod's row, and notes the services that it is behind when
@@ -251,9 +222,9 @@ func (r *Reader) writePod(txn model.WriteTxn, p ref, endpoints map[ref]bool) {
 
 	changed := false
 	if row == nil {
-		changed = drop(txn, r.store.Workloads, model.WorkloadKey(r.cfg.Cluster, p.namespace, p.name))
+		changed = r.store.Workloads.Remove(txn, model.WorkloadKey(r.cfg.Cluster, p.namespace, p.name))
 	} else {
-		changed = put(txn, r.store.Workloads, row)
+		changed = r.store.Workloads.Put(txn, row)
 	}
 	if !changed {
 		return
@@ -276,18 +247,18 @@ func (r *Reader) writeService(txn model.WriteTxn, s ref) {
 	svc, ok := lookup[*corev1.Service](r.builtins.services, s.namespace, s.name)
 	r.writeEntrance(txn, s, svc)
 	if !ok {
-		drop(txn, r.store.Services, r.serviceKey(s))
+		r.store.Services.Remove(txn, r.serviceKey(s))
 		return
 	}
 
 	row, reason := compile.Service(r.cfg.Cluster, svc, r.cfg.ClusterDomain)
 	if row == nil {
 		r.log.Debug("service is not part of the mesh", "namespace", s.namespace, "service", s.name, "reason", reason)
-		drop(txn, r.store.Services, r.serviceKey(s))
+		r.store.Services.Remove(txn, r.serviceKey(s))
 		return
 	}
 
-	put(txn, r.store.Services, row)
+	r.store.Services.Put(txn, row)
 }
 
 // writeEndpoints makes the endpoints of a service anew.
@@ -295,8 +266,8 @@ func (r *Reader) writeEndpoints(txn model.WriteTxn, s ref) {
 	key := r.serviceKey(s)
 	svc, _, ok := r.store.Services.Get(txn, r.store.Services.ByKey(key))
 	if !ok {
-		drop(txn, r.store.Endpoints, key)
-		drop(txn, r.store.Traits, key)
+		r.store.Endpoints.Remove(txn, key)
+		r.store.Traits.Remove(txn, key)
 		return
 	}
 
@@ -323,8 +294,8 @@ func (r *Reader) writeEndpoints(txn model.WriteTxn, s ref) {
 		},
 		Node: func(name string) compile.Node { return r.nodes[name] },
 	})
-	put(txn, r.store.Endpoints, set)
-	put(txn, r.store.Traits, traits)
+	r.store.Endpoints.Put(txn, set)
+	r.store.Traits.Put(txn, traits)
 }
 
 // writeMesh writes the rows of the mesh configuration. A text that cannot be
@@ -356,17 +327,17 @@ func (r *Reader) writeMesh(txn model.WriteTxn) {
 			"from", old.TrustDomain, "to", row.TrustDomain)
 		row.TrustDomain = old.TrustDomain
 	}
-	put(txn, r.store.Meshes, row)
+	r.store.Meshes.Put(txn, row)
 
 	named := map[string]bool{}
 	for _, n := range compile.Networks(r.cfg.Cluster, nets) {
 		named[n.Key()] = true
-		put(txn, r.store.Networks, n)
+		r.store.Networks.Put(txn, n)
 	}
 
 	for n := range r.store.Networks.All(txn) {
 		if n.Cluster == r.cfg.Cluster && !named[n.Key()] {
-			drop(txn, r.store.Networks, n.Key())
+			r.store.Networks.Remove(txn, n.Key())
 		}
 	}
 }
@@ -418,21 +389,21 @@ func (r *Reader) writePolicy(txn model.WriteTxn, c ref) {
 	switch c.kind {
 	case kindDestination:
 		if obj.Spec != nil {
-			put(txn, r.store.Destinations, compile.DestinationRule(r.cfg.Cluster, obj, r.cfg.ClusterDomain))
+			r.store.Destinations.Put(txn, compile.DestinationRule(r.cfg.Cluster, obj, r.cfg.ClusterDomain))
 			return
 		}
-		drop(txn, r.store.Destinations, (&model.DestinationRule{Cluster: r.cfg.Cluster, Namespace: c.namespace, Name: c.name}).Key())
+		r.store.Destinations.Remove(txn, (&model.DestinationRule{Cluster: r.cfg.Cluster, Namespace: c.namespace, Name: c.name}).Key())
 	case kindGateway:
 		if obj.Spec != nil {
-			put(txn, r.store.Gateways, compile.Gateway(r.cfg.Cluster, obj))
+			r.store.Gateways.Put(txn, compile.Gateway(r.cfg.Cluster, obj))
 			return
 		}
-		drop(txn, r.store.Gateways, (&model.Gateway{Cluster: r.cfg.Cluster, Namespace: c.namespace, Name: c.name}).Key())
+		r.store.Gateways.Remove(txn, (&model.Gateway{Cluster: r.cfg.Cluster, Namespace: c.namespace, Name: c.name}).Key())
 	case kindPeer:
 		if obj.Spec != nil {
-			put(txn, r.store.Peers, compile.PeerAuthentication(r.cfg.Cluster, obj))
+			r.store.Peers.Put(txn, compile.PeerAuthentication(r.cfg.Cluster, obj))
 			return
 		}
-		drop(txn, r.store.Peers, (&model.PeerAuthentication{Cluster: r.cfg.Cluster, Namespace: c.namespace, Name: c.name}).Key())
+		r.store.Peers.Remove(txn, (&model.PeerAuthentication{Cluster: r.cfg.Cluster, Namespace: c.namespace, Name: c.name}).Key())
 	}
 }

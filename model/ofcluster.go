@@ -83,10 +83,7 @@ func (t *Table[R]) replace(txn WriteTxn, c ClusterID, source table, read ReadTxn
 	}
 
 	for _, r := range from.of(read, c) {
-		if old, _, ok := t.Get(txn, t.ByKey(r.Key())); ok && reflect.DeepEqual(old, r) {
-			continue
-		}
-		mustWrite(t.Insert(txn, r))
+		t.Put(txn, r)
 	}
 }
 
@@ -99,12 +96,4 @@ func (t *Table[R]) of(txn ReadTxn, c ClusterID) (rows []R) {
 		}
 	}
 	return rows
-}
-
-// mustWrite panics on the errors of a table, which mean that the transaction
-// does not hold the table: a mistake in the program.
-func mustWrite[R any](_ R, _ bool, err error) {
-	if err != nil {
-		panic("model: " + err.Error())
-	}
 }

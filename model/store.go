@@ -3,6 +3,7 @@ package model
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 
 	"github.com/cilium/statedb"
@@ -30,6 +31,35 @@ type Table[R Row] struct {
 
 // ByKey asks for the row with the primary key.
 func (t Table[R]) ByKey(k string) statedb.Query[R] { return t.key.Query(k) }
+
+// Put inserts a row unless the same is there, and tells whether it did: rows that
+// stay the same keep their identity, and nothing is rebuilt.
+func (t Table[R]) Put(txn WriteTxn, r R) bool {
+	if old, _, ok := t.Get(txn, t.ByKey(r.Key())); ok && reflect.DeepEqual(old, r) {
+		return false
+	}
+	mustWrite(t.Insert(txn, r))
+	return true
+}
+
+// Remove deletes the row with the key, if there is one, and tells whether there
+// was.
+func (t Table[R]) Remove(txn WriteTxn, key string) bool {
+	old, _, ok := t.Get(txn, t.ByKey(key))
+	if !ok {
+		return false
+	}
+	mustWrite(t.Delete(txn, old))
+	return true
+}
+
+// mustWrite panics on the errors of a table, which mean that the transaction
+// does not hold the table: a mistake in the program.
+func mustWrite[R any](_ R, _ bool, err error) {
+	if err != nil {
+		panic("model: " + err.Error())
+	}
+}
 
 // Store is the mesh. It is safe for concurrent use.
 type Store struct {

@@ -90,6 +90,7 @@ func (p *parser) document(doc *yaml.Node) *Layer {
 		p.fail(doc, "document", "a mapping with apiVersion, kind and spec was expected, found %s", describe(doc))
 		return layer
 	}
+
 	var apiVersion, docKind string
 	for _, kv := range p.pairs(doc, "document") {
 		switch kv.key {
@@ -111,6 +112,7 @@ func (p *parser) document(doc *yaml.Node) *Layer {
 			p.outerKey(kv)
 		}
 	}
+
 	if docKind != Kind {
 		p.fail(doc, "kind", "%q was expected, found %q", Kind, docKind)
 	}

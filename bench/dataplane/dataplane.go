@@ -115,6 +115,7 @@ func (b *bench) build(ctx context.Context) error {
 	if err := startUpstream(ctx, b.o.Self, b.plain); err != nil {
 		return err
 	}
+
 	for _, name := range []string{Direct, HAProxy, Nginx, Isthmus, Envoy} {
 		if len(b.o.Lanes) > 0 && !slices.Contains(b.o.Lanes, name) {
 			continue
@@ -131,6 +132,7 @@ func (b *bench) build(ctx context.Context) error {
 		}
 		b.lanes = append(b.lanes, l)
 	}
+
 	if err := b.startDiscovery(ctx); err != nil {
 		return err
 	}
@@ -139,6 +141,7 @@ func (b *bench) build(ctx context.Context) error {
 			return err
 		}
 	}
+
 	var g errgroup.Group
 	for _, l := range b.lanes {
 		g.Go(func() error { return b.startLane(ctx, l) })

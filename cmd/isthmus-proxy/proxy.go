@@ -29,11 +29,13 @@ func runProxy(ctx context.Context, c *call, kind agent.Kind) error {
 	if err := c.parse(0); err != nil {
 		return err
 	}
+
 	pc, err := parseProxyConfig(s.proxyConfig)
 	if err != nil {
 		return err
 	}
 	tuneRuntime(pc.Concurrency, c.env)
+
 	cfg, err := s.agentConfig(kind, pc)
 	if err != nil {
 		return err
@@ -41,6 +43,7 @@ func runProxy(ctx context.Context, c *call, kind agent.Kind) error {
 	if cfg.Identity, err = agent.NewIdentity(cfg); err != nil {
 		return err
 	}
+
 	self, err := party(cfg)
 	if err != nil {
 		return err
@@ -50,6 +53,7 @@ func runProxy(ctx context.Context, c *call, kind agent.Kind) error {
 		return err
 	}
 	cfg.Logger.Info("connections are bounded", "limit", limit)
+
 	p, err := proxy.New(proxy.Config{
 		Identity:       cfg.Identity,
 		Self:           self,
@@ -60,6 +64,7 @@ func runProxy(ctx context.Context, c *call, kind agent.Kind) error {
 	if err != nil {
 		return err
 	}
+
 	cfg.Engine = engine{p}
 	a, err := agent.New(cfg)
 	if err != nil {
@@ -77,6 +82,7 @@ func (s *settings) agentConfig(kind agent.Kind, pc proxyConfig) (agent.Config, e
 	if s.certProvider != "istiod" {
 		return agent.Config{}, fmt.Errorf("cert-provider %q: only istiod is known", s.certProvider)
 	}
+
 	token, err := s.token()
 	if err != nil {
 		return agent.Config{}, err
@@ -85,6 +91,7 @@ func (s *settings) agentConfig(kind agent.Kind, pc proxyConfig) (agent.Config, e
 	if err != nil {
 		return agent.Config{}, err
 	}
+
 	probers, err := agent.ParseProbers(s.probers)
 	if err != nil {
 		return agent.Config{}, err
@@ -93,14 +100,17 @@ func (s *settings) agentConfig(kind agent.Kind, pc proxyConfig) (agent.Config, e
 	if err != nil {
 		return agent.Config{}, err
 	}
+
 	meta := metadata(os.Environ())
 	if s.nodeName != "" {
 		meta["NODE_NAME"] = s.nodeName
 	}
+
 	names, err := s.nameServer(kind)
 	if err != nil {
 		return agent.Config{}, err
 	}
+
 	cfg := agent.Config{
 		Kind: kind, Pod: s.pod, Namespace: s.namespace, ServiceAccount: cmp.Or(s.serviceAccount, "default"),
 		TrustDomain: s.trustDomain, IP: ip, DNSDomain: s.dnsDomain, Meta: meta, LabelsFile: s.labelsFile,

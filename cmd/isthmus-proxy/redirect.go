@@ -35,12 +35,14 @@ func runRedirect(_ context.Context, c *call) error {
 	fl.BoolVar(&f.dns, "dns", false, fmt.Sprintf("lead queries to the pod's name servers to the proxy, port %d", dnsPort))
 	fl.StringVar(&f.resolvConf, "resolv-conf", "/etc/resolv.conf", "with --dns: the file that names them; one in the pod itself is left alone, and addresses that the mesh gives to hosts are always led to the proxy")
 	fl.BoolVar(&f.clean, "clean", false, "remove the rules")
+
 	if err := c.parse(0); err != nil {
 		return err
 	}
 	if f.clean {
 		return redirect.Clean()
 	}
+
 	cfg, err := f.config()
 	if err != nil {
 		return err
@@ -48,6 +50,7 @@ func runRedirect(_ context.Context, c *call) error {
 	if err := redirect.Apply(cfg); err != nil {
 		return err
 	}
+
 	fmt.Fprintf(c.out, "traffic is led to ports %d (outbound) and %d (inbound); table inet %s\n", f.outbound, f.inbound, redirect.TableName)
 	switch {
 	case f.dns && len(cfg.DNSServers) == 0:
@@ -66,18 +69,21 @@ func (f *redirectFlags) config() (redirect.Config, error) {
 	if cfg.IncludeOutboundCIDRs, cfg.AllOutbound, err = redirect.ParseCIDRs(f.includeCIDRs); err != nil {
 		return cfg, fmt.Errorf("--include-outbound-cidrs: %w", err)
 	}
+
 	if cfg.ExcludeOutboundCIDRs, all, err = redirect.ParseCIDRs(f.excludeCIDRs); err != nil {
 		return cfg, fmt.Errorf("--exclude-outbound-cidrs: %w", err)
 	}
 	if all {
 		return cfg, fmt.Errorf(`--exclude-outbound-cidrs: "*" excludes everything: say --include-outbound-cidrs ""`)
 	}
+
 	if cfg.ExcludeOutboundPorts, all, err = redirect.ParsePorts(f.excludeOut); err != nil {
 		return cfg, fmt.Errorf("--exclude-outbound-ports: %w", err)
 	}
 	if all {
 		return cfg, fmt.Errorf(`--exclude-outbound-ports: "*" excludes everything: say --include-outbound-cidrs ""`)
 	}
+
 	if cfg.IncludeInboundPorts, cfg.AllInbound, err = redirect.ParsePorts(f.includeInPorts); err != nil {
 		return cfg, fmt.Errorf("--include-inbound-ports: %w", err)
 	}
@@ -87,6 +93,7 @@ func (f *redirectFlags) config() (redirect.Config, error) {
 	if all {
 		return cfg, fmt.Errorf(`--exclude-inbound-ports: "*" excludes everything: say --include-inbound-ports ""`)
 	}
+
 	if f.dns {
 		cfg.DNSPort, cfg.GivenCIDRs = dnsPort, []netip.Prefix{xds.EntryRange(), xds.ElsewhereRange()}
 		_, cfg.DNSServers, err = nameServers(f.resolvConf)

@@ -82,6 +82,7 @@ func (s *settings) bind(c *call) {
 				def = v
 			}
 		}
+
 		c.flags.StringVar(f.to, f.flag, def, explain)
 	}
 }

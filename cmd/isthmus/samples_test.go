@@ -16,7 +16,7 @@ import (
 // that it names, with the ports by which other networks come in.
 func TestEastWestGateway(t *testing.T) {
 	if _, err := exec.LookPath("bash"); err != nil {
-		t.Skip("no bash")
+		t.Fatal("the samples are shell scripts: bash is needed, as for make")
 	}
 	script := filepath.Join("..", "..", "samples", "multicluster", "gen-eastwest-gateway.sh")
 	for _, tc := range []struct {

@@ -35,10 +35,12 @@ IstioOperator file stands for.`,
 			if err != nil {
 				return err
 			}
+
 			results, err := verify.Objects(cmd.Context(), client, objs)
 			if err != nil {
 				return err
 			}
+
 			// On the other stream: what is printed may be JSON.
 			warnUnheeded(cmd.Context(), cmd.ErrOrStderr(), client)
 			return printResults(cmd.OutOrStdout(), results, output)

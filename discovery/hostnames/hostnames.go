@@ -197,27 +197,15 @@ func (f *Follower) resolve(ctx context.Context, name string) ([]netip.Addr, time
 func (f *Follower) write(row *model.Name) {
 	txn := f.store.Write()
 	defer txn.Abort()
-	old, _, ok := f.store.Names.Get(txn, f.store.Names.ByKey(row.Key()))
-	if ok && slices.Equal(old.Addresses, row.Addresses) {
-		return
+	if f.store.Names.Put(txn, row) {
+		txn.Commit()
+		f.log.Info("the name of a gateway has addresses", "name", row.Name, "addresses", row.Addresses)
 	}
-	mustWrite(f.store.Names.Insert(txn, row))
-	txn.Commit()
-	f.log.Info("the name of a gateway has addresses", "name", row.Name, "addresses", row.Addresses)
 }
 
 func (f *Follower) drop(name string) {
 	txn := f.store.Write()
 	defer txn.Abort()
-	row := &model.Name{Cluster: f.cluster, Name: name}
-	mustWrite(f.store.Names.Delete(txn, row))
+	f.store.Names.Remove(txn, (&model.Name{Cluster: f.cluster, Name: name}).Key())
 	txn.Commit()
-}
-
-// mustWrite panics on the errors of a table, which mean that the transaction does
-// not hold the table: a mistake in the program.
-func mustWrite[R any](_ R, _ bool, err error) {
-	if err != nil {
-		panic("discovery/hostnames: " + err.Error())
-	}
 }

@@ -55,8 +55,8 @@ func TestFollow(t *testing.T) {
 		}
 		entrance := func(name, network string, addresses ...string) {
 			insert(func(txn model.WriteTxn) {
-				mustWrite(store.Entrances.Insert(txn, &model.Entrance{Cluster: "c2", Namespace: "istio-system", Name: name,
-					Host: name + ".istio-system.svc.cluster.local", Network: network, Addresses: addresses}))
+				store.Entrances.Put(txn, &model.Entrance{Cluster: "c2", Namespace: "istio-system", Name: name,
+					Host: name + ".istio-system.svc.cluster.local", Network: network, Addresses: addresses})
 			})
 		}
 		z := &zone{addrs: map[string][]netip.Addr{}, asked: map[string]int{}, ttl: time.Second}
@@ -86,10 +86,10 @@ func TestFollow(t *testing.T) {
 		entrance("named", "", "named.example")
 		entrance("other", "", "other.example")
 		insert(func(txn model.WriteTxn) {
-			mustWrite(store.Networks.Insert(txn, &model.Network{Cluster: "c1", Name: "net3", Gateways: []model.NetworkGateway{
+			store.Networks.Put(txn, &model.Network{Cluster: "c1", Name: "net3", Gateways: []model.NetworkGateway{
 				{Address: "late.example"}, {Address: "192.0.2.5"}, {Service: "named.istio-system.svc.cluster.local"},
-			}}))
-			mustWrite(store.Networks.Insert(txn, &model.Network{Cluster: "c2", Name: "net3", Gateways: []model.NetworkGateway{{Address: "foreign.example"}}}))
+			}})
+			store.Networks.Put(txn, &model.Network{Cluster: "c2", Name: "net3", Gateways: []model.NetworkGateway{{Address: "foreign.example"}}})
 		})
 		synctest.Wait()
 		want("at first", "lb.example", "192.0.2.1", "192.0.2.2")

@@ -107,14 +107,8 @@ func (s *Set) Run(ctx context.Context) error {
 	s.mu.Unlock()
 
 	wg.Go(func() { s.secrets.RunWithContext(ctx) })
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !s.secrets.HasSynced() {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	if !cache.WaitForCacheSync(ctx.Done(), s.secrets.HasSynced) {
+		return nil
 	}
 
 	for {

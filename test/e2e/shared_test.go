@@ -53,27 +53,13 @@ EOF
 
 istioctl install -f istio-main-cluster.yaml`
 
-// sharedOneNetwork is the same file where both clusters are on one network: the
-// guide says that the mesh's networks may be left out then.
-const sharedOneNetwork = `cat <<EOF> istio-main-cluster.yaml
-apiVersion: install.istio.io/v1alpha1
-kind: IstioOperator
-spec:
-  values:
-    global:
-      multiCluster:
-        clusterName: ${MAIN_CLUSTER_NAME}
-      network: ${MAIN_CLUSTER_NETWORK}
-  components:
-    pilot:
-      k8s:
-        service:
-          type: LoadBalancer
-        service_annotations:
-          cloud.google.com/load-balancer-type: Internal
-EOF
-
-istioctl install -f istio-main-cluster.yaml`
+// sharedOneNetwork is the same file where both clusters are on one network:
+// without the mesh's networks, which the guide says may be left out then.
+func sharedOneNetwork() string {
+	before, rest, _ := strings.Cut(sharedMain, "      # Mesh network configuration.")
+	_, after, _ := strings.Cut(rest, "port: 443\n\n  # Change")
+	return before + "  # Change" + after
+}
 
 // sharedRemote is the guide's file for the remote cluster.
 const sharedRemote = `cat <<EOF> istio-remote0-cluster.yaml
@@ -162,7 +148,7 @@ func TestClustersOnOneNetwork(t *testing.T) {
 	p := startPair(t, "e2e-network", "--clusters 3 --network single")
 	p.ways(t, []way{
 		{"shared control plane, one network", []step{
-			{"install", func(p *pair, t *testing.T) { p.installShared(t, "network1", sharedOneNetwork, sharedRemoteNoGateway) }},
+			{"install", func(p *pair, t *testing.T) { p.installShared(t, "network1", sharedOneNetwork(), sharedRemoteNoGateway) }},
 			{"verification", (*pair).verify},
 			{"a third cluster comes and goes", (*pair).thirdCluster},
 		}},

@@ -170,6 +170,7 @@ func (s *Source) ownAddresses(r *reader, h *host, p *hostPort) []string {
 	if p.Protocol.IsHTTP() {
 		return nil
 	}
+
 	var out []string
 	if p.svc.Headless {
 		members := s.members.get(r)
@@ -191,6 +192,7 @@ func (s *Source) ownAddresses(r *reader, h *host, p *hostPort) []string {
 		slices.Sort(out)
 		return slices.Compact(out)
 	}
+
 	for _, a := range p.svc.Addresses {
 		if a.IsSingleIP() {
 			out = append(out, a.Addr().String())

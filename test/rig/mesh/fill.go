@@ -22,6 +22,7 @@ func (s *Scene) fill(store *model.Store) error {
 	w := writer{txn: txn}
 	put(&w, store.Clusters, &model.Cluster{ID: Cluster, Network: Network, Synced: true})
 	put(&w, store.Meshes, model.DefaultMesh(Cluster))
+
 	spaces := map[string]bool{"istio-system": true}
 	for i := range s.Services {
 		svc := made(i)
@@ -32,6 +33,7 @@ func (s *Scene) fill(store *model.Store) error {
 		put(&w, store.Traits, &model.Traits{Host: svc.Host(), Cluster: Cluster, Namespace: svc.Namespace, Name: svc.Name,
 			Accounts: []string{svc.Namespace + "/" + svc.Name}})
 	}
+
 	for i := range s.Named {
 		spaces[s.Named[i].Namespace] = true
 		s.named(&w, store, &s.Named[i])
@@ -40,10 +42,12 @@ func (s *Scene) fill(store *model.Store) error {
 		spaces[s.Pods[i].Namespace] = true
 		put(&w, store.Workloads, s.Pods[i].row())
 	}
+
 	for _, g := range s.Gateways {
 		put(&w, store.Gateways, &model.Gateway{Cluster: Cluster, Namespace: g.Namespace, Name: g.Name, Created: created,
 			Selector: g.Selector, Servers: []model.GatewayServer{{Port: g.Port, Hosts: g.Hosts}}})
 	}
+
 	if len(s.Far) > 0 {
 		put(&w, store.Clusters, &model.Cluster{ID: FarCluster, Synced: true})
 		// A way back, which nobody takes: without one discovery would warn.
@@ -52,6 +56,7 @@ func (s *Scene) fill(store *model.Store) error {
 	for i := range s.Far {
 		s.far(&w, store, &s.Far[i])
 	}
+
 	for i := range s.Entries {
 		spaces["default"] = true
 		s.Entries[i].fill(&w, store)
@@ -60,6 +65,7 @@ func (s *Scene) fill(store *model.Store) error {
 		put(&w, store.Peers, &model.PeerAuthentication{Cluster: Cluster, Namespace: "istio-system", Name: "default",
 			Created: created, Mode: model.MTLSStrict})
 	}
+
 	for ns := range spaces {
 		put(&w, store.Namespaces, &model.Namespace{Cluster: Cluster, Name: ns})
 	}

@@ -25,6 +25,7 @@ func StartIsthmus(ctx context.Context, binary string, m *Mesh) (*Proxy, error) {
 	if err := makeDir(dir); err != nil {
 		return nil, err
 	}
+
 	token, root, labels := filepath.Join(dir, "token"), filepath.Join(dir, "root-cert.pem"), filepath.Join(dir, "labels")
 	var lines []byte
 	for k, v := range m.Labels {
@@ -35,6 +36,7 @@ func StartIsthmus(ctx context.Context, binary string, m *Mesh) (*Proxy, error) {
 			return nil, err
 		}
 	}
+
 	threads := m.Concurrency
 	if threads == 0 {
 		threads = Threads
@@ -43,6 +45,7 @@ func StartIsthmus(ctx context.Context, binary string, m *Mesh) (*Proxy, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	cmd := exec.Command(binary, m.kind(), "--token-file", token, "--root-file", root, "--labels-file", labels,
 		"--state-dir", dir, "--log-level", "warn",
 		"--discovery-server-name", m.ServerName)
@@ -56,6 +59,7 @@ func StartIsthmus(ctx context.Context, binary string, m *Mesh) (*Proxy, error) {
 		cmd.Args = append(cmd.Args, "--resolv-conf", m.ResolvConf)
 		cmd.Env = append(cmd.Env, "ISTIO_META_DNS_CAPTURE=true")
 	}
+
 	p, err := start(m.Node, "isthmus-proxy", m.Dir, cmd)
 	if err != nil {
 		return nil, err
