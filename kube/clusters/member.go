@@ -297,6 +297,11 @@ func (m *member) settled() bool {
 		return true
 	default:
 	}
+	return m.inStore()
+}
+
+// inStore tells whether all that the cluster holds has been written once.
+func (m *member) inStore() bool {
 	row, _, ok := m.set.store.Clusters.Get(m.set.store.Read(), m.set.store.Clusters.ByKey(string(m.id)))
 	return ok && row.Synced
 }

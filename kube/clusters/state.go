@@ -109,6 +109,9 @@ func (m *member) state() State {
 	}
 
 	switch {
+	case m.serving != nil && !m.serving.ended() && !m.inStore():
+		// It has taken over, and writes what it has read.
+		out.Status, out.Reason = Syncing, "everything is being read"
 	case m.serving != nil && !m.serving.ended():
 		out.Status = Synced
 		if refused := m.serving.door.trouble(); refused != "" {

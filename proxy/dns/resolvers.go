@@ -28,7 +28,8 @@ const (
 // resolvers are the name servers that the pod would ask without the sidecar, in the
 // order in which they are asked.
 type resolvers struct {
-	servers []netip.AddrPort
+	servers           []netip.AddrPort
+	patience, stagger time.Duration
 }
 
 // errNoResolver is for pods whose only name server is one of their own.
@@ -44,7 +45,7 @@ type reply struct {
 // An answer by which a resolver says that it cannot tell counts only if no other
 // resolver has a better one.
 func (u *resolvers) ask(ctx context.Context, network string, q *query) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, u.patience)
 	defer cancel() // ends those that are still being asked
 
 	// Most pods have one resolver, and nothing to choose.
@@ -68,7 +69,7 @@ func (u *resolvers) ask(ctx context.Context, network string, q *query) ([]byte, 
 				go func() { replies <- u.exchange(ctx, network, server, q) }()
 				asked++
 				waiting++
-				next.Reset(stagger)
+				next.Reset(u.stagger)
 			}
 		case r := <-replies:
 			waiting--

@@ -64,7 +64,7 @@ func New(c Config) (*Server, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{
-		resolvers: resolvers{servers: c.Resolvers},
+		resolvers: resolvers{servers: c.Resolvers, patience: patience, stagger: stagger},
 		metrics:   newMetrics(c.Registerer), log: c.Logger, complain: rate.Sometimes{First: 1, Interval: 10 * time.Second},
 		forwards: make(chan struct{}, maxForwards),
 	}
