@@ -1,8 +1,6 @@
 package config
 
 import (
-	"strings"
-
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 )
 
@@ -85,49 +83,4 @@ func (r *RouteAction) decodeWeighted(a at, p *routev3.WeightedCluster) error {
 		return a.in("clusters").errorf("has no weight above 0")
 	}
 	return nil
-}
-
-// retryConditions are the values of retry_on that the proxy carries out.
-var retryConditions = map[string]bool{
-	"connect-failure": true, "refused-stream": true, "unavailable": true, "cancelled": true,
-	"retriable-status-codes": true, "gateway-error": true, "5xx": true, "reset": true,
-	"reset-before-request": true,
-}
-
-// decodeRetry reads a retry policy. Retries always go to endpoints not tried
-// yet, so the predicate previous_hosts is implied.
-func decodeRetry(a at, p *routev3.RetryPolicy) (*RetryPolicy, error) {
-	if p == nil {
-		return nil, nil
-	}
-	if err := a.only(p, "retry_on", "num_retries", "per_try_timeout", "retry_host_predicate",
-		"host_selection_retry_max_attempts", "retriable_status_codes", "retry_back_off"); err != nil {
-		return nil, err
-	}
-
-	r := &RetryPolicy{Attempts: orUint(p.GetNumRetries(), 1)}
-	for i, h := range p.GetRetryHostPredicate() {
-		if h.GetName() != "envoy.retry_host_predicates.previous_hosts" {
-			return nil, a.index("retry_host_predicate", i).errorf("%q is not supported by this proxy", h.GetName())
-		}
-	}
-
-	for _, on := range strings.Split(p.GetRetryOn(), ",") {
-		on = strings.TrimSpace(on)
-		if on == "" {
-			continue
-		}
-		if !retryConditions[on] {
-			return nil, a.in("retry_on").errorf("%q is not supported by this proxy", on)
-		}
-		r.On = append(r.On, on)
-	}
-
-	for i, s := range p.GetRetriableStatusCodes() {
-		if s < 400 || s > 599 {
-			return nil, a.index("retriable_status_codes", i).errorf("%d is not a status from 400 to 599", s)
-		}
-		r.Statuses = append(r.Statuses, int(s))
-	}
-	return r, a.durations(durationField{"per_try_timeout", p.GetPerTryTimeout(), &r.PerTryTimeout})
 }

@@ -73,9 +73,10 @@ type Cluster struct {
 	BindSource []netip.Addr
 	Service    Service
 	Outlier    *OutlierDetection // nil: the proxy's defaults
-	// TCPKeepalive is the probe interval, 0: the system's default.
-	TCPKeepalive time.Duration
-	Version      string
+	Limits     *Limits           // nil: no limits but the proxy's retry budget
+	Balance    Balance
+	Keepalive  *TCPKeepalive // nil: the proxy's defaults
+	Version    string
 }
 
 // DNSFamily is Cluster.dns_lookup_family.
@@ -108,7 +109,26 @@ type HTTPOptions struct {
 	Protocol    HTTPProtocol
 	IdleTimeout time.Duration // of pooled connections; 0: default
 	MaxRequests uint32        // per connection; 0: no limit
+	MaxAge      time.Duration // of a connection (max_connection_duration); 0: no limit
 	MaxStreams  uint32        // HTTP/2 max_concurrent_streams; 0: default
+	// Ping asks HTTP/2 endpoints for signs of life; nil: the proxy's defaults.
+	Ping *HTTP2Ping
+}
+
+// HTTP2Ping is envoy.config.core.v3.KeepaliveSettings: a PING after each
+// Interval, and the end of the connection when no answer comes within Timeout.
+type HTTP2Ping struct {
+	Interval time.Duration
+	Timeout  time.Duration
+}
+
+// TCPKeepalive is envoy.config.core.v3.TcpKeepalive. Fields that are 0 are left
+// to the system.
+type TCPKeepalive struct {
+	Off      bool // one of the fields was given as 0
+	Probes   int
+	Idle     time.Duration // before the first probe
+	Interval time.Duration // between probes
 }
 
 // OutlierDetection is envoy.config.cluster.v3.OutlierDetection, as far as
@@ -116,17 +136,27 @@ type HTTPOptions struct {
 type OutlierDetection struct {
 	Consecutive5xx     uint32 // 0: not counted
 	ConsecutiveGateway uint32 // 502, 503, 504 and connect failures
-	ConsecutiveLocal   uint32 // connect failures and resets
-	BaseEjection       time.Duration
-	MaxEjection        time.Duration
-	MaxPercent         uint32
+	// ConsecutiveLocal are connect failures and resets, where Split keeps them
+	// apart from what endpoints answer.
+	ConsecutiveLocal uint32
+	Split            bool
+	BaseEjection     time.Duration
+	MaxEjection      time.Duration
+	// MaxPercent bounds what share of the cluster is left out at a time;
+	// MaxPercentGiven says that somebody chose it.
+	MaxPercent      uint32
+	MaxPercentGiven bool
 }
 
 // LoadAssignment is envoy.config.endpoint.v3.ClusterLoadAssignment.
 type LoadAssignment struct {
-	Name       string
-	Localities []LocalityEndpoints
-	Version    string
+	Name string
+	// Overprovision is the overprovisioning factor in percent (0: 140, Envoy's
+	// default): a priority keeps all the load as long as that much of its
+	// healthy share is 100 % or more.
+	Overprovision uint32
+	Localities    []LocalityEndpoints
+	Version       string
 }
 
 // LocalityEndpoints are the endpoints of one place with one priority.
@@ -148,6 +178,9 @@ type Endpoint struct {
 	// Healthy is false for endpoints that discovery marked unhealthy,
 	// draining or timed out: used only when there is no other.
 	Healthy bool
+	// Gateway says that it is the gateway of another network, which stands for
+	// all endpoints behind it (the filter metadata "istio" has a "network").
+	Gateway bool
 	// TransportMatch is the metadata under envoy.transport_socket_match.
 	TransportMatch map[string]string
 	// Workload describes the pod behind it, from the filter metadata "istio"

@@ -49,7 +49,7 @@ func DecodeCluster(body *anypb.Any) (*Cluster, error) {
 	}
 	steps := []func(at, *clusterv3.Cluster) error{
 		c.decodeType, c.decodeLB, c.decodeTransports, c.decodeHTTP, c.decodeBind, c.decodeLimits,
-		c.decodeOutlier, c.decodeDNS,
+		c.decodeOutlier, c.decodeBalance, c.decodeDNS,
 	}
 
 	for _, step := range steps {
@@ -143,12 +143,6 @@ func (c *Cluster) decodeLB(a at, p *clusterv3.Cluster) error {
 		}
 	}
 
-	if l := p.GetCommonLbConfig(); l != nil {
-		if err := a.in("common_lb_config").only(l, "healthy_panic_threshold", "update_merge_window",
-			"ignore_new_hosts_until_first_hc", "close_connections_on_host_set_change"); err != nil {
-			return err
-		}
-	}
 	return a.durations(durationField{"connect_timeout", p.GetConnectTimeout(), &c.ConnectTimeout})
 }
 
@@ -189,7 +183,9 @@ func (c *Cluster) decodeHTTP(a at, p *clusterv3.Cluster) error {
 	c.HTTP.MaxRequests = p.GetMaxRequestsPerConnection().GetValue()
 	if h2 := p.GetHttp2ProtocolOptions(); h2 != nil {
 		c.HTTP.Protocol = HTTP2
-		c.HTTP.MaxStreams = h2.GetMaxConcurrentStreams().GetValue()
+		if err := c.HTTP.setHTTP2(a.in("http2_protocol_options"), h2); err != nil {
+			return err
+		}
 	}
 
 	if p.GetProtocolSelection() == clusterv3.Cluster_USE_DOWNSTREAM_PROTOCOL {
@@ -224,14 +220,17 @@ func (o *HTTPOptions) decode(a at, m *httpv3.HttpProtocolOptions) error {
 
 	switch v := m.GetUpstreamProtocolOptions().(type) {
 	case *httpv3.HttpProtocolOptions_ExplicitHttpConfig_:
+		ea := a.in("explicit_http_config")
 		switch e := v.ExplicitHttpConfig.GetProtocolConfig().(type) {
 		case *httpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions:
 			o.Protocol = HTTP1
 		case *httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions:
 			o.Protocol = HTTP2
-			o.MaxStreams = e.Http2ProtocolOptions.GetMaxConcurrentStreams().GetValue()
+			if err := o.setHTTP2(ea.in("http2_protocol_options"), e.Http2ProtocolOptions); err != nil {
+				return err
+			}
 		default:
-			return a.in("explicit_http_config").errorf("is neither HTTP/1 nor HTTP/2")
+			return ea.errorf("is neither HTTP/1 nor HTTP/2")
 		}
 	case *httpv3.HttpProtocolOptions_UseDownstreamProtocolConfig:
 		ua := a.in("use_downstream_protocol_config")
@@ -239,7 +238,9 @@ func (o *HTTPOptions) decode(a at, m *httpv3.HttpProtocolOptions) error {
 			return err
 		}
 		o.Protocol = HTTPUseDownstream
-		o.MaxStreams = v.UseDownstreamProtocolConfig.GetHttp2ProtocolOptions().GetMaxConcurrentStreams().GetValue()
+		if err := o.setHTTP2(ua.in("http2_protocol_options"), v.UseDownstreamProtocolConfig.GetHttp2ProtocolOptions()); err != nil {
+			return err
+		}
 	default:
 		return a.errorf("names no protocol")
 	}
@@ -251,14 +252,43 @@ func (o *HTTPOptions) setCommon(a at, p *corev3.HttpProtocolOptions) error {
 	if p == nil {
 		return nil
 	}
-	if err := a.only(p, "idle_timeout", "max_requests_per_connection", "max_headers_count",
-		"max_response_headers_kb"); err != nil {
+	if err := a.only(p, "idle_timeout", "max_requests_per_connection", "max_connection_duration",
+		"max_headers_count", "max_response_headers_kb"); err != nil {
 		return err
 	}
 	if n := p.GetMaxRequestsPerConnection().GetValue(); n > 0 {
 		o.MaxRequests = n
 	}
-	return a.durations(durationField{"idle_timeout", p.GetIdleTimeout(), &o.IdleTimeout})
+	return a.durations(
+		durationField{"idle_timeout", p.GetIdleTimeout(), &o.IdleTimeout},
+		durationField{"max_connection_duration", p.GetMaxConnectionDuration(), &o.MaxAge})
+}
+
+// setHTTP2 reads what counts towards endpoints. What is there to tune Envoy's
+// codec changes nothing here.
+func (o *HTTPOptions) setHTTP2(a at, p *corev3.Http2ProtocolOptions) error {
+	o.MaxStreams = p.GetMaxConcurrentStreams().GetValue()
+	k := p.GetConnectionKeepalive()
+	if k == nil {
+		return nil
+	}
+
+	ka := a.in("connection_keepalive")
+	if err := ka.only(k, "interval", "timeout", "interval_jitter"); err != nil {
+		return err
+	}
+	ping := HTTP2Ping{}
+	if err := ka.durations(durationField{"interval", k.GetInterval(), &ping.Interval},
+		durationField{"timeout", k.GetTimeout(), &ping.Timeout}); err != nil {
+		return err
+	}
+	if ping.Timeout == 0 {
+		return ka.in("timeout").errorf("is not above 0")
+	}
+	if ping.Interval > 0 { // without one, Envoy sends no PING by itself
+		o.Ping = &ping
+	}
+	return nil
 }
 
 func (c *Cluster) decodeBind(a at, p *clusterv3.Cluster) error {
@@ -266,7 +296,7 @@ func (c *Cluster) decodeBind(a at, p *clusterv3.Cluster) error {
 		if err := a.in("upstream_connection_options").only(k, "tcp_keepalive"); err != nil {
 			return err
 		}
-		c.TCPKeepalive = time.Duration(k.GetTcpKeepalive().GetKeepaliveTime().GetValue()) * time.Second
+		c.Keepalive = decodeKeepalive(k.GetTcpKeepalive())
 	}
 
 	b := p.GetUpstreamBindConfig()
@@ -301,38 +331,21 @@ func (c *Cluster) decodeBind(a at, p *clusterv3.Cluster) error {
 	return nil
 }
 
-// decodeLimits refuses circuit breakers that would break: the proxy keeps no
-// such counts, so a limit would be one on paper.
-func (c *Cluster) decodeLimits(a at, p *clusterv3.Cluster) error {
-	cb := p.GetCircuitBreakers()
-	if cb == nil {
+// decodeKeepalive reads TCP keepalives; one field given as 0 turns them off
+// (envoy.config.core.v3.TcpKeepalive).
+func decodeKeepalive(p *corev3.TcpKeepalive) *TCPKeepalive {
+	if p == nil {
 		return nil
 	}
-
-	ca := a.in("circuit_breakers")
-	if err := ca.only(cb, "thresholds"); err != nil {
-		return err
+	k := &TCPKeepalive{
+		Probes:   int(min(p.GetKeepaliveProbes().GetValue(), math.MaxInt16)),
+		Idle:     time.Duration(p.GetKeepaliveTime().GetValue()) * time.Second,
+		Interval: time.Duration(p.GetKeepaliveInterval().GetValue()) * time.Second,
 	}
-
-	for i, t := range cb.GetThresholds() {
-		ta := ca.index("thresholds", i)
-		if err := ta.only(t, "priority", "max_connections", "max_pending_requests", "max_requests",
-			"max_retries", "track_remaining"); err != nil {
-			return err
-		}
-		for name, v := range map[string]*wrapperspb.UInt32Value{
-			"max_connections": t.GetMaxConnections(), "max_pending_requests": t.GetMaxPendingRequests(),
-			"max_requests": t.GetMaxRequests(), "max_retries": t.GetMaxRetries(),
-		} {
-			// Istio's discovery sends the largest number where there is no
-			// limit: without one, Envoy has limits of its own.
-			if v != nil && v.GetValue() < math.MaxInt32 {
-				return ta.in(name).errorf("%d: limits are not supported by this proxy", v.GetValue())
-			}
-		}
+	for _, v := range []*wrapperspb.UInt32Value{p.GetKeepaliveProbes(), p.GetKeepaliveTime(), p.GetKeepaliveInterval()} {
+		k.Off = k.Off || v != nil && v.GetValue() == 0
 	}
-
-	return nil
+	return k
 }
 
 func (c *Cluster) decodeDNS(a at, p *clusterv3.Cluster) error {
@@ -352,63 +365,6 @@ func (c *Cluster) decodeDNS(a at, p *clusterv3.Cluster) error {
 	//lint:ignore SA1019 its successor, a typed resolver, is not understood here
 	c.DNSByTTL = p.GetRespectDnsTtl()
 	return a.durations(durationField{"dns_refresh_rate", p.GetDnsRefreshRate(), &c.DNSRefresh})
-}
-
-// decodeOutlier reads passive ejection, which acts at once: interval, the time
-// between Envoy's sweeps, has no meaning here. The statistical detectors are off
-// unless asked for; asked for, they are refused.
-func (c *Cluster) decodeOutlier(a at, p *clusterv3.Cluster) error {
-	o := p.GetOutlierDetection()
-	if o == nil {
-		return nil
-	}
-
-	oa := a.in("outlier_detection")
-	if err := oa.only(o, "consecutive_5xx", "interval", "base_ejection_time", "max_ejection_percent",
-		"enforcing_consecutive_5xx", "enforcing_success_rate", "consecutive_gateway_failure",
-		"enforcing_consecutive_gateway_failure", "split_external_local_origin_errors",
-		"consecutive_local_origin_failure", "enforcing_consecutive_local_origin_failure",
-		"max_ejection_time", "max_ejection_time_jitter"); err != nil {
-		return err
-	}
-
-	if o.GetEnforcingSuccessRate().GetValue() != 0 {
-		return oa.in("enforcing_success_rate").errorf("is not supported by this proxy")
-	}
-
-	c.Outlier = &OutlierDetection{
-		Consecutive5xx:     enforced(o.GetConsecutive_5Xx(), 5, o.GetEnforcingConsecutive_5Xx(), 100),
-		ConsecutiveGateway: enforced(o.GetConsecutiveGatewayFailure(), 5, o.GetEnforcingConsecutiveGatewayFailure(), 0),
-		ConsecutiveLocal:   enforced(o.GetConsecutiveLocalOriginFailure(), 5, o.GetEnforcingConsecutiveLocalOriginFailure(), 100),
-		BaseEjection:       30 * time.Second, MaxEjection: 300 * time.Second,
-		MaxPercent: orUint(o.GetMaxEjectionPercent(), 10),
-	}
-
-	// Without the split, Envoy counts failures to connect among the gateway's.
-	if !o.GetSplitExternalLocalOriginErrors() {
-		c.Outlier.ConsecutiveLocal = 0
-	}
-	if c.Outlier.MaxPercent > 100 {
-		return oa.in("max_ejection_percent").errorf("%d is above 100", c.Outlier.MaxPercent)
-	}
-	return oa.durations(
-		durationField{"base_ejection_time", o.GetBaseEjectionTime(), &c.Outlier.BaseEjection},
-		durationField{"max_ejection_time", o.GetMaxEjectionTime(), &c.Outlier.MaxEjection})
-}
-
-// enforced returns the threshold of a detector, 0 when it is switched off.
-func enforced(n *wrapperspb.UInt32Value, def uint32, percent *wrapperspb.UInt32Value, defPercent uint32) uint32 {
-	if orUint(percent, defPercent) == 0 {
-		return 0
-	}
-	return orUint(n, def)
-}
-
-func orUint(v *wrapperspb.UInt32Value, def uint32) uint32 {
-	if v == nil {
-		return def
-	}
-	return v.GetValue()
 }
 
 // decodeService reads the first service of the filter metadata "istio".

@@ -345,6 +345,79 @@ func TestDecodeCluster(t *testing.T) {
 	}
 }
 
+// TestDecodeTrafficPolicy: what a DestinationRule can ask of a cluster.
+func TestDecodeTrafficPolicy(t *testing.T) {
+	js := `{"name": "c", "lb_policy": "LEAST_REQUEST",
+		"metadata": {"filter_metadata": {"isthmus": {"peak_ewma": true}}},
+		"common_lb_config": {"healthy_panic_threshold": {"value": 0}, "locality_weighted_lb_config": {}},
+		"least_request_lb_config": {"slow_start_config": {
+			"slow_start_window": "30s", "aggression": {"default_value": 2, "runtime_key": "x"}, "min_weight_percent": {"value": 5}}},
+		"circuit_breakers": {"thresholds": [{
+			"max_connections": 10, "max_pending_requests": 0, "max_requests": 30, "max_retries": 4, "track_remaining": true,
+			"retry_budget": {"budget_percent": {"value": 25}}}]},
+		"outlier_detection": {"split_external_local_origin_errors": true, "consecutive_local_origin_failure": 2,
+			"consecutive_gateway_failure": 3, "enforcing_consecutive_gateway_failure": 100,
+			"enforcing_consecutive_5xx": 0, "max_ejection_percent": 70, "interval": "1s", "max_ejection_time": "90s"},
+		"upstream_connection_options": {"tcp_keepalive": {"keepalive_probes": 3, "keepalive_time": 60, "keepalive_interval": 5}},
+		"typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+			"@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+			"common_http_protocol_options": {"idle_timeout": "7s", "max_requests_per_connection": 8, "max_connection_duration": "9s"},
+			"explicit_http_config": {"http2_protocol_options": {
+				"max_concurrent_streams": 11, "connection_keepalive": {"interval": "12s", "timeout": "13s"}}}}}}`
+	c, err := DecodeCluster(pack(t, &clusterv3.Cluster{}, js))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for what, is := range map[string]struct{ got, want any }{
+		"limits": {c.Limits, &Limits{10, 0, 30, 4, &RetryBudget{25, 3}}},
+		"balance": {c.Balance, Balance{
+			LocalityWeights: true, SlowStart: &SlowStart{30 * time.Second, 2, 5}, PeakEWMA: true,
+		}},
+		"outlier detection": {c.Outlier, &OutlierDetection{
+			ConsecutiveGateway: 3, ConsecutiveLocal: 2, Split: true,
+			BaseEjection: 30 * time.Second, MaxEjection: 90 * time.Second, MaxPercent: 70, MaxPercentGiven: true,
+		}},
+		"keepalive": {c.Keepalive, &TCPKeepalive{Probes: 3, Idle: time.Minute, Interval: 5 * time.Second}},
+		"HTTP": {c.HTTP, HTTPOptions{
+			Protocol: HTTP2, IdleTimeout: 7 * time.Second, MaxRequests: 8, MaxAge: 9 * time.Second, MaxStreams: 11,
+			Ping: &HTTP2Ping{12 * time.Second, 13 * time.Second},
+		}},
+	} {
+		if !reflect.DeepEqual(is.got, is.want) {
+			t.Errorf("%s: got %+v, want %+v", what, is.got, is.want)
+		}
+	}
+}
+
+// TestTrafficPolicyNotGiven: what is not given is left to the proxy.
+func TestTrafficPolicyNotGiven(t *testing.T) {
+	for js, want := range map[string]Balance{
+		`{"name": "c"}`:                          {},
+		`{"name": "c", "outlier_detection": {}}`: {PanicPercent: 50},
+		`{"name": "c", "common_lb_config": {"healthy_panic_threshold": {"value": 30}}}`: {PanicPercent: 30},
+		`{"name": "c", "round_robin_lb_config": {"slow_start_config": {"slow_start_window": "3s"}}}`: {
+			SlowStart: &SlowStart{3 * time.Second, 1, 10},
+		},
+		`{"name": "c", "round_robin_lb_config": {"slow_start_config": {}}}`: {},
+		`{"name": "c", "circuit_breakers": {"thresholds": [{}]}}`:           {},
+	} {
+		c, err := DecodeCluster(pack(t, &clusterv3.Cluster{}, js))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Limits != nil || c.Keepalive != nil || c.HTTP.Ping != nil || !reflect.DeepEqual(c.Balance, want) {
+			t.Errorf("%s: got %+v", js, c)
+		}
+	}
+
+	off := `{"name": "c", "upstream_connection_options": {"tcp_keepalive": {"keepalive_time": 60, "keepalive_probes": 0}}}`
+	c, err := DecodeCluster(pack(t, &clusterv3.Cluster{}, off))
+	if err != nil || !c.Keepalive.Off {
+		t.Errorf("keepalives with no probes are not off: %+v, %v", c, err)
+	}
+}
+
 func TestClusterRefused(t *testing.T) {
 	decode := func(js string) error {
 		_, err := DecodeCluster(pack(t, &clusterv3.Cluster{}, js))
@@ -363,10 +436,70 @@ func TestClusterRefused(t *testing.T) {
 			to:    `"eds_config":{"path":"/x"}`,
 			field: "eds_cluster_config.eds_config",
 		},
-		"a limit": {
+		"limits of another priority": {
+			from:  `"thresholds":[{`,
+			to:    `"thresholds":[{"priority":"HIGH",`,
+			field: "circuit_breakers.thresholds[0].priority",
+		},
+		"limits twice": {
+			from:  `"thresholds":[{"max_connections":4294967295`,
+			to:    `"thresholds":[{"max_connections":1},{"max_connections":4294967295`,
+			field: "circuit_breakers.thresholds[1]",
+		},
+		"pools": {
 			from:  `"max_connections":4294967295`,
-			to:    `"max_connections":10`,
-			field: "circuit_breakers.thresholds[0].max_connections",
+			to:    `"max_connection_pools":1`,
+			field: "circuit_breakers.thresholds[0].max_connection_pools",
+		},
+		"retry budget of an interval": {
+			from:  `"max_connections":4294967295`,
+			to:    `"retry_budget":{"budget_interval":"1s"}`,
+			field: "circuit_breakers.thresholds[0].retry_budget.budget_interval",
+		},
+		"retry budget of more than all": {
+			from:  `"max_connections":4294967295`,
+			to:    `"retry_budget":{"budget_percent":{"value":101}}`,
+			field: "circuit_breakers.thresholds[0].retry_budget.budget_percent",
+		},
+		"ejection now and then": {
+			from:  `"enforcing_success_rate":0`,
+			to:    `"enforcing_consecutive_5xx":50`,
+			field: "outlier_detection.enforcing_consecutive_5xx",
+		},
+		"failure percentage": {
+			from:  `"enforcing_success_rate":0`,
+			to:    `"enforcing_failure_percentage":1`,
+			field: "outlier_detection.enforcing_failure_percentage",
+		},
+		"panic above all": {
+			from:  `"lb_policy"`,
+			to:    `"common_lb_config":{"healthy_panic_threshold":{"value":100.5}},"lb_policy"`,
+			field: "common_lb_config.healthy_panic_threshold",
+		},
+		"panic of no number": {
+			from:  `"lb_policy"`,
+			to:    `"common_lb_config":{"healthy_panic_threshold":{"value":"NaN"}},"lb_policy"`,
+			field: "common_lb_config.healthy_panic_threshold",
+		},
+		"five choices": {
+			from:  `"lb_policy"`,
+			to:    `"least_request_lb_config":{"choice_count":5},"lb_policy"`,
+			field: "least_request_lb_config.choice_count",
+		},
+		"a slow start that never ends": {
+			from:  `"lb_policy"`,
+			to:    `"least_request_lb_config":{"slow_start_config":{"slow_start_window":"1s","aggression":{"runtime_key":"x"}}},"lb_policy"`,
+			field: "least_request_lb_config.slow_start_config.aggression.default_value",
+		},
+		"a PING without patience": {
+			from:  `"max_concurrent_streams":100`,
+			to:    `"connection_keepalive":{"interval":"1s"}`,
+			field: "typed_extension_protocol_options[envoy.extensions.upstreams.http.v3.HttpProtocolOptions].use_downstream_protocol_config.http2_protocol_options.connection_keepalive.timeout",
+		},
+		"unknown metadata": {
+			from:  `"filter_metadata":{`,
+			to:    `"filter_metadata":{"isthmus":{"peak_ewma":"yes"},`,
+			field: "metadata.filter_metadata.isthmus.peak_ewma",
 		},
 		"success rate": {
 			from:  `"enforcing_success_rate":0`,
@@ -395,10 +528,10 @@ func TestClusterRefused(t *testing.T) {
 		},
 		"no time to connect": {`"connect_timeout":"10s"`, `"connect_timeout":"0s"`, "connect_timeout"},
 		"original dst alone": {`"LEAST_REQUEST"`, `"CLUSTER_PROVIDED"`, "lb_policy"},
-		"locality weights": {
+		"zone awareness": {
 			from:  `"lb_policy"`,
-			to:    `"common_lb_config":{"locality_weighted_lb_config":{}},"lb_policy"`,
-			field: "common_lb_config.locality_weighted_lb_config",
+			to:    `"common_lb_config":{"zone_aware_lb_config":{}},"lb_policy"`,
+			field: "common_lb_config.zone_aware_lb_config",
 		},
 		"cluster filters": {`"lb_policy"`, `"filters":[{"name":"x"}],"lb_policy"`, "filters"},
 		"number to match": {
@@ -455,8 +588,23 @@ func TestDecodeLoadAssignment(t *testing.T) {
 		},
 		{Addr: netip.MustParseAddr("fd00::1"), Port: 80, Weight: 1},
 	}}}
-	if la.Name != "shared" || !reflect.DeepEqual(la.Localities, want) {
+	if la.Name != "shared" || la.Overprovision != 0 || !reflect.DeepEqual(la.Localities, want) {
 		t.Errorf("got %+v, want %+v", la.Localities, want)
+	}
+}
+
+// TestDecodeGateway: the gateway of another network is known as one, and the
+// overprovisioning factor is read.
+func TestDecodeGateway(t *testing.T) {
+	js := `{"cluster_name": "c", "policy": {"overprovisioning_factor": 200}, "endpoints": [{"lb_endpoints": [{
+		"metadata": {"filter_metadata": {"istio": {"workload": ";;;;b", "network": "net-2"}}},
+		"endpoint": {"address": {"socket_address": {"address": "10.0.0.1", "port_value": 15443}}}}]}]}`
+	la, err := DecodeLoadAssignment(pack(t, &endpointv3.ClusterLoadAssignment{}, js))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if la.Overprovision != 200 || !la.Localities[0].Endpoints[0].Gateway {
+		t.Errorf("got %+v", la)
 	}
 }
 
@@ -485,6 +633,11 @@ func TestLoadAssignmentRefused(t *testing.T) {
 			from:  `"endpoints":[`,
 			to:    `"policy":{"drop_overloads":[{"category":"x"}]},"endpoints":[`,
 			field: "policy.drop_overloads",
+		},
+		"no overprovisioning": {
+			from:  `"endpoints":[`,
+			to:    `"policy":{"overprovisioning_factor":0},"endpoints":[`,
+			field: "policy.overprovisioning_factor",
 		},
 		"by name": {
 			from:  `"endpoint":{"address":{"socket_address":{"address":"10.0.0.1","port_value":80}}}`,
@@ -520,6 +673,23 @@ func TestDecodeRoutes(t *testing.T) {
 	}
 	if d := r.VirtualHosts[1].Routes[0].Direct; d == nil || d.Status != 502 {
 		t.Errorf("got %+v", d)
+	}
+}
+
+func TestDecodeRetries(t *testing.T) {
+	policy := `"num_retries":2,"retry_back_off":{"base_interval":"0.010s"},"retriable_status_codes":[503],
+		"retry_priority":{"name":"envoy.retry_priorities.previous_priorities","typed_config":{
+			"@type":"type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig","update_frequency":1}}`
+	r, err := DecodeRouteConfiguration(pack(t, &routev3.RouteConfiguration{}, strings.Replace(routes, `"num_retries":2`, policy, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &RetryPolicy{
+		On: []string{"connect-failure", "refused-stream"}, Statuses: []int{503}, Attempts: 2,
+		BackOff: 10 * time.Millisecond, MaxBackOff: 100 * time.Millisecond, LeavePriorities: 1,
+	}
+	if got := r.VirtualHosts[0].Routes[1].Action.Retry; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 
@@ -580,6 +750,26 @@ func TestRoutesRefused(t *testing.T) {
 			from:  `connect-failure,`,
 			to:    `envoy-ratelimited,`,
 			field: "virtual_hosts[0].routes[1].route.retry_policy.retry_on",
+		},
+		"back-off without a base": {
+			from:  `"num_retries":2`,
+			to:    `"retry_back_off":{"base_interval":"0s"}`,
+			field: "virtual_hosts[0].routes[1].route.retry_policy.retry_back_off.base_interval",
+		},
+		"back-off that shrinks": {
+			from:  `"num_retries":2`,
+			to:    `"retry_back_off":{"base_interval":"2s","max_interval":"1s"}`,
+			field: "virtual_hosts[0].routes[1].route.retry_policy.retry_back_off.max_interval",
+		},
+		"unknown retry priority": {
+			from:  `"num_retries":2`,
+			to:    `"retry_priority":{"name":"x"}`,
+			field: "virtual_hosts[0].routes[1].route.retry_policy.retry_priority.name",
+		},
+		"priorities that are never left": {
+			from:  `"num_retries":2`,
+			to:    `"retry_priority":{"name":"envoy.retry_priorities.previous_priorities","typed_config":{"@type":"type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"}}`,
+			field: "virtual_hosts[0].routes[1].route.retry_policy.retry_priority.typed_config.update_frequency",
 		},
 		"substitution": {
 			from:  `"name":"block_all"`,

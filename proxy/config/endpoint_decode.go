@@ -38,13 +38,18 @@ func decodeAssignment(a at, p *endpointv3.ClusterLoadAssignment, names bool) (*L
 	if err := a.only(p, "cluster_name", "endpoints", "policy"); err != nil {
 		return nil, err
 	}
+	la := &LoadAssignment{Name: p.GetClusterName()}
 	if pol := p.GetPolicy(); pol != nil {
-		if err := a.in("policy").only(pol, "overprovisioning_factor"); err != nil {
+		pa := a.in("policy")
+		if err := pa.only(pol, "overprovisioning_factor"); err != nil {
 			return nil, err
+		}
+		f := pol.GetOverprovisioningFactor()
+		if la.Overprovision = f.GetValue(); f != nil && la.Overprovision == 0 {
+			return nil, pa.in("overprovisioning_factor").errorf("is 0")
 		}
 	}
 
-	la := &LoadAssignment{Name: p.GetClusterName()}
 	d := assignmentDecoder{names: names}
 	for i, l := range p.GetEndpoints() {
 		ea := a.index("endpoints", i)
@@ -118,6 +123,7 @@ func (d *assignmentDecoder) endpoint(a at, p *endpointv3.LbEndpoint) (Endpoint, 
 
 	e.TransportMatch = d.last
 	e.Workload = decodeWorkload(meta["istio"].GetFields()["workload"].GetStringValue())
+	e.Gateway = meta["istio"].GetFields()["network"].GetStringValue() != ""
 	return e, nil
 }
 

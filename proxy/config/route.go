@@ -87,6 +87,12 @@ type RetryPolicy struct {
 	Statuses      []int
 	Attempts      uint32
 	PerTryTimeout time.Duration
+	// BackOff bounds the pause before the first retry, which doubles with each
+	// further one up to MaxBackOff; 0: the proxy's defaults.
+	BackOff, MaxBackOff time.Duration
+	// LeavePriorities is after how many tries the priorities of those are left
+	// alone (retry_priority previous_priorities); 0: the proxy's default.
+	LeavePriorities uint32
 }
 
 // DirectResponse answers without an upstream.

@@ -1,6 +1,7 @@
 package routes
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -11,6 +12,11 @@ import (
 const (
 	// maxTries bounds the endpoints that are tried for one request where no retry policy says otherwise.
 	maxTries = 3
+	// backOff bounds the first pause before a retry, as in Envoy; it doubles, up to ten times as much.
+	backOff, maxBackOff = 25 * time.Millisecond, 250 * time.Millisecond
+	// leaveAfter is after how many tries their priorities are left: one more endpoint of the near one is asked, as
+	// it may be only the first that fails; after that the fault is likely to be that of the whole place.
+	leaveAfter = 2
 )
 
 // Retries is a compiled config.RetryPolicy. A request goes to another endpoint only as long as its body is still
@@ -22,13 +28,25 @@ type Retries struct {
 	statuses []int
 	server   bool  // every 5xx
 	grpc     []int // grpc-status of an answer without a body
+	leave    int   // tries after which their priorities are left
+	// pauses before the first retry, and at most
+	pause, maxPause time.Duration
 }
 
 func compileRetries(p *config.RetryPolicy) *Retries {
 	if p == nil {
 		return nil
 	}
-	r := &Retries{tries: int(min(p.Attempts, 10)) + 1, perTry: p.PerTryTimeout}
+	r := &Retries{
+		tries: int(min(p.Attempts, 10)) + 1, perTry: p.PerTryTimeout, leave: leaveAfter,
+		pause: backOff, maxPause: maxBackOff,
+	}
+	if p.LeavePriorities > 0 {
+		r.leave = int(min(p.LeavePriorities, math.MaxInt32))
+	}
+	if p.BackOff > 0 {
+		r.pause, r.maxPause = p.BackOff, p.MaxBackOff
+	}
 	for _, on := range p.On {
 		switch on {
 		case "5xx":
@@ -38,12 +56,20 @@ func compileRetries(p *config.RetryPolicy) *Retries {
 			r.reset = true
 		case "retriable-status-codes":
 			r.statuses = append(r.statuses, p.Statuses...)
+		case "retriable-4xx":
+			r.statuses = append(r.statuses, 409)
 		case "reset", "reset-before-request":
 			r.reset = true
-		case "unavailable":
-			r.grpc = append(r.grpc, 14)
 		case "cancelled":
 			r.grpc = append(r.grpc, 1)
+		case "deadline-exceeded":
+			r.grpc = append(r.grpc, 4)
+		case "resource-exhausted":
+			r.grpc = append(r.grpc, 8)
+		case "internal":
+			r.grpc = append(r.grpc, 13)
+		case "unavailable":
+			r.grpc = append(r.grpc, 14)
 		}
 	}
 	return r
@@ -75,4 +101,22 @@ func (r *Retries) TryTimeout() time.Duration {
 		return 0
 	}
 	return r.perTry
+}
+
+// Pause returns the bound of the pause after so many tries; the pause itself is drawn from 0 to there, so that
+// callers who failed together do not come back together.
+func (r *Retries) Pause(tries int) time.Duration {
+	pause, most := backOff, maxBackOff
+	if r != nil {
+		pause, most = r.pause, r.maxPause
+	}
+	return min(pause*time.Duration(1<<min(max(tries, 1), 20)-1), most)
+}
+
+// Leave reports whether after so many tries the priorities of the endpoints that were asked are to be left.
+func (r *Retries) Leave(tries int) bool {
+	if r == nil {
+		return tries >= leaveAfter
+	}
+	return tries >= r.leave
 }

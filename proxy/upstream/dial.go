@@ -104,12 +104,7 @@ func (e *Endpoint) connect(ctx context.Context) (*net.TCPConn, error) {
 		return nil, ErrOwnListener
 	}
 
-	d := net.Dialer{KeepAlive: -1}
-	if k := e.cluster.cfg.TCPKeepalive; k > 0 {
-		d.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: k, Interval: k}
-	} else {
-		d.KeepAliveConfig = net.KeepAliveConfig{Enable: true, Idle: 2 * time.Minute, Interval: 30 * time.Second}
-	}
+	d := net.Dialer{KeepAlive: -1, KeepAliveConfig: e.cluster.keepalive()}
 	if src, ok := bindSource(e.cluster.cfg.BindSource, e.addr.Addr()); ok {
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(src, 0))
 	}
@@ -119,6 +114,29 @@ func (e *Endpoint) connect(ctx context.Context) (*net.TCPConn, error) {
 		return nil, err
 	}
 	return c.(*net.TCPConn), nil
+}
+
+// keepalive returns how idle connections are looked after, where fields that
+// nobody gave are the system's.
+func (c *Cluster) keepalive() net.KeepAliveConfig {
+	k := c.cfg.Keepalive
+	switch {
+	case k == nil:
+		return net.KeepAliveConfig{Enable: true, Idle: 2 * time.Minute, Interval: 30 * time.Second}
+	case k.Off:
+		return net.KeepAliveConfig{}
+	}
+	system := func(d time.Duration) time.Duration { // net takes 0 for its own default
+		if d == 0 {
+			return -1
+		}
+		return d
+	}
+	probes := k.Probes
+	if probes == 0 {
+		probes = -1
+	}
+	return net.KeepAliveConfig{Enable: true, Idle: system(k.Idle), Interval: system(k.Interval), Count: probes}
 }
 
 // bindSource returns the source address of the destination's family.
