@@ -62,6 +62,9 @@ type h1conn struct {
 	reused bool
 	served uint32
 	socket silence
+	// question is what the endpoint is being asked; turn is turnFD, bound once.
+	question question
+	turn     func(fd uintptr) bool
 	// written counts the bytes that were written, before those of earlier requests.
 	written atomic.Int64
 	before  int64
@@ -124,6 +127,7 @@ func newH1conn(conn net.Conn, p *endpointPool) *h1conn {
 	c := &h1conn{Conn: conn, pool: p}
 	c.in.Reset(conn)
 	c.socket.watch(conn)
+	c.turn = c.turnFD
 	return c
 }
 

@@ -159,13 +159,7 @@ func (s *session) attempt(conn *h1conn) (exchange.Verdict, error) {
 	s.watch.conn = conn
 	s.arm(conn, s.call.start)
 
-	if !conn.quiet() {
-		return exchange.Verdict{}, errNotQuiet
-	}
-	// The head goes out here and not with the body, so that nothing is read as an answer before it.
-	if n, err := conn.Write(s.scratch); err != nil && n == 0 {
-		return exchange.Verdict{}, errNotSent
-	} else if err != nil && conn.reused {
+	if err := s.sendHead(conn); err != nil {
 		return exchange.Verdict{}, err
 	}
 	if !s.replayable {
@@ -193,6 +187,28 @@ func (s *session) attempt(conn *h1conn) (exchange.Verdict, error) {
 			s.interim(resp)
 		}
 	}
+}
+
+// sendHead writes the head, and the body when that is small. They go out here and not with the rest of the body, so
+// that nothing is read as an answer before them.
+func (s *session) sendHead(conn *h1conn) error {
+	var n int
+	var err error
+	if s.replayable {
+		n, err = conn.ask(s.scratch)
+	} else { // the rest is to be written while the answer is waited for
+		n, err = conn.lookAndWrite(s.scratch)
+	}
+
+	switch {
+	case err == nil, errors.Is(err, errNotQuiet):
+		return err
+	case n == 0:
+		return errNotSent
+	case conn.reused:
+		return err
+	}
+	return nil // an endpoint that refuses in the middle may have answered
 }
 
 // readAnswerHead reads the next head that the endpoint sends into conn.resp.

@@ -56,6 +56,9 @@ func NewConn(t *net.TCPConn) (*Conn, error) {
 	return c, nil
 }
 
+// Socket gives access to the socket underneath, as for who waits for it.
+func (c *Conn) Socket() syscall.RawConn { return c.raw }
+
 // Wait blocks until more bytes are there than before, the peer ended, or the
 // read deadline passed. It holds no buffer meanwhile, unless part of a record
 // head has come. A peer that ended is no error here: reads tell.
