@@ -106,6 +106,7 @@ func withCRDs(t *testing.T) fs.FS {
 		t.Fatal(err)
 	}
 	out["base/files/crds.gen.yaml"] = &fstest.MapFile{Data: []byte("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: crds}\n")}
+	out["base/files/mcs-crds.gen.yaml"] = &fstest.MapFile{Data: []byte("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: mcs-crds}\n")}
 	return out
 }
 

@@ -6,4 +6,4 @@
 // This package only holds what builds them.
 package install
 
-//go:generate go run ./internal/gencrds ../charts/base/files/crds.gen.yaml
+//go:generate go run ./internal/gencrds ../charts/base/files

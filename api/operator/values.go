@@ -183,13 +183,16 @@ type EnvoyStatsdValues struct {
 type BaseValues struct {
 	// EnableCRDTemplates chooses between two ways in which Helm may install
 	// the CRDs. The component base installs them in any case.
-	EnableCRDTemplates *bool    `json:"enableCRDTemplates,omitempty"`
-	EnableIstioConfig  *bool    `json:"enableIstioConfigCRDs,omitempty" only:"true" because:"discovery reads these kinds"`
-	ExcludedCRDs       []string `json:"excludedCRDs,omitempty" only:"[]" because:"a kind that is not there cannot be refused when it is written"`
-	ValidationURL      string   `json:"validationURL,omitempty" only:"" because:"configuration is validated by istiod, which the webhook calls by its Service"`
-	ValidateGateway    *bool    `json:"validateGateway,omitempty" only:"false" because:"Gateways are validated like every other kind"`
-	ValidationCABundle string   `json:"validationCABundle,omitempty" only:"" because:"istiod puts its own root there"`
-	EnableAnalysis     *bool    `json:"enableAnalysis,omitempty" only:"false" because:"what is wrong with an object is said when it is written, and in its status"`
+	EnableCRDTemplates *bool `json:"enableCRDTemplates,omitempty"`
+	// EnableMultiClusterServiceCRDs installs the CRDs of the Multi-Cluster
+	// Services API, where nobody else has.
+	EnableMultiClusterServiceCRDs *bool    `json:"enableMultiClusterServiceCRDs,omitempty"`
+	EnableIstioConfig             *bool    `json:"enableIstioConfigCRDs,omitempty" only:"true" because:"discovery reads these kinds"`
+	ExcludedCRDs                  []string `json:"excludedCRDs,omitempty" only:"[]" because:"a kind that is not there cannot be refused when it is written"`
+	ValidationURL                 string   `json:"validationURL,omitempty" only:"" because:"configuration is validated by istiod, which the webhook calls by its Service"`
+	ValidateGateway               *bool    `json:"validateGateway,omitempty" only:"false" because:"Gateways are validated like every other kind"`
+	ValidationCABundle            string   `json:"validationCABundle,omitempty" only:"" because:"istiod puts its own root there"`
+	EnableAnalysis                *bool    `json:"enableAnalysis,omitempty" only:"false" because:"what is wrong with an object is said when it is written, and in its status"`
 }
 
 // TelemetryValues are about Istio's metrics extensions. Here metrics are part of

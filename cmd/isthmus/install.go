@@ -161,6 +161,11 @@ func installedDocument(inv apply.Inventory) (input, error) {
 
 // printPlan shows what is going to change.
 func printPlan(out io.Writer, p *apply.Plan, detailed bool) {
+	for _, s := range p.Steps {
+		if s.Action == apply.Leave {
+			fmt.Fprintf(out, "%s is left as it is: it was not installed by isthmus, and is another's to change\n", s.Entry.ID())
+		}
+	}
 	if p.Changes() == 0 {
 		return
 	}
@@ -170,7 +175,7 @@ func printPlan(out io.Writer, p *apply.Plan, detailed bool) {
 		return
 	}
 	for _, s := range p.Steps {
-		if s.Action == apply.Keep {
+		if s.Action == apply.Keep || s.Action == apply.Leave {
 			continue
 		}
 		fmt.Fprintf(out, "  %-6s %s\n", s.Action, s.Entry.ID())
@@ -201,7 +206,7 @@ func agreed(in io.Reader, out io.Writer, question string) bool {
 // finish says how it ended.
 func finish(out io.Writer, p *apply.Plan, took time.Duration) {
 	if p.Changes() == 0 {
-		fmt.Fprintf(out, "✔ Nothing to do: all %d objects are as they should be\n", len(p.Steps))
+		fmt.Fprintf(out, "✔ Nothing to do: all %d objects are as they should be\n", p.Count(apply.Keep))
 		return
 	}
 	if n := p.Count(apply.Delete); n > 0 {

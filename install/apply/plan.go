@@ -22,6 +22,9 @@ const (
 	Change Action = "change"
 	Delete Action = "delete"
 	Keep   Action = "keep"
+	// Leave is for what somebody else has installed: it is neither changed nor
+	// taken into the inventory.
+	Leave Action = "leave"
 )
 
 // Desired is what a revision of the mesh, or an addition to it, should consist of.
@@ -80,7 +83,7 @@ type Plan struct {
 func (p *Plan) Changes() int {
 	n := 0
 	for _, s := range p.Steps {
-		if s.Action != Keep {
+		if s.Action != Keep && s.Action != Leave {
 			n++
 		}
 	}
@@ -131,7 +134,7 @@ func (c *Client) Plan(ctx context.Context, d Desired) (*Plan, error) {
 	}
 	err = forEach(ctx, index, func(ctx context.Context, i int) error {
 		var err error
-		steps[i], err = c.planOne(ctx, d.Objects[i], p.old)
+		steps[i], err = c.planOne(ctx, d.Objects[i], p)
 		return named(d.Objects[i].ID(), err)
 	})
 	if err != nil {
@@ -152,14 +155,14 @@ func (p *Plan) wantsDefaultValidator() bool {
 }
 
 // planOne decides what to do about one object.
-func (c *Client) planOne(ctx context.Context, o render.Object, old *Inventory) (Step, error) {
+func (c *Client) planOne(ctx context.Context, o render.Object, p *Plan) (Step, error) {
 	s := Step{Entry: entryOf(o), rendered: o.Unstructured, intent: o.Unstructured}
 	var err error
 	if s.hash, err = hashOf(o.Unstructured); err != nil {
 		return s, err
 	}
 
-	was := old.entry(s.Entry)
+	was := p.old.entry(s.Entry)
 	live, err := c.Get(ctx, o.GroupVersionKind(), o.GetNamespace(), o.GetName())
 	if err != nil {
 		return s, err
@@ -169,6 +172,10 @@ func (c *Client) planOne(ctx context.Context, o render.Object, old *Inventory) (
 		return s, nil
 	}
 
+	if Foreign(o.Unstructured, live) || render.IsShared(o.Unstructured) && was == nil && !p.others[s.Entry.key()] {
+		s.Action, s.rendered, s.intent = Leave, nil, nil
+		return s, nil
+	}
 	if was == nil {
 		// A namespace that is there without our mark is the user's.
 		// Everything else that has our names and is in no inventory comes

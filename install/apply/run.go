@@ -77,9 +77,9 @@ func (r *run) intend(ctx context.Context) error {
 		return nil
 	}
 	inv := r.inventory()
-	for i, s := range r.plan.Steps {
-		if s.Action != Keep {
-			inv.Entries[i].Hash = ""
+	for _, s := range r.plan.Steps {
+		if e := inv.entry(s.Entry); e != nil && s.Action != Keep {
+			e.Hash = ""
 		}
 	}
 	return r.client.save(ctx, inv)
@@ -90,8 +90,13 @@ func (r *run) intend(ctx context.Context) error {
 func (r *run) inventory() Inventory {
 	d := r.plan.Desired
 	inv := Inventory{Revision: d.Revision, Addition: d.Addition, Namespace: d.Namespace, Version: d.Version, Spec: d.Spec}
+	left := map[string]bool{}
 	for _, s := range r.plan.Steps {
 		e := s.Entry
+		if s.Action == Leave {
+			left[e.key()] = true
+			continue
+		}
 		e.Hash, e.Intent = s.hash, s.rendered
 		inv.Entries = append(inv.Entries, e)
 	}
@@ -99,7 +104,7 @@ func (r *run) inventory() Inventory {
 		for _, e := range r.plan.old.Entries {
 			// The default validator stays for another revision, which has it in
 			// its own inventory; here it would be missed.
-			if inv.entry(e) == nil && !isDefaultValidator(e.Kind, e.Name) {
+			if inv.entry(e) == nil && !left[e.key()] && !isDefaultValidator(e.Kind, e.Name) {
 				inv.Entries = append(inv.Entries, e)
 			}
 		}

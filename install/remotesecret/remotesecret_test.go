@@ -186,7 +186,7 @@ func TestMake(t *testing.T) {
 		}
 	}
 	// Tried with the token itself, about each right.
-	for _, want := range []string{"watch services//", "watch endpointslices//", "watch servicecidrs//", "watch serviceexports//", "create tokenreviews//", "create serviceaccounts/token/istio-reader-service-account"} {
+	for _, want := range []string{"watch services//", "watch endpointslices//", "watch servicecidrs//", "watch serviceexports//", "patch serviceexports/status/", "create tokenreviews//", "create serviceaccounts/token/istio-reader-service-account"} {
 		if !slices.Contains(c.reviews, "Bearer bound-token "+want) {
 			t.Errorf("%q was not asked; asked were %q", want, c.reviews)
 		}

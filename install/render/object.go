@@ -28,6 +28,15 @@ func (o Object) ID() string {
 	return o.GetKind() + "/" + o.GetName()
 }
 
+// ManagedByLabel is on every object of ours, but for namespaces.
+const ManagedByLabel = "app.kubernetes.io/managed-by"
+
+// IsShared tells whether an object is nobody's own: the CRDs of the Multi-Cluster
+// Services API, which whatever other implementation there is installs, too.
+func IsShared(o *unstructured.Unstructured) bool {
+	return o.GetKind() == "CustomResourceDefinition" && strings.HasSuffix(o.GetName(), ".multicluster.x-k8s.io")
+}
+
 // Stage is a step of an installation. Objects of one stage do not need each
 // other; those of a later one need those of the earlier ones.
 type Stage int

@@ -73,7 +73,7 @@ func parts(c *values.Config) []part {
 			out = append(out, part{release: r, k8s: component.K8s, workload: workload})
 		}
 	}
-	add(s.Components.Base.Component, "istio-base", release{component: Base, chart: "base"})
+	add(s.Components.Base.Component, "istio-base", release{component: Base, chart: "base", values: baseValues(c)})
 	add(s.Components.Pilot.Component, "istiod"+suffix(c.Revision), release{component: Pilot, chart: "istiod", values: istiodValues(c)})
 	add(s.AddonComponents.IstioCoreDNS, "istiocoredns", release{component: CoreDNS, chart: "istiocoredns", values: corednsValues(c)})
 	if on := s.Values.Global.MultiCluster.Enabled; on != nil && *on {
@@ -104,7 +104,7 @@ func label(o Object) {
 		labels = map[string]string{}
 	}
 	labels[ComponentLabel] = o.Component
-	labels["app.kubernetes.io/managed-by"] = "isthmus"
+	labels[ManagedByLabel] = "isthmus"
 	labels["app.kubernetes.io/part-of"] = "istio"
 	o.SetLabels(labels)
 }
@@ -135,6 +135,16 @@ func globalValues(c *values.Config) map[string]any {
 	return values.Merged(values.Section(c.Tree, "values", "global"), map[string]any{
 		"hub": c.Spec.Hub, "tag": c.Spec.Tag, "istioNamespace": c.Namespace,
 	})
+}
+
+// baseValues are those that the chart has: of the others some are about ways in which
+// Helm may install CRDs.
+func baseValues(c *values.Config) map[string]any {
+	out := map[string]any{}
+	if on := c.Spec.Values.Base.EnableMultiClusterServiceCRDs; on != nil {
+		out["enableMultiClusterServiceCRDs"] = *on
+	}
+	return out
 }
 
 func istiodValues(c *values.Config) map[string]any {

@@ -41,6 +41,9 @@ func chartFS(t *testing.T) fs.FS {
 ---
 {"apiVersion":"apiextensions.k8s.io/v1","kind":"CustomResourceDefinition","metadata":{"name":"gateways.networking.istio.io"}}
 `)}
+	out["base/files/mcs-crds.gen.yaml"] = &fstest.MapFile{Data: []byte(`---
+{"apiVersion":"apiextensions.k8s.io/v1","kind":"CustomResourceDefinition","metadata":{"name":"serviceexports.multicluster.x-k8s.io"}}
+`)}
 	return out
 }
 
@@ -396,10 +399,22 @@ func TestMissingCRDs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files := chartFS(t).(fstest.MapFS)
-	delete(files, "base/files/crds.gen.yaml")
-	if _, err = Render(c, files); err == nil || !strings.Contains(err.Error(), "make build") {
-		t.Errorf("without the CRDs: %v", err)
+	for _, name := range []string{"base/files/crds.gen.yaml", "base/files/mcs-crds.gen.yaml"} {
+		files := chartFS(t).(fstest.MapFS)
+		delete(files, name)
+		if _, err = Render(c, files); err == nil || !strings.Contains(err.Error(), "make build") {
+			t.Errorf("without %s: %v", name, err)
+		}
+	}
+}
+
+// TestMultiClusterServiceCRDs are installed unless they are not wanted.
+func TestMultiClusterServiceCRDs(t *testing.T) {
+	has := func(sets ...string) bool {
+		return slices.ContainsFunc(rendered(t, sets...), func(o Object) bool { return IsShared(o.Unstructured) })
+	}
+	if !has() || has("values.base.enableMultiClusterServiceCRDs=false") {
+		t.Error("the value does not decide")
 	}
 }
 

@@ -69,6 +69,9 @@ func check(want, live *unstructured.Unstructured) []string {
 	if _, ok := apply.AnsweredByOther(want, live); ok {
 		return works(live) // how it is to be is that revision's to say
 	}
+	if apply.Foreign(want, live) {
+		return works(live) // nor is it ours to say here
+	}
 	for _, d := range apply.Compare(apply.KeepOwned(want, live).Object, live.Object) {
 		out = append(out, d.Problem())
 	}
