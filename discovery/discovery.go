@@ -17,6 +17,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/internal/lookup"
 	"github.com/isthmus-mesh/isthmus/kube"
 	"github.com/isthmus-mesh/isthmus/kube/clusters"
+	"github.com/isthmus-mesh/isthmus/kube/clusterset"
 	"github.com/isthmus-mesh/isthmus/model"
 	"github.com/isthmus-mesh/isthmus/xds"
 	"github.com/isthmus-mesh/isthmus/xds/resources"
@@ -40,7 +41,9 @@ type Server struct {
 	// notHonoured follows the kinds that the reader does not read.
 	notHonoured *kube.NotHonoured
 	source      *resources.Source
-	injection   *inject.Live
+	// exports tells people what became of what clusters export.
+	exports   *clusterset.ExportWriter
+	injection *inject.Live
 
 	// What needs the API server stands once reachAPIServer is through.
 	authority *ca.Authority
@@ -159,9 +162,18 @@ func (s *Server) makeModel() (err error) {
 	if err != nil {
 		return err
 	}
+	s.exports = clusterset.NewExportWriter(s.clientsOf, s.source.ExportStates, s.log)
 	s.registry.MustRegister(unreached(s.source.LastReport))
 	s.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "isthmus_xds_resources_built_total", Help: "xDS resources that were built and encoded.",
 	}, func() float64 { return float64(s.source.Built()) }))
 	return nil
+}
+
+// clientsOf are the ways into a cluster of the mesh; they are nil while there is none.
+func (s *Server) clientsOf(c model.ClusterID) kube.Clients {
+	if c == s.cfg.Cluster {
+		return s.cfg.Clients
+	}
+	return s.remotes.Clients(c)
 }

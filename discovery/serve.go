@@ -117,5 +117,10 @@ func (s *Server) lead(ctx context.Context) {
 			clusterset.NewWriter(s.cfg.Clients, s.source.Imports, s.log).Run(ctx)
 		}
 	})
+	wg.Go(func() {
+		if s.waitRead(ctx) {
+			s.exports.Run(ctx)
+		}
+	})
 	wg.Go(func() { s.remotes.Lead(ctx) })
 }

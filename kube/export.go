@@ -1,6 +1,12 @@
 package kube
 
-import "github.com/isthmus-mesh/isthmus/model"
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/isthmus-mesh/isthmus/compile"
+	"github.com/isthmus-mesh/isthmus/model"
+)
 
 // The Multi-Cluster Services API, whose ServiceExports say which Services a cluster
 // offers to all others. They are read from every cluster, remote ones too: they
@@ -16,17 +22,26 @@ func exportKind() configKind {
 	}
 }
 
-// writeExport writes the row of a ServiceExport. All that counts of it is its
-// name: what else it may hold (exportedLabels) concerns ServiceImports.
-func (r *Reader) writeExport(txn model.WriteTxn, c ref) {
-	row := &model.Export{Cluster: r.cfg.Cluster, Namespace: c.namespace, Name: c.name}
-	u, _ := r.kinds.get(c)
+// writeExport writes the row of a ServiceExport, with what the Service of its name
+// says: it is to be called when one of the two has changed.
+func (r *Reader) writeExport(txn model.WriteTxn, namespace, name string) {
+	row := &model.Export{Cluster: r.cfg.Cluster, Namespace: namespace, Name: name}
+	u, _ := r.kinds.get(ref{kindExport, namespace, name})
 	// One that is being deleted no longer offers anything (KEP-1645, Exporting
 	// Services).
 	if u == nil || u.GetDeletionTimestamp() != nil {
 		r.store.Exports.Remove(txn, row.Key())
 		return
 	}
+
 	row.Created = u.GetCreationTimestamp().UTC()
+	row.UID, row.Generation = string(u.GetUID()), u.GetGeneration()
+	for _, field := range []string{"exportedLabels", "exportedAnnotations"} {
+		given, _, err := unstructured.NestedMap(u.Object, "spec", field)
+		row.Labelled = row.Labelled || err == nil && len(given) > 0
+	}
+	if svc, ok := lookup[*corev1.Service](r.builtins.services, namespace, name); ok {
+		row.Offer = compile.Offer(svc)
+	}
 	r.store.Exports.Put(txn, row)
 }

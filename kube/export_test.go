@@ -3,9 +3,11 @@ package kube
 import (
 	"context"
 	"log/slog"
+	"reflect"
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -53,6 +55,66 @@ func TestExports(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.eventually("no row of what is being deleted", func(txn model.ReadTxn) bool { return row(txn) == nil })
+}
+
+// TestExportsSayWhatTheServiceSays: all of it, the mesh's or not, and as it changes.
+func TestExportsSayWhatTheServiceSays(t *testing.T) {
+	seconds, h2c := int32(10), "kubernetes.io/h2c"
+	svc := &corev1.Service{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "dns"},
+		Spec: corev1.ServiceSpec{
+			ClusterIP:       "10.96.0.53",
+			Ports:           []corev1.ServicePort{{Name: "dns", Port: 53, Protocol: corev1.ProtocolUDP}},
+			SessionAffinity: corev1.ServiceAffinityClientIP,
+			SessionAffinityConfig: &corev1.SessionAffinityConfig{
+				ClientIP: &corev1.ClientIPConfig{TimeoutSeconds: &seconds},
+			},
+		},
+	}
+	c := newCluster(t, svc)
+	offered := export("shop", "dns")
+	offered.SetUID("u1")
+	offered.SetGeneration(3)
+	if err := unstructured.SetNestedStringMap(offered.Object, map[string]string{"a": "b"}, "spec", "exportedLabels"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.dyn.Resource(exportsResource).Namespace("shop").Create(t.Context(), offered, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	becomes := func(what string, offer *model.Offer) {
+		t.Helper()
+		c.eventually(what, func(txn model.ReadTxn) bool {
+			e, _, _ := c.store.Exports.Get(txn, c.store.Exports.ByKey(model.ExportKey("c1", "shop", "dns")))
+			return e != nil && e.UID == "u1" && e.Generation == 3 && e.Labelled && reflect.DeepEqual(e.Offer, offer)
+		})
+	}
+	becomes("the Service as it is", &model.Offer{
+		Ports:    []model.ServicePort{{Name: "dns", Number: 53, Transport: "UDP"}},
+		Affinity: model.Affinity{ByClientIP: true, Timeout: 10},
+	})
+
+	svc = svc.DeepCopy()
+	svc.Spec.ClusterIP, svc.Spec.SessionAffinity, svc.Spec.SessionAffinityConfig = corev1.ClusterIPNone, corev1.ServiceAffinityNone, nil
+	svc.Spec.Ports = append(svc.Spec.Ports, corev1.ServicePort{Name: "web", Port: 80, AppProtocol: &h2c})
+	if _, err := c.kube.CoreV1().Services("shop").Update(t.Context(), svc, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	becomes("the Service as it is now", &model.Offer{
+		Headless: true,
+		Ports:    []model.ServicePort{{Name: "dns", Number: 53, Transport: "UDP"}, {Name: "web", Number: 80, Transport: "TCP", AppProtocol: h2c}},
+	})
+
+	svc = svc.DeepCopy()
+	svc.Spec = corev1.ServiceSpec{Type: corev1.ServiceTypeExternalName, ExternalName: "example.com"}
+	if _, err := c.kube.CoreV1().Services("shop").Update(t.Context(), svc, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	becomes("a name for something else", &model.Offer{Alias: true})
+
+	if err := c.kube.CoreV1().Services("shop").Delete(t.Context(), "dns", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	becomes("no Service", nil)
 }
 
 // TestExportsMayBeRefused: an account that may not read what a cluster exports

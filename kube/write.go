@@ -97,6 +97,7 @@ func (r *Reader) writeOne(txn model.WriteTxn, c ref, endpoints map[ref]bool) (en
 	case kindService:
 		entriesChanged = r.noteServiceAddresses(c)
 		r.writeService(txn, c)
+		r.writeExport(txn, c.namespace, c.name)
 		endpoints[serviceRef(c.namespace, c.name)] = true
 	case kindSlice:
 		endpoints[serviceRef(c.namespace, c.name)] = true
@@ -106,7 +107,7 @@ func (r *Reader) writeOne(txn model.WriteTxn, c ref, endpoints map[ref]bool) (en
 	case kindRange:
 		entriesChanged = r.readRange(c)
 	case kindExport:
-		r.writeExport(txn, c)
+		r.writeExport(txn, c.namespace, c.name)
 	case kindEntry:
 		r.readEntry(c)
 		entriesChanged = true

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"k8s.io/client-go/kubernetes"
-
 	"github.com/isthmus-mesh/isthmus/internal/wake"
 	"github.com/isthmus-mesh/isthmus/kube"
 	"github.com/isthmus-mesh/isthmus/model"
@@ -269,17 +267,17 @@ func (m *member) tellLocked(reason, text string) {
 	m.set.event(m.candidate.secret, reason, "cluster "+string(m.id)+": "+text)
 }
 
-// client asks the cluster's API server; nil while there is no way to it.
-func (m *member) client() kubernetes.Interface {
+// clients ask the cluster's API server; they are nil while there is no way to it.
+func (m *member) clients() kube.Clients {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
 	case m.serving != nil:
-		return m.serving.door.clients.Kube
+		return m.serving.door.clients
 	case m.next != nil:
-		return m.next.door.clients.Kube
+		return m.next.door.clients
 	}
-	return nil
+	return kube.Clients{}
 }
 
 // reject tells that the Secret does not count as it is now.

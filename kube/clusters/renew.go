@@ -135,7 +135,7 @@ func (n *renewer) tryOne(lead context.Context, m *member) {
 func (n *renewer) renew(ctx context.Context, m *member, old string, c claims) error {
 	namespace, account, _ := c.account()
 	life := int64(c.ends().Sub(c.begins()).Seconds())
-	client := m.client()
+	client := m.clients().Kube
 	if client == nil {
 		return errors.New("there is no way to the API server")
 	}

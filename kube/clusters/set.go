@@ -19,6 +19,7 @@ import (
 	"k8s.io/client-go/tools/record"
 
 	"github.com/isthmus-mesh/isthmus/internal/wake"
+	"github.com/isthmus-mesh/isthmus/kube"
 	"github.com/isthmus-mesh/isthmus/model"
 )
 
@@ -226,14 +227,18 @@ func (s *Set) all() []*member {
 
 // Client asks the API server of a cluster, on the connections by which it is
 // read. It is nil for a cluster that no Secret names.
-func (s *Set) Client(id model.ClusterID) kubernetes.Interface {
+func (s *Set) Client(id model.ClusterID) kubernetes.Interface { return s.Clients(id).Kube }
+
+// Clients are all ways to the API server of a cluster, on the connections by which
+// it is read, but for Metadata. They are nil for a cluster that no Secret names.
+func (s *Set) Clients(id model.ClusterID) kube.Clients {
 	s.mu.Lock()
 	m := s.members[id]
 	s.mu.Unlock()
 	if m == nil {
-		return nil
+		return kube.Clients{}
 	}
-	return m.client()
+	return m.clients()
 }
 
 // WaitRead waits until every cluster that answers was read, but no longer than

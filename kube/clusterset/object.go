@@ -59,9 +59,12 @@ func writeOne(ctx context.Context, all dynamic.NamespaceableResourceInterface, g
 func specOf(in *model.Import) map[string]any {
 	ports := []any{}
 	for _, p := range in.Ports {
-		port := map[string]any{"port": int64(p.Number), "protocol": string(corev1.ProtocolTCP)}
+		port := map[string]any{"port": int64(p.Number), "protocol": p.Transport}
 		if p.Name != "" {
 			port["name"] = p.Name
+		}
+		if p.AppProtocol != "" {
+			port["appProtocol"] = p.AppProtocol
 		}
 		ports = append(ports, port)
 	}
@@ -71,6 +74,14 @@ func specOf(in *model.Import) map[string]any {
 	}
 	if in.Address.IsValid() {
 		spec["ips"] = []any{in.Address.String()}
+	}
+	if a := in.Affinity; a.ByClientIP {
+		spec["sessionAffinity"] = string(corev1.ServiceAffinityClientIP)
+		if a.Timeout > 0 {
+			spec["sessionAffinityConfig"] = map[string]any{"clientIP": map[string]any{"timeoutSeconds": int64(a.Timeout)}}
+		}
+	} else {
+		spec["sessionAffinity"] = string(corev1.ServiceAffinityNone)
 	}
 	return spec
 }

@@ -10,7 +10,6 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/isthmus-mesh/isthmus/kube"
 	"github.com/isthmus-mesh/isthmus/model"
@@ -61,7 +60,7 @@ func (w *Writer) Run(ctx context.Context) {
 				next = time.Now().Add(again)
 			}
 		}
-		if !w.wait(ctx, changed, time.Until(next)) {
+		if !wait(ctx, changed, time.Until(next)) {
 			return
 		}
 	}
@@ -69,7 +68,7 @@ func (w *Writer) Run(ctx context.Context) {
 
 // wait returns after a pause when there is news, or it is time; false when ctx
 // ends.
-func (w *Writer) wait(ctx context.Context, changed <-chan struct{}, most time.Duration) bool {
+func wait(ctx context.Context, changed <-chan struct{}, most time.Duration) bool {
 	late := time.NewTimer(most)
 	defer late.Stop()
 	select {
@@ -94,7 +93,7 @@ func (w *Writer) wait(ctx context.Context, changed <-chan struct{}, most time.Du
 // taken away.
 func (w *Writer) write(ctx context.Context, imports model.Imports) error {
 	want := imports.List
-	gvr, err := w.served()
+	gvr, err := served(ctx, w.clients, "serviceimports")
 	if err != nil {
 		return err
 	}
@@ -137,29 +136,4 @@ func (w *Writer) write(ctx context.Context, imports model.Imports) error {
 		}
 	}
 	return errors.Join(failed...)
-}
-
-// served finds the version in which the cluster serves ServiceImports; it is empty
-// when there is none.
-func (w *Writer) served() (none schema.GroupVersionResource, err error) {
-	discovery := w.clients.Kube.Discovery()
-	groups, err := discovery.ServerGroups()
-	if err != nil {
-		return none, err
-	}
-	for _, g := range groups.Groups {
-		if g.Name != kube.GroupMultiCluster {
-			continue
-		}
-		list, err := discovery.ServerResourcesForGroupVersion(g.PreferredVersion.GroupVersion)
-		if err != nil {
-			return none, err
-		}
-		for _, res := range list.APIResources {
-			if res.Name == "serviceimports" {
-				return schema.GroupVersionResource{Group: g.Name, Version: g.PreferredVersion.Version, Resource: res.Name}, nil
-			}
-		}
-	}
-	return none, nil
 }

@@ -64,7 +64,12 @@ func (s *stage) get(name string) *unstructured.Unstructured {
 func web() model.Import {
 	return model.Import{
 		Namespace: "shop", Name: "web", Address: netip.MustParseAddr("242.1.2.3"),
-		Ports: []model.ImportPort{{Name: "http", Number: 80}, {Number: 81}}, Clusters: []model.ClusterID{"c1", "c2"},
+		Ports: []model.ServicePort{
+			{Name: "http", Number: 80, Transport: "TCP", AppProtocol: "http"},
+			{Number: 81, Transport: "UDP"},
+		},
+		Affinity: model.Affinity{ByClientIP: true, Timeout: 10},
+		Clusters: []model.ClusterID{"c1", "c2"},
 	}
 }
 
@@ -72,7 +77,10 @@ func web() model.Import {
 // and no longer than somebody exports.
 func TestImportsAreWritten(t *testing.T) {
 	s := newStage(t)
-	db := model.Import{Namespace: "shop", Name: "db", Headless: true, Ports: []model.ImportPort{{Name: "tcp", Number: 5432}}, Clusters: []model.ClusterID{"c2"}}
+	db := model.Import{
+		Namespace: "shop", Name: "db", Headless: true,
+		Ports: []model.ServicePort{{Name: "tcp", Number: 5432, Transport: "TCP"}}, Clusters: []model.ClusterID{"c2"},
+	}
 	s.write(model.Imports{List: []model.Import{db, web()}, Complete: true})
 
 	for name, want := range map[string]map[string]any{
@@ -80,14 +88,19 @@ func TestImportsAreWritten(t *testing.T) {
 			"spec": map[string]any{
 				"type": "ClusterSetIP", "ips": []any{"242.1.2.3"},
 				"ports": []any{
-					map[string]any{"name": "http", "port": int64(80), "protocol": "TCP"},
-					map[string]any{"port": int64(81), "protocol": "TCP"},
+					map[string]any{"name": "http", "port": int64(80), "protocol": "TCP", "appProtocol": "http"},
+					map[string]any{"port": int64(81), "protocol": "UDP"},
 				},
+				"sessionAffinity":       "ClientIP",
+				"sessionAffinityConfig": map[string]any{"clientIP": map[string]any{"timeoutSeconds": int64(10)}},
 			},
 			"status": map[string]any{"clusters": []any{map[string]any{"cluster": "c1"}, map[string]any{"cluster": "c2"}}},
 		},
 		"db": {
-			"spec":   map[string]any{"type": "Headless", "ports": []any{map[string]any{"name": "tcp", "port": int64(5432), "protocol": "TCP"}}},
+			"spec": map[string]any{
+				"type": "Headless", "sessionAffinity": "None",
+				"ports": []any{map[string]any{"name": "tcp", "port": int64(5432), "protocol": "TCP"}},
+			},
 			"status": map[string]any{"clusters": []any{map[string]any{"cluster": "c2"}}},
 		},
 	} {

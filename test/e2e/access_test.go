@@ -59,10 +59,7 @@ func unasked() map[string]string {
 	}
 	out["delete configmaps"] = "a cluster whose API server was gone is back: its last state goes"
 	out["update secrets"] = "the token of another cluster is renewed"
-	for _, verb := range []string{"list", "watch"} {
-		out[verb+" serviceexports multicluster.x-k8s.io"] = "the cluster has the Multi-Cluster Services API"
-	}
-	for _, what := range []string{"list serviceimports", "create serviceimports", "update serviceimports", "delete serviceimports", "update serviceimports/status"} {
+	for _, what := range []string{"patch serviceexports/status", "list serviceimports", "create serviceimports", "update serviceimports", "delete serviceimports", "update serviceimports/status"} {
 		out[what+" multicluster.x-k8s.io"] = "a Service is exported"
 	}
 	for _, k := range api.NotHonouredKinds() {

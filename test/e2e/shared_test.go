@@ -136,9 +136,11 @@ func TestClustersOnSeveralNetworks(t *testing.T) {
 		}},
 		{"multi-primary, several networks", []step{
 			{"guide", func(p *pair, t *testing.T) { p.multiPrimary(t, "network1", "network2") }},
+			{"exports", (*pair).exported},
 		}},
 		{"primary-remote, several networks", []step{
 			{"guide", func(p *pair, t *testing.T) { p.primaryRemote(t, "network1", "network2") }},
+			{"exports", (*pair).exportsOfRemote},
 		}},
 	})
 }

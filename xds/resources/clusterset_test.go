@@ -21,7 +21,16 @@ const webSet = "web.shop.svc.clusterset.local"
 // export offers shop/NAME of a cluster since a second of 1970.
 func (m *mesh) export(c model.ClusterID, name string, since int64) {
 	m.t.Helper()
-	insert(m, m.store.Exports, &model.Export{Cluster: c, Namespace: "shop", Name: name, Created: time.Unix(since, 0)})
+	m.offer(c, name, since, &model.Offer{Ports: []model.ServicePort{{Name: "http", Number: 80, Transport: "TCP"}}})
+}
+
+// offer is export of a Service that says something else of itself; nil: there is none.
+func (m *mesh) offer(c model.ClusterID, name string, since int64, offer *model.Offer) {
+	m.t.Helper()
+	insert(m, m.store.Exports, &model.Export{
+		Cluster: c, Namespace: "shop", Name: name, Created: time.Unix(since, 0),
+		UID: string(c) + "-" + name, Generation: 1, Offer: offer,
+	})
 }
 
 // homebody is a mesh of two networks in which nothing leaves its cluster but what
@@ -275,7 +284,7 @@ func TestImports(t *testing.T) {
 	given := m.nameTable(m.view(clientIn(testCluster)))[webSet]
 	if len(got.List) != 1 || got.List[0].Name != "web" || got.List[0].Address.String() != given || got.List[0].Headless ||
 		!slices.Equal(got.List[0].Clusters, []model.ClusterID{testCluster, farCluster}) ||
-		!slices.Equal(got.List[0].Ports, []model.ImportPort{{Name: "http", Number: 80}}) {
+		!slices.Equal(got.List[0].Ports, []model.ServicePort{{Name: "http", Number: 80, Transport: "TCP"}}) {
 		t.Errorf("got %+v, want web at %s", got, given)
 	}
 

@@ -158,8 +158,11 @@ func newHost(s *Source, name string, from vantage, rows []*model.Service) *host 
 			joined.Headless, joined.Resolution = first.Headless, first.Resolution
 			r = &joined
 		}
+		earlier := h.ports
 		for i := range r.Ports {
-			if h.port(r.Ports[i].Number) == nil {
+			// What is exported has no two ports of one name (KEP-1645, Service Port).
+			taken := from.clusterSet && slices.ContainsFunc(earlier, func(p hostPort) bool { return p.Name == r.Ports[i].Name })
+			if !taken && h.port(r.Ports[i].Number) == nil {
 				h.ports = append(h.ports, hostPort{Port: &r.Ports[i], svc: r})
 			}
 		}

@@ -25,23 +25,33 @@ func (s *Source) Imports() (model.Imports, <-chan struct{}) {
 		first := h.primary()
 		home := model.Namespace{Cluster: s.cfg.Cluster, Name: first.Namespace}
 		if h.vantage.clusterSet && readRow(r, &s.store.Namespaces, home.Key()) != nil {
-			out.List = append(out.List, h.asImport())
+			out.List = append(out.List, h.asImport(r))
 		}
 	}
 	return out, changed
 }
 
-func (h *host) asImport() model.Import {
+// asImport is what is exported as one Service. What the mesh does not carry or
+// honour, ports of other transports than TCP and session affinity, is in it too:
+// others may, and the conditions of the ServiceExports tell of it.
+func (h *host) asImport(r *reader) model.Import {
 	first := h.firstSeen()
 	out := model.Import{Namespace: first.Namespace, Name: first.Name, Headless: h.primary().Headless}
 	if !out.Headless {
 		out.Address = first.Allocated
 	}
-	for i := range h.ports {
-		out.Ports = append(out.Ports, model.ImportPort{Name: h.ports[i].Name, Number: h.ports[i].Number})
-	}
+
+	var offered []*model.Offer
 	for _, row := range h.rows {
 		out.Clusters = append(out.Clusters, row.Cluster)
+		e := readRow(r, &h.source.store.Exports, model.ExportKey(row.Cluster, row.Namespace, row.Name))
+		if e != nil && e.Offer != nil {
+			offered = append(offered, e.Offer)
+		}
+	}
+	out.Ports = union(offered)
+	if len(offered) > 0 {
+		out.Affinity = offered[0].Affinity
 	}
 	slices.Sort(out.Clusters)
 	return out
