@@ -27,7 +27,7 @@ func main() {
 		Use: "bench", Short: "Measure Isthmus beside others",
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	root.AddCommand(newRunCommand(), newProxiesCommand(), newDiscoveryCommand(), newControlCommand(), newUpstreamCommand())
+	root.AddCommand(newRunCommand(), newProxiesCommand(), newDiscoveryCommand(), newControlCommand(), newUpstreamCommand(), newFailoverCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		stop()

@@ -111,7 +111,11 @@ const (
 )
 
 // WriteDoc replaces what stands between the marks of the document.
-func (r *Report) WriteDoc(file string) error {
+func (r *Report) WriteDoc(file string) error { return Replace(file, beginMark, endMark, r.Markdown()) }
+
+// Replace puts a text between two lines of a document, in the place of what stands
+// there.
+func Replace(file, beginMark, endMark, text string) error {
 	doc, err := os.ReadFile(file)
 	if err != nil {
 		return err
@@ -120,7 +124,7 @@ func (r *Report) WriteDoc(file string) error {
 	if begin < 0 || end < begin {
 		return fmt.Errorf("%s: no place for the figures: want the lines %q and %q", file, beginMark, endMark)
 	}
-	out := slices.Concat(doc[:begin+len(beginMark)], []byte("\n"), []byte(r.Markdown()), doc[end:])
+	out := slices.Concat(doc[:begin+len(beginMark)], []byte("\n"), []byte(text), doc[end:])
 	return os.WriteFile(file, out, 0o644)
 }
 

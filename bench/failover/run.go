@@ -1,0 +1,132 @@
+package failover
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/bench/failover/record"
+)
+
+// Options say what to measure.
+type Options struct {
+	// Lab is the name of the lab; Root is the repository, whose bin and
+	// dist/images are built.
+	Lab, Root string
+	// Dir is for files that are of no use afterwards.
+	Dir string
+	// Running says that the lab is there, with the images loaded and, in Models,
+	// the one model that is installed. Keep leaves all that there is at the end.
+	Running, Keep bool
+	Models        []Model
+	Faults        []Fault
+	// Checks asks for the shares of calls and the requests that retries add.
+	Checks bool
+	// Records is a directory for what became of each request; none if empty.
+	Records string
+	// Rates are requests per second of each caller, by method.
+	Rates map[string]float64
+}
+
+// Run measures every fault in every model. Whatever comes, the lab that it has
+// started is gone when it returns.
+func Run(ctx context.Context, log *slog.Logger, o Options) (rep *Report, err error) {
+	traffic, archive, err := Pack(ctx, o.Root, o.Dir)
+	if err != nil {
+		return nil, err
+	}
+
+	bin := filepath.Join(o.Root, "bin")
+	host := &Lab{Name: o.Lab, Root: o.Root, Env: []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "LAB=" + o.Lab}}
+	if !o.Keep {
+		defer func() {
+			_, downErr := host.Run(context.WithoutCancel(ctx), `lab --name "$LAB" down`)
+			if err == nil {
+				err = downErr
+			}
+		}()
+	}
+	if !o.Running {
+		if _, err := host.Run(ctx, startLab, "ARCHIVE="+archive); err != nil {
+			return nil, err
+		}
+	}
+	lab, err := Open(ctx, o.Lab, o.Root, traffic)
+	if err != nil {
+		return nil, err
+	}
+
+	rep = &Report{}
+	for _, m := range o.Models {
+		if err := runModel(ctx, log, lab, m, o, rep); err != nil {
+			return rep, err
+		}
+	}
+	return rep, nil
+}
+
+// startLab starts a lab of two clusters that nobody planned together, and loads
+// what runs in it.
+const startLab = `lab --name "$LAB" down
+lab --name "$LAB" up --clusters 2 --network multi --same-ranges
+lab --name "$LAB" load-image dist/images/*.tar "$ARCHIVE"`
+
+// runModel measures everything in one model.
+func runModel(ctx context.Context, log *slog.Logger, lab *Lab, m Model, o Options, rep *Report) error {
+	began := time.Now()
+	scene := newScene(lab, m)
+	scene.Records = o.Records
+	if !o.Keep {
+		defer func() {
+			if err := scene.Uninstall(context.WithoutCancel(ctx)); err != nil {
+				log.Warn("the mesh could not be taken out", "error", err)
+			}
+		}()
+	}
+	if !o.Running {
+		if err := scene.Install(ctx, o.Dir); err != nil {
+			return err
+		}
+	}
+	if err := scene.Deploy(ctx); err != nil {
+		return err
+	}
+	log.Info("set up", "model", m, "took", time.Since(began).Round(time.Second))
+
+	load := record.Load{URL: scene.URL, Rates: o.Rates, Timeout: giveUp}
+	if o.Checks {
+		for _, check := range []func(context.Context, record.Load) ([]Check, error){scene.Shares, scene.Storm} {
+			got, err := check(ctx, load)
+			if err != nil {
+				return fmt.Errorf("model %s: %w", m, err)
+			}
+			rep.Checks = append(rep.Checks, got...)
+			for i := range got {
+				log.Info(got[i].String())
+			}
+		}
+	}
+	return scene.faults(ctx, log, load, o.Faults, rep)
+}
+
+// faults measures one fault after the other.
+func (s *Scene) faults(ctx context.Context, log *slog.Logger, load record.Load, faults []Fault, rep *Report) error {
+	for _, f := range faults {
+		began := time.Now()
+		got, err := s.Measure(ctx, log, f, load)
+		if err != nil {
+			return fmt.Errorf("model %s, fault %q: %w", s.Model, f.Name, err)
+		}
+		rep.Rows = append(rep.Rows, got...)
+		for i := range got {
+			log.Info(got[i].String(), "took", time.Since(began).Round(time.Second))
+		}
+	}
+	return nil
+}
+
+// giveUp is when a caller takes a request for lost: more than any bar allows.
+const giveUp = 5 * time.Second
