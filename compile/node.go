@@ -24,8 +24,7 @@ type Node struct {
 // NodeOf reads a node.
 func NodeOf(node *corev1.Node) Node {
 	return Node{
-		Locality: model.MakeLocality(node.Labels[corev1.LabelTopologyRegion],
-			node.Labels[corev1.LabelTopologyZone], node.Labels[labelSubzone]),
+		Locality:  nodeLocality(node.Labels),
 		Network:   node.Labels[LabelNetwork],
 		Addresses: nodeAddresses(node),
 		Ready:     nodeReady(node),

@@ -60,6 +60,7 @@ func trafficPolicy(t *networking.TrafficPolicy) (model.TrafficPolicy, map[uint16
 func policy(s api.Policy) model.TrafficPolicy {
 	return model.TrafficPolicy{
 		LoadBalancing: loadBalancing(s.GetLoadBalancer()),
+		Locality:      localitySetting(s.GetLoadBalancer().GetLocalityLbSetting()),
 		TLS:           clientTLS(s.GetTls()),
 		Outlier:       outlier(s.GetOutlierDetection()),
 	}

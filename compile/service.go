@@ -16,13 +16,10 @@ import (
 // exportToAnnotation limits which namespaces see a Kubernetes service.
 const exportToAnnotation = "networking.istio.io/exportTo"
 
-// distributionAnnotation is spec.trafficDistribution by another name.
-const distributionAnnotation = "networking.istio.io/traffic-distribution"
-
 // ReadsAnnotation tells whether an annotation is read; of all others package
 // kube keeps none.
 func ReadsAnnotation(name string) bool {
-	return name == exportToAnnotation || name == distributionAnnotation || name == nodeSelectorAnnotation
+	return name == exportToAnnotation || name == api.AnnotationDistribution || name == nodeSelectorAnnotation
 }
 
 // Host is the host name of a Kubernetes service.
@@ -49,7 +46,11 @@ func Service(c model.ClusterID, svc *corev1.Service, clusterDomain string) (row 
 	}
 
 	row.NodeLocal = svc.Spec.InternalTrafficPolicy != nil && *svc.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal
-	row.Distribution = distribution(svc)
+	// The annotation does the same on Kubernetes versions without the field.
+	row.Distribution = distribution(svc.Annotations[api.AnnotationDistribution])
+	if svc.Spec.TrafficDistribution != nil {
+		row.Distribution = distribution(*svc.Spec.TrafficDistribution)
+	}
 	row.NotReadyToo = svc.Spec.PublishNotReadyAddresses
 	switch {
 	case svc.Spec.Type == corev1.ServiceTypeExternalName:
@@ -99,15 +100,11 @@ func Service(c model.ClusterID, svc *corev1.Service, clusterDomain string) (row 
 	return row, ""
 }
 
-// distribution reads spec.trafficDistribution, or the annotation that does the
-// same on Kubernetes versions without the field.
-func distribution(svc *corev1.Service) model.Distribution {
-	value := svc.Annotations[distributionAnnotation]
-	if svc.Spec.TrafficDistribution != nil {
-		value = *svc.Spec.TrafficDistribution
-	}
+// distribution reads a value of spec.trafficDistribution. PreferClose is an older
+// name of PreferSameZone (Kubernetes, KEP-3015).
+func distribution(value string) model.Distribution {
 	switch value {
-	case corev1.ServiceTrafficDistributionPreferClose, "PreferSameZone":
+	case "PreferClose", "PreferSameZone":
 		return model.PreferZone
 	case "PreferSameNode":
 		return model.PreferNode

@@ -54,6 +54,7 @@ func entryService(c model.ClusterID, obj *api.Object, se *networking.ServiceEntr
 		ExportTo:        exportTo(se.ExportTo, obj.Namespace),
 		ExportByDefault: len(se.ExportTo) == 0,
 		SubjectAltNames: se.SubjectAltNames,
+		Distribution:    distribution(obj.Annotations[api.AnnotationDistribution]),
 	}
 
 	switch se.Resolution {
@@ -121,7 +122,7 @@ func entryEndpoints(svc *model.Service, se *networking.ServiceEntry) *model.Endp
 			Address:  strings.TrimSuffix(ep.Address, "."),
 			Ports:    ports,
 			Network:  ep.Network,
-			Locality: model.Locality(ep.Locality),
+			Locality: cmp.Or(model.ParseLocality(ep.Locality), labelledLocality(ep.Labels)),
 			Labels:   ep.Labels,
 			Weight:   ep.Weight,
 			TLS:      entryTLS(svc, ep),

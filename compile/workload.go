@@ -21,6 +21,8 @@ const (
 
 	labelTLSMode           = "security.istio.io/tlsMode"
 	labelSubzone           = "topology.istio.io/subzone"
+	labelLocality          = "topology.istio.io/locality"
+	labelLocalityBefore    = "istio-locality" // its older name
 	labelCanonicalName     = "service.istio.io/canonical-name"
 	labelCanonicalRevision = "service.istio.io/canonical-revision"
 	tlsModeMutual          = "istio"
@@ -42,7 +44,7 @@ func Workload(c model.ClusterID, pod *corev1.Pod, node Node) *model.Workload {
 		Account:   pod.Spec.ServiceAccountName,
 		Labels:    pod.Labels,
 		Node:      pod.Spec.NodeName,
-		Locality:  node.Locality,
+		Locality:  cmp.Or(labelledLocality(pod.Labels), node.Locality),
 		Network:   cmp.Or(pod.Labels[LabelNetwork], node.Network),
 		TLS:       pod.Labels[labelTLSMode] == tlsModeMutual,
 		Capture:   capture(pod),

@@ -117,8 +117,8 @@ func idleLabels(set map[string]string) []string {
 			why = "there are no waypoints in this mesh"
 		case "topology.istio.io/cluster":
 			why = "a pod is of the cluster that it runs in (values.global.multiCluster.clusterName)"
-		case "istio-locality", "topology.istio.io/locality", "topology.istio.io/subzone":
-			why = "a pod is where its node's topology.kubernetes.io labels say"
+		case "topology.istio.io/subzone":
+			why = "it is a label of nodes; topology.istio.io/locality puts a pod into region.zone.subzone"
 		}
 
 		if why != "" {

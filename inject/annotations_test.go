@@ -204,7 +204,7 @@ func TestProxyConfigReplacesWholeValues(t *testing.T) {
 func TestIdleLabels(t *testing.T) {
 	got := idleLabels(map[string]string{
 		"app": "a", "istio.io/rev": "default", "istio.io/dataplane-mode": "ambient",
-		"istio.io/use-waypoint": "w", "istio-locality": "r.z",
+		"istio.io/use-waypoint": "w", "topology.istio.io/subzone": "s", "istio-locality": "r.z",
 	})
 	if len(got) != 3 {
 		t.Errorf("%q", got)

@@ -20,8 +20,9 @@ type Mesh struct {
 	RegistryOnly   bool
 	AutoMTLS       bool
 	ConnectTimeout time.Duration
-	// LocalityPriority prefers near endpoints to far ones.
-	LocalityPriority bool
+	// Locality is the LocalitySetting of services of which nobody says anything
+	// else; nil is the zero one.
+	Locality *LocalitySetting
 	// Namespaces select those whose services count; none: all do.
 	Namespaces []LabelSelector
 	// HostSettings begin with those that hold in every mesh.
@@ -108,13 +109,12 @@ func (c *Cluster) ReadFrom() ClusterID { return c.ID }
 // DefaultMesh is the Mesh of a cluster that configures nothing.
 func DefaultMesh(c ClusterID) *Mesh {
 	m := &Mesh{
-		Cluster:          c,
-		TrustDomain:      "cluster.local",
-		RootNamespace:    "istio-system",
-		ClusterDomain:    "cluster.local",
-		AutoMTLS:         true,
-		ConnectTimeout:   10 * time.Second,
-		LocalityPriority: true,
+		Cluster:        c,
+		TrustDomain:    "cluster.local",
+		RootNamespace:  "istio-system",
+		ClusterDomain:  "cluster.local",
+		AutoMTLS:       true,
+		ConnectTimeout: 10 * time.Second,
 	}
 	m.HostSettings = DefaultHostSettings(m.ClusterDomain, m.RootNamespace)
 	return m

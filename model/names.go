@@ -5,25 +5,6 @@ import "strings"
 // ClusterID is the name of a cluster in the mesh. It is never empty.
 type ClusterID string
 
-// Locality is region/zone/subzone, with trailing empty parts cut off; the empty
-// Locality is unknown.
-type Locality string
-
-// MakeLocality joins the parts of a locality.
-func MakeLocality(region, zone, subzone string) Locality {
-	if region == "" {
-		return ""
-	}
-	return Locality(strings.TrimRight(region+"/"+zone+"/"+subzone, "/"))
-}
-
-// Parts gives region, zone and subzone; unknown ones are empty.
-func (l Locality) Parts() (region, zone, subzone string) {
-	region, rest, _ := strings.Cut(string(l), "/")
-	zone, subzone, _ = strings.Cut(rest, "/")
-	return region, zone, subzone
-}
-
 // Protocol is what a port speaks.
 type Protocol uint8
 

@@ -31,15 +31,17 @@ const (
 // Each field has an unset value, which leaves the matter to the level above.
 type TrafficPolicy struct {
 	LoadBalancing LoadBalancing
-	// TLS and Outlier are nil when unset.
-	TLS     *ClientTLS
-	Outlier *OutlierDetection
+	// Locality, TLS and Outlier are nil when unset.
+	Locality *LocalitySetting
+	TLS      *ClientTLS
+	Outlier  *OutlierDetection
 }
 
 // Over returns the policy with what it leaves unset taken from the level below.
 func (t TrafficPolicy) Over(below TrafficPolicy) TrafficPolicy {
 	return TrafficPolicy{
 		LoadBalancing: cmp.Or(t.LoadBalancing, below.LoadBalancing),
+		Locality:      cmp.Or(t.Locality, below.Locality),
 		TLS:           cmp.Or(t.TLS, below.TLS),
 		Outlier:       cmp.Or(t.Outlier, below.Outlier),
 	}

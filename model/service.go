@@ -37,7 +37,8 @@ type Distribution uint8
 // The distributions. Any leaves it to the mesh's configuration.
 const (
 	DistributeAny Distribution = iota
-	// PreferZone: those in the client's zone, then in its region.
+	// PreferZone: those in the client's place, then in its zone and its region,
+	// and at equal distance those of its own cluster.
 	PreferZone
 	// PreferNode: those on the client's node, then as PreferZone.
 	PreferNode

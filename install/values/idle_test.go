@@ -23,7 +23,8 @@ func TestIdle(t *testing.T) {
 		{[]string{"meshConfig.accessLogFile=/dev/stdout", "meshConfig.connectTimeout=500ms", "meshConfig.outboundTrafficPolicy.mode=REGISTRY_ONLY"}, ""},
 		{[]string{"meshConfig.h2UpgradePolicy=UPGRADE"}, "meshConfig.h2UpgradePolicy: is not honoured yet and changes nothing"},
 		{[]string{"meshConfig.defaultConfig.interceptionMode=TPROXY"}, "meshConfig.defaultConfig.interceptionMode: is not honoured yet"},
-		{[]string{"values.meshConfig.localityLbSetting.failoverPriority={topology.istio.io/network}"}, "meshConfig.localityLbSetting.failoverPriority: "},
+		{[]string{"values.meshConfig.localityLbSetting.failoverPriority={topology.istio.io/network}"}, ""},
+		{[]string{"values.meshConfig.localityLbSetting.failoverPriority={a,a}"}, `meshConfig.localityLbSetting.failoverPriority[1]: "a" is listed twice`},
 		{[]string{"values.global.network=network1"}, ""},
 	} {
 		got := resolve(t, Input{Sets: c.sets}).Warnings

@@ -268,7 +268,13 @@ func (m *mesh) serviceEntry(svc *model.Service) {
 		svc.SubjectAltNames = []string{"spiffe://cluster.local/ns/bar/sa/x"}
 	}
 	if svc.Resolution == model.ByDNS {
-		svc.Resolved = []model.Endpoint{{Address: pick(r, "172.18.0.3", "gateway.example.com"), Ports: map[string]uint16{"p0": 15443}}}
+		ports := map[string]uint16{"p0": 15443}
+		svc.Resolved = []model.Endpoint{{Address: pick(r, "172.18.0.3", "gateway.example.com"), Ports: ports}}
+		if r.IntN(2) == 0 {
+			svc.Resolved = append(svc.Resolved,
+				model.Endpoint{Address: "near.example.com", Ports: ports, Locality: "region-1/zone"},
+				model.Endpoint{Address: "far.example.com", Ports: ports, Locality: "region-2/zone", Weight: 3})
+		}
 	}
 }
 
@@ -290,6 +296,17 @@ func (m *mesh) drawEndpoints(svc *model.Service) *model.EndpointSet {
 	return set
 }
 
+func drawLocalitySetting(r *rand.Rand) *model.LocalitySetting {
+	return pick(r, nil,
+		&model.LocalitySetting{Off: true},
+		&model.LocalitySetting{Failover: map[string]string{"region-1": "region-2"}},
+		&model.LocalitySetting{Distribute: []model.Distribute{{From: "region-1/*", To: []model.LocalityShare{
+			{To: "region-1/zone", Percent: 70}, {To: "region-2", Percent: 30},
+		}}}},
+		&model.LocalitySetting{Priority: []model.PriorityLabel{{Key: "topology.istio.io/cluster"}, {Key: "version", Fixed: true, Value: "v1"}, {Key: "app"}}},
+	)
+}
+
 func (m *mesh) drawPolicies() {
 	r := m.r
 	modes := []model.MTLSMode{model.MTLSUnset, model.MTLSDisable, model.MTLSPermissive, model.MTLSStrict}
@@ -306,7 +323,7 @@ func (m *mesh) drawPolicies() {
 		insert(m, m.store.Destinations, &model.DestinationRule{
 			Cluster: cluster, Namespace: pick(r, "istio-system", "foo", "bar"), Name: fmt.Sprint("dr-", i), Created: time.Unix(int64(i), 0),
 			Host:    pick(r, "*.global", "svc-0.foo.svc.cluster.local", "svc-1.bar.svc.cluster.local", "*.example.com"),
-			Policy:  model.TrafficPolicy{TLS: tls, LoadBalancing: pick(r, model.LBUnset, model.LBRoundRobin, model.LBRandom, model.LBLeastRequest)},
+			Policy:  model.TrafficPolicy{TLS: tls, Locality: drawLocalitySetting(r), LoadBalancing: pick(r, model.LBUnset, model.LBRoundRobin, model.LBRandom, model.LBLeastRequest)},
 			Subsets: pick(r, nil, []model.Subset{{Name: "v1", Labels: map[string]string{"version": "v1"}}}),
 		})
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/model"
 	"github.com/isthmus-mesh/isthmus/xds"
+	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
 
 func BenchmarkEndpointChange(b *testing.B) {
@@ -111,5 +112,45 @@ func BenchmarkServiceChangeOfTwoClusters(b *testing.B) {
 	for i := range b.N {
 		insert(m, m.store.Services, far(service("ns0", fmt.Sprint("new-", i%50), "10.96.0.1", port("http", uint16(1000+i/50), model.HTTP, 80))))
 		ask()
+	}
+}
+
+// BenchmarkThreeZones is a thousand proxies in three zones and ten namespaces that
+// ask for everything, and then an endpoint that comes. What each place is sent is
+// built once for it, and what does not depend on the place once for all.
+func BenchmarkThreeZones(b *testing.B) {
+	for range b.N {
+		b.StopTimer()
+		m := newMesh(b)
+		services := fill(m, 1000, 10)
+		var pods []*model.Workload
+		for i := range 1000 {
+			pods = append(pods, &model.Workload{
+				Cluster: testCluster, Namespace: fmt.Sprint("ns", i%10), Name: fmt.Sprint("p-", i),
+				Node: fmt.Sprint("n", i%50), Locality: model.MakeLocality("r1", fmt.Sprint("z", i%3), ""),
+			})
+		}
+		insert(m, m.store.Workloads, pods...)
+		b.StartTimer()
+
+		views := make([]serve.View, len(pods))
+		ask := func() {
+			for _, v := range views {
+				for _, typeURL := range allTypes {
+					m.resources(v, typeURL)
+				}
+			}
+		}
+		for i, p := range pods {
+			views[i] = m.view(node("sidecar", p.Namespace, p.Name, nil))
+		}
+		ask()
+		first := m.source.Built()
+		b.StopTimer()
+		m.endpoints(services[0], "10.9.9.9")
+		ask()
+		b.StartTimer()
+		b.ReportMetric(float64(first), "built")
+		b.ReportMetric(float64(m.source.Built()-first), "built/change")
 	}
 }

@@ -3,13 +3,11 @@ package resources
 import (
 	"cmp"
 	"maps"
-	"math"
 	"net/netip"
 	"slices"
 
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	"google.golang.org/protobuf/types/known/structpb"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/isthmus-mesh/isthmus/model"
 )
@@ -45,20 +43,26 @@ func (b *assignmentBuilder) addBeyond(network string, c model.ClusterID, ep *mod
 }
 
 // nearest is where the gateways of a network stand for a client: as near as the
-// nearest endpoints behind, with the weight of those, in the place where most of
-// it is. A gateway comes once in an assignment, as Envoy keeps an address no more
-// than once (EdsClusterImpl): what is farther away is for the gateway to choose
-// when the near ones fail.
-func (b *beyond) nearest() (at placement, weight uint64) {
-	places := slices.SortedFunc(maps.Keys(b.weights), func(a, o placement) int {
+// nearest endpoints behind, in the place where most of those are. A gateway comes
+// once in an assignment, as Envoy keeps an address no more than once
+// (EdsClusterImpl): what is farther away is for the gateway to choose when the near
+// ones fail.
+func (b *beyond) nearest() placement {
+	return slices.MinFunc(slices.Collect(maps.Keys(b.weights)), func(a, o placement) int {
 		return cmp.Or(cmp.Compare(a.priority, o.priority), cmp.Compare(b.weights[o], b.weights[a]), cmp.Compare(a.locality, o.locality))
 	})
-	for _, p := range places {
-		if p.priority == places[0].priority {
-			weight += b.weights[p]
+}
+
+// weight is that of the endpoints that the gateways stand for: the nearest.
+func (b *beyond) weight(s *shares) float64 {
+	near, sum := b.nearest().priority, 0.0
+	// In one order: a sum of fractions depends on it.
+	for _, p := range slices.SortedFunc(maps.Keys(b.weights), placement.compare) {
+		if p.priority == near {
+			sum += s.of(p.locality, b.weights[p])
 		}
 	}
-	return places[0], weight
+	return sum
 }
 
 // metadataCluster is the cluster that telemetry names for what is behind.
@@ -69,40 +73,17 @@ func (b *beyond) metadataCluster() string {
 	return string(b.cluster)
 }
 
-// maxScale bounds by what weights are multiplied to share them between gateways
-// without a rest. Numbers of gateways that have no such multiple below it, by
-// which there are dozens in each of several networks, are shared as near as can
-// be.
-const maxScale = 1 << 16
-
-// addGateways puts gateways in the place of what is beyond. Of a network that has
-// none, nothing is left.
-func (b *assignmentBuilder) addGateways(gateways map[string][]netip.AddrPort) {
-	scale := uint64(1)
-	for network := range b.beyond {
-		if n := uint64(len(gateways[network])); n > 0 {
-			if scale = lcm(scale, n); scale > maxScale {
-				scale = maxScale
-				break
-			}
-		}
-	}
-
+// addGateways puts gateways in the place of what is beyond, and returns them with
+// their weights. Of a network that has none, nothing is left.
+func (b *assignmentBuilder) addGateways(gateways map[string][]netip.AddrPort, scale float64) []weighted {
 	var all []weighted
-	for _, group := range b.groups {
-		for _, e := range group {
-			all = append(all, weighted{e, uint64(max(e.GetLoadBalancingWeight().GetValue(), 1)) * scale})
-		}
-	}
-
 	taken := map[netip.AddrPort]int{} // index into all
 	at := map[netip.AddrPort]placement{}
 	for _, network := range b.nearestFirst() {
 		there, list := b.beyond[network], gateways[network]
-		place, weight := there.nearest()
+		place := there.nearest()
+		share := scaled(there.weight(b.shares)/float64(len(list)), scale)
 		for _, gw := range list {
-			n := uint64(len(list))
-			share := max((weight*scale+n/2)/n, 1)
 			if i, ok := taken[gw]; ok {
 				// One gateway leads into two networks.
 				if at[gw].priority == place.priority {
@@ -116,15 +97,13 @@ func (b *assignmentBuilder) addGateways(gateways map[string][]netip.AddrPort) {
 			b.groups[place] = append(b.groups[place], e)
 		}
 	}
-	settleWeights(all)
+	return all
 }
 
 // nearestFirst are the networks beyond, those with near endpoints first.
 func (b *assignmentBuilder) nearestFirst() []string {
 	return slices.SortedFunc(maps.Keys(b.beyond), func(x, y string) int {
-		px, _ := b.beyond[x].nearest()
-		py, _ := b.beyond[y].nearest()
-		return cmp.Or(cmp.Compare(px.priority, py.priority), cmp.Compare(x, y))
+		return cmp.Or(cmp.Compare(b.beyond[x].nearest().priority, b.beyond[y].nearest().priority), cmp.Compare(x, y))
 	})
 }
 
@@ -134,41 +113,3 @@ func gatewayEndpoint(at netip.AddrPort, network, cluster string) *endpointv3.LbE
 	e.Metadata.FilterMetadata["istio"].Fields["network"] = structpb.NewStringValue(network)
 	return e
 }
-
-// weighted is an endpoint with the weight that it is to have.
-type weighted struct {
-	endpoint *endpointv3.LbEndpoint
-	weight   uint64
-}
-
-// settleWeights gives endpoints their weights in the smallest numbers that keep
-// the proportions. Their sum must fit into 32 bits (Envoy,
-// LbEndpoint.load_balancing_weight); numbers that are too large for that lose
-// their last bits.
-func settleWeights(all []weighted) {
-	var divisor, sum uint64
-	for _, w := range all {
-		divisor = gcd(divisor, w.weight)
-		sum += w.weight
-	}
-	if divisor == 0 {
-		return
-	}
-
-	shift := 0
-	for (sum/divisor)>>shift > math.MaxUint32-uint64(len(all)) {
-		shift++
-	}
-	for _, w := range all {
-		w.endpoint.LoadBalancingWeight = wrapperspb.UInt32(uint32(max(w.weight/divisor>>shift, 1)))
-	}
-}
-
-func gcd(a, b uint64) uint64 {
-	for b != 0 {
-		a, b = b, a%b
-	}
-	return a
-}
-
-func lcm(a, b uint64) uint64 { return a / gcd(a, b) * b }

@@ -36,6 +36,8 @@ type clusterKey struct {
 	// passes TLS through; alias is its host name when not the host's own.
 	sni   bool
 	alias string
+	// from is where the clients stand, of a cluster that depends on it.
+	from *place
 }
 
 func (k clusterKey) build(r *reader, old *serve.Resource) *serve.Resource {
@@ -57,19 +59,54 @@ func (k clusterKey) build(r *reader, old *serve.Resource) *serve.Resource {
 // clustersOf asks for all clusters towards the hosts of a scope.
 type clustersOf struct{ scope *scope }
 
-func (q clustersOf) build(r *reader, _ *resourceSet) *resourceSet {
+// sharedClusters are the clusters of a scope. They are immutable.
+type sharedClusters struct {
+	byName map[string]*serve.Resource
+	// placed are those that are not the same for all proxies of the scope.
+	placed []clusterKey
+}
+
+func (q clustersOf) build(r *reader, _ *sharedClusters) *sharedClusters {
 	g := q.scope.ground.get(r)
-	out := map[string]*serve.Resource{}
+	out := &sharedClusters{byName: map[string]*serve.Resource{}}
 	for _, h := range g.sight.hosts {
 		rule := g.ruleFor(q.scope, h)
 		for i := range h.ports {
 			for _, k := range clusterKeys(h, h.ports[i].Number, rule) {
+				if k.dependsOnPlace(g.mesh) {
+					out.placed = append(out.placed, k)
+					continue
+				}
 				res := h.clusters.get(r, k)
-				out[res.Name] = res
+				out.byName[res.Name] = res
 			}
 		}
 	}
-	return &resourceSet{out}
+	return out
+}
+
+// order is how the endpoints of the cluster are ordered.
+func (k clusterKey) order(mesh *model.Mesh) order {
+	pol := policyFor(k.rule, subsetOf(k.rule, k.subset), k.port)
+	return orderFor(mesh, pol, k.host.port(k.port).svc, k.sni)
+}
+
+// dependsOnPlace tells whether proxies of several places are sent different
+// clusters: where names are to be resolved, a cluster lists its endpoints itself.
+// Of one endpoint there is nothing to order.
+func (k clusterKey) dependsOnPlace(mesh *model.Mesh) bool {
+	port := k.host.port(k.port)
+	if port.svc.Resolution != model.ByDNS || k.order(mesh).off() {
+		return false
+	}
+	endpoints, differ := 0, len(k.order(mesh).labels()) > 0
+	for _, row := range k.host.backing(port) {
+		endpoints += len(row.Resolved)
+		for i := range row.Resolved {
+			differ = differ || row.Resolved[i].Locality != ""
+		}
+	}
+	return endpoints > 1 && differ
 }
 
 // clusterKeys are the clusters of a port: that of the host, and one per subset.
@@ -106,6 +143,14 @@ func (b *clusterBuilder) build() (string, *clusterv3.Cluster) {
 		Metadata:       serviceMetadata([]*model.Service{b.port.svc}, b.host.name),
 
 		OutlierDetection: outlierDetection(pol.Outlier),
+	}
+	if b.order().shared() && b.port.svc.Resolution != model.ByDestination {
+		if c.CommonLbConfig == nil {
+			c.CommonLbConfig = &clusterv3.Cluster_CommonLbConfig{}
+		}
+		c.CommonLbConfig.LocalityConfigSpecifier = &clusterv3.Cluster_CommonLbConfig_LocalityWeightedLbConfig_{
+			LocalityWeightedLbConfig: &clusterv3.Cluster_CommonLbConfig_LocalityWeightedLbConfig{},
+		}
 	}
 
 	if b.key.sni {
@@ -154,13 +199,21 @@ func (b *clusterBuilder) discovery(c *clusterv3.Cluster, subset *model.Subset) {
 // declare the host.
 func (b *clusterBuilder) resolved(subset *model.Subset, name string) *endpointv3.ClusterLoadAssignment {
 	list := assignmentBuilder{
-		port: b.port, subset: subset, policy: b.policy, groups: map[placement][]*endpointv3.LbEndpoint{},
+		port: b.port, subset: subset, policy: b.policy, order: b.order(), groups: map[placement][]*endpointv3.LbEndpoint{},
+	}
+	if b.key.from != nil {
+		list.from = *b.key.from
+		list.shares = list.order.sharesFor(list.from.locality)
 	}
 	for _, r := range b.host.backing(b.port) {
 		list.add(r, endpointsFor(b.port, r, r.Resolved))
 	}
+	list.weigh(nil)
 	return list.assignment(name)
 }
+
+// order is how the cluster's endpoints are ordered.
+func (b *clusterBuilder) order() order { return b.key.order(b.mesh) }
 
 func lbPolicy(lb model.LoadBalancing) clusterv3.Cluster_LbPolicy {
 	switch lb {

@@ -191,15 +191,14 @@ spec: {host: web.shop.svc.cluster.local, trafficPolicy: {tls: {mode: DISABLE}}}
 	}
 }
 
-// TestRegionsOfEntries: endpoints of the client's region come first, unless the
-// mesh's localityLbSetting says no; zones count alike, of which api.Warnings
-// tells.
+// TestRegionsOfEntries: endpoints of the client's zone come first, unless the
+// mesh's localityLbSetting says no.
 func TestRegionsOfEntries(t *testing.T) {
 	const name = "outbound|80||api.example.com"
 	s := newScene(t, agedEntry("e", 1, `{hosts: [api.example.com], resolution: STATIC, ports: [{number: 80, name: http, protocol: HTTP}], endpoints: [{address: 10.9.0.1, locality: r1/z1}, {address: 10.9.0.2, locality: r1/z2}, {address: 10.9.0.3, locality: r2/z9}]}`))
 	insert(s.mesh, s.store.Workloads, &model.Workload{Cluster: testCluster, Namespace: "client", Name: "c-1", Node: "n1", Locality: "r1/z1"})
 	view := func() serve.View { return s.view(node("sidecar", "client", "c-1", nil)) }
-	if got, want := s.reached(view(), name), "10.9.0.1 plaintext, 10.9.0.2 plaintext, 10.9.0.3 plaintext later"; got != want {
+	if got, want := s.reached(view(), name), "10.9.0.1 plaintext, 10.9.0.2 plaintext later, 10.9.0.3 plaintext later"; got != want {
 		t.Errorf("reached %s, want %s", got, want)
 	}
 	off := &meshconfig.MeshConfig{LocalityLbSetting: &networking.LocalityLoadBalancerSetting{Enabled: wrapperspb.Bool(false)}}

@@ -2,6 +2,7 @@ package resources
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -13,31 +14,13 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
 
-// place is where a proxy stands: endpoints are chosen and ordered as seen from
-// there. Equal places are one pointer, which Source.place gives.
-type place struct {
-	cluster model.ClusterID
-	// network is the one that the proxy is in. It is empty when nobody names it:
-	// then every endpoint is reached directly.
-	network  string
-	locality model.Locality
-	// node is empty where it makes no difference, so that proxies of many
-	// nodes share what they see.
-	node string
-	// passthrough is for gateways that pass TLS through to what a stranger's
-	// server name asks for. Only endpoints that make the caller prove itself
-	// are shown to them, so that nothing else becomes reachable from outside;
-	// and no gateway, itself least of all: one ClientHello would go round for
-	// ever, a connection at every turn.
-	passthrough bool
-}
-
 // endpointsKey asks for a load assignment of a host.
 type endpointsKey struct {
 	host   *host
 	port   uint16
 	subset string
 	rule   *model.DestinationRule // only when there is a subset
+	order  order
 	from   *place
 	// plaintext tells that the client does not open mutual TLS, so that no
 	// gateway lets it through.
@@ -62,38 +45,41 @@ func (v *view) assignment(r *reader, name string) *serve.Resource {
 		return nil
 	}
 
-	key := endpointsKey{host: h, port: portNumber, subset: subset, from: v.from}
-	if !port.svc.NodeMatters() {
-		// Proxies of all nodes share what does not depend on the node.
-		key.from = v.anyNode
-	}
+	key := endpointsKey{host: h, port: portNumber, subset: subset}
 	gatewayed := len(sc.source.gateways.get(r).byNetwork) > 0
-	if subset == "" && !gatewayed {
-		return h.endpoints.get(r, key)
+	var rule *model.DestinationRule
+	if subset != "" || gatewayed || g.rules.orders() {
+		rule = g.ruleFor(sc, h)
 	}
-
-	rule := g.ruleFor(sc, h)
 	if subset != "" {
 		key.rule = rule
 		if subsetOf(rule, subset) == nil {
 			return nil
 		}
 	}
+	pol := policyFor(rule, subsetOf(rule, subset), portNumber)
 	if gatewayed {
-		key.plaintext = clientMode(g.mesh, h, port, policyFor(rule, subsetOf(rule, subset), portNumber)) == model.ClientTLSDisable
+		key.plaintext = clientMode(g.mesh, h, port, pol) == model.ClientTLSDisable
 	}
+
+	// Proxies share what does not depend on where they stand.
+	key.order = orderFor(g.mesh, pol, port.svc, v.from.passthrough)
+	need := key.order.needs()
+	if port.svc.NodeLocal {
+		need |= needsNode
+	}
+	key.from = v.places[need]
 	return h.endpoints.get(r, key)
 }
 
-// build depends on the endpoints; on the mesh configuration, for priorities; on
-// the namespace's policy, for how an endpoint is spoken to; and on which network
-// is where, for whether it is reached directly. Which gateways networks have is
-// asked only where there is an endpoint behind one.
+// build depends on the endpoints; on the namespace's policy, for how an endpoint is
+// spoken to; and on which network is where, for whether it is reached directly.
+// Which gateways networks have is asked only where there is an endpoint behind one.
 func (k endpointsKey) build(r *reader, old *serve.Resource) *serve.Resource {
 	s, port := k.host.source, k.host.port(k.port)
 	b := assignmentBuilder{
 		port: port, subset: subsetOf(k.rule, k.subset), from: *k.from,
-		regions: s.mesh.get(r).LocalityPriority, policy: s.policy(r, port.namespace()),
+		order: k.order, shares: k.order.sharesFor(k.from.locality), policy: s.policy(r, port.namespace()),
 		members: s.members.get(r), plaintext: k.plaintext, groups: map[placement][]*endpointv3.LbEndpoint{},
 	}
 
@@ -108,9 +94,11 @@ func (k endpointsKey) build(r *reader, old *serve.Resource) *serve.Resource {
 			b.add(row, endpointsFor(port, row, set.Endpoints))
 		}
 	}
+	var gateways map[string][]netip.AddrPort
 	if len(b.beyond) > 0 {
-		b.addGateways(s.gateways.get(r).byNetwork)
+		gateways = s.gateways.get(r).byNetwork
 	}
+	b.weigh(gateways)
 
 	name := clusterName(k.port, k.subset, k.host.name)
 	return s.encode(old, name, b.assignment(name))
@@ -122,14 +110,20 @@ type placement struct {
 	locality model.Locality
 }
 
+func (p placement) compare(o placement) int {
+	return cmp.Or(cmp.Compare(p.priority, o.priority), cmp.Compare(p.locality, o.locality))
+}
+
 // assignmentBuilder lists the endpoints of a port.
 type assignmentBuilder struct {
 	port   *hostPort
 	subset *model.Subset // filters by labels; nil: no filter
 	from   place
 	policy *namespacePolicy
-	// regions tells that endpoints of the client's own region come first.
-	regions bool
+	order  order
+	// shares are what places have of the client's calls; nil: each endpoint has
+	// its weight.
+	shares *shares
 	// members tells which network an endpoint is in; nil: every endpoint is
 	// reached directly.
 	members   *membership
@@ -166,10 +160,10 @@ func (b *assignmentBuilder) add(row *model.Service, endpoints []model.Endpoint) 
 	for i := range endpoints {
 		ep := &endpoints[i]
 		target, ok := b.shows(row.Cluster, ep)
-		if !ok {
+		if !ok || !b.shares.include(ep.Locality) {
 			continue
 		}
-		at := placement{priority: b.distance(row.Cluster, ep), locality: ep.Locality}
+		at := placement{priority: b.rank(row, ep), locality: ep.Locality}
 		if network := b.networkOf(row, ep); network != b.from.network && network != "" && b.from.network != "" {
 			b.addBeyond(network, row.Cluster, ep, target, at)
 			continue
@@ -197,9 +191,7 @@ func (b *assignmentBuilder) assignment(name string) *endpointv3.ClusterLoadAssig
 	for p := range b.groups {
 		places = append(places, p)
 	}
-	slices.SortFunc(places, func(a, b placement) int {
-		return cmp.Or(cmp.Compare(a.priority, b.priority), cmp.Compare(a.locality, b.locality))
-	})
+	slices.SortFunc(places, placement.compare)
 
 	cla := &endpointv3.ClusterLoadAssignment{ClusterName: name}
 	priority := uint32(0)
@@ -209,34 +201,19 @@ func (b *assignmentBuilder) assignment(name string) *endpointv3.ClusterLoadAssig
 		if i > 0 && p.priority > places[i-1].priority {
 			priority++
 		}
-		cla.Endpoints = append(cla.Endpoints, &endpointv3.LocalityLbEndpoints{
+		l := &endpointv3.LocalityLbEndpoints{
 			Locality:    protoLocality(p.locality),
 			LbEndpoints: b.groups[p],
 			Priority:    priority,
-		})
+		}
+		if b.order.shared() {
+			// A locality without a weight gets nothing where localities have
+			// weights (Envoy, LocalityLbEndpoints.load_balancing_weight).
+			l.LoadBalancingWeight = wrapperspb.UInt32(weightOf(l.LbEndpoints))
+		}
+		cla.Endpoints = append(cla.Endpoints, l)
 	}
 	return cla
-}
-
-// distance tells how far an endpoint is from the client, in steps that only
-// order: the client's node, zone and region, where the service prefers what is
-// near; else its region, where the mesh does. Nothing is far from a place that is
-// not known.
-func (b *assignmentBuilder) distance(c model.ClusterID, ep *model.Endpoint) uint32 {
-	region, zone, _ := b.from.locality.Parts()
-	thereRegion, thereZone, _ := ep.Locality.Parts()
-	prefers := b.port.svc.Distribution
-	switch {
-	case prefers == model.PreferNode && b.onNode(c, ep):
-		return 0
-	case prefers == model.DistributeAny && !b.regions, region == "":
-		return 1
-	case region != thereRegion:
-		return 3
-	case prefers != model.DistributeAny && zone != "" && zone != thereZone:
-		return 2
-	}
-	return 1
 }
 
 func protoLocality(l model.Locality) *corev3.Locality {

@@ -32,7 +32,9 @@ func (s *Source) forgetDeadLocked() {
 			continue
 		}
 		scopes[v.scope.key], clusters[v.scope.key.cluster] = true, true
-		places[v.from], places[v.anyNode] = true, true
+		for _, p := range v.places {
+			places[p] = true
+		}
 		networks[nameTableOf{hostsOf{s, v.from.cluster}, v.from.network}] = true
 	}
 
@@ -48,7 +50,9 @@ func (s *Source) forgetDeadLocked() {
 	maps.DeleteFunc(s.places, func(_ place, p *place) bool { return !places[p] })
 	if len(s.places) < before {
 		// A proxy says itself where it stands, so there is no end of places.
-		s.forgetOfHostsLocked(func(clusterKey) bool { return false }, func(k endpointsKey) bool { return !places[k.from] })
+		s.forgetOfHostsLocked(
+			func(k clusterKey) bool { return k.from != nil && !places[k.from] },
+			func(k endpointsKey) bool { return !places[k.from] })
 	}
 }
 
@@ -61,8 +65,12 @@ func (s *Source) forgetRulesLocked(r *reader) {
 		return
 	}
 	s.inForce = now
+	byMesh := s.mesh.get(r).Locality
 	gone := func(rule *model.DestinationRule) bool { return rule != nil && !now.inForce[rule] }
-	s.forgetOfHostsLocked(func(k clusterKey) bool { return gone(k.rule) }, func(k endpointsKey) bool { return gone(k.rule) })
+	outOfForce := func(o order) bool { return o.setting != nil && o.setting != byMesh && !now.settings[o.setting] }
+	s.forgetOfHostsLocked(
+		func(k clusterKey) bool { return gone(k.rule) },
+		func(k endpointsKey) bool { return gone(k.rule) || outOfForce(k.order) })
 }
 
 // forgetGoneLocked drops what was built for addresses, ports and names that the

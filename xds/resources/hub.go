@@ -26,6 +26,9 @@ type hub struct {
 	// nodeServices are those for which a client's node matters: while there
 	// is one, proxies of different nodes have different Views.
 	nodeServices map[string]bool
+	// compared is in what rules compare clients with endpoints, by the key of the
+	// rule: proxies that differ in it have different Views.
+	compared map[string]string
 	// clusters are those whose row was seen, each with its network.
 	clusters map[model.ClusterID]clusterNetwork
 }
@@ -52,6 +55,7 @@ func newHub(store *model.Store) *hub {
 		namespaces: map[scopeKey]map[*waiter]struct{}{},
 
 		nodeServices: map[string]bool{},
+		compared:     map[string]string{},
 		clusters:     map[model.ClusterID]clusterNetwork{},
 	}
 	for _, t := range xds.Types() {
@@ -145,7 +149,7 @@ func (h *hub) feeds() []feed {
 		follow(s.Endpoints, h.endpointsChangedLocked, eds),
 		follow(s.Traits, nothing, cds, lds, nds),
 		follow(s.Workloads, h.workloadChangedLocked),
-		follow(s.Destinations, nothing, cds, eds),
+		follow(s.Destinations, h.ruleChangedLocked, cds, eds),
 		// Policies of the root namespace, gateways and the mesh configuration
 		// reach everywhere; they change rarely. Clients follow what servers
 		// accept, so policies are about their clusters as well.
@@ -193,6 +197,23 @@ func (h *hub) serviceChangedLocked(f *found, svc *model.Service) {
 	}
 	if mattered != (len(h.nodeServices) > 0) {
 		f.everyone = true
+	}
+}
+
+// ruleChangedLocked: a rule may compare clients with endpoints in labels of theirs
+// that made no difference before.
+func (h *hub) ruleChangedLocked(f *found, rule *model.DestinationRule) {
+	key, c := rule.Key(), compared{}
+	if now, _, ok := h.store.Destinations.Get(f.txn, h.store.Destinations.ByKey(key)); ok {
+		for s := range localitySettings(now) {
+			c.add(s)
+		}
+	}
+	if now := c.text(); now != h.compared[key] {
+		f.everyone = true
+		if h.compared[key] = now; now == "" {
+			delete(h.compared, key)
+		}
 	}
 }
 

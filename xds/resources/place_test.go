@@ -54,8 +54,8 @@ func (s *scene) priorities(v serve.View) map[string]uint32 {
 // which endpoints a client has, and which first.
 func TestServicesSayWhatIsNear(t *testing.T) {
 	for spec, want := range map[string]map[string]uint32{
-		"type: ClusterIP":                     {"10.0.0.1": 0, "10.0.0.2": 0, "10.0.0.3": 0, "10.0.0.4": 1},
-		"internalTrafficPolicy: Cluster":      {"10.0.0.1": 0, "10.0.0.2": 0, "10.0.0.3": 0, "10.0.0.4": 1},
+		"type: ClusterIP":                     {"10.0.0.1": 0, "10.0.0.2": 0, "10.0.0.3": 1, "10.0.0.4": 2},
+		"internalTrafficPolicy: Cluster":      {"10.0.0.1": 0, "10.0.0.2": 0, "10.0.0.3": 1, "10.0.0.4": 2},
 		"internalTrafficPolicy: Local":        {"10.0.0.1": 0},
 		"trafficDistribution: PreferClose":    {"10.0.0.1": 0, "10.0.0.2": 0, "10.0.0.3": 1, "10.0.0.4": 2},
 		"trafficDistribution: PreferSameZone": {"10.0.0.1": 0, "10.0.0.2": 0, "10.0.0.3": 1, "10.0.0.4": 2},

@@ -2,6 +2,8 @@ package resources
 
 import (
 	"cmp"
+	"iter"
+	"maps"
 	"slices"
 	"strings"
 
@@ -13,6 +15,8 @@ type rules struct {
 	exact    map[string]map[string]*model.DestinationRule // namespace, host
 	wildcard map[string][]*model.DestinationRule          // namespace; longest suffix first
 	inForce  map[*model.DestinationRule]bool
+	// settings are the LocalitySettings of rules that are in force.
+	settings map[*model.LocalitySetting]bool
 	// exports is who sees the rules that do not say so.
 	exports model.Exports
 	// merged are the rules that were made of several, with what they were
@@ -100,10 +104,13 @@ func (q rulesOf) build(rd *reader, old *rules) *rules {
 	r := &rules{
 		exact: map[string]map[string]*model.DestinationRule{}, wildcard: map[string][]*model.DestinationRule{},
 		inForce: make(map[*model.DestinationRule]bool, len(all)), merged: map[ruleKey]*mergedRule{},
-		exports: q.source.mesh.get(rd).RuleExports,
+		settings: map[*model.LocalitySetting]bool{}, exports: q.source.mesh.get(rd).RuleExports,
 	}
 	for _, dr := range r.mergeNamesakes(all, old) {
 		r.inForce[dr] = true
+		for s := range localitySettings(dr) {
+			r.settings[s] = true
+		}
 		if strings.HasPrefix(dr.Host, "*") {
 			r.wildcard[dr.Namespace] = append(r.wildcard[dr.Namespace], dr)
 			continue
@@ -125,6 +132,26 @@ func (q rulesOf) build(rd *reader, old *rules) *rules {
 	}
 	return r
 }
+
+// localitySettings are those of all levels of a rule.
+func localitySettings(dr *model.DestinationRule) iter.Seq[*model.LocalitySetting] {
+	return func(yield func(*model.LocalitySetting) bool) {
+		levels := []model.TrafficPolicy{dr.Policy}
+		levels = slices.AppendSeq(levels, maps.Values(dr.Ports))
+		for i := range dr.Subsets {
+			levels = append(levels, dr.Subsets[i].Policy)
+			levels = slices.AppendSeq(levels, maps.Values(dr.Subsets[i].Ports))
+		}
+		for _, p := range levels {
+			if p.Locality != nil && !yield(p.Locality) {
+				return
+			}
+		}
+	}
+}
+
+// orders tells whether any rule says how endpoints are ordered.
+func (r *rules) orders() bool { return len(r.settings) > 0 }
 
 // find returns the rule that counts for clients of a namespace that call the
 // host: one of their own namespace, else of the service's, else of the root

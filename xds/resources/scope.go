@@ -23,7 +23,7 @@ type scope struct {
 	sights       answer[sightOf, *sight]
 	ground       answer[groundOf, *ground]
 	destinations answer[destinationsOf, *destinations]
-	clusters     answer[clustersOf, *resourceSet]
+	clusters     answer[clustersOf, *sharedClusters]
 	listeners    answer[listenersOf, *resourceSet]
 
 	routed    memo[routedOf, *routed]

@@ -56,6 +56,7 @@ type Source struct {
 	given    answer[allocationOf, *allocation]
 	counted  answer[namespacesOf, *namespaces]
 	exports  answer[exportedOf, *exported]
+	compared answer[comparedOf, *compared]
 	hosts    memo[hostsOf, *hosts]
 	// nameTables are those of namespaces that see all hosts.
 	nameTables memo[nameTableOf, *serve.Resource]
@@ -98,6 +99,7 @@ func New(store *model.Store, cfg Config) (*Source, error) {
 	s.given.question = allocationOf{s}
 	s.counted.question = namespacesOf{s}
 	s.exports.question = exportedOf{s}
+	s.compared.question = comparedOf{s}
 	return s, nil
 }
 
@@ -123,6 +125,12 @@ func (q meshOf) build(r *reader, old *model.Mesh) *model.Mesh {
 	}
 	if reflect.DeepEqual(old, mesh) {
 		return old
+	}
+	if old != nil && reflect.DeepEqual(old.Locality, mesh.Locality) {
+		// Load assignments are remembered by it (order).
+		kept := *mesh
+		kept.Locality = old.Locality
+		return &kept
 	}
 	return mesh
 }
@@ -194,7 +202,9 @@ func (s *Source) viewLocked(r *reader, p *proxy, w *model.Workload) *view {
 		cluster: p.cluster, network: s.members.get(r).ofProxy(p, w), locality: cmp.Or(w.Locality, p.locality),
 		passthrough: p.kind == xds.KindRouter,
 	}
-	if s.hosts.get(r, hostsOf{s, p.cluster}).nodes {
+	compared := s.compared.get(r)
+	from.labels = clientLabels(compared.labels, w.Labels)
+	if compared.node || s.hosts.get(r, hostsOf{s, p.cluster}).nodes {
 		from.node = w.Node
 	}
 	services := slices.Collect(firsts(s.store.Services.List(r.txn, s.store.InNamespace(p.cluster, p.namespace))))
@@ -211,7 +221,7 @@ func (s *Source) viewLocked(r *reader, p *proxy, w *model.Workload) *view {
 		in = newInbound(w, services, &policy)
 		text = in.text()
 	}
-	key := fmt.Sprintf("%s~%s/%s~%s~%s~%s~%s", p.kind, p.cluster, p.namespace, from.network, from.locality, from.node, text)
+	key := fmt.Sprintf("%s~%s/%s~%s~%s~%s~%s~%s", p.kind, p.cluster, p.namespace, from.network, from.locality, from.node, from.labels, text)
 	if old, ok := s.views[key]; ok {
 		if shared := old.Value(); shared != nil {
 			return shared
@@ -220,9 +230,8 @@ func (s *Source) viewLocked(r *reader, p *proxy, w *model.Workload) *view {
 
 	v := newView(s, key, s.scopeLocked(scopeKey{p.cluster, p.namespace}))
 	v.inbound, v.gateway = in, gw
-	v.from = s.placeLocked(from)
-	from.node = ""
-	v.anyNode = s.placeLocked(from)
+	v.places = s.placesLocked(from)
+	v.from = v.places[allNeeds]
 	// Views are kept by the streams that use them; the map only lets others
 	// join.
 	s.views[key] = weak.Make(v)
@@ -249,16 +258,6 @@ func (s *Source) scopeLocked(key scopeKey) *scope {
 		s.scopes[key] = sc
 	}
 	return sc
-}
-
-// placeLocked gives the one pointer for equal places.
-func (s *Source) placeLocked(p place) *place {
-	one := s.places[p]
-	if one == nil {
-		one = &p
-		s.places[p] = one
-	}
-	return one
 }
 
 // Views lists the keys of the Views in use, sorted.

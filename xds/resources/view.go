@@ -14,11 +14,12 @@ type view struct {
 	source *Source
 	key    string
 	scope  *scope
-	// from is where the proxies stand; anyNode is the same on no node in
-	// particular.
-	from, anyNode *place
-	inbound       *inbound
-	gateway       *gateway
+	// from is where the proxies stand; places are the same without what makes no
+	// difference.
+	from    *place
+	places  places
+	inbound *inbound
+	gateway *gateway
 
 	// What the view shows, guarded by the Source's lock.
 	own         answer[ownOf, *ownResources]
@@ -106,7 +107,14 @@ func (q viewClusters) build(r *reader, _ *resourceSet) *resourceSet {
 	if v.gateway != nil {
 		return together(v.gateway.clusters(r, v.scope), own)
 	}
-	return together(v.scope.clusters.get(r).byName, own)
+	shared := v.scope.clusters.get(r)
+	all := together(shared.byName, own)
+	for _, k := range shared.placed {
+		k.from = v.places[k.order(v.source.mesh.get(r)).needs()]
+		res := k.host.clusters.get(r, k)
+		all.byName[res.Name] = res
+	}
+	return all
 }
 
 // viewListeners asks for all listeners of a view.
