@@ -330,7 +330,7 @@ func TestLifeOfAProxy(t *testing.T) {
 	start := time.Now()
 	conn.Close()
 	check(t, <-r.done)
-	if took := time.Since(start); took > 10*time.Second {
+	if took := time.Since(start); took > time.Second {
 		t.Errorf("the end took %s after the last connection", took)
 	}
 }
@@ -346,10 +346,8 @@ func TestUnreachableDiscoveryIsNamed(t *testing.T) {
 	eventually(t, "ready", func() bool { return first.Ready() == nil })
 	first.end(t)
 	d.stop()
-	check(t, os.Remove(filepath.Join(dir, "configuration.gz")))
 
-	// The container restarts while discovery is away: it has its certificate, and
-	// no configuration.
+	// The container restarts while discovery is away: it has its certificate.
 	r := startAgent(t, d, dir, nil)
 	defer r.end(t)
 	want := "not ready: no configuration yet: cannot reach discovery " + d.addr + ": "

@@ -63,6 +63,9 @@ func (x *Exchange) failed() *Answer {
 	case unwanted:
 		a.Flag = outcome.UpstreamTerminated
 		a.Body = fmt.Sprintf("%s gave an answer that is not to be passed on (%v), and no other endpoint could be asked", who, f.Err)
+	case Lost:
+		a.Flag = outcome.UpstreamTerminated
+		a.Body = fmt.Sprintf("the connection to %s is dead: %v", who, f.Err)
 	default:
 		a.Flag = outcome.UpstreamTerminated
 		a.Body = fmt.Sprintf("%s ended the connection before it answered: %v", who, f.Err)

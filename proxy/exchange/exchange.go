@@ -126,12 +126,14 @@ func (x *Exchange) Failed(f *Failure, now time.Time) Verdict {
 	x.last = *f
 
 	// That a pooled connection is over says nothing of its endpoint, nor does a refused stream; silence does.
-	v := Verdict{Do: Pick, Fresh: true}
+	v := Verdict{Do: Pick, Fresh: true, Leave: x.Route.Retries.Leave(x.tries), Budget: true}
 	switch f.Cause {
 	case Unreachable: // counted where it was dialled
-		v.Avoid = true
+		v.Avoid, v.Budget = true, false
 	case NotSent:
-		v.Avoid = !f.Reused
+		v.Avoid, v.Budget = !f.Reused, false
+	case Lost:
+		v.Avoid, v.Blame = true, true
 	case Malformed:
 		v.Blame = true
 	case Silent:
@@ -144,7 +146,7 @@ func (x *Exchange) Failed(f *Failure, now time.Time) Verdict {
 		return v
 	}
 
-	v.Do, v.Fresh, v.Answer = Reply, false, x.failed()
+	v.Do, v.Fresh, v.Leave, v.Budget, v.Answer = Reply, false, false, false, x.failed()
 	if f.Cause == Cancelled {
 		v.Do, v.Answer = Break, nil
 		x.Outcome.Flag = outcome.UpstreamReset
@@ -165,7 +167,7 @@ func (x *Exchange) again(f *Failure) bool {
 		return false
 	case Silent:
 		return policy.HungUp() && policy.TryTimeout() > 0
-	case Ended:
+	case Ended, Lost:
 		return x.idempotent || policy.HungUp()
 	}
 	return policy.HungUp()
@@ -180,13 +182,30 @@ func (x *Exchange) Answered(h *Head) Verdict {
 	if h.BodyAtHand && x.tries < policy.Limit() && (policy.Answers(h.Status, h.GRPC) || x.handedBack(h.Failed, policy)) {
 		x.note(unwanted)
 		x.last = Failure{Cause: unwanted, Err: fmt.Errorf("status %d", h.Status)}
-		return Verdict{Do: Another, Avoid: true, Fresh: true, Wait: true}
+		return Verdict{
+			Do: Another, Avoid: true, Fresh: true, Wait: policy.Pause(x.tries), Again: true, Leave: policy.Leave(x.tries),
+			Budget: h.Failed != notProcessed, // the application has not seen it
+		}
 	}
 	return x.pass(h)
 }
 
 // NoOther says that no other endpoint is there to answer in this one's place.
 func (x *Exchange) NoOther(h *Head) Verdict { return x.pass(h) }
+
+// NoBudget says that the cluster may not be given the request again; the answer at hand is passed on.
+func (x *Exchange) NoBudget(h *Head) Verdict {
+	x.Outcome.Flag = outcome.UpstreamOverflow
+	return x.pass(h)
+}
+
+// Overdrawn takes a Pick back: the cluster may not be given the request again.
+func (x *Exchange) Overdrawn() Verdict { return reply(x.failed()) }
+
+// Overflow says that a limit of the cluster is reached.
+func (x *Exchange) Overflow(err error) Verdict {
+	return reply(&Answer{Status: 503, Flag: outcome.UpstreamOverflow, Body: fmt.Sprintf("upstream overflow: %v", err), Mark: x.mark()})
+}
 
 func (x *Exchange) pass(h *Head) Verdict {
 	x.Outcome.Code = h.Status

@@ -77,7 +77,7 @@ type story struct {
 //
 //	route [attempts=N on=A,B statuses=N,N try=1s timeout=15s direct=204]
 //	begin METHOD [grpc] [handback] [ending] [nowhere] [unrouted]
-//	connected | stale | noother | bodylost | noendpoint | nocluster | callergone
+//	connected | stale | noother | bodylost | noendpoint | nocluster | callergone | overdrawn | nobudget | overflow
 //	failed CAUSE [reused] [body-lost]
 //	answered STATUS [grpc=N] [failed=MARK] [body-lost]
 //	broke CAUSE
@@ -117,6 +117,12 @@ func (s *story) step(words []string) string {
 		return s.said(s.x.NoCluster())
 	case "noother":
 		return s.said(s.x.NoOther(&s.head))
+	case "nobudget":
+		return s.said(s.x.NoBudget(&s.head))
+	case "overdrawn":
+		return s.said(s.x.Overdrawn())
+	case "overflow":
+		return s.said(s.x.Overflow(errors.New("cluster web: there are too many")))
 	case "bodylost":
 		return s.said(s.x.BodyLost())
 	case "callergone":
@@ -191,10 +197,13 @@ func (s *story) said(v Verdict) string {
 		name string
 		set  bool
 	}{
-		{"after a pause", v.Wait},
+		{"after a pause", v.Wait > 0},
 		{"fresh connection", v.Fresh},
 		{"avoid it", v.Avoid},
 		{"blame it", v.Blame},
+		{"again if it is many", v.Again},
+		{"leave its priority", v.Leave},
+		{"from the budget", v.Budget},
 	} {
 		if f.set {
 			out += ", " + f.name
@@ -217,7 +226,7 @@ func (s *story) said(v Verdict) string {
 
 func (s *story) cause(word string) Cause {
 	c, known := map[string]Cause{
-		"unreachable": Unreachable, "notsent": NotSent, "ended": Ended, "brokeoff": BrokeOff, "reset": Reset,
+		"unreachable": Unreachable, "notsent": NotSent, "ended": Ended, "lost": Lost, "brokeoff": BrokeOff, "reset": Reset,
 		"cancelled": Cancelled, "malformed": Malformed, "silent": Silent, "late": Late,
 	}[word]
 	if !known {

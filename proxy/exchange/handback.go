@@ -22,7 +22,7 @@ const (
 func (x *Exchange) note(c Cause) {
 	switch c {
 	case Unreachable, NotSent:
-	case Ended, Reset, Cancelled:
+	case Ended, Lost, Reset, Cancelled:
 		x.sent = true
 	default:
 		x.sent, x.answered = true, true

@@ -29,21 +29,26 @@ func (a Action) String() string {
 // Verdict is what to do next, and what to remember of the try that led to it.
 type Verdict struct {
 	Do Action
-	// Wait says that a pause of up to RetryPause, at random, comes first: endpoints that refuse because they are
-	// busy must not get all of it back at once.
-	Wait bool
+	// Wait says that a pause of up to so long, at random, comes first: endpoints that refuse because they are busy
+	// must not get all of it back at once.
+	Wait time.Duration
 	// Fresh asks for a connection that no request has used yet.
 	Fresh bool
 	// Avoid the endpoint of the last try from now on.
 	Avoid bool
 	// Blame says that the last try counts against its endpoint.
 	Blame bool
+	// Again says that the endpoint avoided did answer: if it stands for others, it may be asked once more when there
+	// is nothing else.
+	Again bool
+	// Leave says that it is time to leave the priorities of the endpoints that were asked.
+	Leave bool
+	// Budget says that the retry may load endpoints with what they have had already, so that it is to be taken from
+	// the budget of the cluster. When that is used up, say Overdrawn for Pick, NoBudget for Another.
+	Budget bool
 	// Answer is set with Reply.
 	Answer *Answer
 }
-
-// RetryPause bounds the pause of Verdict.Wait.
-const RetryPause = 25 * time.Millisecond
 
 // Cause is why a try brought no answer.
 type Cause uint8
@@ -56,6 +61,8 @@ const (
 	NotSent
 	// Ended: the connection ended before a byte of an answer.
 	Ended
+	// Lost: the connection is dead; its other end gives no sign of life. It may have got the request or not.
+	Lost
 	// BrokeOff: the connection ended, or the stream was reset, within an answer's head.
 	BrokeOff
 	// Reset: the endpoint reset the stream before it answered.

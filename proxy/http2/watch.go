@@ -9,9 +9,6 @@ import (
 )
 
 const (
-	// pingAfter is how long an endpoint may be silent while streams wait for it, before it is asked for a sign
-	// of life, and how long it then has to give one.
-	pingAfter = 10 * time.Second
 	// clockCheck is how often it is looked at whether the peer takes too long, at most.
 	clockCheck = 15 * time.Second
 )
@@ -58,26 +55,34 @@ func (c *Conn) WatchIdle(limit time.Duration, end func()) (stop func()) {
 	})
 }
 
-var errSilent = errors.New("the endpoint gives no sign of life")
+// ErrSilent ends a connection whose peer does not answer a PING.
+var ErrSilent = errors.New("the endpoint gives no sign of life")
 
-// WatchPeer ends the connection when the peer is silent and does not answer a PING, as when its machine is gone.
-func (c *Conn) WatchPeer() (stop func()) {
+// WatchPeer ends the connection when the peer, while streams wait for it, is silent for after and then answers no PING
+// within patience, as when its machine is gone.
+func (c *Conn) WatchPeer(after, patience time.Duration) (stop func()) {
 	var last uint64
-	asked := false
-	return every(pingAfter, func() bool {
+	asked := 0                                            // periods that went by since the PING
+	most := max(int((patience+after-1)/max(after, 1)), 1) // as many are its patience
+	return every(after, func() bool {
 		frames := c.frames.Load()
 		c.mu.Lock()
 		silent := frames == last && len(c.streams) > 0 && c.err == nil
-		if silent && !asked {
+		if silent && asked == 0 {
 			c.wbuf = append(appendFrame(c.wbuf, 8, http2.FramePing, 0, 0), "isthmus!"...)
 		}
 		c.mu.Unlock()
-		if silent && asked {
-			c.fail(errSilent)
+		if silent && asked >= most {
+			c.fail(ErrSilent)
 			_ = c.conn.Close()
 			return false
 		}
-		asked, last = silent, frames
+		last = frames
+		if silent {
+			asked++
+		} else {
+			asked = 0
+		}
 		c.kick()
 		return true
 	})

@@ -34,7 +34,7 @@ type bridgedConn struct {
 func (c *bridgedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if errors.Is(err, io.EOF) && c.bridge.st != nil { // the other end is closed, after which st does not change
-		if cause := c.bridge.st.Cause(nethttp2.ErrCodeNo); isBreach(cause) {
+		if cause := c.bridge.st.Cause(nethttp2.ErrCodeNo); isBreach(cause) || isLost(cause) {
 			err = cause
 		}
 	}

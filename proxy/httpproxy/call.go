@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"syscall"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
@@ -24,6 +25,9 @@ type call struct {
 	ep       *upstream.Endpoint // the last one that was picked
 	pool     *endpointPool      // its connections
 	tried    []*upstream.Endpoint
+	again    bool             // the last of tried answered
+	leave    bool             // the priorities of tried are to be left
+	retries  int              // that were taken from the cluster's budget
 	headOnly bool             // a HEAD request
 	entry    *telemetry.Entry // nil when nothing is logged
 }
@@ -45,7 +49,7 @@ func (c *call) begin(h *Handler, info *downstream.Info, q *routes.Target, ending
 
 // pick chooses an endpoint, and waits for the first endpoints of a cluster that has just come.
 func (c *call) pick(info *downstream.Info) (*upstream.Endpoint, error) {
-	hint := upstream.Hint{OriginalDst: info.Local, Tried: c.tried}
+	hint := upstream.Hint{OriginalDst: info.Local, Tried: c.tried, Again: c.again, Leave: c.leave}
 	ep, err := c.cluster.Pick(hint)
 	if err == nil {
 		return ep, nil
@@ -61,14 +65,31 @@ func (c *call) pick(info *downstream.Info) (*upstream.Endpoint, error) {
 	return c.cluster.Pick(hint)
 }
 
-// other reports whether there is an endpoint beside the one that has just answered and those that failed.
-func (c *call) other(info *downstream.Info) bool {
+// another asks whether the request, of which h is the answer, is to go to another endpoint, as v wants it: there must
+// be one beside this one and those that failed, and the budget for it.
+func (c *call) another(v exchange.Verdict, h *exchange.Head, info *downstream.Info) exchange.Verdict {
 	tried := append(c.tried[:len(c.tried):len(c.tried)], c.ep)
-	_, err := c.cluster.Pick(upstream.Hint{OriginalDst: info.Local, Tried: tried})
-	return err == nil
+	hint := upstream.Hint{OriginalDst: info.Local, Tried: tried, Again: v.Again, Leave: v.Leave, Healthy: true}
+	if _, err := c.cluster.Pick(hint); err != nil {
+		return c.NoOther(h)
+	}
+	if v.Budget && !c.beginRetry() {
+		return c.NoBudget(h)
+	}
+	v.Do, v.Budget = exchange.Pick, false
+	return v
 }
 
-// heed does to the endpoint of the last try what a verdict says.
+// beginRetry takes a retry from the cluster's budget.
+func (c *call) beginRetry() bool {
+	if !c.cluster.BeginRetry() {
+		return false
+	}
+	c.retries++
+	return true
+}
+
+// heed does what a verdict says to the endpoint of the last try, and takes the next one from the budget.
 func (c *call) heed(v exchange.Verdict) exchange.Verdict {
 	if v.Avoid {
 		c.tried = append(c.tried, c.ep)
@@ -76,7 +97,17 @@ func (c *call) heed(v exchange.Verdict) exchange.Verdict {
 	if v.Blame {
 		c.ep.Report(upstream.OutcomeReset)
 	}
+	c.again, c.leave = v.Again, v.Leave
+	if v.Do == exchange.Pick && v.Budget && !c.beginRetry() {
+		return c.Overdrawn()
+	}
 	return v
+}
+
+// lost notes that a connection is dead, and that others of the endpoint are likely to be.
+func (c *call) lost() {
+	c.ep.Report(upstream.OutcomeLost)
+	c.pool.dropIdle()
 }
 
 // answerHead is what the core is told of the head of an answer. failed is its field x-isthmus-failed, which is
@@ -91,7 +122,11 @@ func (c *call) answerHead(status, grpc int, failed string, bodyAtHand bool) exch
 }
 
 // pause waits as long as a verdict with Wait asks for.
-func pause() { time.Sleep(rand.N(exchange.RetryPause)) }
+func pause(most time.Duration) {
+	if most > 0 {
+		time.Sleep(rand.N(most))
+	}
+}
 
 // idleLimit is how long nothing may move on a request, 0 for no bound.
 func (c *call) idleLimit(h *Handler) time.Duration {
@@ -104,6 +139,9 @@ func (c *call) idleLimit(h *Handler) time.Duration {
 // finish counts the request and logs it.
 func (c *call) finish(h *Handler, handles *telemetry.HTTP, now time.Time) {
 	c.Outcome.Duration = now.Sub(c.start)
+	if c.cluster != nil {
+		c.settle(now)
+	}
 	handles.Record(&c.Outcome)
 	e := c.entry
 	if e == nil {
@@ -123,6 +161,17 @@ func (c *call) finish(h *Handler, handles *telemetry.HTTP, now time.Time) {
 	h.log.Write(e)
 }
 
+// settle tells the cluster that the request is over.
+func (c *call) settle(now time.Time) {
+	for ; c.retries > 0; c.retries-- {
+		c.cluster.EndRetry()
+	}
+	// Of a request that was tried several times, the last endpoint took but a part of the time.
+	if c.cluster.PeakEWMA() && c.ep != nil && c.Outcome.Code != 0 && c.Tries() == 1 {
+		c.ep.Took(now.Sub(c.start))
+	}
+}
+
 // counters returns the telemetry handles of the call; counted are those of the connection that it came by.
 func (c *call) counters(h *Handler, info *downstream.Info, counted *countedCluster) *telemetry.HTTP {
 	t := h.server.cfg.Telemetry
@@ -136,8 +185,11 @@ func (c *call) counters(h *Handler, info *downstream.Info, counted *countedClust
 }
 
 // outcomeOf is what an answer says of its endpoint.
-func outcomeOf(status int) upstream.Outcome {
+func outcomeOf(h *exchange.Head) upstream.Outcome {
+	status := h.Status
 	switch {
+	case h.Failed != "":
+		return upstream.OutcomeHandedBack
 	case status == 502 || status == 503 || status == 504:
 		return upstream.OutcomeGatewayError
 	case status >= 500:
@@ -164,10 +216,19 @@ func causeOf(err error, first bool) exchange.Cause {
 		return exchange.Malformed
 	case errors.Is(err, errTimeout):
 		return exchange.Silent
+	case first && isLost(err):
+		return exchange.Lost
 	case first:
 		return exchange.Ended
 	}
 	return exchange.BrokeOff
+}
+
+// isLost reports whether a connection ended because its other end gives no sign of life: it does not acknowledge what
+// it was sent (TCP_USER_TIMEOUT, keepalives), or does not answer a PING, or its host is said to be unreachable.
+func isLost(err error) bool {
+	return errors.Is(err, syscall.ETIMEDOUT) || errors.Is(err, syscall.EHOSTUNREACH) ||
+		errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, http2.ErrSilent)
 }
 
 func schemeOf(info *downstream.Info) string {

@@ -48,7 +48,6 @@ func (a *answers) Headers(fields []hpack.HeaderField, end bool) {
 // judgeLocked asks what becomes of a final answer, and reports whether it is to be passed on. Otherwise the request
 // is on its way to another endpoint.
 func (p *pair) judgeLocked(status int, rest []hpack.HeaderField, end bool) (h exchange.Head, pass bool) {
-	p.call.ep.Report(outcomeOf(status))
 	grpc := outcome.NoGRPCStatus
 	if p.call.GRPC && end {
 		v, _ := lookupField(rest, "grpc-status")
@@ -56,17 +55,19 @@ func (p *pair) judgeLocked(status int, rest []hpack.HeaderField, end bool) (h ex
 	}
 	failed, _ := lookupField(rest, exchange.FailedField)
 	h = p.call.answerHead(status, grpc, failed, !p.lostBody)
+	p.call.ep.Report(outcomeOf(&h))
 	v := p.call.Answered(&h)
 	if v.Do != exchange.Another {
 		return h, true
 	}
-	if !p.call.other(p.srv.info) {
-		p.call.NoOther(&h)
+	if v = p.call.another(v, &h, p.srv.info); v.Do != exchange.Pick {
 		return h, true
 	}
 
+	if h.Failed != "" {
+		p.conn.Retire() // it leads to that application alone, also where other ones stand behind the endpoint
+	}
 	p.abandonTryLocked()
-	v.Do = exchange.Pick
 	p.followLocked(p.call.heed(v), nethttp2.ErrCodeCancel)
 	return h, false
 }
@@ -105,7 +106,12 @@ func (a *answers) tryTimeout() {
 func (p *pair) tryFailedLocked(c exchange.Cause, err error, code nethttp2.ErrCode) {
 	p.call.ep.End()
 	p.up, p.answers = nil, nil
-	p.followLocked(p.call.heed(p.failedLocked(c, err)), code)
+	v := p.failedLocked(c, err)
+	if c == exchange.Lost {
+		v.Blame = false
+		p.call.lost()
+	}
+	p.followLocked(p.call.heed(v), code)
 }
 
 // trailLocked passes trailers on.
@@ -163,7 +169,7 @@ func (a *answers) Reset(code nethttp2.ErrCode, refused bool) {
 	}
 
 	p.call.Broke(cause)
-	if cause == exchange.Ended || cause == exchange.Malformed { // the caller did nothing wrong
+	if cause == exchange.Ended || cause == exchange.Lost || cause == exchange.Malformed { // the caller did nothing wrong
 		code = nethttp2.ErrCodeInternal
 	}
 	p.breakOffLocked(code)
@@ -176,6 +182,8 @@ func resetCause(code nethttp2.ErrCode, refused bool, err error) exchange.Cause {
 		return exchange.NotSent
 	case isBreach(err):
 		return exchange.Malformed
+	case code == nethttp2.ErrCodeConnect && isLost(err):
+		return exchange.Lost
 	case code == nethttp2.ErrCodeConnect:
 		return exchange.Ended
 	case code == nethttp2.ErrCodeCancel:

@@ -2,6 +2,7 @@ package httpproxy
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +34,7 @@ type pair struct {
 	mu        sync.Mutex
 	call      call
 	up        *http2.Stream // nil while there is none
+	conn      *http2.Conn   // its connection
 	answers   *answers
 	answer    fieldList // the head of the answer as it goes to the caller
 	end       bool      // the request came to its end
@@ -99,9 +101,7 @@ func (p *pair) followLocked(v exchange.Verdict, code nethttp2.ErrCode) {
 	case exchange.Pick:
 		p.up, p.answers = nil, nil
 		go func() {
-			if v.Wait {
-				pause()
-			}
+			pause(v.Wait)
 			p.connect(nil)
 		}()
 	case exchange.Break:
@@ -127,6 +127,12 @@ func (p *pair) connect(first *upstream.Endpoint) {
 		conn, err := pool.h2.get(context.Background())
 		p.mu.Lock()
 		if p.done || err == nil && p.attachLocked(ep, pool, conn) {
+			p.mu.Unlock()
+			return
+		}
+		var full *upstream.OverflowError
+		if errors.As(err, &full) {
+			p.followLocked(p.call.Overflow(err), nethttp2.ErrCodeInternal)
 			p.mu.Unlock()
 			return
 		}
@@ -167,7 +173,7 @@ func (p *pair) failedLocked(c exchange.Cause, err error) exchange.Verdict {
 	return p.call.Failed(&f, time.Now())
 }
 
-// attachLocked opens the upstream stream and sends what came so far.
+// attachLocked opens the upstream stream and sends what came so far. It reports false when the connection takes none.
 func (p *pair) attachLocked(ep *upstream.Endpoint, pool *endpointPool, conn *http2.Conn) bool {
 	bare := p.end && len(p.replay) == 0 && p.trailers == nil
 	a := &answers{p}
@@ -176,9 +182,14 @@ func (p *pair) attachLocked(ep *upstream.Endpoint, pool *endpointPool, conn *htt
 		fields = append([]hpack.HeaderField(nil), fields...)
 		fields[2].Value = host
 	}
+	if !ep.Begin() {
+		p.followLocked(p.call.Overflow(p.call.cluster.Overflow()), nethttp2.ErrCodeInternal)
+		return true
+	}
 	free := len(p.replay) - p.waiting // room for that was given back by the stream that carried it first
 	st, err := conn.Open(fields, bare, a, p.down, free)
 	if err != nil {
+		ep.End()
 		return false
 	}
 
@@ -189,8 +200,7 @@ func (p *pair) attachLocked(ep *upstream.Endpoint, pool *endpointPool, conn *htt
 	p.call.Connected(now)
 	p.waiting = 0
 	p.call.ep, p.call.pool = ep, pool
-	p.up, p.answers = st, a
-	ep.Begin()
+	p.up, p.conn, p.answers = st, conn, a
 	p.down.SetSource(st)
 	if limit := p.call.Route.Retries.TryTimeout(); limit > 0 {
 		time.AfterFunc(limit, a.tryTimeout) // does nothing once the answer has begun

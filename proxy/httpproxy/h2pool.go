@@ -8,6 +8,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/http2"
+	"github.com/isthmus-mesh/isthmus/proxy/upstream"
 	"github.com/isthmus-mesh/isthmus/xds"
 )
 
@@ -50,8 +51,22 @@ func (p *h2pool) readyLocked() *http2.Conn {
 	return best
 }
 
-// get returns a connection that takes streams, and opens one if there is none.
+// get returns a connection that takes streams, and opens one if there is none; where the cluster may have no more, it
+// waits for one that has become free.
 func (p *h2pool) get(ctx context.Context) (*http2.Conn, error) {
+	for {
+		c, err := p.getOrDial(ctx)
+		var full *upstream.OverflowError
+		if !errors.As(err, &full) {
+			return c, err
+		}
+		if err := p.pool.ep.Cluster().AwaitRoom(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (p *h2pool) getOrDial(ctx context.Context) (*http2.Conn, error) {
 	p.mu.Lock()
 	if c := p.readyLocked(); c != nil {
 		p.mu.Unlock()
@@ -78,6 +93,7 @@ func (p *h2pool) dial(d *dialing) {
 	conn, alpn, err := p.pool.ep.Dial(context.Background(), config.ProtocolHTTP2)
 	if err == nil && alpn != "" && alpn != "h2" && alpn != xds.ALPNHTTP2 && alpn != xds.ALPNMesh {
 		_ = conn.Close()
+		p.pool.ep.Hangup()
 		err = errNotHTTP2
 	}
 
@@ -103,18 +119,44 @@ func (p *h2pool) dial(d *dialing) {
 	close(d.done)
 }
 
+// Peers of the mesh are asked for a sign of life early where there is another endpoint to go to; that they answer PINGs
+// as often is known. Others may take offence: gRPC servers end connections for it ("too_many_pings").
+const (
+	meshPing     = 500 * time.Millisecond
+	meshPatience = time.Second
+	ping         = 10 * time.Second
+)
+
+// watchPeer looks for signs of life of a connection.
+func (p *h2pool) watchPeer(c *http2.Conn) (stop func()) {
+	ep := p.pool.ep
+	switch own := ep.Cluster().Config().HTTP.Ping; {
+	case own != nil:
+		return c.WatchPeer(own.Interval, own.Timeout)
+	case ep.TLS().Mesh() && ep.Impatient():
+		return c.WatchPeer(meshPing, meshPatience)
+	}
+	return c.WatchPeer(ping, ping)
+}
+
 // serve reads from a connection until it is over, and drops it from the pool.
 func (p *h2pool) serve(c *http2.Conn) {
-	limit := p.pool.ep.Cluster().Config().HTTP.IdleTimeout
+	options := &p.pool.ep.Cluster().Config().HTTP
+	limit := options.IdleTimeout
 	if limit <= 0 {
 		limit = h2IdleTime
 	}
-	stopIdle, stopPeer, stopClock := c.WatchIdle(limit, c.Retire), c.WatchPeer(), c.WatchClock()
+	stops := []func(){c.WatchIdle(limit, c.Retire), p.watchPeer(c), c.WatchClock()}
+	if options.MaxAge > 0 {
+		age := time.AfterFunc(options.MaxAge, c.Retire)
+		stops = append(stops, func() { age.Stop() })
+	}
 	_ = c.Serve() // streams were told why
 
-	stopIdle()
-	stopPeer()
-	stopClock()
+	for _, stop := range stops {
+		stop()
+	}
+	p.pool.ep.Hangup()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, have := range p.conns {

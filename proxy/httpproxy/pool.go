@@ -58,6 +58,8 @@ type h1conn struct {
 	in     http1.Reader
 	resp   http1.Head
 	since  time.Time // when it fell idle
+	born   time.Time // where the cluster bounds its age
+	closed atomic.Bool
 	wake   time.Time // read deadline in force
 	reused bool
 	served uint32
@@ -75,6 +77,16 @@ func (c *h1conn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	c.written.Add(int64(n))
 	return n, err
+}
+
+// Close implements net.Conn.
+func (c *h1conn) Close() error {
+	if !c.closed.Swap(true) {
+		if _, bridged := c.Conn.(*bridgedConn); !bridged {
+			c.pool.ep.Hangup()
+		}
+	}
+	return c.Conn.Close()
 }
 
 // untouched reports, of a connection whose read ended in err, that the endpoint closed it before any byte of the
@@ -99,18 +111,48 @@ func (c *h1conn) refused() bool {
 }
 
 // take returns an idle connection, or nil. Who takes it must see that it is quiet before writing to it.
-func (p *endpointPool) take() *h1conn {
+func (p *endpointPool) take(now time.Time) *h1conn {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	n := len(p.idle)
 	if n == 0 {
+		p.mu.Unlock()
 		return nil
 	}
 	c := p.idle[n-1]
 	p.idle[n-1] = nil
 	p.idle = p.idle[:n-1]
+	p.mu.Unlock()
+
+	// The one used last is too old by the cluster's own bounds: so are the others, or as good as.
+	if o := &p.ep.Cluster().Config().HTTP; o.IdleTimeout > 0 && now.Sub(c.since) >= o.IdleTimeout || c.overaged(now) {
+		_ = c.Close()
+		return nil
+	}
 	c.reused = true
 	return c
+}
+
+// overaged reports whether the cluster allows the connection no further request because of its age.
+func (c *h1conn) overaged(now time.Time) bool {
+	limit := c.pool.ep.Cluster().Config().HTTP.MaxAge
+	return limit > 0 && now.Sub(c.born) >= limit
+}
+
+// open opens a connection for HTTP/1; where the cluster may have no more, it waits for one that has become free.
+func (p *endpointPool) open(ctx context.Context) (*h1conn, error) {
+	for {
+		c, err := p.dial(ctx)
+		var full *upstream.OverflowError
+		if !errors.As(err, &full) {
+			return c, err
+		}
+		if err := p.ep.Cluster().AwaitRoom(ctx); err != nil {
+			return nil, err
+		}
+		if c := p.take(time.Now()); c != nil {
+			return c, nil
+		}
+	}
 }
 
 // dial opens a connection for HTTP/1.
@@ -120,7 +162,11 @@ func (p *endpointPool) dial(ctx context.Context) (*h1conn, error) {
 		return nil, err
 	}
 	p.learn(conn)
-	return newH1conn(conn, p), nil
+	c := newH1conn(conn, p)
+	if p.ep.Cluster().Config().HTTP.MaxAge > 0 {
+		c.born = time.Now()
+	}
+	return c, nil
 }
 
 func newH1conn(conn net.Conn, p *endpointPool) *h1conn {
@@ -149,7 +195,7 @@ func (p *endpointPool) put(c *h1conn, now time.Time) {
 	}
 	c.since = now
 	c.served++
-	if limit := p.ep.Cluster().Config().HTTP.MaxRequests; limit > 0 && c.served >= limit {
+	if limit := p.ep.Cluster().Config().HTTP.MaxRequests; limit > 0 && c.served >= limit || c.overaged(now) {
 		_ = c.Close()
 		return
 	}
@@ -164,6 +210,18 @@ func (p *endpointPool) put(c *h1conn, now time.Time) {
 		p.sweeper = time.AfterFunc(maxIdleTime/3, p.sweep)
 	}
 	p.mu.Unlock()
+	p.ep.Freed()
+}
+
+// dropIdle closes the idle connections, which lead nowhere any more.
+func (p *endpointPool) dropIdle() {
+	p.mu.Lock()
+	idle := p.idle
+	p.idle = nil
+	p.mu.Unlock()
+	for _, c := range idle {
+		_ = c.Close()
+	}
 }
 
 // sweep closes what lay idle for too long, was hung up on or spoke unasked, and comes back as long as something is idle.
@@ -180,7 +238,7 @@ func (p *endpointPool) sweep() {
 	p.mu.Unlock()
 	var kept []*h1conn
 	for _, c := range all {
-		if c.since.Before(oldest) || !c.quiet() {
+		if c.since.Before(oldest) || c.overaged(time.Now()) || !c.quiet() {
 			_ = c.Close()
 			continue
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/proxy/http1"
 	"github.com/isthmus-mesh/isthmus/proxy/outcome"
 	"github.com/isthmus-mesh/isthmus/proxy/routes"
+	"github.com/isthmus-mesh/isthmus/proxy/upstream"
 )
 
 // stallCheck is after how long without an answer the proxy begins to watch whether the caller is still there.
@@ -23,9 +24,7 @@ func (s *session) forwardTo(q *routes.Target, v exchange.Verdict) {
 	for encoded := false; ; {
 		switch v.Do {
 		case exchange.Pick:
-			if v.Wait {
-				pause()
-			}
+			pause(v.Wait)
 			conn, v = s.connect(v.Fresh)
 		case exchange.Send:
 			if !encoded {
@@ -52,14 +51,16 @@ func (s *session) connect(fresh bool) (*h1conn, exchange.Verdict) {
 		return nil, c.NoEndpoint(err)
 	}
 	c.ep, c.pool = ep, s.h.server.pool(ep)
-	ep.Begin()
+	if !ep.Begin() {
+		return nil, c.Overflow(c.cluster.Overflow())
+	}
 
 	now := c.start
 	if c.Tries() > 0 {
 		now = time.Now()
 	}
 	if !fresh && !s.h2 {
-		if conn := c.pool.take(); conn != nil {
+		if conn := c.pool.take(now); conn != nil {
 			return conn, c.Connected(now)
 		}
 	}
@@ -69,6 +70,10 @@ func (s *session) connect(fresh bool) (*h1conn, exchange.Verdict) {
 	}
 
 	ep.End()
+	var full *upstream.OverflowError
+	if errors.As(err, &full) {
+		return nil, c.Overflow(err)
+	}
 	return nil, c.heed(c.Failed(&exchange.Failure{
 		Cause: exchange.Unreachable, Err: err, Endpoint: ep.Addr().String(), BodyAtHand: true,
 	}, time.Now()))
@@ -83,7 +88,7 @@ func (s *session) dial() (*h1conn, error) {
 		defer cancel()
 	}
 	if !s.h2 {
-		return c.pool.dial(ctx)
+		return c.pool.open(ctx)
 	}
 	conn, err := c.pool.h2.get(ctx)
 	if err != nil {
@@ -109,13 +114,17 @@ func (s *session) try(conn *h1conn) exchange.Verdict {
 		return c.Stale()
 	}
 	if err != nil {
-		v = c.Failed(&exchange.Failure{
+		f := exchange.Failure{
 			Cause: causeOf(err, first), Err: err, Endpoint: c.ep.Addr().String(),
 			Reused:     conn.reused || conn.refused(),
 			BodyAtHand: s.bodyAtHand(),
-		}, time.Now())
+		}
+		if v = c.Failed(&f, time.Now()); f.Cause == exchange.Lost {
+			v.Blame = false
+			c.lost()
+		}
 	}
-	c.heed(v)
+	v = c.heed(v)
 
 	// What was uploaded so far is either called back for the next try, or the upload ends here.
 	if v.Do == exchange.Pick && s.up1.started && !s.recall() {
@@ -230,7 +239,6 @@ func (s *session) readAnswerHead(conn *h1conn) error {
 // judge asks what becomes of a final answer.
 func (s *session) judge(resp *http1.Head) exchange.Verdict {
 	c := &s.call
-	c.ep.Report(outcomeOf(resp.Status))
 	grpc := outcome.NoGRPCStatus
 	if c.GRPC {
 		if v, has := resp.Lookup("grpc-status"); has {
@@ -238,15 +246,12 @@ func (s *session) judge(resp *http1.Head) exchange.Verdict {
 		}
 	}
 	h := c.answerHead(resp.Status, grpc, http1.View(resp.Get(http1.FieldFailed)), s.bodyAtHand())
+	c.ep.Report(outcomeOf(&h))
 	v := c.Answered(&h)
 	if v.Do != exchange.Another {
 		return v
 	}
-	if !c.other(s.info) {
-		return c.NoOther(&h)
-	}
-	v.Do = exchange.Pick
-	return v
+	return c.another(v, &h, s.info)
 }
 
 func (s *session) readError(err error) error {

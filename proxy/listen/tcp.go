@@ -81,12 +81,17 @@ func (t *tcpProxy) serve(conn net.Conn, info *downstream.Info) {
 	if err != nil {
 		flag := outcome.UpstreamFailure
 		var pick *upstream.PickError
-		if errors.As(err, &pick) {
+		var full *upstream.OverflowError
+		switch {
+		case errors.As(err, &pick):
 			flag = outcome.NoHealthyUpstream
+		case errors.As(err, &full):
+			flag = outcome.UpstreamOverflow
 		}
 		t.failed(info, flag, err)
 		return
 	}
+	defer ep.Hangup()
 	defer up.Close()
 	defer ep.End() // connect began it
 
@@ -139,7 +144,7 @@ func (t *tcpProxy) connect(c *upstream.Cluster, info *downstream.Info) (net.Conn
 			return nil, nil, err
 		}
 
-		ep.Begin()
+		ep.BeginConn()
 		up, _, err := ep.Dial(ctx, config.ProtocolTCP)
 		if err == nil {
 			return up, ep, nil

@@ -16,6 +16,7 @@ const (
 	UpstreamReset           // UR: the endpoint reset the stream
 	UpstreamProtocol        // UPE: the endpoint broke the protocol
 	UpstreamTimeout         // UT: no response in time
+	UpstreamOverflow        // UO: a limit of the cluster, or its retry budget, is used up
 	NoRoute                 // NR: no route matches
 	NoCluster               // NC: the route names a cluster that does not exist
 	DownstreamClosed        // DC: the caller went away
@@ -37,6 +38,8 @@ func (f Flag) String() string {
 		return "UPE"
 	case UpstreamTimeout:
 		return "UT"
+	case UpstreamOverflow:
+		return "UO"
 	case NoRoute:
 		return "NR"
 	case NoCluster:

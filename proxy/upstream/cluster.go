@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/mtls"
@@ -20,6 +21,9 @@ type Cluster struct {
 	transports []transport
 	fallback   transport
 	outlier    ejectPolicy
+	slow, ramp ramp // of endpoints that are new or back, and of priorities
+	stats      stats
+	spending   spending
 
 	table  atomic.Pointer[table]
 	cursor atomic.Uint64 // round robin
@@ -29,6 +33,7 @@ type Cluster struct {
 	mu      sync.Mutex // guards what follows, and changes of table
 	load    *config.LoadAssignment
 	known   map[endpointKey]*Endpoint
+	members []member
 	stopped bool
 	dst     *originalDst // ORIGINAL_DST only
 	names   *dnsWatch    // DNS types only
@@ -57,6 +62,9 @@ func newCluster(s *Set, cfg *config.Cluster) (*Cluster, error) {
 		known: map[endpointKey]*Endpoint{},
 	}
 	c.table.Store(&table{})
+	c.slow, c.ramp = slowOf(cfg)
+	c.spending.freed = make(chan struct{}, 1)
+	c.spending.budget = budget{store: budgetStore, at: s.now()}
 
 	var err error
 	for _, m := range cfg.Matches {
@@ -170,7 +178,12 @@ func (c *Cluster) setLoad(la *config.LoadAssignment) {
 				next[key] = old
 				continue
 			}
-			next[key] = newEndpoint(c, &eps[j])
+			e := newEndpoint(c, &eps[j])
+			e.begin()
+			if e.cfg.Gateway {
+				c.set.knocker.watch(e)
+			}
+			next[key] = e
 		}
 	}
 
@@ -182,6 +195,7 @@ func (c *Cluster) setLoad(la *config.LoadAssignment) {
 	}
 
 	c.known, c.load = next, la
+	c.members = membersOf(la, next)
 	c.rebuildLocked()
 	c.mu.Unlock()
 
@@ -197,7 +211,39 @@ func (c *Cluster) rebuildLocked() {
 	if c.load == nil {
 		return
 	}
-	c.table.Store(buildTable(c.load, c.known, c.cfg.LB))
+	t := buildTable(c.cfg, c.load, c.members)
+	c.warmUpLocked(t)
+	c.table.Store(t)
+}
+
+// warmUpLocked finds the priorities to which load goes again after it went
+// farther, as when a whole cluster was away: they get it back little by little.
+func (c *Cluster) warmUpLocked(t *table) {
+	old, now := c.table.Load(), max(c.set.now(), 1)
+	if len(old.levels) == 0 {
+		return
+	}
+	for i := range max(len(t.levels)-1, 0) { // the last one has none to share with
+		l := &t.levels[i]
+		k := slices.IndexFunc(old.levels, func(o level) bool { return o.priority == l.priority })
+		switch {
+		case k >= 0 && !c.ramp.over(old.levels[k].back, now):
+			l.back = old.levels[k].back
+		case k < 0 && old.levels[0].priority > l.priority:
+			l.back = now
+			time.AfterFunc(c.ramp.window, c.coolDown)
+		}
+		t.warming = t.warming || l.back != 0
+	}
+}
+
+// coolDown ends the time in which a priority was warming up.
+func (c *Cluster) coolDown() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.stopped {
+		c.rebuildLocked()
+	}
 }
 
 // Endpoints returns all endpoints of the moment.
@@ -213,24 +259,6 @@ func (c *Cluster) Endpoints() []*Endpoint {
 	}
 	slices.SortFunc(out, func(a, b *Endpoint) int { return a.addr.Compare(b.addr) })
 	return out
-}
-
-// Pick chooses an endpoint. It neither locks nor allocates when it succeeds.
-func (c *Cluster) Pick(h Hint) (*Endpoint, error) {
-	if c.dst != nil {
-		return c.dst.pick(h)
-	}
-
-	t := c.table.Load()
-	if len(t.levels) == 0 {
-		return nil, &PickError{Cluster: c.cfg.Name, Msg: "it has no endpoints"}
-	}
-
-	e := t.pick(c, h.Tried)
-	if e == nil {
-		return nil, &PickError{Cluster: c.cfg.Name, Msg: "every endpoint was tried"}
-	}
-	return e, nil
 }
 
 func (c *Cluster) transportFor(meta map[string]string) *transport {

@@ -41,15 +41,29 @@ func (e *DialError) Unwrap() error { return e.Err }
 // Dial connects to the endpoint, with TLS where its transport says so, and
 // returns the connection with the protocol agreed on by ALPN. proto chooses
 // what is offered. The cluster's connect timeout bounds all of it. Failure is
-// a *DialError, and is counted for outlier ejection.
+// a *DialError, and is counted for outlier ejection, or an *OverflowError. Once
+// the connection is closed, Hangup is to be called.
 func (e *Endpoint) Dial(ctx context.Context, proto config.Protocol) (net.Conn, string, error) {
+	if err := e.open(); err != nil {
+		return nil, "", err
+	}
+	conn, alpn, err := e.dial(ctx, proto)
+	if err != nil {
+		e.Hangup()
+	}
+	return conn, alpn, err
+}
+
+func (e *Endpoint) dial(ctx context.Context, proto config.Protocol) (net.Conn, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.cluster.cfg.ConnectTimeout)
 	defer cancel()
 
-	raw, err := e.connect(ctx)
+	began := time.Now()
+	raw, err := e.connect(ctx, proto)
 	if err != nil {
 		return nil, "", e.failed(ctx, PhaseConnect, err)
 	}
+	e.limitSilence(raw, proto, time.Since(began))
 	if e.transport.tls == nil {
 		e.reached()
 		return raw, "", nil
@@ -97,14 +111,14 @@ func (e *Endpoint) failed(ctx context.Context, phase Phase, err error) error {
 // ErrOwnListener is why an endpoint at the proxy's own listener is refused.
 var ErrOwnListener = errors.New("the address is this proxy's own listener: what is sent there would come back for ever")
 
-// connect opens the TCP connection.
-func (e *Endpoint) connect(ctx context.Context) (*net.TCPConn, error) {
+// connect opens the TCP connection, for a protocol.
+func (e *Endpoint) connect(ctx context.Context, proto config.Protocol) (*net.TCPConn, error) {
 	if e.cluster.set.own(e.addr) {
 		e.cluster.set.ownTold(e.cluster.cfg.Name)
 		return nil, ErrOwnListener
 	}
 
-	d := net.Dialer{KeepAlive: -1, KeepAliveConfig: e.cluster.keepalive()}
+	d := net.Dialer{KeepAlive: -1, KeepAliveConfig: e.keepalive(proto)}
 	if src, ok := bindSource(e.cluster.cfg.BindSource, e.addr.Addr()); ok {
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(src, 0))
 	}
@@ -114,29 +128,6 @@ func (e *Endpoint) connect(ctx context.Context) (*net.TCPConn, error) {
 		return nil, err
 	}
 	return c.(*net.TCPConn), nil
-}
-
-// keepalive returns how idle connections are looked after, where fields that
-// nobody gave are the system's.
-func (c *Cluster) keepalive() net.KeepAliveConfig {
-	k := c.cfg.Keepalive
-	switch {
-	case k == nil:
-		return net.KeepAliveConfig{Enable: true, Idle: 2 * time.Minute, Interval: 30 * time.Second}
-	case k.Off:
-		return net.KeepAliveConfig{}
-	}
-	system := func(d time.Duration) time.Duration { // net takes 0 for its own default
-		if d == 0 {
-			return -1
-		}
-		return d
-	}
-	probes := k.Probes
-	if probes == 0 {
-		probes = -1
-	}
-	return net.KeepAliveConfig{Enable: true, Idle: system(k.Idle), Interval: system(k.Interval), Count: probes}
 }
 
 // bindSource returns the source address of the destination's family.

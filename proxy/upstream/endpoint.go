@@ -19,10 +19,13 @@ type Endpoint struct {
 	addr      netip.AddrPort
 	transport *transport
 
-	active  atomic.Int64
+	began   atomic.Int64 // requests and connections, over its life
+	ended   atomic.Int64 // how many of them are over
+	conns   atomic.Int64 // open; only with limits
 	retired atomic.Bool
 	attach  atomic.Pointer[Attachment]
 	health  health
+	latency latency // peak EWMA
 
 	mu   sync.Mutex     // guards tls and the making of attach
 	tls  [3]*tls.Config // by what is offered by ALPN
@@ -57,7 +60,7 @@ func newEndpoint(c *Cluster, cfg *config.Endpoint) *Endpoint {
 // same tells whether a new description changes nothing about how the endpoint
 // is reached and what is said of it.
 func (e *Endpoint) same(n *config.Endpoint) bool {
-	return e.cfg.Workload == n.Workload && maps.Equal(e.cfg.TransportMatch, n.TransportMatch)
+	return e.cfg.Workload == n.Workload && e.cfg.Gateway == n.Gateway && maps.Equal(e.cfg.TransportMatch, n.TransportMatch)
 }
 
 // Cluster returns the cluster that the endpoint belongs to.
@@ -75,14 +78,8 @@ func (e *Endpoint) Workload() config.Workload { return e.cfg.Workload }
 // TLS returns the context that connections use, nil for plaintext.
 func (e *Endpoint) TLS() *config.UpstreamTLS { return e.transport.ctx }
 
-// Begin counts a request or connection as active; End ends it.
-func (e *Endpoint) Begin() { e.active.Add(1) }
-
-// End is the counterpart of Begin.
-func (e *Endpoint) End() { e.active.Add(-1) }
-
 // Active returns how many requests and connections are active.
-func (e *Endpoint) Active() int64 { return e.active.Load() }
+func (e *Endpoint) Active() int64 { return e.began.Load() - e.ended.Load() }
 
 // Retired tells whether the endpoint left its cluster.
 func (e *Endpoint) Retired() bool { return e.retired.Load() }

@@ -90,7 +90,7 @@ func (o *originalDst) all() []*Endpoint {
 
 // sweep drops endpoints that were not picked since before and are not in use.
 func (o *originalDst) sweep(before int64) {
-	o.drop(func(e *Endpoint) bool { return e.used.Load() < before && e.active.Load() == 0 })
+	o.drop(func(e *Endpoint) bool { return e.used.Load() < before && e.Active() == 0 })
 }
 
 func (o *originalDst) stop() {

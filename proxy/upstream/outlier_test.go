@@ -15,13 +15,14 @@ import (
 func ejecting(t *testing.T, n byte, o *config.OutlierDetection) *Cluster {
 	t.Helper()
 	s := newTestSet(t, Options{})
+	s.knocker.reach = func(context.Context, *Endpoint) error { return nil }
 	c := apply(t, s, &config.Cluster{Name: "c", Type: config.ClusterEDS, EDSName: "e", Outlier: o})
 	l := locality(0)
 	for i := range n {
 		l.Endpoints = append(l.Endpoints, at(i+1))
 	}
 	s.ApplyEndpoints(eds("e", l))
-	c.outlier.base, c.outlier.max = 50*time.Millisecond, time.Second
+	c.outlier.base, c.outlier.lost, c.outlier.max = 50*time.Millisecond, 50*time.Millisecond, time.Second
 	return c
 }
 
@@ -38,6 +39,7 @@ func TestEjection(t *testing.T) {
 		outlier   *config.OutlierDetection
 		outcomes  []Outcome
 		ejected   bool
+		doubted   bool // not ejected, but nothing goes there
 	}{
 		"unreachable": {
 			endpoints: 2,
@@ -47,6 +49,7 @@ func TestEjection(t *testing.T) {
 		"not in a row": {
 			endpoints: 2,
 			outcomes:  []Outcome{outcomeConnectError, outcomeConnectError, OutcomeOK, outcomeConnectError},
+			doubted:   true,
 		},
 		"the only one": {
 			endpoints: 1,
@@ -65,13 +68,65 @@ func TestEjection(t *testing.T) {
 			endpoints: 2,
 			outcomes:  []Outcome{OutcomeServerError, OutcomeServerError, OutcomeServerError, OutcomeServerError, OutcomeServerError, OutcomeServerError},
 		},
-		"500 where asked for": {2, given, []Outcome{OutcomeServerError, OutcomeServerError}, true},
+		"500 where asked for": {
+			endpoints: 2,
+			outlier:   given,
+			outcomes:  []Outcome{OutcomeServerError, OutcomeServerError},
+			ejected:   true,
+		},
 		"500 where asked for, one": {
 			endpoints: 2,
 			outlier:   given,
 			outcomes:  []Outcome{OutcomeServerError, OutcomeOK, OutcomeServerError},
 		},
-		"connecting counts as 5xx": {2, given, []Outcome{outcomeConnectError, OutcomeServerError}, true},
+		"connecting counts as 5xx": {
+			endpoints: 2,
+			outlier:   given,
+			outcomes:  []Outcome{outcomeConnectError, OutcomeServerError},
+			ejected:   true,
+		},
+		"connecting is apart where that is asked for": {
+			endpoints: 2,
+			outlier:   &config.OutlierDetection{Consecutive5xx: 2, ConsecutiveLocal: 4, Split: true, MaxPercent: 100},
+			outcomes:  []Outcome{outcomeConnectError, outcomeConnectError, outcomeConnectError},
+			doubted:   true,
+		},
+		"connecting, so often": {
+			endpoints: 2,
+			outlier:   &config.OutlierDetection{Consecutive5xx: 2, ConsecutiveLocal: 2, Split: true, MaxPercent: 100},
+			outcomes:  []Outcome{outcomeConnectError, outcomeConnectError},
+			ejected:   true,
+		},
+		"all counts are turned off": {
+			endpoints: 2,
+			outlier:   &config.OutlierDetection{MaxPercent: 100},
+			outcomes:  []Outcome{OutcomeReset, OutcomeReset, OutcomeReset, OutcomeReset, OutcomeGatewayError},
+			doubted:   true,
+		},
+		"connections die": {
+			endpoints: 2,
+			outcomes:  []Outcome{OutcomeLost, OutcomeLost, OutcomeLost},
+			ejected:   true,
+		},
+		"one connection dies": {
+			endpoints: 2,
+			outcomes:  []Outcome{OutcomeLost},
+			doubted:   true,
+		},
+		"a request is handed back": {
+			endpoints: 2,
+			outcomes:  []Outcome{OutcomeHandedBack},
+			doubted:   true,
+		},
+		"resets of fresh connections": {
+			endpoints: 2,
+			outcomes:  []Outcome{OutcomeReset, OutcomeReset, OutcomeReset},
+			ejected:   true,
+		},
+		"one reset": {
+			endpoints: 2,
+			outcomes:  []Outcome{OutcomeReset},
+		},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -83,7 +138,7 @@ func TestEjection(t *testing.T) {
 			if e.Ejected() != c.ejected {
 				t.Errorf("ejected %v, want %v", e.Ejected(), c.ejected)
 			}
-			if got := picks(t, cl, 100); (got[1] == 0) != c.ejected {
+			if got := picks(t, cl, 100); (got[1] == 0) != (c.ejected || c.doubted) {
 				t.Errorf("picked %v", got)
 			}
 		})
@@ -113,37 +168,55 @@ func TestEjectionShare(t *testing.T) {
 // TestReadmission: an ejected endpoint comes back, is ejected by one more
 // failure for longer, and is forgiven after success.
 func TestReadmission(t *testing.T) {
-	c := ejecting(t, 2, nil)
-	e := c.Endpoints()[0]
-	back := func() time.Duration {
-		start := time.Now()
-		for e.Ejected() {
-			if time.Since(start) > 5*time.Second {
-				t.Fatal("it never comes back")
-			}
-			time.Sleep(time.Millisecond)
-		}
-		// The table follows under the same lock.
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return time.Since(start)
+	m := newMesh(t, &config.Cluster{}, locality(0, at(1), at(2)))
+	e := m.endpoint(1)
+	pause := func() time.Duration {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return time.Duration(e.health.until - m.now.Load())
 	}
+
 	report(e, outcomeConnectError, 3)
-	first := back()
-	if got := picks(t, c, 100); got[1] == 0 {
-		t.Error("it came back and is not picked")
+	first := pause()
+	knocks := m.knocks.Load()
+	await(t, "two knocks", func() bool { return m.knocks.Load() >= knocks+2 })
+	if !e.Ejected() {
+		t.Fatal("it is back before its time")
 	}
+	m.later(first)
+	await(t, "it comes back", func() bool { return !e.Ejected() })
+	if got := picks(t, m.Cluster, 100); got[1] != 1 {
+		t.Errorf("it came back and was picked %d times of 100, want one trial", got[1])
+	}
+
 	report(e, outcomeConnectError, 1)
 	if !e.Ejected() {
 		t.Fatal("one more failure did not eject it")
 	}
-	if second := back(); second < first+20*time.Millisecond {
+	if second := pause(); second != 2*first {
 		t.Errorf("ejected for %v, then for %v", first, second)
 	}
+	m.later(2 * first)
+	await(t, "it comes back", func() bool { return !e.Ejected() })
 	e.Report(OutcomeOK)
 	report(e, outcomeConnectError, 2)
 	if e.Ejected() {
 		t.Error("success was not counted")
+	}
+}
+
+// TestReadmissionAfterErrors: what answered is let in again by the clock alone.
+func TestReadmissionAfterErrors(t *testing.T) {
+	c := ejecting(t, 2, nil)
+	e := c.Endpoints()[0]
+	report(e, OutcomeGatewayError, 5)
+	if !e.Ejected() {
+		t.Fatal("it was not ejected")
+	}
+	await(t, "it comes back", func() bool { return !e.Ejected() })
+	report(e, OutcomeGatewayError, 1)
+	if !e.Ejected() {
+		t.Error("one more error did not eject it")
 	}
 }
 
@@ -212,7 +285,7 @@ func TestDialTimeout(t *testing.T) {
 	start := time.Now()
 	_, _, err = e.Dial(context.Background(), config.ProtocolTCP)
 	var de *DialError
-	if !errors.As(err, &de) || de.Phase != PhaseTLS || time.Since(start) > 10*time.Second {
+	if !errors.As(err, &de) || de.Phase != PhaseTLS || time.Since(start) > 2*time.Second {
 		t.Errorf("got %v after %v", err, time.Since(start))
 	}
 }

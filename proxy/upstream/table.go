@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"math"
-	"math/rand/v2"
 	"slices"
 	"sort"
 
@@ -10,9 +9,10 @@ import (
 )
 
 // overprovision is how much more than its share the healthy part of a
-// priority may carry before load spills over to the next: a priority keeps
-// all the load while 1/1.4 = 72 % of it are healthy (Envoy's factor).
-const overprovision = 1.4
+// priority may carry before load spills over to the next, in percent: a
+// priority keeps all the load while 1/1.4 = 72 % of it are healthy (Envoy's
+// factor).
+const overprovision = 140
 
 // scheduleMax bounds the schedule of a weighted level, in turns: 4 KiB.
 const scheduleMax = 2048
@@ -20,32 +20,55 @@ const scheduleMax = 2048
 // table is a snapshot of the endpoints that may be picked. It is immutable.
 type table struct {
 	lb     config.LBPolicy
+	ewma   bool
 	levels []level
+	// warming says that a level has come back a short time ago.
+	warming bool
+	// panic says that some level is used whole.
+	panic bool
+	// rest are endpoints that are left out, for who has nothing else.
+	rest []*Endpoint
 }
 
 // level is the endpoints of one priority.
 type level struct {
+	place
+	priority uint32
 	// upTo is the bound of a random number below 100 under which this level
 	// is taken. The last level has 100.
-	upTo      int
+	upTo int
+	// places are its localities where their weights count, drawn by turns; else
+	// the level is one place.
+	places []place
+	turns  []uint16
+	// back is when the level came back, by Set.now; 0: it does not matter.
+	back int64
+}
+
+// place is endpoints that share the load by their own weights.
+type place struct {
 	endpoints []*Endpoint
-	// schedule holds endpoint indices in weighted turn; nil when all weigh
-	// the same.
+	// schedule holds endpoint indices in weighted turn, and weights the weight
+	// of each; nil when all weigh the same.
 	schedule []uint16
+	weights  []uint32
 }
 
-// candidate is an endpoint with what the assignment says of it.
-type candidate struct {
-	e       *Endpoint
-	weight  uint32
-	healthy bool
+// member is an endpoint with what the assignment says of it.
+type member struct {
+	e        *Endpoint
+	priority uint32
+	locality int // index in the assignment
+	weight   uint32
+	healthy  bool
 }
 
-// buildTable sorts endpoints into priorities, leaves out those that are
-// ejected or marked unhealthy unless there is no other, and shares the load
-// between priorities by how much of each is healthy.
-func buildTable(la *config.LoadAssignment, known map[endpointKey]*Endpoint, lb config.LBPolicy) *table {
-	byPriority := map[uint32][]candidate{}
+// up tells whether load goes to the endpoint.
+func (m *member) up() bool { return m.healthy && !m.e.health.ejected.Load() }
+
+// membersOf are the endpoints of an assignment, each once.
+func membersOf(la *config.LoadAssignment, known map[endpointKey]*Endpoint) []member {
+	members := make([]member, 0, len(known))
 	seen := make(map[*Endpoint]bool, len(known))
 	for i := range la.Localities {
 		loc := &la.Localities[i]
@@ -56,87 +79,181 @@ func buildTable(la *config.LoadAssignment, known map[endpointKey]*Endpoint, lb c
 				continue
 			}
 			seen[e] = true
-			byPriority[loc.Priority] = append(byPriority[loc.Priority],
-				candidate{e, max(ce.Weight, 1), ce.Healthy && !e.health.ejected.Load()})
+			members = append(members, member{e, loc.Priority, i, max(ce.Weight, 1), ce.Healthy})
 		}
 	}
+	slices.SortStableFunc(members, func(a, b member) int { return int(int64(a.priority) - int64(b.priority)) })
+	return members
+}
 
-	priorities := make([]uint32, 0, len(byPriority))
-	for p := range byPriority {
-		priorities = append(priorities, p)
+// buildTable sorts endpoints into priorities, leaves out those that are
+// ejected or marked unhealthy unless there is no other, and shares the load
+// between priorities by how much of each is healthy
+// (https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/load_balancing/priority).
+func buildTable(c *config.Cluster, la *config.LoadAssignment, members []member) *table {
+	t := &table{lb: c.LB, ewma: c.Balance.PeakEWMA}
+	b := tableBuilder{balance: &c.Balance, assignment: la, factor: overprovision}
+	if la.Overprovision > 0 {
+		b.factor = float64(la.Overprovision)
 	}
-	slices.Sort(priorities)
+	for i := 0; i < len(members); {
+		j := i
+		for j < len(members) && members[j].priority == members[i].priority {
+			j++
+		}
+		b.add(members[i:j])
+		i = j
+	}
 
-	t := &table{lb: lb}
-	t.levels = healthyLevels(priorities, byPriority)
-	if len(t.levels) == 0 {
-		t.levels = anyLevels(priorities, byPriority)
+	t.levels, t.panic = b.levels()
+	for i := range members {
+		if !slices.ContainsFunc(t.levels, func(l level) bool { return slices.Contains(l.endpoints, members[i].e) }) {
+			t.rest = append(t.rest, members[i].e)
+		}
 	}
 	return t
 }
 
-// healthyLevels shares 100 % out over the priorities, in order. Levels that
-// get no share are there for retries.
-func healthyLevels(priorities []uint32, by map[uint32][]candidate) []level {
-	var levels []level
-	left := 100.0
-	for _, p := range priorities {
-		all := by[p]
-		var up []candidate
-		for _, c := range all {
-			if c.healthy {
-				up = append(up, c)
-			}
+// tableBuilder shares load out between priorities.
+type tableBuilder struct {
+	balance    *config.Balance
+	assignment *config.LoadAssignment
+	factor     float64 // overprovisioning, in percent
+	priorities []priority
+	all        int
+	normalized float64 // what all can carry together, at most 100
+}
+
+// priority is the members of one.
+type priority struct {
+	all, up []member
+	health  float64 // how much of the load it can carry, in percent
+}
+
+func (b *tableBuilder) add(all []member) {
+	p := priority{all: all}
+	for _, m := range all {
+		if m.up() {
+			p.up = append(p.up, m)
 		}
-		if len(up) == 0 {
+	}
+	p.health = min(100, b.factor*float64(len(p.up))/float64(len(all)))
+	b.normalized = min(100, b.normalized+p.health)
+	b.all += len(all)
+	b.priorities = append(b.priorities, p)
+}
+
+// panics tells whether a priority is used whole because too little of it is
+// healthy. As long as the priorities together carry all the load, none is.
+func (b *tableBuilder) panics(p *priority) bool {
+	return b.normalized < 100 && float64(len(p.up))*100 < b.balance.PanicPercent*float64(len(p.all))
+}
+
+// levels are the priorities that may be picked from, in order. Those that get no
+// share are there for retries.
+func (b *tableBuilder) levels() (levels []level, panics bool) {
+	allPanic := len(b.priorities) > 0
+	for i := range b.priorities {
+		allPanic = allPanic && b.panics(&b.priorities[i])
+	}
+	switch {
+	case allPanic:
+		return b.byNumber(), true
+	case b.normalized == 0:
+		return b.lastResort(), false
+	}
+
+	left := 100.0
+	for i := range b.priorities {
+		p := &b.priorities[i]
+		if len(p.up) == 0 {
 			continue
 		}
-
-		share := min(left, 100*overprovision*float64(len(up))/float64(len(all)))
+		list := p.up
+		if b.panics(p) {
+			list, panics = p.all, true
+		}
+		share := min(left, p.health*100/b.normalized)
 		left -= share
-		l := newLevel(up)
+		l := b.level(list)
 		l.upTo = int(100 - left + 0.5)
 		levels = append(levels, l)
 	}
+	levels[len(levels)-1].upTo = 100 // but for rounding, it is
+	return levels, panics
+}
 
-	if len(levels) > 0 && levels[len(levels)-1].upTo < 100 {
-		// Less than everything is healthy in all priorities together: scale
-		// up what there is.
-		total := levels[len(levels)-1].upTo
-		for i := range levels {
-			levels[i].upTo = levels[i].upTo * 100 / max(total, 1)
-		}
-		levels[len(levels)-1].upTo = 100
+// byNumber is how load is shared when every priority is in panic: by how many
+// endpoints each has.
+func (b *tableBuilder) byNumber() []level {
+	var levels []level
+	n := 0
+	for i := range b.priorities {
+		p := &b.priorities[i]
+		n += len(p.all)
+		l := b.level(p.all)
+		l.upTo = int(100*float64(n)/float64(b.all) + 0.5)
+		levels = append(levels, l)
 	}
 	return levels
 }
 
-// anyLevels is the last resort: nobody is healthy, so the first priority is
-// tried as a whole, and the others after it on retries.
-func anyLevels(priorities []uint32, by map[uint32][]candidate) []level {
+// lastResort is for when nobody is healthy: the first priority is tried as a
+// whole, and the others after it on retries.
+func (b *tableBuilder) lastResort() []level {
 	var levels []level
-	for _, p := range priorities {
-		l := newLevel(by[p])
+	for i := range b.priorities {
+		l := b.level(b.priorities[i].all)
 		l.upTo = 100
 		levels = append(levels, l)
 	}
 	return levels
 }
 
-func newLevel(cs []candidate) level {
-	l := level{endpoints: make([]*Endpoint, len(cs))}
-	equal := true
-	weights := make([]uint32, len(cs))
-	for i, c := range cs {
-		l.endpoints[i] = c.e
-		weights[i] = c.weight
-		equal = equal && c.weight == cs[0].weight
+// level makes the level of some members of a priority.
+func (b *tableBuilder) level(list []member) level {
+	l := level{place: newPlace(list), priority: list[0].priority}
+	if !b.balance.LocalityWeights {
+		return l
 	}
 
-	if !equal {
-		l.schedule = makeSchedule(weights)
+	// Localities without a weight get nothing, as in Envoy. What of one is
+	// healthy counts as in a priority: one keeps its share while 72 % of it are.
+	var weights []uint32
+	for i := range b.assignment.Localities {
+		loc := &b.assignment.Localities[i]
+		var here []member
+		for _, m := range list {
+			if m.locality == i {
+				here = append(here, m)
+			}
+		}
+		if len(here) == 0 || loc.Weight == 0 {
+			continue
+		}
+		carries := min(100, b.factor*float64(len(here))/float64(len(loc.Endpoints)))
+		l.places = append(l.places, newPlace(here))
+		weights = append(weights, max(uint32(float64(loc.Weight)*carries/100), 1))
+	}
+	if len(l.places) > 0 {
+		l.turns = makeSchedule(weights)
 	}
 	return l
+}
+
+func newPlace(list []member) place {
+	p := place{endpoints: make([]*Endpoint, len(list))}
+	equal := true
+	weights := make([]uint32, len(list))
+	for i, m := range list {
+		p.endpoints[i] = m.e
+		weights[i] = m.weight
+		equal = equal && m.weight == list[0].weight
+	}
+	if !equal {
+		p.schedule, p.weights = makeSchedule(weights), weights
+	}
+	return p
 }
 
 // makeSchedule lays out turns so that each index comes up in proportion to
@@ -183,85 +300,4 @@ func gcd(a, b uint32) uint32 {
 		a, b = b, a%b
 	}
 	return a
-}
-
-// pick chooses an endpoint that was not tried; nil when all were.
-func (t *table) pick(c *Cluster, tried []*Endpoint) *Endpoint {
-	li := 0
-	if len(t.levels) > 1 && t.levels[0].upTo < 100 {
-		r := rand.IntN(100)
-		for li < len(t.levels)-1 && r >= t.levels[li].upTo {
-			li++
-		}
-	}
-
-	l := &t.levels[li]
-	e := l.choose(t.lb, c)
-	if len(tried) == 0 || !slices.Contains(tried, e) {
-		return e
-	}
-
-	// The policy is asked a few times before order is taken in its place: after
-	// one failure most others are still untried.
-	for range 2 {
-		if e = l.choose(t.lb, c); !slices.Contains(tried, e) {
-			return e
-		}
-	}
-	return t.untried(li, tried)
-}
-
-// untried looks for any endpoint left, in the level chosen first.
-func (t *table) untried(first int, tried []*Endpoint) *Endpoint {
-	for k := range t.levels {
-		l := &t.levels[(first+k)%len(t.levels)]
-		off := rand.IntN(len(l.endpoints))
-		for i := range l.endpoints {
-			if e := l.endpoints[(off+i)%len(l.endpoints)]; !slices.Contains(tried, e) {
-				return e
-			}
-		}
-	}
-	return nil
-}
-
-// choose applies the load-balancing policy to one level.
-func (l *level) choose(lb config.LBPolicy, c *Cluster) *Endpoint {
-	n := len(l.endpoints)
-	if n == 1 {
-		return l.endpoints[0]
-	}
-
-	switch lb {
-	case config.LBRandom:
-		return l.endpoints[l.random()]
-	case config.LBLeastRequest:
-		// Of two at random the less busy one: as good as a look at all, without
-		// sending everyone to the same idle endpoint.
-		i, j := l.random(), l.random()
-		if i == j {
-			j = (i + 1 + rand.IntN(n-1)) % n
-			if l.schedule != nil {
-				return l.endpoints[i] // its weight came up twice
-			}
-		}
-		if l.endpoints[j].active.Load() < l.endpoints[i].active.Load() {
-			return l.endpoints[j]
-		}
-		return l.endpoints[i]
-	default:
-		turn := c.cursor.Add(1) - 1
-		if l.schedule != nil {
-			return l.endpoints[l.schedule[turn%uint64(len(l.schedule))]]
-		}
-		return l.endpoints[turn%uint64(n)]
-	}
-}
-
-// random returns an index by weight.
-func (l *level) random() int {
-	if l.schedule != nil {
-		return int(l.schedule[rand.IntN(len(l.schedule))])
-	}
-	return rand.IntN(len(l.endpoints))
 }

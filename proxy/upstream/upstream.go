@@ -55,6 +55,9 @@ type Set struct {
 	users   map[string]map[string]*Cluster // EDS name → clusters, by name
 	closed  bool
 	sweeper *sweeper
+	knocker *knocker
+	// clock returns the nanoseconds since the Set was made; tests set it.
+	clock func() int64
 }
 
 // NewSet makes an empty Set. Close releases what it holds.
@@ -75,14 +78,21 @@ func NewSet(o Options) *Set {
 		o.Resolver = lookup.NewSystem()
 	}
 
-	return &Set{
+	made := time.Now()
+	s := &Set{
 		id: o.Identity, log: o.Logger, resolver: o.Resolver, refused: o.HandshakeFailed,
 		own: o.Own, ownTold: o.OwnRefused,
 		load:    map[string]*config.LoadAssignment{},
 		users:   map[string]map[string]*Cluster{},
 		sweeper: newSweeper(time.Minute),
+		clock:   func() int64 { return int64(time.Since(made)) },
 	}
+	s.knocker = newKnocker(s)
+	return s
 }
+
+// now is the time by which doubts and slow starts are counted.
+func (s *Set) now() int64 { return s.clock() }
 
 // Ref is a lasting handle on the cluster of a name, whether it exists or not.
 type Ref struct {
@@ -249,12 +259,5 @@ func (s *Set) Close() {
 	s.mu.Unlock()
 	s.All(func(c *Cluster) { s.Remove(c.cfg.Name) })
 	s.sweeper.stop()
-}
-
-// Hint says what is known when an endpoint is to be picked.
-type Hint struct {
-	// OriginalDst is where the caller wanted to go (ORIGINAL_DST clusters).
-	OriginalDst netip.AddrPort
-	// Tried are endpoints that failed for this very request already.
-	Tried []*Endpoint
+	s.knocker.close()
 }

@@ -84,11 +84,70 @@ func TestPickPolicies(t *testing.T) {
 	heavy.Weight = 3
 	sick := at(3)
 	sick.Healthy = false
+	weighted := func(weight uint32, l config.LocalityEndpoints) config.LocalityEndpoints {
+		l.Weight = weight
+		return l
+	}
+	half := config.Balance{PanicPercent: 50}
+	byLocality := config.Balance{LocalityWeights: true}
 	cases := map[string]struct {
-		lb   config.LBPolicy
-		ls   []config.LocalityEndpoints
-		want map[byte]int // of 1000
+		lb            config.LBPolicy
+		balance       config.Balance
+		overprovision uint32
+		ls            []config.LocalityEndpoints
+		want          map[byte]int // of 1000
 	}{
+		"panic": {
+			lb:      config.LBRandom,
+			balance: half,
+			ls:      []config.LocalityEndpoints{locality(0, at(1), sick, withoutHealth(4))},
+			want:    map[byte]int{1: 333, 3: 333, 4: 333},
+		},
+		"no panic while another priority helps out": {
+			lb:      config.LBRandom,
+			balance: half,
+			ls:      []config.LocalityEndpoints{locality(0, at(1), sick, withoutHealth(4)), locality(1, at(2))},
+			want:    map[byte]int{1: 467, 2: 533},
+		},
+		"panic of one priority of two": {
+			lb:      config.LBRandom,
+			balance: half,
+			ls: []config.LocalityEndpoints{
+				locality(0, at(1), sick, withoutHealth(4), withoutHealth(5)),                     // 35 %
+				locality(1, at(6), at(7), withoutHealth(8), withoutHealth(9), withoutHealth(10)), // 56 %
+			},
+			want: map[byte]int{1: 96, 3: 96, 4: 96, 5: 96, 6: 123, 7: 123, 8: 123, 9: 123, 10: 123},
+		},
+		"panic of all": {
+			lb:      config.LBRandom,
+			balance: half,
+			ls:      []config.LocalityEndpoints{locality(0, sick), locality(1, withoutHealth(1), withoutHealth(2), withoutHealth(4))},
+			want:    map[byte]int{3: 250, 1: 250, 2: 250, 4: 250},
+		},
+		"a sixth of the near ones is enough": {
+			lb:            config.LBRandom,
+			overprovision: 600,
+			ls:            []config.LocalityEndpoints{locality(0, at(1), sick, withoutHealth(4)), locality(1, at(2))},
+			want:          map[byte]int{1: 1000},
+		},
+		"localities by their weights": {
+			lb:      config.LBRandom,
+			balance: byLocality,
+			ls:      []config.LocalityEndpoints{weighted(80, locality(0, at(1))), weighted(20, locality(0, at(2), at(4)))},
+			want:    map[byte]int{1: 800, 2: 100, 4: 100},
+		},
+		"localities by their weights, of which one is half healthy": {
+			lb:      config.LBRandom,
+			balance: byLocality,
+			ls:      []config.LocalityEndpoints{weighted(50, locality(0, at(1), sick)), weighted(50, locality(0, at(2)))},
+			want:    map[byte]int{1: 412, 2: 588},
+		},
+		"a locality without a weight": {
+			lb:      config.LBRandom,
+			balance: byLocality,
+			ls:      []config.LocalityEndpoints{weighted(1, locality(0, at(1))), locality(0, at(2))},
+			want:    map[byte]int{1: 1000},
+		},
 		"round robin": {
 			lb:   config.LBRoundRobin,
 			ls:   []config.LocalityEndpoints{locality(0, at(1), at(2)), locality(0, at(3), at(4))},
@@ -153,8 +212,10 @@ func TestPickPolicies(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			s := newTestSet(t, Options{})
-			cl := apply(t, s, &config.Cluster{Name: "c", Type: config.ClusterEDS, EDSName: "e", LB: c.lb})
-			s.ApplyEndpoints(eds("e", c.ls...))
+			cl := apply(t, s, &config.Cluster{Name: "c", Type: config.ClusterEDS, EDSName: "e", LB: c.lb, Balance: c.balance})
+			la := eds("e", c.ls...)
+			la.Overprovision = c.overprovision
+			s.ApplyEndpoints(la)
 			if got := picks(t, cl, 1000); !near(got, c.want, 1000) {
 				t.Errorf("got %v, want about %v", got, c.want)
 			}

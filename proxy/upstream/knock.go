@@ -1,0 +1,191 @@
+package upstream
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/proxy/config"
+)
+
+const (
+	// firstKnock is how soon after a failure an endpoint is knocked at; the time
+	// doubles up to lastKnock.
+	firstKnock = 250 * time.Millisecond
+	lastKnock  = 2 * time.Second
+	// gatewayKnock is how often a gateway of another network is knocked at while
+	// it is used, so that its end is found before a request finds it.
+	gatewayKnock = 3 * time.Second
+	// knockTime bounds one attempt.
+	knockTime = time.Second
+)
+
+// knocker finds out whether endpoints take connections, without a user's request:
+// those that could not be reached, until they can be, and gateways of other
+// networks all the time. One address is knocked at once, however many clusters
+// have it.
+type knocker struct {
+	set   *Set
+	reach func(context.Context, *Endpoint) error
+
+	ctx  context.Context
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+
+	mu    sync.Mutex // guards doors; taken after that of a cluster
+	doors map[netip.AddrPort]*door
+}
+
+// door is one address.
+type door struct {
+	endpoints map[*Endpoint]bool
+	soon      chan struct{} // an endpoint is in doubt
+	used      int64         // requests that had begun when it was last looked at
+}
+
+func newKnocker(s *Set) *knocker {
+	k := &knocker{set: s, reach: tcpReach, doors: map[netip.AddrPort]*door{}}
+	k.ctx, k.stop = context.WithCancel(context.Background())
+	return k
+}
+
+// tcpReach opens a connection and closes it.
+func tcpReach(ctx context.Context, e *Endpoint) error {
+	c, err := e.connect(ctx, config.ProtocolTCP)
+	if err != nil {
+		return err
+	}
+	// A reset in place of an end: nothing lingers in TIME_WAIT on either side.
+	_ = c.SetLinger(0)
+	return c.Close()
+}
+
+// watch knocks at an endpoint until it is reachable; at a gateway as long as it is
+// there.
+func (k *knocker) watch(e *Endpoint) {
+	if !e.addr.IsValid() || e.retired.Load() {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.ctx.Err() != nil {
+		return
+	}
+
+	d := k.doors[e.addr]
+	if d == nil {
+		d = &door{endpoints: map[*Endpoint]bool{}, soon: make(chan struct{}, 1)}
+		k.doors[e.addr] = d
+		k.wg.Add(1)
+		go k.run(e.addr, d)
+	}
+	d.endpoints[e] = true
+	if e.health.trial.Load() == whoKnocks {
+		select {
+		case d.soon <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// close ends all knocking and waits for it.
+func (k *knocker) close() {
+	k.stop()
+	k.wg.Wait()
+}
+
+// run knocks at one address until nobody wants to know any more.
+func (k *knocker) run(addr netip.AddrPort, d *door) {
+	defer k.wg.Done()
+	pause := gatewayKnock
+	for {
+		t := time.NewTimer(pause/2 + rand.N(pause/2+1)) // so that proxies do not knock together
+		select {
+		case <-k.ctx.Done():
+			t.Stop()
+			return
+		case <-d.soon:
+			t.Stop()
+			pause = firstKnock
+			continue
+		case <-t.C:
+		}
+
+		list, doubted, used := k.look(addr, d)
+		if len(list) == 0 {
+			return
+		}
+		switch {
+		case !doubted && !used:
+			pause = gatewayKnock
+			continue
+		case k.knock(list):
+			pause = gatewayKnock
+		default:
+			pause = min(max(2*pause, firstKnock), lastKnock)
+		}
+		if doubted && pause == gatewayKnock {
+			pause = lastKnock
+		}
+	}
+}
+
+// look drops the endpoints that nothing is to be found out about, and the door with
+// the last of them. It returns the others, whether one of them is in doubt, and
+// whether they were used since the last look.
+func (k *knocker) look(addr netip.AddrPort, d *door) (list []*Endpoint, doubted, used bool) {
+	k.mu.Lock()
+	all := make([]*Endpoint, 0, len(d.endpoints))
+	for e := range d.endpoints {
+		all = append(all, e)
+	}
+	k.mu.Unlock()
+
+	began := int64(0)
+	var gone []*Endpoint
+	for _, e := range all {
+		began += e.began.Load()
+		switch in := e.doubted(); { // takes the lock of its cluster, which comes before ours
+		case e.retired.Load() || !in && !e.cfg.Gateway:
+			gone = append(gone, e)
+		default:
+			list, doubted = append(list, e), doubted || in
+		}
+	}
+
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, e := range gone {
+		if e.retired.Load() || e.health.trial.Load() != whoKnocks { // not doubted again meanwhile
+			delete(d.endpoints, e)
+		}
+	}
+	if len(d.endpoints) == 0 {
+		delete(k.doors, addr)
+		return nil, false, false
+	}
+	used = began != d.used
+	d.used = began
+	return list, doubted, used
+}
+
+// knock tries the address and tells its endpoints. All of them hear of a failure: a
+// gateway that one cluster found dead is dead for every other.
+func (k *knocker) knock(list []*Endpoint) bool {
+	ctx, cancel := context.WithTimeout(k.ctx, min(knockTime, list[0].cluster.cfg.ConnectTimeout))
+	defer cancel()
+	err := k.reach(ctx, list[0])
+	if k.ctx.Err() != nil {
+		return false
+	}
+	for _, e := range list {
+		if err == nil {
+			e.reachable()
+		} else {
+			e.Report(outcomeConnectError)
+		}
+	}
+	return err == nil
+}

@@ -1,0 +1,130 @@
+package upstream
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/proxy/config"
+)
+
+// roomPoll is how often who waits for a connection looks for one by himself: of
+// several that become free at once, one may go unheard.
+const roomPoll = 10 * time.Millisecond
+
+// OverflowError says which limit of a cluster (config.Limits) is reached.
+type OverflowError struct {
+	Cluster string
+	What    string
+	Limit   uint32
+}
+
+// Error implements error.
+func (e *OverflowError) Error() string {
+	return fmt.Sprintf("cluster %s: there are %d %s, which is its limit (circuit_breakers)", e.Cluster, e.Limit, e.What)
+}
+
+// Begin counts a request as active, unless the cluster has as many as it may have;
+// then it returns false. End ends it.
+func (e *Endpoint) Begin() bool {
+	c := e.cluster
+	if l := c.cfg.Limits; l != nil && c.spending.requests.Add(1) > int64(l.Requests) {
+		c.spending.requests.Add(-1)
+		c.stats.refused.Add(1)
+		return false
+	}
+	e.began.Add(1)
+	return true
+}
+
+// End is the counterpart of Begin.
+func (e *Endpoint) End() {
+	e.ended.Add(1)
+	if c := e.cluster; c.cfg.Limits != nil {
+		c.spending.requests.Add(-1)
+		c.free() // for who waits for a stream
+	}
+}
+
+// BeginConn counts a connection as active that carries no requests; End ends it,
+// too. Only the limit of connections is for those.
+func (e *Endpoint) BeginConn() {
+	e.began.Add(1)
+	if e.cluster.cfg.Limits != nil {
+		e.cluster.spending.requests.Add(1)
+	}
+}
+
+// Overflow is the error for a Begin that was false.
+func (c *Cluster) Overflow() error {
+	return &OverflowError{c.cfg.Name, "requests under way", c.cfg.Limits.Requests}
+}
+
+// open takes one of the connections that the cluster may have. The first one to an
+// endpoint is always allowed, as in Envoy: else one endpoint's idle connections
+// could keep another from being reached at all.
+func (e *Endpoint) open() error {
+	l := e.cluster.cfg.Limits
+	if l == nil {
+		return nil
+	}
+	all, own := e.cluster.spending.conns.Add(1), e.conns.Add(1)
+	if all <= int64(l.Connections) || own == 1 {
+		return nil
+	}
+	e.drop()
+	return &OverflowError{e.cluster.cfg.Name, "connections", l.Connections}
+}
+
+// Hangup is to be called once a connection that Dial made is closed.
+func (e *Endpoint) Hangup() {
+	if e.cluster.cfg.Limits != nil {
+		e.drop()
+		e.cluster.free()
+	}
+}
+
+func (e *Endpoint) drop() {
+	e.cluster.spending.conns.Add(-1)
+	e.conns.Add(-1)
+}
+
+// Freed says that a connection can take another request.
+func (e *Endpoint) Freed() {
+	if e.cluster.cfg.Limits != nil {
+		e.cluster.free()
+	}
+}
+
+func (c *Cluster) free() {
+	select {
+	case c.spending.freed <- struct{}{}:
+	default:
+	}
+}
+
+// AwaitRoom waits until it is worth looking for a connection again, after Dial
+// returned an *OverflowError. The error is one, too, when too many wait already,
+// and that of ctx when it is over.
+func (c *Cluster) AwaitRoom(ctx context.Context) error {
+	limit := uint32(config.NoLimit)
+	if l := c.cfg.Limits; l != nil {
+		limit = l.Pending
+	}
+	if c.spending.pending.Add(1) > int64(limit) {
+		c.spending.pending.Add(-1)
+		c.stats.refused.Add(1)
+		return &OverflowError{c.cfg.Name, "requests that wait for a connection", limit}
+	}
+	defer c.spending.pending.Add(-1)
+
+	t := time.NewTimer(roomPoll)
+	defer t.Stop()
+	select {
+	case <-c.spending.freed:
+	case <-t.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
