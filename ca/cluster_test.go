@@ -192,7 +192,7 @@ func TestHangingAPIServerHoldsUpNobodyElse(t *testing.T) {
 	if _, err := auth.AuthenticateToken(caller{token: "own"}.context(t.Context())); err != nil {
 		t.Error(err)
 	}
-	if took := time.Since(start); took > time.Second {
+	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("the own cluster's token took %s", took)
 	}
 	close(hangs)

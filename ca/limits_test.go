@@ -104,7 +104,7 @@ func TestHugeKeyIsNotWorkedOn(t *testing.T) {
 		if !errors.As(err, &bad) || !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s: got %v, want a refusal that says %q", name, err, tt.says)
 		}
-		if took := time.Since(start); took > 2*time.Second {
+		if took := time.Since(start); took > 5*time.Second {
 			t.Errorf("%s: the refusal took %v", name, took)
 		}
 	}

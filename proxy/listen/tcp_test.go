@@ -147,10 +147,10 @@ func TestTCPIdleTimeout(t *testing.T) {
 	s := newSide(t, nil)
 	s.static("echo", nil, serve(t, echo))
 	ch := toCluster("echo")
-	ch.TCP.IdleTimeout = 100 * time.Millisecond
+	ch.TCP.IdleTimeout = time.Second
 	c := dial(t, s.listen(tcpListener("l", ch)))
-	for range 5 {
-		time.Sleep(40 * time.Millisecond)
+	for range 4 {
+		time.Sleep(400 * time.Millisecond)
 		if _, err := io.WriteString(c, "x"); err != nil {
 			t.Fatal("closed while busy: ", err)
 		}
@@ -160,7 +160,7 @@ func TestTCPIdleTimeout(t *testing.T) {
 	}
 	start := time.Now()
 	_, err := c.Read(make([]byte, 1))
-	if took := time.Since(start); err == nil || took > 2*time.Second {
+	if took := time.Since(start); err == nil || took > 10*time.Second {
 		t.Fatalf("idle connection: %v after %v", err, took)
 	}
 }
