@@ -25,10 +25,33 @@ func (b *builder) checkPod() error {
 		}
 	}
 
+	if err := checkMounts(&b.pod.Spec, taken); err != nil {
+		return err
+	}
+
 	if b.gateway() {
 		return nil // nothing is redirected, so nothing can slip past
 	}
 	return checkUsers(&b.pod.Spec)
+}
+
+// checkMounts refuses containers that mount a volume of the proxy, which the pod
+// gets only here: the proxy's key is in one of them, and the configuration that it
+// starts with.
+func checkMounts(spec *corev1.PodSpec, ofProxy map[string]bool) error {
+	for _, l := range []struct {
+		what string
+		list []corev1.Container
+	}{{"container", spec.Containers}, {"init container", spec.InitContainers}} {
+		for i := range l.list {
+			for _, m := range l.list[i].VolumeMounts {
+				if ofProxy[m.Name] {
+					return fmt.Errorf("%s %s mounts the volume %s, which is the proxy's alone; leave that out", l.what, l.list[i].Name, m.Name)
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // checkUsers refuses containers that run as the proxy's user or group: the

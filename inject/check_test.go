@@ -77,6 +77,36 @@ func TestProxyUser(t *testing.T) {
 	}
 }
 
+// TestProxyVolumes: what the proxy keeps for itself no other container reads or
+// writes, although a pod may name volumes that it gets only by the injection.
+func TestProxyVolumes(t *testing.T) {
+	for name, c := range map[string]struct{ spec, want string }{
+		"volume": {
+			"{containers: [{name: a}], volumes: [{name: istio-proxy-state, emptyDir: {}}]}",
+			"volume istio-proxy-state: the name is needed",
+		},
+		"container": {
+			"{containers: [{name: a}, {name: b, volumeMounts: [{name: istio-proxy-state, mountPath: /x}]}]}",
+			"container b mounts the volume istio-proxy-state, which is the proxy's alone",
+		},
+		"init container": {
+			"{initContainers: [{name: i, volumeMounts: [{name: istio-token, mountPath: /x}]}], containers: [{name: a}]}",
+			"init container i mounts the volume istio-token",
+		},
+		"another volume": {
+			"{containers: [{name: a, volumeMounts: [{name: data, mountPath: /x}]}], volumes: [{name: data, emptyDir: {}}]}",
+			"",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, _, err := Patch(podOf(t, "spec: "+c.spec), "bar", settings(t))
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("error %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
 // TestPodMetadata: what whoever writes pods may put into the proxy's
 // environment.
 func TestPodMetadata(t *testing.T) {

@@ -69,6 +69,7 @@ func New(cfg Config) (*Agent, error) {
 		Node:       node,
 		Handler:    handler{cfg.Engine, a.names},
 		Names:      a.names != nil,
+		Keep:       a.keep(),
 		Logger:     cfg.Logger.With("part", "xds"),
 		Registerer: cfg.Registry,
 	})
@@ -137,9 +138,9 @@ func (a *Agent) Run(ctx context.Context) error {
 
 	select {
 	case <-ctx.Done():
-		a.drain(work)
+		a.drain(work, a.appListens)
 	case <-a.quit:
-		a.drain(work)
+		a.drain(work, nobodyListens)
 	case <-work.Done():
 		// A part has failed: its error is the group's.
 	}

@@ -346,8 +346,10 @@ func TestUnreachableDiscoveryIsNamed(t *testing.T) {
 	eventually(t, "ready", func() bool { return first.Ready() == nil })
 	first.end(t)
 	d.stop()
+	check(t, os.Remove(filepath.Join(dir, "configuration.gz")))
 
-	// The container restarts while discovery is away: it has its certificate.
+	// The container restarts while discovery is away: it has its certificate, and
+	// no configuration.
 	r := startAgent(t, d, dir, nil)
 	defer r.end(t)
 	want := "not ready: no configuration yet: cannot reach discovery " + d.addr + ": "

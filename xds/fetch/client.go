@@ -39,7 +39,9 @@ type Config struct {
 	// Handler takes the resources.
 	Handler Handler
 	// Names tells that the proxy answers DNS, and follows xds.TypeNameTable too.
-	Names  bool
+	Names bool
+	// Keep says where what is in force is kept for a restart; nil keeps nothing.
+	Keep   *Keep
 	Logger *slog.Logger
 	// Registerer takes the metrics; none are kept when nil.
 	Registerer prometheus.Registerer
@@ -73,6 +75,8 @@ func New(cfg Config) (*Client, error) {
 		return nil, errors.New("xds client: no node id")
 	case cfg.Handler == nil:
 		return nil, errors.New("xds client: no handler")
+	case cfg.Keep != nil && (cfg.Keep.File == "" || cfg.Keep.Owner == "" || cfg.Keep.Until == nil):
+		return nil, errors.New("xds client: to keep the configuration takes a file, an owner, and a time until when")
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -115,9 +119,18 @@ func (c *Client) set(f func(*Status)) {
 // retried: after 0.1 s at first, growing to 5 s, with a random part, so that a
 // fleet does not come back in step. A stream that discovery has ended in good
 // order, as it does with old ones, is no failure; what is in force stays known,
-// so that the next stream brings only what has changed between the two.
+// so that the next stream brings only what has changed between the two. With
+// Config.Keep, the handler has what was kept before the first stream is opened.
 func (c *Client) Run(ctx context.Context) error {
-	state := newState(c.types())
+	state := newState(c.types(), c.cfg.Keep != nil)
+	if c.cfg.Keep != nil {
+		c.restore(state)
+		k := newKeeper(c, state)
+		var written sync.WaitGroup
+		defer written.Wait()
+		written.Go(func() { k.run(ctx) })
+	}
+
 	failures := 0
 	for {
 		answered, err := c.session(ctx, state)

@@ -15,19 +15,6 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds"
 )
 
-// state outlives streams: it is what the handler has in force.
-type state struct {
-	versions map[string]map[string]string // type → name → version
-}
-
-func newState(types []string) *state {
-	s := &state{versions: make(map[string]map[string]string, len(types))}
-	for _, t := range types {
-		s.versions[t] = make(map[string]string)
-	}
-	return s
-}
-
 // named tells the types of which names are subscribed to, not all.
 func named(typeURL string) bool { return typeURL == xds.TypeEndpoint || typeURL == xds.TypeRoute }
 
@@ -125,13 +112,16 @@ func (s *session) send(req *discoveryv3.DeltaDiscoveryRequest) error {
 // subscribeFirst asks for a type for the first time on this stream, and says
 // what is there from an earlier one. No names, no question.
 func (s *session) subscribeFirst(typeURL string) error {
-	req := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: typeURL, InitialResourceVersions: s.state.versions[typeURL]}
+	var want []string
 	if named(typeURL) {
-		want := s.want(typeURL)
-		if len(want) == 0 {
+		if want = s.want(typeURL); len(want) == 0 {
 			return nil
 		}
-		s.forget(typeURL, want)
+		s.state.forget(typeURL, set(want))
+	}
+
+	req := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: typeURL, InitialResourceVersions: s.state.has(typeURL)}
+	if named(typeURL) {
 		s.subscribed[typeURL] = set(want)
 		req.ResourceNamesSubscribe = want
 	}
@@ -160,13 +150,13 @@ func (s *session) resubscribe(typeURL string) error {
 	for n := range have {
 		if !wanted[n] {
 			req.ResourceNamesUnsubscribe = append(req.ResourceNamesUnsubscribe, n)
-			delete(s.state.versions[typeURL], n)
 		}
 	}
 	if len(req.ResourceNamesSubscribe)+len(req.ResourceNamesUnsubscribe) == 0 {
 		return nil
 	}
 	slices.Sort(req.ResourceNamesUnsubscribe)
+	s.state.forget(typeURL, wanted)
 	s.subscribed[typeURL] = wanted
 	return s.send(req)
 }
@@ -176,16 +166,6 @@ func (s *session) want(typeURL string) []string {
 	names := slices.Clone(s.client.cfg.Handler.Wanted(typeURL))
 	slices.Sort(names)
 	return slices.Compact(names)
-}
-
-// forget drops the versions of names that are not wanted any more.
-func (s *session) forget(typeURL string, want []string) {
-	wanted := set(want)
-	for n := range s.state.versions[typeURL] {
-		if !wanted[n] {
-			delete(s.state.versions[typeURL], n)
-		}
-	}
 }
 
 func set(names []string) map[string]bool {
@@ -200,8 +180,7 @@ func set(names []string) map[string]bool {
 func (s *session) update(m *discoveryv3.DeltaDiscoveryResponse) error {
 	c := s.client
 	ack := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: m.GetTypeUrl(), ResponseNonce: m.GetNonce()}
-	versions := s.state.versions[m.GetTypeUrl()]
-	if versions == nil {
+	if !s.state.follows(m.GetTypeUrl()) {
 		return fmt.Errorf("discovery sent type %q, which was not asked for", m.GetTypeUrl())
 	}
 	added, removed, err := s.accept(m)
@@ -212,7 +191,7 @@ func (s *session) update(m *discoveryv3.DeltaDiscoveryResponse) error {
 	}
 	short := m.GetTypeUrl()[strings.LastIndexByte(m.GetTypeUrl(), '.')+1:]
 	c.metrics.updates.WithLabelValues(short).Inc()
-	record(versions, added, removed, err)
+	s.state.record(m.GetTypeUrl(), added, removed, err)
 	if err != nil {
 		c.metrics.rejects.WithLabelValues(short).Inc()
 		c.cfg.Logger.Error("update refused", "type", short, "error", err)
@@ -220,24 +199,6 @@ func (s *session) update(m *discoveryv3.DeltaDiscoveryResponse) error {
 	}
 	c.set(func(st *Status) { st.Updated, st.Rejected = time.Now(), err })
 	return s.send(ack)
-}
-
-// record notes the versions that are in force after an update.
-func record(versions map[string]string, added []Resource, removed []string, err error) {
-	var reject *RejectError
-	if err != nil && !errors.As(err, &reject) {
-		return
-	}
-	for _, r := range added {
-		if reject == nil || reject.Reasons[r.Name] == nil {
-			versions[r.Name] = r.Version
-		}
-	}
-	for _, n := range removed {
-		if reject == nil || reject.Reasons[n] == nil {
-			delete(versions, n)
-		}
-	}
 }
 
 // accept checks the form of an update, and leaves out names that were
