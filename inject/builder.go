@@ -126,8 +126,8 @@ func (b *builder) prepareLogLevel() error {
 }
 
 // prepareApplication reads what the proxy does on behalf of the application: its
-// probes, which the kubelet could not ask for through strict mutual TLS, and its
-// metrics. A gateway has none.
+// probes, which the kubelet could not ask for through strict mutual TLS, its
+// metrics, and the time between the end of its pod and its own. A gateway has none.
 func (b *builder) prepareApplication() (err error) {
 	if b.podPorts, err = podPorts(b.pod); err != nil {
 		return err
@@ -146,10 +146,16 @@ func (b *builder) prepareApplication() (err error) {
 		b.warnings = append(b.warnings, warnings...)
 	}
 
-	b.scrape, err = appScrape(b.pod, b.settings, b.options)
+	if b.scrape, err = appScrape(b.pod, b.settings, b.options); err != nil {
+		return err
+	}
 	if b.gateway() {
 		b.scrape.app = ""
+		return nil
 	}
+
+	delay, err := b.stopDelayOps()
+	b.probeOps = append(b.probeOps, delay...)
 	return err
 }
 

@@ -23,7 +23,7 @@ func ownEnv(name string) bool {
 // proxy: how it takes its leave, how it logs, what it takes of the node.
 func podEnv(name string) bool {
 	switch name {
-	case "EXIT_ON_ZERO_ACTIVE_CONNECTIONS", "MINIMUM_DRAIN_DURATION", "LOG_FORMAT", "GOMAXPROCS", "GOGC", "GOMEMLIMIT":
+	case "EXIT_ON_ZERO_ACTIVE_CONNECTIONS", "MINIMUM_DRAIN_DURATION", stopDelayEnv, "LOG_FORMAT", "GOMAXPROCS", "GOGC", "GOMEMLIMIT":
 		return true
 	}
 	return false
@@ -55,5 +55,5 @@ func checkEnv(name string) (warning string, err error) {
 	case podEnv(name), strings.HasPrefix(name, "ISTIO_META_"):
 		return "", nil
 	}
-	return "", fmt.Errorf("%s may not be set by a pod; what may is ISTIO_META_*, EXIT_ON_ZERO_ACTIVE_CONNECTIONS, MINIMUM_DRAIN_DURATION, LOG_FORMAT, GOMAXPROCS, GOGC and GOMEMLIMIT (for the whole mesh, meshConfig.defaultConfig.proxyMetadata takes others)", name)
+	return "", fmt.Errorf("%s may not be set by a pod; what may is ISTIO_META_*, EXIT_ON_ZERO_ACTIVE_CONNECTIONS, MINIMUM_DRAIN_DURATION, APPLICATION_STOP_DELAY, LOG_FORMAT, GOMAXPROCS, GOGC and GOMEMLIMIT (for the whole mesh, meshConfig.defaultConfig.proxyMetadata takes others)", name)
 }

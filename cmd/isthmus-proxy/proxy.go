@@ -138,11 +138,17 @@ func (s *settings) drainTimes(cfg *agent.Config, pc proxyConfig) error {
 	if err != nil || least < 0 {
 		return fmt.Errorf("minimum-drain-duration %q: want a duration like 5s", s.drainAtLeast)
 	}
+	if cfg.StopDelay, err = time.ParseDuration(s.stopDelay); err != nil || cfg.StopDelay < 0 {
+		return fmt.Errorf("application-stop-delay %q: want a duration like 2s", s.stopDelay)
+	}
+	if cfg.Kind == agent.Sidecar && !native {
+		cfg.AppListens = appListens
+	}
 
 	// Before a gateway there may be a load balancer that looks only now and
 	// then. A plain sidecar gets its SIGTERM together with the application,
 	// which may have no connection at the moment and yet make calls before it
-	// ends. A native one outlives the application: only callers that have not
+	// ends; it is waited for as long as it has a port open. A native one outlives the application: only callers that have not
 	// yet heard of the end are left.
 	cfg.DrainAtLeast = cfg.DrainFor
 	switch {
@@ -153,6 +159,9 @@ func (s *settings) drainTimes(cfg *agent.Config, pc proxyConfig) error {
 	}
 	return nil
 }
+
+// appListens tells whether the pod has ports open that are not the proxy's.
+func appListens() (bool, error) { return agent.AppListens(os.DirFS("/proc/net"), os.Getuid()) }
 
 // parseSwitch reads the value of a flag that an environment variable may give.
 func parseSwitch(flag, value string) (bool, error) {

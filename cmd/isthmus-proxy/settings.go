@@ -33,7 +33,7 @@ type settings struct {
 	stateDir, labelsFile, probers, logLevel         string
 	logFormat, dnsDomain                            string
 	nodeName                                        string
-	native, untilIdle, drainAtLeast                 string
+	native, untilIdle, drainAtLeast, stopDelay      string
 	maxConnections, scrape                          string
 	dnsCapture, dnsAutoAllocate, resolvConf         string
 }
@@ -72,6 +72,7 @@ func (s *settings) bind(c *call) {
 		{&s.untilIdle, "exit-on-zero-active-connections", "EXIT_ON_ZERO_ACTIVE_CONNECTIONS", "false",
 			"at the end, wait for the last connection instead of terminationDrainDuration"},
 		{&s.drainAtLeast, "minimum-drain-duration", "MINIMUM_DRAIN_DURATION", "5s", "with exit-on-zero-active-connections: how long to take connections at least"},
+		{&s.stopDelay, "application-stop-delay", "APPLICATION_STOP_DELAY", "2s", "how long the hook lasts that holds up the end of the application"},
 		{&s.logLevel, "log-level", "LOG_LEVEL", "info", "debug, info, warn or error"},
 		{&s.logFormat, "log-format", "LOG_FORMAT", "text", "text or json"},
 	} {

@@ -169,9 +169,10 @@ func (a *Agent) awaitCertificate(ctx context.Context) bool {
 	}
 }
 
-// trimAfter is how long after the proxy became ready the memory of its first
-// configuration is given back: what came last is in force by then.
-const trimAfter = time.Second
+// trimAfter is how often it is looked whether the proxy is ready, and the memory
+// of its first configuration can be given back: what came last is in force by
+// then, and in the file that is kept for a restart.
+const trimAfter = 5 * time.Second
 
 // trimWhenReady gives memory back to the system once. Decoding a whole mesh
 // takes several times what it comes to, and the runtime returns the difference
@@ -207,8 +208,9 @@ func (a *Agent) beginDrain() {
 // drain lets connections end. New ones are taken for DrainAtLeast, since
 // callers learn only by and by that the pod goes; then it waits, up to DrainFor
 // in all, until none is left. With DrainUntilIdle the kubelet's patience
-// (terminationGracePeriodSeconds) is the only bound.
-func (a *Agent) drain(ctx context.Context) {
+// (terminationGracePeriodSeconds) is the only bound, and likewise for as long as
+// appListens says so.
+func (a *Agent) drain(ctx context.Context, appListens func() bool) {
 	a.beginDrain()
 	start := time.Now()
 	if a.cfg.DrainUntilIdle {
@@ -223,7 +225,7 @@ func (a *Agent) drain(ctx context.Context) {
 		took := time.Since(start)
 		n := a.engine.Active()
 		late := took >= a.cfg.DrainFor && !a.cfg.DrainUntilIdle
-		if late || took >= a.cfg.DrainAtLeast && n == 0 {
+		if (late || took >= a.cfg.DrainAtLeast && n == 0) && !appListens() {
 			a.log.Info("drained", "took", took.Round(time.Millisecond), "connections", n)
 			return
 		}
@@ -234,6 +236,21 @@ func (a *Agent) drain(ctx context.Context) {
 		}
 	}
 }
+
+// appListens tells whether there is an application to wait for.
+func (a *Agent) appListens() bool {
+	if a.cfg.AppListens == nil {
+		return false
+	}
+	yes, err := a.cfg.AppListens()
+	if err != nil {
+		a.log.Warn("cannot tell whether the application is still there", "error", err)
+	}
+	return yes
+}
+
+// nobodyListens is for an end that the application itself has asked for.
+func nobodyListens() bool { return false }
 
 // Quit asks for an orderly exit, as SIGTERM does.
 func (a *Agent) Quit() {

@@ -63,6 +63,14 @@ type Config struct {
 	// DrainUntilIdle waits for the last connection without the bound of
 	// DrainFor.
 	DrainUntilIdle bool
+	// AppListens tells whether the application has a port open. As long as it
+	// does the proxy stays, after SIGTERM, whatever the other settings say: what
+	// reaches the pod is served. Nil for a proxy that outlives its application,
+	// or has none. It is asked repeatedly.
+	AppListens func() (bool, error)
+	// StopDelay is how long the hook lasts by which the application's SIGTERM
+	// comes later than the pod's end.
+	StopDelay time.Duration
 
 	// DNS makes the proxy a name server for its pod; nil leaves that out.
 	DNS    *DNS
@@ -116,7 +124,7 @@ func (c *Config) validate() error {
 	if c.Registry == nil || c.Logger == nil {
 		return errors.New("registry and logger are needed")
 	}
-	if c.DrainFor < 0 || c.DrainAtLeast < 0 {
+	if c.DrainFor < 0 || c.DrainAtLeast < 0 || c.StopDelay < 0 {
 		return errors.New("drain durations cannot be negative")
 	}
 	if err := c.checkDNS(); err != nil {

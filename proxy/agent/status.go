@@ -150,6 +150,7 @@ func (a *Agent) statusHandler() http.Handler {
 	mux.Handle("GET /metrics", a.metrics())
 	mux.Handle("GET /app-health/", app)
 	mux.Handle("GET "+hookPath, app)
+	mux.HandleFunc("GET /application-stops", a.serveStopDelay)
 	mux.Handle("POST /quitquitquit", localOnly(http.HandlerFunc(a.serveQuit)))
 	mux.Handle("POST /drain", localOnly(http.HandlerFunc(a.serveDrain)))
 	return mux
@@ -174,6 +175,17 @@ func (a *Agent) serveQuit(w http.ResponseWriter, _ *http.Request) {
 func (a *Agent) serveDrain(w http.ResponseWriter, _ *http.Request) {
 	a.beginDrain()
 	fmt.Fprintln(w, "draining")
+}
+
+// serveStopDelay answers after a while: the kubelet asks before it tells the
+// application to end (see package inject). It changes nothing, whoever asks.
+func (a *Agent) serveStopDelay(_ http.ResponseWriter, r *http.Request) {
+	delay := time.NewTimer(a.cfg.StopDelay)
+	defer delay.Stop()
+	select {
+	case <-delay.C:
+	case <-r.Context().Done():
+	}
 }
 
 // localOnly refuses callers from outside the pod. What the proxy itself passes
