@@ -50,6 +50,7 @@ func TestCommandLine(t *testing.T) {
 		{args: "sidecar --ip 10.0.0.1 --native perhaps", fails: `native "perhaps": want true or false`},
 		{args: "sidecar --ip 10.0.0.1 --exit-on-zero-active-connections 1s", fails: "exit-on-zero-active-connections \"1s\": want true or false"},
 		{args: "sidecar --ip 10.0.0.1 --minimum-drain-duration -5s", fails: "minimum-drain-duration \"-5s\": want a duration like 5s"},
+		{args: "sidecar --ip 10.0.0.1 --application-stop-delay soon", fails: "application-stop-delay \"soon\": want a duration like 2s"},
 		{args: "router --ip 10.0.0.1", fails: "the pod name (POD_NAME) is missing"},
 		{args: "router --ip 10.0.0.x", fails: "ip:"},
 		{args: "request GET", fails: "takes 2 arguments"},
@@ -125,6 +126,35 @@ func TestSettings(t *testing.T) {
 	}
 	if _, err := agent.NewIdentity(got); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestDrainTimes: how long connections are taken, and waited for, at the end.
+func TestDrainTimes(t *testing.T) {
+	for _, tt := range []struct {
+		what                string
+		kind                agent.Kind
+		native, config      string
+		atLeast, longest    time.Duration
+		waitsForApplication bool
+	}{
+		{"gateway", agent.Router, "false", `{}`, 5 * time.Second, 20 * time.Second, false},
+		{"gateway, as told", agent.Router, "false", `{"terminationDrainDuration":"9s"}`, 9 * time.Second, 9 * time.Second, false},
+		{"native sidecar", agent.Sidecar, "true", `{}`, time.Second, 5 * time.Second, false},
+		{"plain sidecar", agent.Sidecar, "false", `{}`, 5 * time.Second, 5 * time.Second, true},
+	} {
+		s := settings{native: tt.native, untilIdle: "false", drainAtLeast: "5s", stopDelay: "2s"}
+		pc, err := parseProxyConfig(tt.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := agent.Config{Kind: tt.kind, DrainFor: defaultDrain}
+		if err := s.drainTimes(&cfg, pc); err != nil {
+			t.Fatal(err)
+		}
+		if cfg.DrainAtLeast != tt.atLeast || cfg.DrainFor != tt.longest || (cfg.AppListens != nil) != tt.waitsForApplication || cfg.StopDelay != 2*time.Second {
+			t.Errorf("%s: %+v", tt.what, cfg)
+		}
 	}
 }
 

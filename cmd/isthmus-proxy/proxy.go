@@ -17,8 +17,14 @@ import (
 	"github.com/isthmus-mesh/isthmus/proxy/telemetry"
 )
 
-// defaultDrain is how long connections get to end after SIGTERM, as in Istio.
-const defaultDrain = 5 * time.Second
+const (
+	// defaultDrain is how long connections get to end after SIGTERM, as in Istio.
+	defaultDrain = 5 * time.Second
+	// gatewayDrain is how long a gateway waits for those that are busy, at most,
+	// unless terminationDrainDuration is set: it fits into the 30 s that
+	// Kubernetes gives a pod.
+	gatewayDrain = 20 * time.Second
+)
 
 func runSidecar(ctx context.Context, c *call) error { return runProxy(ctx, c, agent.Sidecar) }
 func runRouter(ctx context.Context, c *call) error  { return runProxy(ctx, c, agent.Router) }
@@ -154,6 +160,8 @@ func (s *settings) drainTimes(cfg *agent.Config, pc proxyConfig) error {
 	switch {
 	case cfg.DrainUntilIdle:
 		cfg.DrainAtLeast = least
+	case cfg.Kind == agent.Router && pc.TerminationDrainDuration.set == nil:
+		cfg.DrainFor = gatewayDrain
 	case cfg.Kind == agent.Sidecar && native:
 		cfg.DrainAtLeast = time.Second
 	}

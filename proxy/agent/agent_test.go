@@ -287,7 +287,8 @@ func TestLifeOfAProxy(t *testing.T) {
 	d := newDiscovery(t, echoServer(t))
 	dir := t.TempDir()
 	write(t, dir, "labels", "app=\"web\"\nversion=\"v1\"\n")
-	r := startAgent(t, d, dir, nil)
+	// A gateway would end a connection that is quiet.
+	r := startAgent(t, d, dir, func(c *agent.Config) { c.Kind = agent.Sidecar })
 	ready := func() (int, string) { return get(t, "GET", "http://"+r.addrs.Health+"/healthz/ready") }
 	says := func(text string) func() bool {
 		return func() bool {

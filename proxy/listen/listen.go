@@ -99,7 +99,9 @@ type Manager struct {
 	open      map[string]*connections   // by listener
 	opening   connSet                   // connections that have no chain yet
 	draining  map[config.Direction]bool // chains of these directions end gently from the start
+	goodbye   bool                      // sayGoodbye runs
 	closed    bool
+	closing   chan struct{}  // closed with it
 	wait      sync.WaitGroup // goroutines of sockets and connections
 }
 
@@ -140,6 +142,7 @@ func New(o Options) *Manager {
 		sockets:   map[string]*socket{},
 		open:      map[string]*connections{},
 		draining:  map[config.Direction]bool{},
+		closing:   make(chan struct{}),
 	}
 	m.publishLocked()
 	return m
@@ -262,12 +265,22 @@ func (m *Manager) Active() int64 { return m.conns.Load() }
 
 // Drain asks all connections, present and future, to end at the next good
 // moment. Sockets stay open: clients that have not heard yet are served.
+//
+// For TCP, of which nothing is known, a good moment is one in which nothing moves.
 func (m *Manager) Drain() {
 	m.drain(config.DirectionInbound, config.DirectionOutbound, config.DirectionUnspecified)
+
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.goodbye && !m.closed {
+		m.goodbye = true
+		m.wait.Go(m.sayGoodbye)
+	}
 }
 
-// DrainInbound does so for all but outbound connections: an application that
-// shuts down still has calls of its own to make.
+// DrainInbound does so for all but outbound connections, since an application that
+// shuts down still has calls of its own to make, and leaves TCP alone: what the
+// application has said over it is the application's to end.
 func (m *Manager) DrainInbound() {
 	m.drain(config.DirectionInbound, config.DirectionUnspecified)
 }
@@ -291,9 +304,12 @@ func (m *Manager) drain(directions ...config.Direction) {
 
 // Close closes all sockets and connections and waits for their goroutines.
 func (m *Manager) Close() {
-	m.Drain()
+	m.drain(config.DirectionInbound, config.DirectionOutbound, config.DirectionUnspecified)
 
 	m.mu.Lock()
+	if !m.closed {
+		close(m.closing)
+	}
 	m.closed = true
 	for _, s := range m.sockets {
 		s.close()
