@@ -25,6 +25,7 @@ spec:
   - {name: http, port: 8080}
   - {name: http2, port: 8081, targetPort: 8080}
   - {name: grpc, port: 8079}
+  - {name: tcp, port: 8082, targetPort: 8081}
 ---
 apiVersion: apps/v1
 kind: Deployment
@@ -65,9 +66,9 @@ sleep 3`
 
 // TestPodsComeAndGo: a rolling restart and a scaling down and up under 200
 // requests a second, in every protocol: none of them fails, although the
-// application hangs up at once when it is told to end. A request that it may
-// have worked on is sent again only if it is idempotent (RFC 9110 section
-// 9.2.2): HTTP is called with GET.
+// application hangs up at once when it is told to end. A request that it may have
+// worked on is sent again only if it is idempotent (RFC 9110 section 9.2.2): HTTP
+// is called with GET. A connection over TCP is not begun again at all.
 func TestPodsComeAndGo(t *testing.T) {
 	root := repo(t)
 	s := bareLab(t, root, "e2epods", "--clusters 1")
@@ -82,6 +83,9 @@ func TestPodsComeAndGo(t *testing.T) {
 		{"HTTP 1.1", "", "http://web:8080/", "200"},
 		{"HTTP 2", "-h2 -stdclient", "http://web:8081/", "200"},
 		{"gRPC", "-grpc", "web:8079", "SERVING"},
+		// A connection for each request, which nobody can hand back or repeat. It
+		// leads to a port of its own, whose server sends everybody elsewhere.
+		{"TCP", "-keepalive=false", "http://web:8082/", "303"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			load := fmt.Sprintf("kubectl exec -n pods load -c load -- /fortio load -quiet -json - -qps 200 -c 8 -t 0 -n 16000 -timeout 10s -allow-initial-errors %s %s 2>/dev/null",
