@@ -61,6 +61,7 @@ func (s *Server) reachAPIServer(ctx context.Context) error {
 	s.xds = serve.New(s.source, s.auth, serve.Config{
 		AllowPlaintext: s.cfg.Listen.PlainXDS != "",
 		MaxAge:         s.cfg.ConnectionAge,
+		Farewell:       s.cfg.Drain / 2,
 		Logger:         s.log,
 		Registerer:     s.registry,
 	})

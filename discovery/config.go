@@ -59,7 +59,12 @@ type Config struct {
 	// ConnectionAge is about how long a proxy's connection lasts, see
 	// serve.Config; one minute or more.
 	ConnectionAge time.Duration
-	// Drain is how long calls have to finish when the control plane stops.
+	// StopDelay is how long the control plane serves on, not ready, once it is
+	// told to stop: the API server and the proxies go on calling it until they have
+	// heard that.
+	StopDelay time.Duration
+	// Drain is how long calls have to finish when the control plane stops. Streams
+	// of proxies are ended one after another during the first part of it.
 	Drain time.Duration
 
 	// Listen is where it is reached.
@@ -107,6 +112,7 @@ func Default() Config {
 		DefaultCertTTL: 24 * time.Hour,
 		MaxCertTTL:     24 * time.Hour,
 		ConnectionAge:  30 * time.Minute,
+		StopDelay:      3 * time.Second,
 		Drain:          5 * time.Second,
 
 		Logger: slog.Default(),
@@ -145,6 +151,7 @@ func (c *Config) validate() error {
 	}
 	want(c.ConnectionAge >= time.Minute,
 		"a connection age of %s is less than one minute: proxies would do little but connect", c.ConnectionAge)
+	want(c.StopDelay >= 0, "the time to serve on in after being told to stop is negative: %s", c.StopDelay)
 	want(c.Drain >= 0, "the time to finish calls in is negative: %s", c.Drain)
 
 	return errors.Join(wrong...)

@@ -42,6 +42,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"have no lifetime":                                 func(c *Config) { c.DefaultCertTTL = 0 },
 		"connection age of 1s is less than one minute":     func(c *Config) { c.ConnectionAge = time.Second },
 		"finish calls in is negative":                      func(c *Config) { c.Drain = -1 },
+		"serve on in after being told to stop is negative": func(c *Config) { c.StopDelay = -1 },
 	} {
 		cfg := complete()
 		change(&cfg)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -30,8 +31,9 @@ type Server struct {
 	log      *slog.Logger
 	registry Registry
 	sockets  *sockets
-	// served tells that everything is: the readiness probe's answer.
-	served atomic.Bool
+	// served tells that everything is, and stopping that it will not be for long:
+	// the readiness probe's answer.
+	served, stopping atomic.Bool
 
 	store  *model.Store
 	status *kube.StatusWriter
@@ -49,6 +51,8 @@ type Server struct {
 	authority *ca.Authority
 	auth      *ca.Authenticator
 	xds       *serve.Server
+	// spreadRound is the time between two comparisons with other replicas.
+	spreadRound time.Duration
 	// nativeSidecars tells that the cluster knows restartable init
 	// containers.
 	nativeSidecars bool
@@ -64,7 +68,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Logger,
 		registry:  cfg.Registry,
-		injection: &inject.Live{},
+		injection: &inject.Live{}, spreadRound: spreadRound,
 	}
 	if s.registry == nil {
 		s.registry = prometheus.NewRegistry()
@@ -85,11 +89,19 @@ func New(cfg Config) (*Server, error) {
 // system has chosen where the configuration says 0.
 func (s *Server) Addresses() Addresses { return s.sockets.addresses() }
 
-// Run serves until ctx ends, and returns nil then. It may be called once. While
-// the API server cannot be reached it waits for it, not ready.
+// Run serves until ctx ends, and then for Config.StopDelay, and returns nil. It may
+// be called once. While the API server cannot be reached it waits for it, not ready.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.sockets.close()
+	told := ctx
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		s.awaitStop(told, ctx)
+		stop()
+		return nil
+	})
 
 	// The cluster is read while the certificate authority is set up.
 	g.Go(func() error { return s.reader.Run(ctx) })
@@ -114,6 +126,28 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.log.Info("stopped")
 	return nil
+}
+
+// awaitStop waits until the control plane is to stop: some time after it was told
+// to. ctx ends when it stops by itself.
+func (s *Server) awaitStop(told, ctx context.Context) {
+	select {
+	case <-told.Done():
+	case <-ctx.Done():
+		return
+	}
+	s.stopping.Store(true)
+	if !s.served.Load() {
+		return // nobody was led here
+	}
+
+	s.log.Info("stopping", "delay", s.cfg.StopDelay)
+	delay := time.NewTimer(s.cfg.StopDelay)
+	defer delay.Stop()
+	select {
+	case <-delay.C:
+	case <-ctx.Done():
+	}
 }
 
 // makeModel makes the way from the cluster's objects to xDS resources.

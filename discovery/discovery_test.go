@@ -57,7 +57,7 @@ func startControlPlane(t *testing.T, objects ...runtime.Object) *controlPlane {
 	cfg := complete()
 	cfg.Clients.Kube = c.client
 	cfg.Logger = slog.New(slog.DiscardHandler)
-	cfg.Drain = time.Second
+	cfg.StopDelay, cfg.Drain = 0, time.Second
 	cfg.Listen = Addresses{
 		XDS: "127.0.0.1:0", PlainXDS: "127.0.0.1:0", Webhooks: "127.0.0.1:0",
 		Monitoring: "127.0.0.1:0", Readiness: "127.0.0.1:0",

@@ -33,6 +33,7 @@ func (s *Server) monitoring() http.Handler {
 	mux.Handle("/metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	mux.HandleFunc("/ready", s.answerReady)
 	mux.HandleFunc("/version", serveVersion)
+	mux.HandleFunc("GET "+streamsPath, s.serveStreams)
 	mux.Handle("/debug/", newDebugAccess(s.cfg.Clients.Kube, s.log).guard(pages))
 	return mux
 }
@@ -46,6 +47,10 @@ func (s *Server) readiness() http.Handler {
 }
 
 func (s *Server) answerReady(w http.ResponseWriter, _ *http.Request) {
+	if s.stopping.Load() {
+		http.Error(w, "not ready: stopping", http.StatusServiceUnavailable)
+		return
+	}
 	if !s.served.Load() {
 		http.Error(w, "not ready: the cluster is not read yet, or the certificate authority is not loaded; see the log", http.StatusServiceUnavailable)
 		return

@@ -46,6 +46,10 @@ func (s *Server) serve(ctx context.Context, g *errgroup.Group) {
 		s.tellReady(ctx)
 		return nil
 	})
+	g.Go(func() error {
+		s.newSpreader().run(ctx)
+		return nil
+	})
 }
 
 // serveGRPC serves until ctx ends. A listener that is nil is not served.

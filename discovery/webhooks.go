@@ -117,6 +117,13 @@ func (s *Server) trustWebhooks(ctx context.Context) error {
 // serviceLeadsSomewhere tells whether the control plane's Service has endpoints,
 // with a channel that closes when that may have changed.
 func (s *Server) serviceLeadsSomewhere(txn model.ReadTxn) (bool, <-chan struct{}) {
+	endpoints, watch := s.replicas(txn)
+	return len(endpoints) > 0, watch
+}
+
+// replicas are the ready endpoints of the control plane's Service, with a channel
+// that closes when there may be others.
+func (s *Server) replicas(txn model.ReadTxn) ([]model.Endpoint, <-chan struct{}) {
 	key := (&model.EndpointSet{
 		Host:      compile.Host(s.cfg.Namespace, s.cfg.service(), s.cfg.ClusterDomain),
 		Cluster:   s.cfg.Cluster,
@@ -124,5 +131,8 @@ func (s *Server) serviceLeadsSomewhere(txn model.ReadTxn) (bool, <-chan struct{}
 		Name:      s.cfg.service(),
 	}).Key()
 	set, _, watch, ok := s.store.Endpoints.GetWatch(txn, s.store.Endpoints.ByKey(key))
-	return ok && len(set.Endpoints) > 0, watch
+	if !ok {
+		return nil, watch
+	}
+	return set.Endpoints, watch
 }

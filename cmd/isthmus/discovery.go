@@ -78,6 +78,7 @@ func (d *discoveryFlags) flags(getenv func(string) string, host string) *pflag.F
 	p.DurationVar(&c.DefaultCertTTL, "default-workload-cert-ttl", c.DefaultCertTTL, "lifetime of a workload certificate when none is asked for ($DEFAULT_WORKLOAD_CERT_TTL)")
 	p.DurationVar(&c.MaxCertTTL, "max-workload-cert-ttl", c.MaxCertTTL, "longest lifetime of a workload certificate; who asks for more gets this ($MAX_WORKLOAD_CERT_TTL)")
 	p.DurationVar(&c.ConnectionAge, "keepaliveMaxServerConnectionAge", c.ConnectionAge, "about how long a proxy's connection lasts before it is replaced in good order")
+	p.DurationVar(&c.StopDelay, "stop-delay", c.StopDelay, "how long to serve on, not ready, once told to stop")
 	p.DurationVar(&c.Drain, "shutdown-duration", c.Drain, "longest time to finish calls in when stopping")
 
 	p.StringVar(&c.Listen.PlainXDS, "grpc-addr", "", "address for xDS in plaintext, for instance :15010; whoever reaches it reads the configuration of every proxy (default: none)")

@@ -4,7 +4,11 @@ import (
 	"bytes"
 	"compress/gzip"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -171,4 +175,33 @@ func FuzzKept(f *testing.F) {
 			t.Fatalf("written again it is refused: %v", err)
 		}
 	})
+}
+
+// BenchmarkKeep writes the configuration of a proxy in a mesh of a thousand
+// services after one of its resources has changed.
+func BenchmarkKeep(b *testing.B) {
+	dir := b.TempDir()
+	s := newState([]string{xds.TypeCluster}, true)
+	var all []Resource
+	for i := range 4000 {
+		name := fmt.Sprintf("outbound|8080||service-%d.namespace-%d.svc.cluster.local", i, i%50)
+		body := strings.Repeat(name+" spiffe://cluster.local/ns/sa 10.1.2.3 envoy.transport_sockets.tls ", 8)
+		all = append(all, cluster(name, fmt.Sprint(i), body))
+	}
+	s.record(xds.TypeCluster, all, nil, nil)
+	k := &keeper{Keep: Keep{File: filepath.Join(dir, "kept"), Owner: "me", Until: func() time.Time { return keptAt }}, state: s, log: slog.New(slog.DiscardHandler)}
+	k.save()
+
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		s.record(xds.TypeCluster, []Resource{cluster(all[0].Name, fmt.Sprint("new", i), "")}, nil, nil)
+		if again, end := k.save(); again > 0 || end {
+			b.Fatal("it is not written")
+		}
+	}
+	info, err := os.Stat(k.File)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportMetric(float64(info.Size()), "file-bytes")
 }

@@ -12,7 +12,7 @@
 //
 // # Locks
 //
-// Server.mu guards which groups and streams there are, group.mu the feeds of a
+// Server.mu guards which groups and streams there are, and which are asked to end, group.mu the feeds of a
 // group with their snapshots, snapshot.mu the answers that are encoded, and
 // streamStatus.mu what the debug page shows of a stream. Only one pair is ever
 // held together: Server.mu and then Server.life, where a stream joins the first

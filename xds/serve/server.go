@@ -40,7 +40,10 @@ type Config struct {
 	// Istio has it. Connections last as long, and then as long again for
 	// streams that began late.
 	MaxAge time.Duration
-	Logger *slog.Logger
+	// Farewell is the time over which streams are ended when the server stops;
+	// zero is all at once.
+	Farewell time.Duration
+	Logger   *slog.Logger
 	// Registerer takes the metrics; none are kept when nil.
 	Registerer prometheus.Registerer
 }
@@ -73,14 +76,16 @@ type Server struct {
 	metrics *metrics
 	lastID  atomic.Uint64
 
-	stop    chan struct{} // closed when Run ends
-	life    sync.Mutex
-	stopped bool           // under life
-	wg      sync.WaitGroup // Add only by spawn
+	stopping atomic.Bool   // no stream is taken any more
+	stop     chan struct{} // closed when Run ends
+	life     sync.Mutex
+	stopped  bool           // under life
+	wg       sync.WaitGroup // Add only by spawn
 
 	mu      sync.Mutex
 	groups  map[string]*group
 	streams map[*stream]struct{}
+	shed    map[string]time.Time // by node id: when its proxy was sent away
 }
 
 // New makes a server. auth may be nil only with AllowPlaintext, and then TLS
@@ -90,7 +95,7 @@ func New(src Source, auth Authenticator, cfg Config) *Server {
 	return &Server{
 		src: src, auth: auth, cfg: cfg, hash: newHasher(), metrics: newMetrics(cfg.Registerer),
 		stop:   make(chan struct{}),
-		groups: make(map[string]*group), streams: make(map[*stream]struct{}),
+		groups: make(map[string]*group), streams: make(map[*stream]struct{}), shed: make(map[string]time.Time),
 	}
 }
 
@@ -144,19 +149,6 @@ func (s *Server) GRPCOptions() []grpc.ServerOption {
 // Register adds the service to a gRPC server.
 func (s *Server) Register(r grpc.ServiceRegistrar) {
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(r, s)
-}
-
-// Run serves until ctx ends, then ends all streams with code Unavailable, so
-// that proxies go to another replica, and waits for its own goroutines. It is
-// called once; streams that come before it wait for nothing.
-func (s *Server) Run(ctx context.Context) error {
-	<-ctx.Done()
-	s.life.Lock()
-	s.stopped = true
-	s.life.Unlock()
-	close(s.stop)
-	s.wg.Wait()
-	return nil
 }
 
 // spawn runs f on a goroutine that Run waits for. After Run it does nothing:

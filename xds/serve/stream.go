@@ -12,8 +12,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds"
 )
 
-// stream is one proxy's connection. All fields but status are its handler
-// goroutine's alone.
+// stream is one proxy's connection. All fields but status and leaving are its
+// handler goroutine's alone.
 type stream struct {
 	srv     *Server
 	ctx     context.Context
@@ -28,6 +28,9 @@ type stream struct {
 	over      <-chan time.Time // fires when the stream has lasted long enough
 	atEnd     error            // what to end it with then
 	status    streamStatus
+
+	leave   chan struct{} // closed when the stream is to end in good order
+	leaving bool          // whether it is; under Server.mu
 }
 
 // subscription is what a stream wants and has of one type.
@@ -74,13 +77,16 @@ type request struct {
 
 // serve handles a stream to its end. recv blocks for the next request.
 func (s *Server) serve(ctx context.Context, w wire, recv func() (*request, error)) error {
+	if s.stopping.Load() {
+		return errStopping
+	}
 	node, err := s.admit(ctx)
 	if err != nil {
 		return err
 	}
 
 	left, atEnd := life(ctx, s.cfg.MaxAge, time.Now())
-	st := &stream{srv: s, ctx: ctx, node: node, wire: w, connected: time.Now(), atEnd: atEnd}
+	st := &stream{srv: s, ctx: ctx, node: node, wire: w, connected: time.Now(), atEnd: atEnd, leave: make(chan struct{})}
 	over := time.NewTimer(left)
 	defer over.Stop()
 	st.over = over.C
@@ -200,6 +206,8 @@ func (st *stream) loop(requests <-chan *request, ended <-chan error) error {
 			return refusal(err)
 		case <-st.over:
 			return st.atEnd
+		case <-st.leave:
+			return nil
 		case <-st.srv.stop:
 			return errStopping
 		case <-st.ctx.Done():
