@@ -245,15 +245,15 @@ func (k *keeper) copyOld(out *keptWriter, snap snapshot) error {
 
 	in, err := newKeptReader(old)
 	for err == nil {
-		var r Resource
+		var r record
 		if r, err = in.next(); err != nil {
 			break
 		}
-		version, inForce := snap.versions[r.key()]
-		if _, newer := snap.unsaved[r.key()]; !inForce || newer || version != r.Version {
+		version, inForce := snap.versions[r.key]
+		if _, newer := snap.unsaved[r.key]; !inForce || newer || version != r.version {
 			continue
 		}
-		if err := out.add(r); err != nil {
+		if err := out.copy(r.raw); err != nil {
 			return err
 		}
 	}

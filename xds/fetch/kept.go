@@ -2,7 +2,9 @@ package fetch
 
 import (
 	"bufio"
+	"bytes"
 	"compress/gzip"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,7 +12,8 @@ import (
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"google.golang.org/protobuf/encoding/protodelim"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/isthmus-mesh/isthmus/xds"
 )
@@ -18,7 +21,7 @@ import (
 // The file in which a client keeps what it has in force is compressed with gzip,
 // whose checksum tells of damage: one line of JSON, the head, and then as many
 // resources as the head says, each an envoy.service.discovery.v3.Resource behind
-// its length (as package protodelim has it).
+// its length, a varint.
 const (
 	// keptFormat is the form of the file. Another one is not read.
 	keptFormat = 1
@@ -63,6 +66,7 @@ func (h *keptHead) check(owner string, now time.Time) error {
 type keptReader struct {
 	head keptHead
 	in   *bufio.Reader
+	buf  bytes.Buffer
 	left int
 }
 
@@ -89,30 +93,128 @@ func newKeptReader(r io.Reader) (*keptReader, error) {
 	return k, nil
 }
 
+// record is a resource as it stands in the file.
+type record struct {
+	key     resourceKey
+	version string
+	raw     []byte // an encoded envoy.service.discovery.v3.Resource; until the next one is read
+}
+
 // next gives the next resource, and io.EOF after the last one, when the checksum
 // has been found right.
-func (k *keptReader) next() (Resource, error) {
+func (k *keptReader) next() (record, error) {
 	if k.left == 0 {
 		switch _, err := k.in.ReadByte(); {
 		case err == nil:
-			return Resource{}, errors.New("there is something after its last resource")
+			return record{}, errors.New("there is something after its last resource")
 		default:
-			return Resource{}, err
+			return record{}, err
 		}
 	}
 
-	var m discoveryv3.Resource
-	if err := (protodelim.UnmarshalOptions{MaxSize: maxKept}).UnmarshalFrom(k.in, &m); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF // with resources left, no end is the right one
-		}
-		return Resource{}, fmt.Errorf("resource %d of %d: %w", k.head.Resources-k.left+1, k.head.Resources, err)
+	r, err := k.record()
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF // with resources left, no end is the right one
 	}
-	if m.GetName() == "" || !xds.Known(m.GetResource().GetTypeUrl()) {
-		return Resource{}, fmt.Errorf("resource %d of %d: name %q, type %q", k.head.Resources-k.left+1, k.head.Resources, m.GetName(), m.GetResource().GetTypeUrl())
+	if err == nil && (r.key.name == "" || !xds.Known(r.key.typeURL)) {
+		err = fmt.Errorf("name %q, type %q", r.key.name, r.key.typeURL)
+	}
+	if err != nil {
+		return record{}, fmt.Errorf("resource %d of %d: %w", k.head.Resources-k.left+1, k.head.Resources, err)
 	}
 	k.left--
-	return Resource{Name: m.GetName(), Version: m.GetVersion(), Body: m.GetResource()}, nil
+	return r, nil
+}
+
+func (k *keptReader) record() (record, error) {
+	size, err := binary.ReadUvarint(k.in)
+	if err != nil {
+		return record{}, err
+	}
+	if size > maxKept {
+		return record{}, fmt.Errorf("it has %d bytes", size)
+	}
+
+	// The buffer grows as bytes come, whatever the length says.
+	k.buf.Reset()
+	if _, err := io.CopyN(&k.buf, k.in, int64(size)); err != nil {
+		return record{}, err
+	}
+	return scanRecord(k.buf.Bytes())
+}
+
+// The field numbers of envoy.service.discovery.v3.Resource and google.protobuf.Any
+// that are looked at here.
+const (
+	resourceVersion = 1
+	resourceBody    = 2
+	resourceName    = 3
+	anyTypeURL      = 1
+)
+
+// scanRecord reads what is said of a resource without decoding it: in a mesh that
+// changes all the time, most of a file is copied, again and again.
+func scanRecord(raw []byte) (record, error) {
+	r := record{raw: raw}
+	err := fields(raw, func(n protowire.Number, value []byte) error {
+		switch n {
+		case resourceVersion:
+			r.version = string(value)
+		case resourceName:
+			r.key.name = string(value)
+		case resourceBody:
+			return fields(value, func(n protowire.Number, value []byte) error {
+				if n == anyTypeURL {
+					r.key.typeURL = string(value)
+				}
+				return nil
+			})
+		}
+		return nil
+	})
+	return r, err
+}
+
+// fields calls yield for each field of an encoded message that has a length.
+func fields(raw []byte, yield func(protowire.Number, []byte) error) error {
+	for len(raw) > 0 {
+		number, kind, n := protowire.ConsumeTag(raw)
+		if n < 0 {
+			return protowire.ParseError(n)
+		}
+		raw = raw[n:]
+
+		if kind != protowire.BytesType {
+			if n = protowire.ConsumeFieldValue(number, kind, raw); n < 0 {
+				return protowire.ParseError(n)
+			}
+			raw = raw[n:]
+			continue
+		}
+		value, n := protowire.ConsumeBytes(raw)
+		if n < 0 {
+			return protowire.ParseError(n)
+		}
+		if err := yield(number, value); err != nil {
+			return err
+		}
+		raw = raw[n:]
+	}
+	return nil
+}
+
+// decode gives a resource for the handler.
+func (r *record) decode() (Resource, error) {
+	var m discoveryv3.Resource
+	if err := proto.Unmarshal(r.raw, &m); err != nil {
+		return Resource{}, fmt.Errorf("%s %s: %w", xds.Short(r.key.typeURL), r.key.name, err)
+	}
+	out := Resource{Name: m.GetName(), Version: m.GetVersion(), Body: m.GetResource()}
+	if out.key() != r.key {
+		// What is there twice counts where it stands last, and not for both the same.
+		return Resource{}, fmt.Errorf("%s %s: a field is there twice", xds.Short(r.key.typeURL), r.key.name)
+	}
+	return out, nil
 }
 
 // readKept reads a whole file. Nothing of one that is damaged anywhere is given.
@@ -128,18 +230,22 @@ func readKept(r io.Reader, owner string, now time.Time) (*keptHead, map[string][
 	byType := make(map[string][]Resource, len(k.head.Types))
 	seen := make(map[resourceKey]bool)
 	for {
-		res, err := k.next()
+		r, err := k.next()
 		if errors.Is(err, io.EOF) {
 			return &k.head, byType, nil
 		}
 		if err != nil {
 			return nil, nil, err
 		}
-		if seen[res.key()] {
-			return nil, nil, fmt.Errorf("%s %s is there twice", xds.Short(res.Body.GetTypeUrl()), res.Name)
+		if seen[r.key] {
+			return nil, nil, fmt.Errorf("%s %s is there twice", xds.Short(r.key.typeURL), r.key.name)
 		}
-		seen[res.key()] = true
-		byType[res.Body.GetTypeUrl()] = append(byType[res.Body.GetTypeUrl()], res)
+		seen[r.key] = true
+		res, err := r.decode()
+		if err != nil {
+			return nil, nil, err
+		}
+		byType[r.key.typeURL] = append(byType[r.key.typeURL], res)
 	}
 }
 
@@ -176,12 +282,25 @@ func newKeptWriter(w io.Writer, head keptHead) (*keptWriter, error) {
 var errTooMuch = fmt.Errorf("there are more than %d MiB of it", maxKept>>20)
 
 func (k *keptWriter) add(r Resource) error {
-	n, err := protodelim.MarshalTo(k.out, &discoveryv3.Resource{Name: r.Name, Version: r.Version, Resource: r.Body})
+	raw, err := proto.Marshal(&discoveryv3.Resource{Name: r.Name, Version: r.Version, Resource: r.Body})
 	if err != nil {
 		return err
 	}
+	return k.copy(raw)
+}
+
+// copy adds a resource that is encoded already.
+func (k *keptWriter) copy(raw []byte) error {
+	var size [binary.MaxVarintLen64]byte
+	n, err := k.out.Write(binary.AppendUvarint(size[:0], uint64(len(raw))))
+	if err != nil {
+		return err
+	}
+	if _, err := k.out.Write(raw); err != nil {
+		return err
+	}
 	k.left--
-	if k.bytes += n; k.bytes > maxKept {
+	if k.bytes += n + len(raw); k.bytes > maxKept {
 		return errTooMuch
 	}
 	return nil

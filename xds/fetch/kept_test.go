@@ -120,6 +120,8 @@ func TestKeptFilesOfNoUse(t *testing.T) {
 		{"unknown type", with(func(h *keptHead) { h.Types = []string{"secret"} }), `type "secret" is not known`},
 		{"negative", with(func(h *keptHead) { h.Resources = -1 }), "its head tells of -1 resources"},
 		{"too few resources", with(func(h *keptHead) { h.Resources = 2 }), "resource 2 of 2: unexpected EOF"},
+		{"a length that lies", zipped(append(unzipped(t, keptFile(t, goodHead(1))), 0xff, 0xff, 0xff, 0xff, 0x0f)), "resource 1 of 1: it has 4294967295 bytes"},
+		{"no resource", zipped(append(unzipped(t, keptFile(t, goodHead(1))), 1, 0xff)), "resource 1 of 1: unexpected EOF"},
 		{"too many resources", keptFile(t, goodHead(1), one, one), "something after its last resource"},
 		{"twice the same", keptFile(t, goodHead(2), one, one), "cds a is there twice"},
 		{"no name", keptFile(t, goodHead(1), cluster("", "1", "")), `name ""`},
