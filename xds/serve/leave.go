@@ -3,14 +3,24 @@ package serve
 import (
 	"cmp"
 	"context"
+	"math"
 	"slices"
 	"time"
 )
 
-// shedAgain is how long a proxy that was sent away is not sent away again. Where
-// the way to the replicas is not a matter of chance, as behind a load balancer that
-// goes by addresses, it comes back to the same one each time.
-const shedAgain = 10 * time.Minute
+// A proxy is sent away shedTimes times within shedWithin at most. By chance it may
+// come back to the same replica; where the way is not a matter of chance, as behind
+// a load balancer that goes by addresses, it does so each time.
+const (
+	shedTimes  = 3
+	shedWithin = 10 * time.Minute
+)
+
+// sheds tells how often a proxy was sent away.
+type sheds struct {
+	first time.Time
+	times int
+}
 
 // Streams tells how many proxies are connected.
 func (s *Server) Streams() int {
@@ -20,43 +30,58 @@ func (s *Server) Streams() int {
 }
 
 // Shed ends up to n streams in good order, so that their proxies connect anew,
-// perhaps to another replica: the oldest, and none of a proxy that was sent away
-// within the last ten minutes. It tells how many those are. The proxies of the mesh
-// open a connection for each stream; an Envoy opens another stream on the
-// connection that it has, and so stays until that is old.
+// perhaps to another replica: of those that were sent away the fewest times the
+// oldest, and none of a proxy that was so three times within ten minutes. It tells
+// how many those are. The proxies of the mesh open a connection for each stream; an
+// Envoy opens another stream on the connection that it has, and so stays until that
+// is old.
 func (s *Server) Shed(n int) int {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for id, at := range s.shed {
-		if now.Sub(at) >= shedAgain {
+	for id, was := range s.shed {
+		if now.Sub(was.first) >= shedWithin {
 			delete(s.shed, id)
 		}
 	}
 
-	chosen := s.oldestLocked(n, func(st *stream) bool {
-		_, before := s.shed[st.node.ID.String()]
-		return !before
-	})
+	chosen := s.nextLocked(n, shedTimes)
 	for _, st := range chosen {
-		s.shed[st.node.ID.String()] = now
+		was, before := s.shed[st.node.ID.String()]
+		if !before {
+			was.first = now
+		}
+		was.times++
+		s.shed[st.node.ID.String()] = was
 		st.leaveLocked()
 	}
 	return len(chosen)
 }
 
-// oldestLocked gives up to n streams that are not asked to end yet.
-func (s *Server) oldestLocked(n int, fits func(*stream) bool) []*stream {
-	var all []*stream
+// nextLocked gives up to n streams that are not asked to end yet, of proxies that
+// were sent away less often than most.
+func (s *Server) nextLocked(n, most int) []*stream {
+	type candidate struct {
+		*stream
+		id    string
+		times int
+	}
+	var all []candidate
 	for st := range s.streams {
-		if !st.leaving && fits(st) {
-			all = append(all, st)
+		id := st.node.ID.String()
+		if times := s.shed[id].times; !st.leaving && times < most {
+			all = append(all, candidate{st, id, times})
 		}
 	}
-	slices.SortFunc(all, func(a, b *stream) int {
-		return cmp.Or(a.connected.Compare(b.connected), cmp.Compare(a.node.ID.String(), b.node.ID.String()))
+	slices.SortFunc(all, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.times, b.times), a.connected.Compare(b.connected), cmp.Compare(a.id, b.id))
 	})
-	return all[:min(n, len(all))]
+
+	var out []*stream
+	for _, c := range all[:min(n, len(all))] {
+		out = append(out, c.stream)
+	}
+	return out
 }
 
 // leaveLocked asks a stream to end.
@@ -76,7 +101,7 @@ func (s *Server) farewell() {
 	defer tick.Stop()
 	for ; steps > 0; steps-- {
 		s.mu.Lock()
-		left := s.oldestLocked(len(s.streams), func(*stream) bool { return true })
+		left := s.nextLocked(len(s.streams), math.MaxInt)
 		for _, st := range left[:(len(left)+steps-1)/steps] {
 			st.leaveLocked()
 		}

@@ -89,35 +89,44 @@ func (f *proxies) eventually(what string, holds func() bool) {
 	}
 }
 
+// since tells when each proxy has connected.
+func (f *proxies) since() map[string]time.Time {
+	out := map[string]time.Time{}
+	for _, p := range f.srv.Proxies() {
+		out[p.Node] = p.Connected
+	}
+	return out
+}
+
 // TestShed: as many proxies as asked for are sent away, those that came first, and
-// none of them twice.
+// none of them for ever.
 func TestShed(t *testing.T) {
 	f := startProxies(t, 4, 0)
-	oldest, since := "", time.Now()
-	for _, p := range f.srv.Proxies() {
-		if p.Connected.Before(since) {
-			oldest, since = p.Node, p.Connected
+	first, oldest := f.since(), ""
+	for node, at := range first {
+		if oldest == "" || at.Before(first[oldest]) {
+			oldest = node
 		}
 	}
 
-	if n := f.srv.Shed(1); n != 1 {
-		t.Fatalf("%d were sent away, want 1", n)
-	}
-	f.eventually("the oldest has come anew", func() bool {
-		for _, p := range f.srv.Proxies() {
-			if p.Node == oldest && p.Connected.After(since) {
-				return true
-			}
+	// The oldest goes, and then once less often than the others.
+	for _, tt := range []struct{ asked, want int }{{1, 1}, {100, 4}, {100, 4}, {100, 3}, {100, 0}} {
+		before := f.since()
+		if n := f.srv.Shed(tt.asked); n != tt.want {
+			t.Fatalf("%d were sent away, want %d", n, tt.want)
 		}
-		return false
-	})
-	f.eventually("all are there again", func() bool { return f.srv.Streams() == 4 })
-	if n := f.srv.Shed(100); n != 3 {
-		t.Errorf("%d were sent away, want the other 3", n)
-	}
-	f.eventually("all are there again", func() bool { return f.srv.Streams() == 4 && f.connected() == 4 })
-	if n := f.srv.Shed(100); n != 0 {
-		t.Errorf("%d were sent away for the second time", n)
+		f.eventually("they are there anew", func() bool {
+			now, anew := f.since(), 0
+			for node, at := range now {
+				if at.After(before[node]) {
+					anew++
+				}
+			}
+			return len(now) == 4 && anew == tt.want && f.srv.Streams() == 4
+		})
+		if tt.asked == 1 && !f.since()[oldest].After(first[oldest]) {
+			t.Error("another than the oldest was sent away")
+		}
 	}
 }
 

@@ -85,7 +85,7 @@ type Server struct {
 	mu      sync.Mutex
 	groups  map[string]*group
 	streams map[*stream]struct{}
-	shed    map[string]time.Time // by node id: when its proxy was sent away
+	shed    map[string]sheds // by node id
 }
 
 // New makes a server. auth may be nil only with AllowPlaintext, and then TLS
@@ -95,7 +95,7 @@ func New(src Source, auth Authenticator, cfg Config) *Server {
 	return &Server{
 		src: src, auth: auth, cfg: cfg, hash: newHasher(), metrics: newMetrics(cfg.Registerer),
 		stop:   make(chan struct{}),
-		groups: make(map[string]*group), streams: make(map[*stream]struct{}), shed: make(map[string]time.Time),
+		groups: make(map[string]*group), streams: make(map[*stream]struct{}), shed: make(map[string]sheds),
 	}
 }
 
