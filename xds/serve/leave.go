@@ -55,6 +55,7 @@ func (s *Server) Shed(n int) int {
 		s.shed[st.node.ID.String()] = was
 		st.leaveLocked()
 	}
+	s.metrics.shed.Add(float64(len(chosen)))
 	return len(chosen)
 }
 

@@ -6,6 +6,7 @@ import "github.com/prometheus/client_golang/prometheus"
 type metrics struct {
 	streams     prometheus.Gauge
 	refused     prometheus.Counter
+	shed        prometheus.Counter
 	pushes      *prometheus.CounterVec
 	bytes       *prometheus.CounterVec
 	rejects     *prometheus.CounterVec
@@ -20,6 +21,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		streams: prometheus.NewGauge(prometheus.GaugeOpts{Name: "pilot_xds", Help: "Proxies connected."}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "isthmus_xds_refused_total", Help: "Streams whose caller could not be proven."}),
+		shed:    prometheus.NewCounter(prometheus.CounterOpts{Name: "isthmus_xds_shed_total", Help: "Streams that were ended for their proxies to connect to another replica, because this one had more than its share."}),
 		pushes:  byType("pilot_xds_pushes", "Answers sent, by type of resource."),
 		bytes:   byType("isthmus_xds_sent_bytes_total", "Bytes of resources sent, by type."),
 		rejects: byType("pilot_total_xds_rejects", "Answers that a proxy refused, by type."),
@@ -29,7 +31,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.streams, m.refused, m.pushes, m.bytes, m.rejects, m.convergence)
+		reg.MustRegister(m.streams, m.refused, m.shed, m.pushes, m.bytes, m.rejects, m.convergence)
 	}
 	return m
 }
