@@ -3,6 +3,7 @@ package fetch_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -114,6 +115,38 @@ func TestKeptOverARestart(t *testing.T) {
 		p := <-srv.streams
 		p.expect(t, "node Cluster b=2 c=1", "ClusterLoadAssignment +b +c c=8", "Listener")
 	})
+}
+
+// TestNamesAreKept: the names that a sidecar answers for are kept, too, and given to
+// a client alone that still asks for them.
+func TestNamesAreKept(t *testing.T) {
+	keep := keepIn(t.TempDir())
+	t.Run("before", func(t *testing.T) {
+		srv, _ := startWith(t, fetch.Config{Handler: newRecorder(), Keep: keep, Names: true})
+		p := <-srv.streams
+		p.expect(t, "node Cluster", "Listener", "NameTable +*")
+		p.send(t, xds.TypeNameTable, "n1", "names=1")
+		changed(t, keep.File, nil)
+	})
+	for _, tt := range []struct {
+		names bool
+		asks  []string
+	}{
+		{true, []string{"node Cluster", "Listener", "NameTable +* names=1"}},
+		{false, []string{"node Cluster", "Listener"}},
+	} {
+		t.Run(fmt.Sprintf("after, with names %v", tt.names), func(t *testing.T) {
+			h := newRecorder()
+			srv, _ := startWith(t, fetch.Config{Handler: h, Keep: keep, Names: tt.names})
+			if tt.names {
+				if got := h.next(t); got != "NameTable +names=1" {
+					t.Errorf("applied %q", got)
+				}
+			}
+			p := <-srv.streams
+			p.expect(t, tt.asks...)
+		})
+	}
 }
 
 // TestNothingIsKeptOfHalf: as long as Until gives no time, there is no file.
