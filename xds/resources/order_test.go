@@ -361,10 +361,7 @@ func TestViewsDifferByComparedLabels(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(m.ctx)
 	defer cancel()
-	_, changed, err := m.source.View(ctx, sidecar("1"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	changed := m.nextView(ctx, sidecar("1"))
 	insert(m, m.store.Destinations, &model.DestinationRule{
 		Cluster: testCluster, Namespace: "shop", Name: "r", Host: webHost,
 		Policy: model.TrafficPolicy{Locality: &model.LocalitySetting{Priority: []model.PriorityLabel{{Key: "version"}}}},

@@ -80,6 +80,23 @@ func TestNodesOfOtherClusters(t *testing.T) {
 	}
 }
 
+// nextView is closed when a proxy may have another View by a change that comes
+// later. Changes made before may still be announced: the last answer counts.
+func (m *mesh) nextView(ctx context.Context, n serve.Node) <-chan struct{} {
+	m.t.Helper()
+	for {
+		_, changed, err := m.source.View(ctx, n)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		select {
+		case <-changed:
+		case <-time.After(50 * time.Millisecond):
+			return changed
+		}
+	}
+}
+
 // TestViewsDifferByNodeWhereItMatters: proxies of different nodes share a View
 // until a service makes a difference between them, and are told when one does.
 func TestViewsDifferByNodeWhereItMatters(t *testing.T) {
@@ -97,19 +114,7 @@ func TestViewsDifferByNodeWhereItMatters(t *testing.T) {
 	defer cancel()
 	svc := service("shop", "near", "10.96.0.20", port("http", 80, model.HTTP, 8080))
 	svc.NodeLocal = true
-	var changed <-chan struct{}
-	// Changes made before may still be announced: the last answer counts.
-	for settled := false; !settled; {
-		var err error
-		if _, changed, err = m.source.View(ctx, node("sidecar", "client", "c-1", nil)); err != nil {
-			t.Fatal(err)
-		}
-		select {
-		case <-changed:
-		case <-time.After(50 * time.Millisecond):
-			settled = true
-		}
-	}
+	changed := m.nextView(ctx, node("sidecar", "client", "c-1", nil))
 	insert(m, m.store.Services, svc)
 	waitFor(t, changed)
 	if a, b := views(); a == b {
