@@ -127,6 +127,7 @@ func New(c Config) (*Proxy, error) {
 		// The listeners are there before anything is forwarded.
 		Own:        func(a netip.AddrPort) bool { return p.listeners.Owns(a) },
 		OwnRefused: tel.OwnListenerRefused,
+		Event:      tel.ClusterEvent,
 	})
 
 	web, err := httpproxy.New(httpproxy.Config{Clusters: p.clusters, Routes: p, Telemetry: tel, Logger: c.Logger})

@@ -157,7 +157,7 @@ func (x *Exchange) Failed(f *Failure, now time.Time) Verdict {
 // again reports whether another endpoint is to be asked.
 func (x *Exchange) again(f *Failure) bool {
 	policy := x.Route.Retries
-	if !f.BodyAtHand || x.tries >= policy.Limit() {
+	if !f.BodyAtHand || x.tries >= x.limit(f.Cause == Unreachable || f.Cause == NotSent) {
 		return false
 	}
 	switch f.Cause {
@@ -173,19 +173,37 @@ func (x *Exchange) again(f *Failure) bool {
 	return policy.HungUp()
 }
 
+// freeTries is how many endpoints may be asked as long as none has got the request. While a whole place goes away, all
+// endpoints that a request meets there may be on their way out, and so may be the next.
+const freeTries = 6
+
+// limit is how many endpoints may be asked; free says that the last one has certainly not worked on the request. Who
+// configures that there are no retries gets none.
+func (x *Exchange) limit(free bool) int {
+	n := x.Route.Retries.Limit()
+	if free && n > 1 {
+		return max(n, freeTries)
+	}
+	return n
+}
+
 // BodyLost takes a Pick back: the rest of the request that was to be sent again did not come.
 func (x *Exchange) BodyLost() Verdict { return reply(x.failed()) }
 
 // Answered says that the head of a final answer has come.
 func (x *Exchange) Answered(h *Head) Verdict {
 	policy := x.Route.Retries
-	if h.BodyAtHand && x.tries < policy.Limit() && (policy.Answers(h.Status, h.GRPC) || x.handedBack(h.Failed, policy)) {
+	if h.BodyAtHand && x.tries < x.limit(h.Failed == notProcessed) && (policy.Answers(h.Status, h.GRPC) || x.handedBack(h.Failed, policy)) {
 		x.note(unwanted)
 		x.last = Failure{Cause: unwanted, Err: fmt.Errorf("status %d", h.Status)}
-		return Verdict{
+		v := Verdict{
 			Do: Another, Avoid: true, Fresh: true, Wait: policy.Pause(x.tries), Again: true, Leave: policy.Leave(x.tries),
-			Budget: h.Failed != notProcessed, // the application has not seen it
+			Budget: true,
 		}
+		if h.Failed == notProcessed { // no application has seen it, nor is one busy
+			v.Wait, v.Budget = 0, false
+		}
+		return v
 	}
 	return x.pass(h)
 }

@@ -206,6 +206,11 @@ func backend(t testing.TB, handler http.Handler) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveBackend(t, ln, handler)
+}
+
+// serveBackend is backend on a listener.
+func serveBackend(t testing.TB, ln net.Listener, handler http.Handler) string {
 	p := new(http.Protocols)
 	p.SetHTTP1(true)
 	p.SetUnencryptedHTTP2(true)

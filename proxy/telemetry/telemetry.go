@@ -123,6 +123,7 @@ type Metrics struct {
 	tlsFailures *prometheus.CounterVec
 	xdsRejected *prometheus.CounterVec
 	ownRefused  *prometheus.CounterVec
+	clusters    clusterMetrics
 
 	http sync.Map // Stream → *HTTP
 	tcp  sync.Map // tcpKey → *TCP
@@ -134,12 +135,13 @@ func New(reg prometheus.Registerer) (*Metrics, error) {
 	m.makeHTTP()
 	m.makeTCP()
 	m.makeOwn()
+	m.clusters = newClusterMetrics()
 
-	for _, c := range []prometheus.Collector{
+	for _, c := range append(m.clusters.all(),
 		m.requests, m.requestDuration, m.requestBytes, m.responseBytes,
 		m.tcpSent, m.tcpReceived, m.tcpOpened, m.tcpClosed,
 		m.active, m.noChain, m.overLimit, m.tlsFailures, m.xdsRejected, m.ownRefused,
-	} {
+	) {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register a proxy metric: %w", err)
 		}

@@ -79,14 +79,13 @@ type spending struct {
 }
 
 // BeginRetry takes a retry from what the cluster may spend. EndRetry gives it back
-// where it is the number under way that is limited. False is counted.
+// where it is the number under way that is limited.
 func (c *Cluster) BeginRetry() bool {
-	c.stats.retries.Add(1)
 	if c.spend() {
+		c.tell(EventRetry, 1)
 		return true
 	}
-	c.stats.retries.Add(-1)
-	c.stats.overflows.Add(1)
+	c.tell(EventRetryOverflow, 1)
 	return false
 }
 

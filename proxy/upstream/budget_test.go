@@ -90,8 +90,8 @@ func TestRetriesByNumber(t *testing.T) {
 			if m.BeginRetry() {
 				t.Fatal("too many are granted")
 			}
-			if s := m.Stats(); s.Overflows != 1 || s.Retries != int64(c.want) {
-				t.Errorf("counted: %+v", s)
+			if n, refused := m.told(EventRetry), m.told(EventRetryOverflow); n != c.want || refused != 1 {
+				t.Errorf("told of %d retries and %d that were refused", n, refused)
 			}
 			if c.want > 0 {
 				m.EndRetry()

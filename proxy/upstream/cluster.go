@@ -22,7 +22,6 @@ type Cluster struct {
 	fallback   transport
 	outlier    ejectPolicy
 	slow, ramp ramp // of endpoints that are new or back, and of priorities
-	stats      stats
 	spending   spending
 
 	table  atomic.Pointer[table]
@@ -196,6 +195,9 @@ func (c *Cluster) setLoad(la *config.LoadAssignment) {
 
 	c.known, c.load = next, la
 	c.members = membersOf(la, next)
+	if slices.ContainsFunc(gone, (*Endpoint).Ejected) {
+		c.tellEjectedLocked()
+	}
 	c.rebuildLocked()
 	c.mu.Unlock()
 
@@ -213,7 +215,13 @@ func (c *Cluster) rebuildLocked() {
 	}
 	t := buildTable(c.cfg, c.load, c.members)
 	c.warmUpLocked(t)
-	c.table.Store(t)
+	if was := c.table.Swap(t); was.panic != t.panic {
+		n := 0
+		if t.panic {
+			n = 1
+		}
+		c.tell(EventPanic, n)
+	}
 }
 
 // warmUpLocked finds the priorities to which load goes again after it went

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"time"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/mtls"
@@ -58,12 +57,11 @@ func (e *Endpoint) dial(ctx context.Context, proto config.Protocol) (net.Conn, s
 	ctx, cancel := context.WithTimeout(ctx, e.cluster.cfg.ConnectTimeout)
 	defer cancel()
 
-	began := time.Now()
 	raw, err := e.connect(ctx, proto)
 	if err != nil {
 		return nil, "", e.failed(ctx, PhaseConnect, err)
 	}
-	e.limitSilence(raw, proto, time.Since(began))
+	e.limitSilence(raw, proto)
 	if e.transport.tls == nil {
 		e.reached()
 		return raw, "", nil

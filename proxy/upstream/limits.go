@@ -30,7 +30,7 @@ func (e *Endpoint) Begin() bool {
 	c := e.cluster
 	if l := c.cfg.Limits; l != nil && c.spending.requests.Add(1) > int64(l.Requests) {
 		c.spending.requests.Add(-1)
-		c.stats.refused.Add(1)
+		c.tell(EventOverflow, 1)
 		return false
 	}
 	e.began.Add(1)
@@ -113,7 +113,7 @@ func (c *Cluster) AwaitRoom(ctx context.Context) error {
 	}
 	if c.spending.pending.Add(1) > int64(limit) {
 		c.spending.pending.Add(-1)
-		c.stats.refused.Add(1)
+		c.tell(EventOverflow, 1)
 		return &OverflowError{c.cfg.Name, "requests that wait for a connection", limit}
 	}
 	defer c.spending.pending.Add(-1)

@@ -177,7 +177,8 @@ func (c *Cluster) eject(e *Endpoint, unreachable bool) {
 	}
 	pause := min(time.Duration(e.health.times.Add(1))*base, c.outlier.max)
 	e.health.lost, e.health.until = unreachable, c.set.now()+int64(pause)
-	c.stats.ejections.Add(1)
+	c.tell(EventEjection, 1)
+	c.tellEjectedLocked()
 	c.rebuildLocked()
 	c.set.log.Warn("endpoint ejected", "cluster", c.cfg.Name, "endpoint", e.addr, "for", pause, "unreachable", unreachable)
 
@@ -258,8 +259,19 @@ func (c *Cluster) readmit(e *Endpoint) {
 	e.health.trial.Store(c.set.now())
 	e.begin()
 	if !c.stopped {
+		c.tellEjectedLocked()
 		c.rebuildLocked()
 	}
+}
+
+func (c *Cluster) tellEjectedLocked() {
+	n := 0
+	for _, e := range c.known {
+		if e.health.ejected.Load() {
+			n++
+		}
+	}
+	c.tell(EventEjected, n)
 }
 
 // lastStrike is the count at which one more failure ejects.

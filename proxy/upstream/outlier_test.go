@@ -171,8 +171,8 @@ func TestReadmission(t *testing.T) {
 	m := newMesh(t, &config.Cluster{}, locality(0, at(1), at(2)))
 	e := m.endpoint(1)
 	pause := func() time.Duration {
-		m.mu.Lock()
-		defer m.mu.Unlock()
+		m.Cluster.mu.Lock()
+		defer m.Cluster.mu.Unlock()
 		return time.Duration(e.health.until - m.now.Load())
 	}
 
@@ -202,6 +202,9 @@ func TestReadmission(t *testing.T) {
 	report(e, outcomeConnectError, 2)
 	if e.Ejected() {
 		t.Error("success was not counted")
+	}
+	if n, now := m.told(EventEjection), m.told(EventEjected); n != 2 || now != 0 {
+		t.Errorf("told of %d ejections, of which %d last", n, now)
 	}
 }
 

@@ -15,12 +15,12 @@ import (
 const (
 	// userTimeout is how long what was sent may stay unacknowledged before the
 	// connection is given up (RFC 5482; tcp(7), TCP_USER_TIMEOUT), and rttShare how
-	// many round trips more: by then, Linux has sent it two more times (after 200 ms
-	// and 400 ms at least). A host is up to its acknowledgements whatever its
-	// application does, so that a slow one is not taken for one that is gone.
-	userTimeout = 700 * time.Millisecond
-	rttShare    = 5
-	// mostUserTimeout bounds both, where connecting took so long for other reasons.
+	// many round trips more: by then, Linux has sent it again, after 200 ms at least.
+	// A host is up to its acknowledgements whatever its application does, so that a
+	// slow one is not taken for one that is gone.
+	userTimeout = 600 * time.Millisecond
+	rttShare    = 4
+	// mostUserTimeout bounds both.
 	mostUserTimeout = 3 * time.Second
 )
 
@@ -42,9 +42,9 @@ func (e *Endpoint) impatient(proto config.Protocol) bool {
 // finding out early that it is gone.
 func (e *Endpoint) Impatient() bool { return e.impatient(config.ProtocolHTTP2) }
 
-// limitSilence bounds how long a peer may acknowledge nothing. rtt is how long
-// connecting took. Without the option, all is as in the rest of the world.
-func (e *Endpoint) limitSilence(conn *net.TCPConn, proto config.Protocol, rtt time.Duration) {
+// limitSilence bounds how long a peer may acknowledge nothing. Without the option,
+// all is as in the rest of the world.
+func (e *Endpoint) limitSilence(conn *net.TCPConn, proto config.Protocol) {
 	if !e.impatient(proto) {
 		return
 	}
@@ -52,8 +52,14 @@ func (e *Endpoint) limitSilence(conn *net.TCPConn, proto config.Protocol, rtt ti
 	if err != nil {
 		return
 	}
-	limit := min(userTimeout+rttShare*rtt, mostUserTimeout)
 	_ = raw.Control(func(fd uintptr) {
+		// The kernel's own measure of the handshake, not ours: on a busy machine
+		// that one says more of the scheduler.
+		limit := userTimeout
+		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			limit += rttShare * time.Duration(info.Rtt) * time.Microsecond
+		}
+		limit = min(limit, mostUserTimeout)
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(limit/time.Millisecond))
 	})
 }

@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,11 +18,30 @@ type mesh struct {
 	now    atomic.Int64
 	dead   atomic.Bool // nobody takes a connection
 	knocks atomic.Int64
+
+	mu     sync.Mutex // guards events
+	events map[Event]int
+}
+
+// told returns how many events of a kind there were, or the last value.
+func (m *mesh) told(e Event) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.events[e]
 }
 
 func newMesh(t *testing.T, cfg *config.Cluster, ls ...config.LocalityEndpoints) *mesh {
 	t.Helper()
-	m := &mesh{set: newTestSet(t, Options{})}
+	m := &mesh{events: map[Event]int{}}
+	m.set = newTestSet(t, Options{Event: func(_ string, e Event, n int) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if e == EventEjected || e == EventPanic {
+			m.events[e] = n
+		} else {
+			m.events[e] += n
+		}
+	}})
 	m.now.Store(int64(time.Hour))
 	m.set.clock = m.now.Load
 	m.set.knocker.reach = func(context.Context, *Endpoint) error {

@@ -35,6 +35,9 @@ type Options struct {
 	// OwnRefused is told of each connection that Own prevented; nil: nobody
 	// is.
 	OwnRefused func(cluster string)
+	// Event is told what happens at clusters; nil: nobody is. It is called from
+	// many goroutines and must not block or call back.
+	Event func(cluster string, e Event, n int)
 	// HandshakeFailed is told of each TLS handshake with an endpoint that
 	// failed; nil: nobody is. It is called from many goroutines.
 	HandshakeFailed func(mtls.Reason)
@@ -48,6 +51,7 @@ type Set struct {
 	refused  func(mtls.Reason)
 	own      func(netip.AddrPort) bool
 	ownTold  func(cluster string)
+	event    func(cluster string, e Event, n int)
 	refs     sync.Map // cluster name → *Ref
 
 	mu      sync.Mutex // serialises updates; taken before that of a Cluster
@@ -74,6 +78,9 @@ func NewSet(o Options) *Set {
 	if o.OwnRefused == nil {
 		o.OwnRefused = func(string) {}
 	}
+	if o.Event == nil {
+		o.Event = func(string, Event, int) {}
+	}
 	if o.Resolver == nil {
 		o.Resolver = lookup.NewSystem()
 	}
@@ -81,7 +88,7 @@ func NewSet(o Options) *Set {
 	made := time.Now()
 	s := &Set{
 		id: o.Identity, log: o.Logger, resolver: o.Resolver, refused: o.HandshakeFailed,
-		own: o.Own, ownTold: o.OwnRefused,
+		own: o.Own, ownTold: o.OwnRefused, event: o.Event,
 		load:    map[string]*config.LoadAssignment{},
 		users:   map[string]map[string]*Cluster{},
 		sweeper: newSweeper(time.Minute),
@@ -173,6 +180,7 @@ func (s *Set) Remove(name string) {
 	if old := r.(*Ref).p.Swap(nil); old != nil {
 		s.forget(old)
 		old.stop()
+		s.event(name, EventGone, 0)
 	}
 }
 
