@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/upstream"
@@ -22,10 +23,10 @@ type Dump struct {
 // ClusterState is a cluster with its endpoints as they are now.
 type ClusterState struct {
 	Name      string
-	Endpoints []EndpointState
+	Endpoints []EndpointState // by priority, then address
 }
 
-// EndpointState is an endpoint as it is now.
+// EndpointState is an endpoint as it is now. `istioctl x locality` reads it.
 type EndpointState struct {
 	Address  netip.AddrPort
 	Hostname string `json:",omitempty"`
@@ -33,6 +34,23 @@ type EndpointState struct {
 	TLS      bool
 	Active   int64
 	Ejected  bool
+	// EjectedUntil is when it may be let in again.
+	EjectedUntil time.Time `json:",omitzero"`
+	// Doubted tells that it has failed a moment ago, and requests go elsewhere until
+	// one has found out.
+	Doubted bool `json:",omitempty"`
+	// Unhealthy tells that discovery marks it so.
+	Unhealthy bool `json:",omitempty"`
+	Priority  uint32
+	Region    string `json:",omitempty"`
+	Zone      string `json:",omitempty"`
+	SubZone   string `json:",omitempty"`
+	Weight    uint32
+	// Gateway tells that it is one of another network's, which stands for the
+	// endpoints behind it.
+	Gateway bool `json:",omitempty"`
+	// Share is its part of the requests that are no retries, from 0 to 1.
+	Share float64
 }
 
 // ConfigDump returns the configuration in force, sorted by name.
@@ -64,10 +82,13 @@ func (p *Proxy) ClusterDump() any {
 	var out []ClusterState
 	p.clusters.All(func(c *upstream.Cluster) {
 		s := ClusterState{Name: c.Name(), Endpoints: []EndpointState{}}
-		for _, e := range c.Endpoints() {
+		for _, e := range c.States() {
 			s.Endpoints = append(s.Endpoints, EndpointState{
 				Address: e.Addr(), Hostname: e.Hostname(), Workload: e.Workload(),
-				TLS: e.TLS() != nil, Active: e.Active(), Ejected: e.Ejected(),
+				TLS: e.TLS() != nil, Active: e.Active(),
+				Ejected: e.Ejected(), EjectedUntil: e.EjectedUntil, Doubted: e.Doubted, Unhealthy: e.Unhealthy,
+				Priority: e.Priority, Region: e.Region, Zone: e.Zone, SubZone: e.SubZone,
+				Weight: e.Weight, Gateway: e.Gateway, Share: e.Share,
 			})
 		}
 		out = append(out, s)

@@ -38,7 +38,7 @@ func (a *Agent) adminHandler() http.Handler {
 
 func serveAdminIndex(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprint(w, `GET  /config_dump       the configuration in force
-GET  /clusters          clusters and their endpoints
+GET  /clusters          clusters, their endpoints, and what part of the load each gets
 GET  /listeners         listeners
 GET  /dns               names that are answered here, and who is asked for the others
 GET  /certs             certificate and trust bundle
