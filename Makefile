@@ -24,7 +24,7 @@ PROXYBUILD = $(GOBUILD) -tags grpcnotrace
 IMAGE_ARCH ?= $(shell go env GOARCH)
 LINUX_BIN   = bin/linux-$(IMAGE_ARCH)
 
-.PHONY: help h2spec build built-with vuln generate images lab deps demo demo-down test lint cc unit e2e fuzz bench bench-quick clean
+.PHONY: help h2spec build built-with vuln generate images lab deps demo demo-down test lint cc unit e2e fuzz bench bench-quick bench-failover clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -109,6 +109,9 @@ bench: build ## Figures beside haproxy, nginx and Envoy: docs/performance.md (10
 bench-quick: build ## The same within a minute, for an impression
 	@sh bench/install-deps.sh
 	go run ./bench run --quick
+
+bench-failover: deps lab images ## Break things in two clusters, count what callers notice: docs/failover.md (15 minutes, root)
+	go run ./bench failover --doc docs/failover.md --json bench/failover.json
 
 clean:
 	rm -rf bin dist

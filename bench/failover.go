@@ -7,6 +7,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -30,7 +31,7 @@ func newFailoverCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return runFailover(cmd, f) },
 	}
 	cmd.Flags().StringVar(&f.lab, "lab", "bench-failover", "the name of the lab")
-	cmd.Flags().BoolVar(&f.running, "running", false, "the lab runs, and has one model installed")
+	cmd.Flags().BoolVar(&f.running, "running", false, "the lab runs; a mesh in it is taken as the one model that is asked for")
 	cmd.Flags().BoolVar(&f.keep, "keep", false, "leave the lab and what is in it, for a look or for --running")
 	cmd.Flags().StringVar(&f.models, "models", ".", "the models to measure, a regular expression")
 	cmd.Flags().StringVar(&f.faults, "faults", ".", "the faults to make, a regular expression")
@@ -44,7 +45,7 @@ func newFailoverCommand() *cobra.Command {
 }
 
 func runFailover(cmd *cobra.Command, f failoverFlags) error {
-	o := failover.Options{Lab: f.lab, Running: f.running, Keep: f.keep, Records: f.records, Checks: f.checks,
+	o := failover.Options{Lab: f.lab, Where: report.Where(time.Now()), Running: f.running, Keep: f.keep, Records: f.records, Checks: f.checks,
 		Rates: map[string]float64{"GET": f.gets, "POST": f.posts}}
 	models, err := regexp.Compile(f.models)
 	if err != nil {

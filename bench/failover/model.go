@@ -35,8 +35,8 @@ var (
 	joinReplicated string
 )
 
-// newScene is the scene of a model in a lab's clusters.
-func newScene(l *Lab, m Model) *Scene {
+// NewScene is the scene of a model in a lab's clusters.
+func NewScene(l *Lab, m Model) *Scene {
 	return &Scene{
 		Lab: l, Model: m, Gateway: "istio-ingressgateway", Replicas: 5, URL: "http://target.failover:8080/work",
 		Near: Cluster{"cluster-1", "region-1"}, Far: Cluster{"cluster-2", "region-2"},
@@ -57,6 +57,21 @@ func (s *Scene) Install(ctx context.Context, dir string) error {
 		return fmt.Errorf("install the model %s: %w", s.Model, err)
 	}
 	return nil
+}
+
+// installed reports whether a mesh is there.
+func (s *Scene) installed(ctx context.Context) bool {
+	_, err := s.run(ctx, `kubectl --context "$FAR" get deploy -n istio-system istiod`)
+	return err == nil
+}
+
+// PassLocal has the gateways of both clusters pass on what is for Services, as
+// Install does.
+func (s *Scene) PassLocal(ctx context.Context) error {
+	return s.both(ctx, func(ctx context.Context, c Cluster) error {
+		_, err := s.run(ctx, `kubectl apply --context "$CLUSTER" -f - <<<"$PASS_LOCAL"`, "CLUSTER="+c.Context, "PASS_LOCAL="+passLocal)
+		return err
+	})
 }
 
 // Uninstall takes mesh and scene out of both clusters.

@@ -11,6 +11,10 @@ import (
 
 // Report is what one run of the bench has measured.
 type Report struct {
+	// Where is the machine and the time, in words; Rates are requests a second of
+	// each caller.
+	Where  string             `json:"where"`
+	Rates  map[string]float64 `json:"rates"`
 	Rows   []Row   `json:"faults"`
 	Checks []Check `json:"checks"`
 }
@@ -44,6 +48,7 @@ func (r *Report) WriteJSON(file string) error {
 // and one of the checks.
 func (r *Report) Markdown() string {
 	var b strings.Builder
+	fmt.Fprintf(&b, "%s. Each caller: %.0f GETs and %.0f POSTs a second.\n\n", r.Where, r.Rates["GET"], r.Rates["POST"])
 	for _, method := range []string{"GET", "POST"} {
 		rows := r.merged(method)
 		if len(rows) == 0 {

@@ -18,8 +18,8 @@ type Options struct {
 	Lab, Root string
 	// Dir is for files that are of no use afterwards.
 	Dir string
-	// Running says that the lab is there, with the images loaded and, in Models,
-	// the one model that is installed. Keep leaves all that there is at the end.
+	// Running says that the lab is there, with the images loaded; if a mesh is in
+	// it, that is the one model in Models. Keep leaves all that there is at the end.
 	Running, Keep bool
 	Models        []Model
 	Faults        []Fault
@@ -27,6 +27,8 @@ type Options struct {
 	Checks bool
 	// Records is a directory for what became of each request; none if empty.
 	Records string
+	// Where is the machine and the time, in words, for the report.
+	Where string
 	// Rates are requests per second of each caller, by method.
 	Rates map[string]float64
 }
@@ -59,7 +61,7 @@ func Run(ctx context.Context, log *slog.Logger, o Options) (rep *Report, err err
 		return nil, err
 	}
 
-	rep = &Report{}
+	rep = &Report{Where: o.Where, Rates: o.Rates}
 	for _, m := range o.Models {
 		if err := runModel(ctx, log, lab, m, o, rep); err != nil {
 			return rep, err
@@ -77,7 +79,7 @@ lab --name "$LAB" load-image dist/images/*.tar "$ARCHIVE"`
 // runModel measures everything in one model.
 func runModel(ctx context.Context, log *slog.Logger, lab *Lab, m Model, o Options, rep *Report) error {
 	began := time.Now()
-	scene := newScene(lab, m)
+	scene := NewScene(lab, m)
 	scene.Records = o.Records
 	if !o.Keep {
 		defer func() {
@@ -86,7 +88,7 @@ func runModel(ctx context.Context, log *slog.Logger, lab *Lab, m Model, o Option
 			}
 		}()
 	}
-	if !o.Running {
+	if !o.Running || !scene.installed(ctx) {
 		if err := scene.Install(ctx, o.Dir); err != nil {
 			return err
 		}

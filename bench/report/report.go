@@ -131,7 +131,7 @@ func Replace(file, beginMark, endMark, text string) error {
 // Markdown is machine and date, the rows that have bars, and the tables.
 func (r *Report) Markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s, %s, %s.\n\n", machine(), r.Started.UTC().Format("2006-01-02 15:04 UTC"), runtime.Version())
+	b.WriteString(Where(r.Started) + ".\n\n")
 	b.WriteString("| measure | value | bar | met |\n|---|---:|---:|---|\n")
 	for _, row := range r.Rows {
 		if row.Bar == nil {
@@ -177,6 +177,11 @@ func Number(v float64) string {
 		return "–"
 	}
 	return number(v)
+}
+
+// Where says on what a run that began then ran.
+func Where(began time.Time) string {
+	return fmt.Sprintf("%s, %s, %s", machine(), began.UTC().Format("2006-01-02 15:04 UTC"), runtime.Version())
 }
 
 // machine says what the run ran on.
