@@ -64,7 +64,7 @@ var Faults = []Fault{
 	},
 	{
 		Name:  "pods crash (kill -9)",
-		Break: signal("KILL", "all", "traffic", "serve"),
+		Break: signal("KILL", "all", "target-", "traffic", "serve"),
 		Heal:  whole,
 		Bar:   Bar{Slowest: 300 * time.Millisecond},
 	},
@@ -76,8 +76,8 @@ var Faults = []Fault{
 	},
 	{
 		Name: "pods hang (SIGSTOP)", Hold: 8 * time.Second,
-		Break: signal("STOP", "all", "traffic", "serve"),
-		Heal:  signal("CONT", "all", "traffic", "serve"),
+		Break: signal("STOP", "all", "target-", "traffic", "serve"),
+		Heal:  signal("CONT", "all", "target-", "traffic", "serve"),
 		Bar:   Bar{Slowest: 2500 * time.Millisecond},
 	},
 	{
@@ -101,19 +101,19 @@ var Faults = []Fault{
 	},
 	{
 		Name:  "one of two gateway pods killed",
-		Break: signal("KILL", "one", "isthmus-proxy", "router"),
+		Break: signal("KILL", "one", "istio-ingressgateway-", "isthmus-proxy", "router"),
 		Heal:  script(`kubectl --context $NEAR rollout status -n istio-system deploy/$GATEWAY --timeout=120s`),
 		Bar:   Bar{Slowest: 500 * time.Millisecond},
 	},
 	{
 		Name:  "istiod killed",
-		Break: signal("KILL", "all", "isthmus", "discovery"),
+		Break: signal("KILL", "all", "istiod-", "isthmus", "discovery"),
 		Heal:  script(`kubectl --context $NEAR rollout status -n istio-system deploy/istiod --timeout=120s`),
 		Bar:   Bar{Slowest: 50 * time.Millisecond, OverBefore: true},
 	},
 	{
 		Name:  "API server killed",
-		Break: signal("KILL", "all", "kube-apiserver"),
+		Break: signal("KILL", "all", "", "kube-apiserver"),
 		Heal:  script(apiServerReady),
 		Bar:   Bar{Slowest: 50 * time.Millisecond, OverBefore: true},
 	},
@@ -142,7 +142,7 @@ var Faults = []Fault{
 		Bar:   Bar{Slowest: 100 * time.Millisecond, OverBefore: true},
 	},
 	{
-		Name: "flapping, 10 s each way", TakesCaller: false,
+		Name:  "flapping, 10 s each way",
 		Break: flapping,
 		Heal:  script(`lab --name $LAB heal`),
 		Bar:   Bar{Failed: 0.001},
@@ -172,10 +172,10 @@ func script(text string) func(context.Context, *Scene) error {
 	}
 }
 
-// signal is a step that signals processes of the near cluster.
-func signal(name, which string, words ...string) func(context.Context, *Scene) error {
+// signal is a step that signals processes of the near cluster, as Lab.signal.
+func signal(name, which, pod string, words ...string) func(context.Context, *Scene) error {
 	return func(ctx context.Context, s *Scene) error {
-		return s.Lab.signal(ctx, s.Near.Context, name, which, words...)
+		return s.Lab.signal(ctx, s.Near.Context, name, which, pod, words...)
 	}
 }
 

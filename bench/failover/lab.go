@@ -77,8 +77,9 @@ func (l *Lab) ask(ctx context.Context, cluster, method, url, body string) ([]byt
 }
 
 // signal signals the processes on a cluster's node that were started with these
-// words, or one of them.
-func (l *Lab) signal(ctx context.Context, cluster, name, which string, words ...string) error {
-	_, err := l.onNode(ctx, cluster, append([]string{l.Traffic, "signal", name, which}, words...)...)
+// words, all or one of them; if pod is not empty, those in pods whose names begin
+// so.
+func (l *Lab) signal(ctx context.Context, cluster, name, which, pod string, words ...string) error {
+	_, err := l.onNode(ctx, cluster, append([]string{l.Traffic, "signal", name, which, pod}, words...)...)
 	return err
 }

@@ -15,8 +15,8 @@ type Report struct {
 	// each caller.
 	Where  string             `json:"where"`
 	Rates  map[string]float64 `json:"rates"`
-	Rows   []Row   `json:"faults"`
-	Checks []Check `json:"checks"`
+	Rows   []Row              `json:"faults"`
+	Checks []Check            `json:"checks"`
 }
 
 // Missed counts what did not meet its bar.

@@ -20,7 +20,9 @@ import (
 const usage = `traffic serve                      answer on the port for work until SIGTERM
 traffic call                       send what is asked for on the control port
 traffic ask METHOD URL [BODY]      one request, the answer's body to stdout
-traffic signal SIGNAL WHICH WORD.. signal processes by the words they were started with; WHICH is all or one`
+traffic signal SIGNAL WHICH POD WORD..
+                                   signal processes by the words they were started with and the pods that they
+                                   are in: WHICH is all or one, POD the beginning of a name or empty`
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
@@ -39,8 +41,8 @@ func run(ctx context.Context, args []string) error {
 		return call(ctx)
 	case (len(args) == 3 || len(args) == 4) && args[0] == "ask":
 		return ask(ctx, args[1], args[2], strings.Join(args[3:], ""))
-	case len(args) > 3 && args[0] == "signal":
-		return signalProcesses(args[1], args[2] == "one", args[3:])
+	case len(args) > 4 && args[0] == "signal":
+		return signalProcesses(args[1], args[2] == "one", args[3], args[4:])
 	}
 	return fmt.Errorf("usage:\n%s", usage)
 }

@@ -14,13 +14,14 @@ import (
 
 // signalProcesses signals those processes of this PID namespace, those of pods
 // included, that were started with these words: the last part of the program's
-// path, and the arguments that follow.
-func signalProcesses(name string, one bool, words []string) error {
+// path, and the arguments that follow. If pod is given, only those of pods whose
+// names begin so; if one is, the one with the lowest id.
+func signalProcesses(name string, one bool, pod string, words []string) error {
 	sig := unix.SignalNum("SIG" + name)
 	if sig == 0 {
 		return fmt.Errorf("there is no signal SIG%s", name)
 	}
-	pids, err := processes(words)
+	pids, err := processes(pod, words)
 	if err != nil {
 		return err
 	}
@@ -42,9 +43,9 @@ func signalProcesses(name string, one bool, words []string) error {
 	return errors.Join(errs...)
 }
 
-// processes are the ids of the processes that were started with these words, in
-// order.
-func processes(words []string) ([]int, error) {
+// processes are the ids of the processes that were started with these words, in a
+// pod of that name, in order.
+func processes(pod string, words []string) ([]int, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, err
@@ -57,7 +58,11 @@ func processes(words []string) ([]int, error) {
 			continue
 		}
 		raw, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
-		if err == nil && startedWith(string(raw), words) {
+		if err != nil || !startedWith(string(raw), words) {
+			continue
+		}
+		env, err := os.ReadFile(filepath.Join("/proc", e.Name(), "environ"))
+		if err == nil && inPod(string(env), pod) {
 			pids = append(pids, pid)
 		}
 	}
@@ -71,4 +76,18 @@ func startedWith(cmdline string, words []string) bool {
 	got := strings.Split(cmdline, "\x00")
 	got[0] = filepath.Base(got[0])
 	return len(got) >= len(words) && slices.Equal(got[:len(words)], words)
+}
+
+// inPod reports whether an environment, its variables ended by zeros, is that of a
+// pod whose name begins so. The host name of a pod is its name.
+func inPod(environ, pod string) bool {
+	if pod == "" {
+		return true
+	}
+	for v := range strings.SplitSeq(environ, "\x00") {
+		if strings.HasPrefix(v, "HOSTNAME="+pod) {
+			return true
+		}
+	}
+	return false
 }

@@ -136,3 +136,15 @@ func TestStartedWith(t *testing.T) {
 		}
 	}
 }
+
+func TestInPod(t *testing.T) {
+	const environ = "PATH=/bin\x00HOSTNAME=istio-ingressgateway-5-x\x00"
+	for pod, want := range map[string]bool{"": true, "istio-ingressgateway-": true, "istio-egressgateway-": false} {
+		if got := inPod(environ, pod); got != want {
+			t.Errorf("in a pod %q: %v, want %v", pod, got, want)
+		}
+	}
+	if inPod("", "istiod-") {
+		t.Error("a process without a host name is in a pod")
+	}
+}
