@@ -68,10 +68,6 @@ func TestDecodeRefuses(t *testing.T) {
 		"selector":           {se + `{hosts: [a.b], ports: [{number: 80, name: http}], workloadSelector: {labels: {a: b}}}`, "spec.workloadSelector: is not honoured"},
 		"round robin dns":    {se + `{hosts: [a.b], resolution: DNS_ROUND_ROBIN, ports: [{number: 80, name: http}]}`, "spec.resolution: DNS_ROUND_ROBIN"},
 		"unknown field":      {se + `{hosts: [a.b], porst: []}`, "porst"},
-		"dr outlier, later": {
-			dr + `{host: a.b, trafficPolicy: {outlierDetection: {minHealthPercent: 10}}}`,
-			"spec.trafficPolicy.outlierDetection.minHealthPercent: is not honoured",
-		},
 		"dr outlier, too short": {
 			dr + `{host: a.b, trafficPolicy: {portLevelSettings: [{port: {number: 80}, outlierDetection: {interval: 0s}}]}}`,
 			"spec.trafficPolicy.portLevelSettings[0].outlierDetection.interval: 0s is too short",
@@ -80,7 +76,6 @@ func TestDecodeRefuses(t *testing.T) {
 			dr + `{host: a.b, subsets: [{name: v1, trafficPolicy: {outlierDetection: {maxEjectionPercent: 101}}}]}`,
 			"spec.subsets[0].trafficPolicy.outlierDetection.maxEjectionPercent: 101 is no percentage",
 		},
-		"dr subset outlier":          {dr + `{host: a.b, subsets: [{name: v1, trafficPolicy: {connectionPool: {tcp: {maxConnections: 1}}}}]}`, "spec.subsets[0].trafficPolicy.connectionPool"},
 		"dr lb":                      {dr + `{host: a.b, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}}`, "spec.trafficPolicy.loadBalancer.simple: PASSTHROUGH"},
 		"dr hash":                    {dr + `{host: a.b, trafficPolicy: {loadBalancer: {consistentHash: {useSourceIp: true}}}}`, "spec.trafficPolicy.loadBalancer.consistentHash"},
 		"dr tls":                     {dr + `{host: a.b, trafficPolicy: {tls: {mode: SIMPLE}}}`, "spec.trafficPolicy.tls.mode: SIMPLE"},

@@ -2,27 +2,23 @@ package api
 
 import (
 	"strings"
-	"time"
 
 	networking "istio.io/api/networking/v1alpha3"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/durationpb"
 	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 var (
 	// policyFields are those of a policy, be it for a host, a subset or a port.
 	policyFields = fieldSet{
-		"loadBalancer": {"simple": nil, "localityLbSetting": localityFields},
-		"tls":          {"mode": nil, "sni": nil, "subjectAltNames": nil},
-		"outlierDetection": {
-			"consecutive5xxErrors": nil, "consecutiveGatewayErrors": nil,
-			"interval": nil, "baseEjectionTime": nil, "maxEjectionPercent": nil,
-		},
+		"loadBalancer":     {"simple": nil, "localityLbSetting": localityFields, "warmup": warmupFields, "warmupDurationSecs": nil},
+		"connectionPool":   connectionPoolFields,
+		"tls":              {"mode": nil, "sni": nil, "subjectAltNames": nil},
+		"outlierDetection": outlierFields,
 	}
 	portPolicyFields      = policyFields.and("port", fieldSet{"number": nil})
-	trafficFields         = policyFields.and("portLevelSettings", portPolicyFields)
+	trafficFields         = policyFields.and("portLevelSettings", portPolicyFields).and("retryBudget", retryBudgetFields)
 	destinationRuleFields = fieldSet{
 		"host":          nil,
 		"exportTo":      nil,
@@ -59,12 +55,14 @@ type Policy interface {
 	GetLoadBalancer() *networking.LoadBalancerSettings
 	GetTls() *networking.ClientTLSSettings
 	GetOutlierDetection() *networking.OutlierDetection
+	GetConnectionPool() *networking.ConnectionPoolSettings
 }
 
 func validatePolicy(p *problems, path string, s Policy) {
 	validateLoadBalancer(p, path+".loadBalancer", s.GetLoadBalancer())
 	validateClientTLS(p, path+".tls", s.GetTls())
 	validateOutlierDetection(p, path+".outlierDetection", s.GetOutlierDetection())
+	validateConnectionPool(p, path+".connectionPool", s.GetConnectionPool())
 }
 
 func validateTrafficPolicy(p *problems, path string, t *networking.TrafficPolicy) {
@@ -75,6 +73,7 @@ func validateTrafficPolicy(p *problems, path string, t *networking.TrafficPolicy
 		p.addf(path, "is empty; set something in it, or remove it")
 	}
 	validatePolicy(p, path, t)
+	validateRetryBudget(p, path+".retryBudget", t.RetryBudget)
 
 	for i, port := range t.PortLevelSettings {
 		at := indexed(path+".portLevelSettings", i)
@@ -92,6 +91,7 @@ func validateLoadBalancer(p *problems, path string, lb *networking.LoadBalancerS
 		return
 	}
 	validateLocalitySetting(p, path+".localityLbSetting", lb.LocalityLbSetting)
+	validateWarmup(p, path, lb)
 	switch lb.GetSimple() {
 	case networking.LoadBalancerSettings_UNSPECIFIED, networking.LoadBalancerSettings_ROUND_ROBIN,
 		networking.LoadBalancerSettings_LEAST_REQUEST, networking.LoadBalancerSettings_RANDOM,
@@ -122,25 +122,5 @@ func validateClientTLS(p *problems, path string, tls *networking.ClientTLSSettin
 		if san == "" {
 			p.addf(indexed(path+".subjectAltNames", i), "is empty; give a SPIFFE id")
 		}
-	}
-}
-
-func validateOutlierDetection(p *problems, path string, o *networking.OutlierDetection) {
-	if o == nil {
-		return
-	}
-	for _, d := range []struct {
-		name  string
-		value *durationpb.Duration
-	}{
-		{".interval", o.Interval},
-		{".baseEjectionTime", o.BaseEjectionTime},
-	} {
-		if d.value != nil && d.value.AsDuration() < time.Millisecond {
-			p.addf(path+d.name, "%v is too short; set 1ms or more", d.value.AsDuration())
-		}
-	}
-	if o.MaxEjectionPercent < 0 || o.MaxEjectionPercent > 100 {
-		p.addf(path+".maxEjectionPercent", "%d is no percentage; set 0 to 100", o.MaxEjectionPercent)
 	}
 }

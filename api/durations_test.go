@@ -20,12 +20,12 @@ func TestDurationsAsPeopleWriteThem(t *testing.T) {
 		"-1500ms": "-1.500s",
 		"1ns":     "0.000000001s",
 	} {
-		mc, warnings, err := LoadMeshConfig("connectTimeout: " + text)
+		mc, warnings, err := LoadMeshConfig("defaultConfig: {terminationDrainDuration: " + text + "}")
 		if err != nil || len(warnings) > 0 {
 			t.Errorf("%s: %v %v", text, warnings, err)
 			continue
 		}
-		got, err := protojson.Marshal(mc.ConnectTimeout)
+		got, err := protojson.Marshal(mc.DefaultConfig.TerminationDrainDuration)
 		if err != nil || string(got) != `"`+want+`"` {
 			t.Errorf("%s became %s, want %s (%v)", text, got, want, err)
 		}

@@ -21,6 +21,7 @@ var honouredMesh = fieldSet{
 	"enableAutoMtls": nil, "rootNamespace": nil, "trustDomain": nil, "trustDomainAliases": nil,
 	"localityLbSetting":     localityFields,
 	"outboundTrafficPolicy": {"mode": nil},
+	"tcpKeepalive":          keepaliveFields, "defaultHttpRetryPolicy": nil,
 	// What injection and the agent read of it, package inject says.
 	"defaultConfig": {
 		"discoveryAddress": nil, "terminationDrainDuration": nil, "concurrency": nil, "proxyMetadata": nil,
@@ -40,12 +41,14 @@ var honouredMesh = fieldSet{
 // the text is no YAML mapping at all.
 func LoadMeshConfig(text string) (*meshconfig.MeshConfig, []string, error) {
 	mc := &meshconfig.MeshConfig{}
-	warnings, err := loadLenient(text, mc, "defaultConfig", "outboundTrafficPolicy", "localityLbSetting")
+	warnings, err := loadLenient(text, mc, "defaultConfig", "outboundTrafficPolicy", "localityLbSetting", "tcpKeepalive", "defaultHttpRetryPolicy")
 	if err != nil {
 		return nil, nil, fmt.Errorf("mesh configuration: %w", err)
 	}
 	warnings = append(warnings, settleOutbound(text, mc)...)
 	warnings = append(warnings, settleLocality(mc)...)
+	warnings = append(warnings, settleConnections(mc)...)
+	warnings = append(warnings, settleRetries(mc)...)
 	warnings = append(warnings, idleMesh(mc)...)
 	warnings = append(warnings, warnVisibility(mc)...)
 	var idle problems

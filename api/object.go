@@ -118,6 +118,7 @@ func Validate(obj *Object) error {
 	case *networking.DestinationRule:
 		p.unsupported(spec, "spec", destinationRuleFields)
 		validateDestinationRule(&p, spec)
+		validateLoadBalancerAnnotation(&p, obj, spec)
 	case *networking.Gateway:
 		p.unsupported(spec, "spec", gatewayFields)
 		validateGateway(&p, spec)

@@ -6,9 +6,11 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 // problems collects what is wrong with an object.
@@ -17,6 +19,31 @@ type problems []string
 // addf notes a problem with the field at path.
 func (p *problems) addf(path, format string, args ...any) {
 	*p = append(*p, path+": "+fmt.Sprintf(format, args...))
+}
+
+// checkDuration notes a duration that is given and below the least.
+func (p *problems) checkDuration(path string, d *durationpb.Duration, least time.Duration) {
+	switch {
+	case d == nil:
+	case d.CheckValid() != nil:
+		p.addf(path, "is no duration: %v", d.CheckValid())
+	case d.AsDuration() < least:
+		p.addf(path, "%v is too short; set %v or more", d.AsDuration(), least)
+	}
+}
+
+// checkPercent notes what is not from 0 to 100.
+func (p *problems) checkPercent(path string, percent float64) {
+	if !(percent >= 0 && percent <= 100) { // not a number is neither
+		p.addf(path, "%v is no percentage; set 0 to 100", percent)
+	}
+}
+
+// checkCount notes a count below zero.
+func (p *problems) checkCount(path string, n int32) {
+	if n < 0 {
+		p.addf(path, "%d is no count; set 1 or more, or remove it", n)
+	}
 }
 
 func (p *problems) err() error {

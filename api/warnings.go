@@ -94,23 +94,16 @@ func warnDestinationRule(w *problems, dr *networking.DestinationRule) {
 	if len(dr.Subsets) > 0 {
 		w.addf("spec.subsets", "changes nothing for calls to the host: only a VirtualService can send traffic to a subset, and it is not honoured yet; give each version a Service of its own")
 	}
-	warnTrafficPolicy(w, "spec.trafficPolicy", dr.TrafficPolicy)
-	for i, s := range dr.Subsets {
-		warnTrafficPolicy(w, indexed("spec.subsets", i)+".trafficPolicy", s.TrafficPolicy)
-	}
+	eachPolicy(dr, func(path string, s Policy) { warnPolicy(w, path, s) })
 }
 
-func warnTrafficPolicy(w *problems, path string, t *networking.TrafficPolicy) {
-	warnPolicy(w, path, t)
-	for i, port := range t.GetPortLevelSettings() {
-		warnPolicy(w, indexed(path+".portLevelSettings", i), port)
-	}
-}
-
+// warnPolicy notes what changes nothing of a policy, be it for a host, a subset or
+// a port.
 func warnPolicy(w *problems, path string, s Policy) {
-	if s.GetTls().GetMode() == networking.ClientTLSSettings_DISABLE && s.GetTls().GetSni() != "" {
+	if tls := s.GetTls(); tls.GetMode() == networking.ClientTLSSettings_DISABLE && tls.GetSni() != "" {
 		w.addf(path+".tls.sni", "changes nothing with mode DISABLE")
 	}
+	warnOutlierDetection(w, path+".outlierDetection", s.GetOutlierDetection())
 	warnLocality(w, path+".loadBalancer.localityLbSetting", s.GetLoadBalancer().GetLocalityLbSetting())
 }
 
@@ -134,6 +127,7 @@ func warnMetadata(w *problems, path string, kind Kind, have map[string]string) {
 	for _, key := range sortedMapKeys(have) {
 		switch {
 		case key == LabelRevision, key == LabelAllocate && kind == KindServiceEntry && path == "metadata.labels",
+			key == AnnotationLoadBalancer && kind == KindDestinationRule && path == "metadata.annotations",
 			key == annotationAlwaysReject:
 		case key == AnnotationDistribution && kind == KindServiceEntry && path == "metadata.annotations":
 			if value := have[key]; !slices.Contains(Distributions(), value) {
@@ -143,7 +137,7 @@ func warnMetadata(w *problems, path string, kind Kind, have map[string]string) {
 			strings.HasPrefix(key, "ambient.istio.io/"), strings.HasPrefix(key, "traffic.sidecar.istio.io/"),
 			strings.HasPrefix(key, "sidecar.istio.io/"), strings.HasPrefix(key, "proxy.istio.io/"),
 			strings.HasPrefix(key, "prometheus.istio.io/"), strings.HasPrefix(key, "security.istio.io/"),
-			key == "istio.io/dataplane-mode", key == "istio.io/use-waypoint", key == "istio-locality":
+			strings.HasPrefix(key, "isthmus.io/"), key == "istio.io/dataplane-mode", key == "istio.io/use-waypoint", key == "istio-locality":
 			w.addf(path+"["+key+"]", "changes nothing on a %s", kind)
 		}
 	}

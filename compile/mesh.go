@@ -29,9 +29,9 @@ func Mesh(c model.ClusterID, mc *meshconfig.MeshConfig) *model.Mesh {
 	if mc.EnableAutoMtls != nil {
 		m.AutoMTLS = mc.EnableAutoMtls.Value
 	}
-	if d := mc.ConnectTimeout.AsDuration(); mc.ConnectTimeout != nil && d > 0 {
-		m.ConnectTimeout = d
-	}
+	m.ConnectTimeout = mc.ConnectTimeout.AsDuration()
+	m.Keepalive = keepalive(mc.TcpKeepalive)
+	m.Retry = retryPolicy(mc.DefaultHttpRetryPolicy)
 	m.Locality = localitySetting(mc.LocalityLbSetting)
 	m.Namespaces = namespaceSelectors(mc.DiscoverySelectors)
 	m.HostSettings = append(model.DefaultHostSettings(m.ClusterDomain, m.RootNamespace), hostSettings(mc.ServiceSettings)...)

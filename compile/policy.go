@@ -37,7 +37,31 @@ func DestinationRule(c model.ClusterID, obj *api.Object, clusterDomain string) *
 		subset.Policy, subset.Ports = trafficPolicy(s.TrafficPolicy)
 		row.Subsets = append(row.Subsets, subset)
 	}
+	if obj.Annotations[api.AnnotationLoadBalancer] == api.PeakEWMA {
+		balanceByLatency(row)
+	}
 	return row
+}
+
+// balanceByLatency makes every level of a rule say so, but for those that take their
+// loadBalancer from the level above: subsets that have none.
+func balanceByLatency(row *model.DestinationRule) {
+	ofPorts := func(ports map[uint16]model.TrafficPolicy) {
+		for number, port := range ports {
+			port.LoadBalancing = model.LBPeakEWMA
+			ports[number] = port
+		}
+	}
+
+	row.Policy.LoadBalancing = model.LBPeakEWMA
+	ofPorts(row.Ports)
+	for i := range row.Subsets {
+		s := &row.Subsets[i]
+		if s.Policy.LoadBalancing != model.LBUnset || s.Policy.Warmup != nil {
+			s.Policy.LoadBalancing = model.LBPeakEWMA
+		}
+		ofPorts(s.Ports)
+	}
 }
 
 func trafficPolicy(t *networking.TrafficPolicy) (model.TrafficPolicy, map[uint16]model.TrafficPolicy) {
@@ -50,19 +74,27 @@ func trafficPolicy(t *networking.TrafficPolicy) (model.TrafficPolicy, map[uint16
 		if ports == nil {
 			ports = map[uint16]model.TrafficPolicy{}
 		}
-		ports[uint16(p.GetPort().GetNumber())] = policy(p)
+		row := policy(p)
+		// There is one for all ports: those of a port have no such field.
+		row.RetryBudget = retryBudget(t.RetryBudget)
+		ports[uint16(p.GetPort().GetNumber())] = row
 	}
-	return policy(t), ports
+
+	row := policy(t)
+	row.RetryBudget = retryBudget(t.RetryBudget)
+	return row, ports
 }
 
 // policy makes the row of what a policy says, be it for a host, a subset or a
 // port.
 func policy(s api.Policy) model.TrafficPolicy {
 	return model.TrafficPolicy{
-		LoadBalancing: loadBalancing(s.GetLoadBalancer()),
-		Locality:      localitySetting(s.GetLoadBalancer().GetLocalityLbSetting()),
-		TLS:           clientTLS(s.GetTls()),
-		Outlier:       outlier(s.GetOutlierDetection()),
+		LoadBalancing:  loadBalancing(s.GetLoadBalancer()),
+		Locality:       localitySetting(s.GetLoadBalancer().GetLocalityLbSetting()),
+		Warmup:         warmup(s.GetLoadBalancer()),
+		TLS:            clientTLS(s.GetTls()),
+		Outlier:        outlier(s.GetOutlierDetection()),
+		ConnectionPool: connectionPool(s.GetConnectionPool()),
 	}
 }
 
@@ -70,20 +102,33 @@ func outlier(o *networking.OutlierDetection) *model.OutlierDetection {
 	if o == nil {
 		return nil
 	}
-	count := func(v *wrapperspb.UInt32Value) *uint32 {
-		if v == nil {
-			return nil
-		}
-		n := v.Value
-		return &n
-	}
-	return &model.OutlierDetection{
+	out := &model.OutlierDetection{
 		Consecutive5xx:     count(o.Consecutive_5XxErrors),
 		ConsecutiveGateway: count(o.ConsecutiveGatewayErrors),
+		SplitLocal:         o.SplitExternalLocalOriginErrors,
+		ConsecutiveLocal:   count(o.ConsecutiveLocalOriginFailures),
 		Interval:           o.Interval.AsDuration(),
 		BaseEjection:       o.BaseEjectionTime.AsDuration(),
 		MaxPercent:         uint32(o.MaxEjectionPercent),
+		MinHealthPercent:   uint32(o.MinHealthPercent),
 	}
+
+	// The old field counted answers of gateways alone (Istio 1.6).
+	//lint:ignore SA1019 manifests of Istio 1.6 say consecutiveErrors
+	if n := o.ConsecutiveErrors; n > 0 && out.Consecutive5xx == nil && out.ConsecutiveGateway == nil {
+		gateway, never := uint32(n), uint32(0)
+		out.ConsecutiveGateway, out.Consecutive5xx = &gateway, &never
+	}
+	return out
+}
+
+// count is a number that may not be given: nil then.
+func count(v *wrapperspb.UInt32Value) *uint32 {
+	if v == nil {
+		return nil
+	}
+	n := v.Value
+	return &n
 }
 
 func loadBalancing(lb *networking.LoadBalancerSettings) model.LoadBalancing {
@@ -98,6 +143,26 @@ func loadBalancing(lb *networking.LoadBalancerSettings) model.LoadBalancing {
 		return model.LBRandom
 	}
 	return model.LBUnset
+}
+
+func warmup(lb *networking.LoadBalancerSettings) *model.Warmup {
+	if w := lb.GetWarmup(); w != nil {
+		return &model.Warmup{Window: w.Duration.AsDuration(), MinPercent: number(w.MinimumPercent), Aggression: number(w.Aggression)}
+	}
+	//lint:ignore SA1019 older manifests say warmupDurationSecs
+	if window := lb.GetWarmupDurationSecs(); window != nil {
+		return &model.Warmup{Window: window.AsDuration()}
+	}
+	return nil
+}
+
+// number is one that may not be given: nil then.
+func number(v *wrapperspb.DoubleValue) *float64 {
+	if v == nil {
+		return nil
+	}
+	n := v.Value
+	return &n
 }
 
 func clientTLS(tls *networking.ClientTLSSettings) *model.ClientTLS {

@@ -15,11 +15,17 @@ type Mesh struct {
 	TrustDomainAliases []string
 	RootNamespace      string
 	// ClusterDomain is the DNS suffix of Kubernetes services.
-	ClusterDomain  string
-	AccessLog      AccessLog
-	RegistryOnly   bool
-	AutoMTLS       bool
+	ClusterDomain string
+	AccessLog     AccessLog
+	RegistryOnly  bool
+	AutoMTLS      bool
+	// ConnectTimeout is what the mesh is given; 0: it depends on where endpoints
+	// are.
 	ConnectTimeout time.Duration
+	// Keepalive is nil where sockets are left as the proxy makes them.
+	Keepalive *TCPKeepalive
+	// Retry is nil where nobody says when requests are tried again.
+	Retry *RetryPolicy
 	// Locality is the LocalitySetting of services of which nobody says anything
 	// else; nil is the zero one.
 	Locality *LocalitySetting
@@ -109,12 +115,11 @@ func (c *Cluster) ReadFrom() ClusterID { return c.ID }
 // DefaultMesh is the Mesh of a cluster that configures nothing.
 func DefaultMesh(c ClusterID) *Mesh {
 	m := &Mesh{
-		Cluster:        c,
-		TrustDomain:    "cluster.local",
-		RootNamespace:  "istio-system",
-		ClusterDomain:  "cluster.local",
-		AutoMTLS:       true,
-		ConnectTimeout: 10 * time.Second,
+		Cluster:       c,
+		TrustDomain:   "cluster.local",
+		RootNamespace: "istio-system",
+		ClusterDomain: "cluster.local",
+		AutoMTLS:      true,
 	}
 	m.HostSettings = DefaultHostSettings(m.ClusterDomain, m.RootNamespace)
 	return m

@@ -10,11 +10,13 @@ import (
 type LoadBalancing uint8
 
 // The ways to pick an endpoint. Unset leaves it to the mesh: least request.
+// LBPeakEWMA is least request by what endpoints take for a request.
 const (
 	LBUnset LoadBalancing = iota
 	LBLeastRequest
 	LBRoundRobin
 	LBRandom
+	LBPeakEWMA
 )
 
 // ClientTLSMode is how a client's proxy secures its connections.
@@ -31,29 +33,50 @@ const (
 // Each field has an unset value, which leaves the matter to the level above.
 type TrafficPolicy struct {
 	LoadBalancing LoadBalancing
-	// Locality, TLS and Outlier are nil when unset.
-	Locality *LocalitySetting
-	TLS      *ClientTLS
-	Outlier  *OutlierDetection
+	// The others are nil when unset.
+	Locality       *LocalitySetting
+	Warmup         *Warmup
+	TLS            *ClientTLS
+	Outlier        *OutlierDetection
+	ConnectionPool *ConnectionPool
+	RetryBudget    *RetryBudget
 }
 
 // Over returns the policy with what it leaves unset taken from the level below.
 func (t TrafficPolicy) Over(below TrafficPolicy) TrafficPolicy {
+	// These two stand in one field, loadBalancer, and a field is taken whole.
+	balancing, warmup := t.LoadBalancing, t.Warmup
+	if balancing == LBUnset && warmup == nil {
+		balancing, warmup = below.LoadBalancing, below.Warmup
+	}
+
 	return TrafficPolicy{
-		LoadBalancing: cmp.Or(t.LoadBalancing, below.LoadBalancing),
-		Locality:      cmp.Or(t.Locality, below.Locality),
-		TLS:           cmp.Or(t.TLS, below.TLS),
-		Outlier:       cmp.Or(t.Outlier, below.Outlier),
+		LoadBalancing:  balancing,
+		Locality:       cmp.Or(t.Locality, below.Locality),
+		Warmup:         warmup,
+		TLS:            cmp.Or(t.TLS, below.TLS),
+		Outlier:        cmp.Or(t.Outlier, below.Outlier),
+		ConnectionPool: cmp.Or(t.ConnectionPool, below.ConnectionPool),
+		RetryBudget:    cmp.Or(t.RetryBudget, below.RetryBudget),
 	}
 }
 
 // OutlierDetection says when an endpoint that answers with errors is left out.
 type OutlierDetection struct {
-	// Errors in a row: nil leaves it to Istio's default (5), 0 turns it off.
+	// Errors in a row: nil leaves it to Envoy's defaults (5 answers of 5xx, those
+	// of gateways not by themselves), 0 turns it off.
 	Consecutive5xx, ConsecutiveGateway *uint32
+	// SplitLocal counts failures that the client's own proxy meets, as to connect,
+	// by themselves and not among the errors above: ConsecutiveLocal of them, 5 by
+	// default, in a row.
+	SplitLocal       bool
+	ConsecutiveLocal *uint32
 	// Zero leaves these to Envoy's defaults: 10 s, 30 s, 10 %.
 	Interval, BaseEjection time.Duration
 	MaxPercent             uint32
+	// MinHealthPercent is the share of healthy endpoints below which all are used,
+	// healthy or not. 0: never.
+	MinHealthPercent uint32
 }
 
 // ClientTLS is the tls part of a TrafficPolicy.

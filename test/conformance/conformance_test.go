@@ -323,7 +323,7 @@ func (m *mesh) drawPolicies() {
 		insert(m, m.store.Destinations, &model.DestinationRule{
 			Cluster: cluster, Namespace: pick(r, "istio-system", "foo", "bar"), Name: fmt.Sprint("dr-", i), Created: time.Unix(int64(i), 0),
 			Host:    pick(r, "*.global", "svc-0.foo.svc.cluster.local", "svc-1.bar.svc.cluster.local", "*.example.com"),
-			Policy:  model.TrafficPolicy{TLS: tls, Locality: drawLocalitySetting(r), LoadBalancing: pick(r, model.LBUnset, model.LBRoundRobin, model.LBRandom, model.LBLeastRequest)},
+			Policy:  drawTraffic(r, tls),
 			Subsets: pick(r, nil, []model.Subset{{Name: "v1", Labels: map[string]string{"version": "v1"}}}),
 		})
 	}

@@ -20,19 +20,19 @@ type anywhere struct {
 	http     bool
 	names    []nameChain
 	prefixes []prefixChain
-	// fallback is the cluster of a host that takes the whole port.
-	fallback string
+	// fallback leads to a host that takes the whole port.
+	fallback tcpRoute
 }
 
 type nameChain struct {
-	name    string // TLS server name, or *.suffix
-	cluster string
+	name string // TLS server name, or *.suffix
+	to   tcpRoute
 }
 
 type prefixChain struct {
-	prefix  netip.Prefix
-	name    string // TLS server name; empty: any connection to the prefix
-	cluster string
+	prefix netip.Prefix
+	name   string // TLS server name; empty: any connection to the prefix
+	to     tcpRoute
 }
 
 // anywhereOf asks what is wanted of a port at any address; nil: nothing.
@@ -61,9 +61,10 @@ func (w *anywhere) sort() {
 	})
 }
 
-// wantAnywhere adds what a port wants of the listener at any address.
-func (d *destinations) wantAnywhere(h *host, p *hostPort) {
-	cluster := clusterName(p.Number, "", h.name)
+// wantAnywhere adds what a port wants of the listener at any address. rule is the
+// one that counts for the host, or nil.
+func (d *destinations) wantAnywhere(h *host, p *hostPort, rule *model.DestinationRule) {
+	to := tcpRoute{clusterName(p.Number, "", h.name), idleOf(rule, p.Number)}
 	at := func() *anywhere {
 		w := d.anywhere[p.Number]
 		if w == nil {
@@ -76,7 +77,7 @@ func (d *destinations) wantAnywhere(h *host, p *hostPort) {
 		at().http = true
 		if p.Protocol == model.Unknown && isServerName(h.name) {
 			// It may speak TLS as well, whose server name tells.
-			at().addName(nameChain{h.name, cluster})
+			at().addName(nameChain{h.name, to})
 		}
 		return
 	}
@@ -86,7 +87,7 @@ func (d *destinations) wantAnywhere(h *host, p *hostPort) {
 
 	for _, a := range p.svc.Addresses {
 		if !a.IsSingleIP() {
-			chain := prefixChain{prefix: a, cluster: cluster}
+			chain := prefixChain{prefix: a, to: to}
 			if p.Protocol == model.TLS && isServerName(h.name) {
 				chain.name = h.name
 			}
@@ -102,11 +103,11 @@ func (d *destinations) wantAnywhere(h *host, p *hostPort) {
 		if !isServerName(h.name) {
 			return
 		}
-		at().addName(nameChain{h.name, cluster})
+		at().addName(nameChain{h.name, to})
 	case model.TCP:
 		if !p.svc.Allocated.IsValid() {
-			if w := at(); w.fallback == "" {
-				w.fallback = cluster
+			if w := at(); w.fallback == (tcpRoute{}) {
+				w.fallback = to
 			}
 		}
 	}
@@ -141,7 +142,7 @@ func (w *anywhere) prefixChain(mesh *model.Mesh, c prefixChain) *listenerv3.Filt
 		FilterChainMatch: &listenerv3.FilterChainMatch{PrefixRanges: []*corev3.CidrRange{{
 			AddressPrefix: c.prefix.Addr().String(), PrefixLen: wrapperspb.UInt32(uint32(c.prefix.Bits())),
 		}}},
-		Filters: []*listenerv3.Filter{tcpProxy(mesh, c.cluster)},
+		Filters: []*listenerv3.Filter{c.to.filter(mesh)},
 	}
 	if w.needsName(c) {
 		fc.FilterChainMatch.ServerNames = []string{c.name}
@@ -173,7 +174,7 @@ func (q wildcardListener) build(r *reader, old *serve.Resource) *serve.Resource 
 	for _, c := range w.names {
 		l.FilterChains = append(l.FilterChains, &listenerv3.FilterChain{
 			FilterChainMatch: &listenerv3.FilterChainMatch{ServerNames: []string{c.name}},
-			Filters:          []*listenerv3.Filter{tcpProxy(mesh, c.cluster)},
+			Filters:          []*listenerv3.Filter{c.to.filter(mesh)},
 		})
 	}
 
@@ -192,7 +193,7 @@ func (q wildcardListener) build(r *reader, old *serve.Resource) *serve.Resource 
 	}
 
 	l.DefaultFilterChain = &listenerv3.FilterChain{
-		Filters: []*listenerv3.Filter{tcpProxy(mesh, cmp.Or(w.fallback, fallbackCluster(mesh)))},
+		Filters: []*listenerv3.Filter{cmp.Or(w.fallback, tcpRoute{cluster: fallbackCluster(mesh)}).filter(mesh)},
 	}
 	return s.encode(old, l.Name, l)
 }

@@ -6,14 +6,11 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
-	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
-	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/isthmus-mesh/isthmus/model"
-	"github.com/isthmus-mesh/isthmus/xds"
 	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
 
@@ -130,19 +127,28 @@ type clusterBuilder struct {
 	policy *namespacePolicy
 	// members tells which endpoints of a headless service clients reach.
 	members *membership
+	// http2 tells that endpoints are spoken to in HTTP/2, whatever clients speak.
+	http2 bool
 }
 
 func (b *clusterBuilder) build() (string, *clusterv3.Cluster) {
 	name := clusterName(b.key.port, b.key.subset, b.host.name)
 	subset := subsetOf(b.key.rule, b.key.subset)
 	pol := policyFor(b.key.rule, subset, b.key.port)
+	b.http2 = onlyHTTP2(b.port.Protocol, pol.ConnectionPool)
 	c := &clusterv3.Cluster{
 		Name:           name,
-		ConnectTimeout: durationpb.New(b.mesh.ConnectTimeout),
+		ConnectTimeout: durationpb.New(b.connectTimeout(pol.ConnectionPool)),
 		LbPolicy:       lbPolicy(pol.LoadBalancing),
 		Metadata:       serviceMetadata([]*model.Service{b.port.svc}, b.host.name),
 
 		OutlierDetection: outlierDetection(pol.Outlier),
+		CircuitBreakers:  circuitBreakers(pol),
+
+		UpstreamConnectionOptions: connectionOptions(b.mesh, pol.ConnectionPool),
+	}
+	if threshold := panicThreshold(pol.Outlier); threshold != nil {
+		c.CommonLbConfig = &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: threshold}
 	}
 	if b.order().shared() && b.port.svc.Resolution != model.ByDestination {
 		if c.CommonLbConfig == nil {
@@ -163,11 +169,13 @@ func (b *clusterBuilder) build() (string, *clusterv3.Cluster) {
 		c.Name = sniName(b.key.port, b.key.subset, hostName)
 		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS}
 		c.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{EdsConfig: adsSource(), ServiceName: edsName}
+		balance(c, pol)
 		return c.Name, c
 	}
 
 	b.discovery(c, subset)
-	c.TypedExtensionProtocolOptions = httpOptions(b.port.Protocol)
+	balance(c, pol)
+	c.TypedExtensionProtocolOptions = httpOptions(b.port.Protocol, pol.ConnectionPool)
 	b.transport(c, pol)
 	return c.Name, c
 }
@@ -215,44 +223,6 @@ func (b *clusterBuilder) resolved(subset *model.Subset, name string) *endpointv3
 // order is how the cluster's endpoints are ordered.
 func (b *clusterBuilder) order() order { return b.key.order(b.mesh) }
 
-func lbPolicy(lb model.LoadBalancing) clusterv3.Cluster_LbPolicy {
-	switch lb {
-	case model.LBRoundRobin:
-		return clusterv3.Cluster_ROUND_ROBIN
-	case model.LBRandom:
-		return clusterv3.Cluster_RANDOM
-	}
-	return clusterv3.Cluster_LEAST_REQUEST
-}
-
-// httpOptions says which HTTP version the endpoints are spoken to in: HTTP/2
-// where the port is declared so, else what the caller speaks. Ports that carry
-// no HTTP need none.
-func httpOptions(p model.Protocol) map[string]*anypb.Any {
-	var o *httpv3.HttpProtocolOptions
-	switch {
-	case p.IsHTTP2():
-		o = &httpv3.HttpProtocolOptions{UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
-			ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
-				ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
-					Http2ProtocolOptions: &corev3.Http2ProtocolOptions{},
-				},
-			},
-		}}
-	case p.IsHTTP() || p == model.Unknown:
-		o = &httpv3.HttpProtocolOptions{UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_UseDownstreamProtocolConfig{
-			UseDownstreamProtocolConfig: &httpv3.HttpProtocolOptions_UseDownstreamHttpConfig{
-				HttpProtocolOptions:  &corev3.Http1ProtocolOptions{},
-				Http2ProtocolOptions: &corev3.Http2ProtocolOptions{},
-			},
-		}}
-	default:
-		return nil
-	}
-
-	return map[string]*anypb.Any{xds.HTTPOptions: pack(o)}
-}
-
 // serviceMetadata names the services behind a cluster, for telemetry.
 func serviceMetadata(services []*model.Service, hostName string) *corev3.Metadata {
 	list := make([]*structpb.Value, 0, len(services))
@@ -287,8 +257,8 @@ func staticClusters(mesh *model.Mesh) []*clusterv3.Cluster {
 			Name:                          passthroughCluster,
 			ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: clusterv3.Cluster_ORIGINAL_DST},
 			LbPolicy:                      clusterv3.Cluster_CLUSTER_PROVIDED,
-			ConnectTimeout:                durationpb.New(mesh.ConnectTimeout),
-			TypedExtensionProtocolOptions: httpOptions(model.Unknown),
+			ConnectTimeout:                durationpb.New(connectTimeout(mesh)),
+			TypedExtensionProtocolOptions: httpOptions(model.Unknown, nil),
 		},
 		blackHole(mesh),
 	}
@@ -298,7 +268,7 @@ func blackHole(mesh *model.Mesh) *clusterv3.Cluster {
 	return &clusterv3.Cluster{
 		Name:                 blackHoleCluster,
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
-		ConnectTimeout:       durationpb.New(mesh.ConnectTimeout),
+		ConnectTimeout:       durationpb.New(connectTimeout(mesh)),
 		LoadAssignment:       &endpointv3.ClusterLoadAssignment{ClusterName: blackHoleCluster},
 	}
 }

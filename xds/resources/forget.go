@@ -52,7 +52,8 @@ func (s *Source) forgetDeadLocked() {
 		// A proxy says itself where it stands, so there is no end of places.
 		s.forgetOfHostsLocked(
 			func(k clusterKey) bool { return k.from != nil && !places[k.from] },
-			func(k endpointsKey) bool { return !places[k.from] })
+			func(k endpointsKey) bool { return !places[k.from] },
+			func(addressListener) bool { return false })
 	}
 }
 
@@ -70,7 +71,8 @@ func (s *Source) forgetRulesLocked(r *reader) {
 	outOfForce := func(o order) bool { return o.setting != nil && o.setting != byMesh && !now.settings[o.setting] }
 	s.forgetOfHostsLocked(
 		func(k clusterKey) bool { return gone(k.rule) },
-		func(k endpointsKey) bool { return gone(k.rule) || outOfForce(k.order) })
+		func(k endpointsKey) bool { return gone(k.rule) || outOfForce(k.order) },
+		func(k addressListener) bool { return gone(k.rule) })
 }
 
 // forgetGoneLocked drops what was built for addresses, ports and names that the
@@ -101,13 +103,14 @@ func (sc *scope) forgetGoneLocked() {
 	}
 }
 
-// forgetOfHostsLocked drops clusters and load assignments of every host, and the
-// policies of namespaces in which no host is left.
-func (s *Source) forgetOfHostsLocked(cluster func(clusterKey) bool, endpoints func(endpointsKey) bool) {
+// forgetOfHostsLocked drops clusters, load assignments and listeners of every host,
+// and the policies of namespaces in which no host is left.
+func (s *Source) forgetOfHostsLocked(cluster func(clusterKey) bool, endpoints func(endpointsKey) bool, listener func(addressListener) bool) {
 	namespaces := map[string]bool{}
 	forget := func(h *host) {
 		h.clusters.forget(cluster)
 		h.endpoints.forget(endpoints)
+		h.listeners.forget(listener)
 		for i := range h.ports {
 			namespaces[h.ports[i].namespace()] = true
 		}

@@ -9,7 +9,6 @@ import (
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	snicv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/sni_cluster/v3"
-	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -31,15 +30,6 @@ const jsonLogFormat = `{"start_time":"%START_TIME%","method":"%REQ(:METHOD)%",` 
 
 func filter(name string, config proto.Message) *listenerv3.Filter {
 	return &listenerv3.Filter{Name: name, ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: pack(config)}}
-}
-
-// tcpProxy sends the connection to a cluster.
-func tcpProxy(mesh *model.Mesh, cluster string) *listenerv3.Filter {
-	return filter("envoy.filters.network.tcp_proxy", &tcpv3.TcpProxy{
-		StatPrefix:       cluster,
-		ClusterSpecifier: &tcpv3.TcpProxy_Cluster{Cluster: cluster},
-		AccessLog:        accessLog(mesh),
-	})
 }
 
 // sniCluster makes the tcp_proxy after it take the cluster that the TLS server
@@ -108,21 +98,10 @@ func routeTo(cluster string) *routev3.Route {
 	}
 }
 
-// retried is routeTo with the retries that Istio gives every route that has no
-// policy of its own: only where the endpoint that failed has not worked on the
-// request.
-// Source: https://istio.io/latest/docs/concepts/traffic-management/#retries
-//
-// Istio's predicate previous_hosts is left out. The built-in proxy never asks an
-// endpoint twice for one request, and the predicate with its type is 120 bytes on
-// each of a mesh's virtual hosts: with a thousand of them, 7 % of all that a
-// proxy is sent at first and a quarter of what it is sent for a new host.
-func retried(cluster string) *routev3.Route {
+// retried is routeTo with the mesh's retries.
+func retried(mesh *model.Mesh, cluster string) *routev3.Route {
 	r := routeTo(cluster)
-	r.GetRoute().RetryPolicy = &routev3.RetryPolicy{
-		RetryOn:    "connect-failure,refused-stream,unavailable,cancelled",
-		NumRetries: wrapperspb.UInt32(2),
-	}
+	r.GetRoute().RetryPolicy = retryPolicy(mesh.Retry)
 	return r
 }
 

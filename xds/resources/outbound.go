@@ -95,16 +95,22 @@ type destinationsOf struct{ scope *scope }
 
 func (q destinationsOf) build(r *reader, _ *destinations) *destinations {
 	s := q.scope.source
+	rules, root := s.rules.get(r), s.mesh.get(r).RootNamespace
 	d := &destinations{claims: map[string][]claim{}, anywhere: map[uint16]*anywhere{}}
 	for _, hp := range portsByAge(q.scope.sights.get(r).hosts) {
 		if hp.port.Number == outboundPort || hp.port.Number == inboundPort {
 			continue
 		}
+		rule := rules.find(q.scope.key.namespace, root, hp.host)
+		if idleOf(rule, hp.port.Number) == (idleTime{}) {
+			// A listener does not depend on anything else of it.
+			rule = nil
+		}
 		for _, addr := range s.ownAddresses(r, hp.host, hp.port) {
 			name := listenerName(addr, hp.port.Number)
-			d.claims[name] = append(d.claims[name], claim{hp.host, hp.port, addr})
+			d.claims[name] = append(d.claims[name], claim{hp.host, hp.port, addr, rule})
 		}
-		d.wantAnywhere(hp.host, hp.port)
+		d.wantAnywhere(hp.host, hp.port, rule)
 	}
 	for _, w := range d.anywhere {
 		w.sort()
@@ -124,7 +130,7 @@ func (q listenersOf) build(r *reader, _ *resourceSet) *resourceSet {
 		if tellApart(list) != nil {
 			out[name] = sc.shared.get(r, sharedListener{sc, c.address, c.port.Number})
 		} else {
-			out[name] = c.host.listeners.get(r, addressListener{c.host, c.port.Number, c.address})
+			out[name] = c.host.listeners.get(r, addressListener{c.host, c.port.Number, c.address, c.rule})
 		}
 	}
 
@@ -209,12 +215,15 @@ type addressListener struct {
 	host    *host
 	port    uint16
 	address string
+	// rule is the DestinationRule that counts, if it has a say here; else nil.
+	rule *model.DestinationRule
 }
 
 func (q addressListener) build(r *reader, old *serve.Resource) *serve.Resource {
 	mesh, p := q.host.source.mesh.get(r), q.host.port(q.port)
 	l := outboundListener(q.address, q.port)
-	tcp := &listenerv3.FilterChain{Filters: []*listenerv3.Filter{tcpProxy(mesh, clusterName(q.port, "", q.host.name))}}
+	to := tcpRoute{clusterName(q.port, "", q.host.name), idleOf(q.rule, q.port)}
+	tcp := &listenerv3.FilterChain{Filters: []*listenerv3.Filter{to.filter(mesh)}}
 	if p.Protocol != model.Unknown {
 		l.FilterChains = []*listenerv3.FilterChain{tcp}
 		return q.host.source.encode(old, l.Name, l)

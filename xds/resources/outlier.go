@@ -2,6 +2,7 @@ package resources
 
 import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -24,7 +25,23 @@ func outlierDetection(o *model.OutlierDetection) *clusterv3.OutlierDetection {
 	}
 	out.Consecutive_5Xx, out.EnforcingConsecutive_5Xx = counted(o.Consecutive5xx)
 	out.ConsecutiveGatewayFailure, out.EnforcingConsecutiveGatewayFailure = counted(o.ConsecutiveGateway)
+	if o.SplitLocal {
+		out.SplitExternalLocalOriginErrors = true
+		out.EnforcingLocalOriginSuccessRate = wrapperspb.UInt32(0)
+		out.ConsecutiveLocalOriginFailure, out.EnforcingConsecutiveLocalOriginFailure = counted(o.ConsecutiveLocal)
+	}
 	return out
+}
+
+// panicThreshold is the share of healthy endpoints below which a client's proxy
+// uses them all. Envoy's own is 50 %, which is wrong where a service has few
+// endpoints: with two of three left out, the load would go to all three. It is
+// written down wherever outlierDetection is, 0 too, as in Istio.
+func panicThreshold(o *model.OutlierDetection) *typev3.Percent {
+	if o == nil {
+		return nil
+	}
+	return &typev3.Percent{Value: float64(o.MinHealthPercent)}
 }
 
 // counted returns how many errors in a row eject an endpoint, and how strictly: in

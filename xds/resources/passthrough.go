@@ -81,7 +81,7 @@ func (g *gateway) passedClusters(mesh *model.Mesh) []*clusterv3.Cluster {
 			seen[name] = true
 			out = append(out, &clusterv3.Cluster{
 				Name:                 name,
-				ConnectTimeout:       durationpb.New(mesh.ConnectTimeout),
+				ConnectTimeout:       durationpb.New(connectTimeout(mesh)),
 				ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STRICT_DNS},
 				DnsLookupFamily:      clusterv3.Cluster_V4_PREFERRED,
 				//lint:ignore SA1019 its successor, a typed resolver, asks more of the proxy

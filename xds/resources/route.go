@@ -100,7 +100,7 @@ func (q routeKey) build(r *reader, old *serve.Resource) *serve.Resource {
 	if to.single {
 		rc.VirtualHosts = []*routev3.VirtualHost{{
 			Name: q.name, Domains: []string{"*"},
-			Routes: []*routev3.Route{retried(clusterName(to.port, "", to.hosts[0].host.name))},
+			Routes: []*routev3.Route{retried(mesh, clusterName(to.port, "", to.hosts[0].host.name))},
 		}}
 	} else {
 		rc.VirtualHosts = to.virtualHosts(mesh, q.scope.key.namespace)
@@ -157,7 +157,7 @@ func (to *routed) virtualHosts(mesh *model.Mesh, namespace string) []*routev3.Vi
 			out = append(out, &routev3.VirtualHost{
 				Name:    h.host.name + ":" + utoa(to.port),
 				Domains: domains,
-				Routes:  []*routev3.Route{retried(clusterName(to.port, "", h.host.name))},
+				Routes:  []*routev3.Route{retried(mesh, clusterName(to.port, "", h.host.name))},
 			})
 		}
 	}

@@ -196,6 +196,8 @@ func policyFor(dr *model.DestinationRule, subset *model.Subset, port uint16) mod
 	}
 
 	if own, ok := subset.Ports[port]; ok {
+		// The one setting that a port cannot have.
+		own.RetryBudget = cmp.Or(own.RetryBudget, p.RetryBudget)
 		return own
 	}
 	return subset.Policy.Over(p)

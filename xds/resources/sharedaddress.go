@@ -20,6 +20,9 @@ type claim struct {
 	host    *host
 	port    *hostPort
 	address string
+	// rule is the DestinationRule that counts for the host, if it has a say in
+	// its listener; else nil.
+	rule *model.DestinationRule
 }
 
 // byName tells whether connections to the host can be known by the server name.
@@ -60,6 +63,7 @@ type claimants struct{ list []claimant }
 
 type claimant struct {
 	host string
+	to   tcpRoute
 	// tls tells that the host is known by its server name.
 	tls bool
 }
@@ -73,7 +77,8 @@ type claimantsOf struct {
 func (q claimantsOf) build(r *reader, old *claimants) *claimants {
 	out := &claimants{}
 	for _, c := range tellApart(q.scope.destinations.get(r).claims[q.name]) {
-		out.list = append(out.list, claimant{c.host.name, c.byName()})
+		to := tcpRoute{clusterName(c.port.Number, "", c.host.name), idleOf(c.rule, c.port.Number)}
+		out.list = append(out.list, claimant{c.host.name, to, c.byName()})
 	}
 	if old != nil && slices.Equal(old.list, out.list) {
 		return old
@@ -98,20 +103,19 @@ func (q sharedListener) build(r *reader, old *serve.Resource) *serve.Resource {
 	// A client of TLS speaks first, however long it takes.
 	l.ListenerFiltersTimeout = durationpb.New(0)
 
-	rest := fallbackCluster(mesh)
+	rest := tcpRoute{cluster: fallbackCluster(mesh)}
 	for _, c := range q.scope.claimants.get(r, claimantsOf{q.scope, l.Name}).list {
-		cluster := clusterName(q.port, "", c.host)
 		if !c.tls {
-			rest = cluster
+			rest = c.to
 			l.ListenerFiltersTimeout = durationpb.New(sniffTimeout)
 			l.ContinueOnListenerFiltersTimeout = true
 			continue
 		}
 		l.FilterChains = append(l.FilterChains, &listenerv3.FilterChain{
 			FilterChainMatch: &listenerv3.FilterChainMatch{ServerNames: []string{c.host}},
-			Filters:          []*listenerv3.Filter{tcpProxy(mesh, cluster)},
+			Filters:          []*listenerv3.Filter{c.to.filter(mesh)},
 		})
 	}
-	l.DefaultFilterChain = &listenerv3.FilterChain{Filters: []*listenerv3.Filter{tcpProxy(mesh, rest)}}
+	l.DefaultFilterChain = &listenerv3.FilterChain{Filters: []*listenerv3.Filter{rest.filter(mesh)}}
 	return q.scope.source.encode(old, l.Name, l)
 }

@@ -122,7 +122,7 @@ func (b *clusterBuilder) allMutual() bool {
 func (b *clusterBuilder) upstreamTLS(tls *model.ClientTLS) *tlsv3.UpstreamTlsContext {
 	alpn := alpnTCP()
 	switch {
-	case b.port.Protocol.IsHTTP2():
+	case b.http2:
 		alpn = alpnHTTP2()
 	case b.port.Protocol.IsHTTP():
 		alpn = alpnHTTP1()
