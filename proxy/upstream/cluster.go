@@ -137,8 +137,13 @@ func (c *Cluster) Ready() <-chan struct{} { return c.ready }
 
 func (c *Cluster) markReady() { c.isSet.Do(func() { close(c.ready) }) }
 
-// WaitReady waits until the cluster is ready, for the connect timeout at
-// most, and tells whether it is.
+// readyTimeout bounds WaitReady. The endpoints of a cluster that is new come right
+// behind it, but from discovery, or from a name server, and not from a peer: the
+// time to connect, half a second inside the mesh, says nothing of them.
+const readyTimeout = 10 * time.Second
+
+// WaitReady waits until the cluster is ready, for readyTimeout at most, and tells
+// whether it is.
 func (c *Cluster) WaitReady(ctx context.Context) bool {
 	select {
 	case <-c.ready:
@@ -146,7 +151,7 @@ func (c *Cluster) WaitReady(ctx context.Context) bool {
 	default:
 	}
 
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.ConnectTimeout)
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	select {
 	case <-c.ready:
