@@ -149,7 +149,6 @@ func warmup(lb *networking.LoadBalancerSettings) *model.Warmup {
 	if w := lb.GetWarmup(); w != nil {
 		return &model.Warmup{Window: w.Duration.AsDuration(), MinPercent: number(w.MinimumPercent), Aggression: number(w.Aggression)}
 	}
-	//lint:ignore SA1019 older manifests say warmupDurationSecs
 	if window := lb.GetWarmupDurationSecs(); window != nil {
 		return &model.Warmup{Window: window.AsDuration()}
 	}

@@ -140,7 +140,9 @@ func drawMesh(t *testing.T, r *rand.Rand) *mesh {
 	}
 	m := &mesh{store: store, t: t, r: r, txn: store.Write()}
 	insert(m, store.Clusters, &model.Cluster{ID: cluster, Network: "network1", Synced: true})
-	insert(m, store.Meshes, model.DefaultMesh(cluster))
+	all := model.DefaultMesh(cluster)
+	drawMeshTraffic(r, all)
+	insert(m, store.Meshes, all)
 	for _, ns := range []string{"istio-system", "foo", "bar"} {
 		insert(m, store.Namespaces, &model.Namespace{Cluster: cluster, Name: ns})
 	}
