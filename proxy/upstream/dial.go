@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/mtls"
@@ -39,9 +40,10 @@ func (e *DialError) Unwrap() error { return e.Err }
 
 // Dial connects to the endpoint, with TLS where its transport says so, and
 // returns the connection with the protocol agreed on by ALPN. proto chooses
-// what is offered. The cluster's connect timeout bounds all of it. Failure is
-// a *DialError, and is counted for outlier ejection, or an *OverflowError. Once
-// the connection is closed, Hangup is to be called.
+// what is offered. The cluster's connect timeout bounds the TCP connection, and a
+// few of them the handshake. Failure is a *DialError, and is counted for outlier
+// ejection, or an *OverflowError. Once the connection is closed, Hangup is to be
+// called.
 func (e *Endpoint) Dial(ctx context.Context, proto config.Protocol) (net.Conn, string, error) {
 	if err := e.open(); err != nil {
 		return nil, "", err
@@ -53,19 +55,56 @@ func (e *Endpoint) Dial(ctx context.Context, proto config.Protocol) (net.Conn, s
 	return conn, alpn, err
 }
 
-func (e *Endpoint) dial(ctx context.Context, proto config.Protocol) (net.Conn, string, error) {
-	ctx, cancel := context.WithTimeout(ctx, e.cluster.cfg.ConnectTimeout)
-	defer cancel()
+const (
+	// loneTries is how often an endpoint is dialled to which there is no other: a SYN
+	// that was lost is sent again after a second (RFC 6298, section 2.1), which is
+	// longer than connecting may take inside the mesh, and there is nowhere else to
+	// go meanwhile.
+	loneTries = 3
+	// handshakeShare is how many connect timeouts a TLS handshake may take, and
+	// mostHandshake the bound of that. A connection is made by the kernel at the
+	// other end; the handshake has to wait for a process that may be busy. That a
+	// peer is cut off meanwhile is noticed sooner, see limitSilence.
+	handshakeShare = 4
+	mostHandshake  = 10 * time.Second
+)
 
-	raw, err := e.connect(ctx, proto)
+func (e *Endpoint) dial(ctx context.Context, proto config.Protocol) (conn net.Conn, alpn string, err error) {
+	raw, err := e.reachTCP(ctx, proto)
 	if err != nil {
-		return nil, "", e.failed(ctx, PhaseConnect, err)
+		return nil, "", err
 	}
 	e.limitSilence(raw, proto)
 	if e.transport.tls == nil {
 		e.reached()
 		return raw, "", nil
 	}
+	return e.handshake(ctx, raw, proto)
+}
+
+// reachTCP opens the TCP connection, for the connect timeout at most.
+func (e *Endpoint) reachTCP(ctx context.Context, proto config.Protocol) (*net.TCPConn, error) {
+	for try := 1; ; try++ {
+		trying, cancel := context.WithTimeout(ctx, e.cluster.cfg.ConnectTimeout)
+		raw, err := e.connect(trying, proto)
+		cancel()
+		if err == nil {
+			return raw, nil
+		}
+
+		var timed net.Error
+		late := errors.As(err, &timed) && timed.Timeout()
+		if !late || ctx.Err() != nil || try == loneTries || e.cluster.several() {
+			return nil, e.failed(ctx, PhaseConnect, err)
+		}
+	}
+}
+
+// handshake makes a TLS connection of a TCP connection. It closes it when that fails.
+func (e *Endpoint) handshake(ctx context.Context, raw *net.TCPConn, proto config.Protocol) (net.Conn, string, error) {
+	limit := e.cluster.cfg.ConnectTimeout
+	ctx, cancel := context.WithTimeout(ctx, max(limit, min(handshakeShare*limit, mostHandshake)))
+	defer cancel()
 
 	rec, err := mtls.NewConn(raw)
 	if err != nil {
