@@ -193,7 +193,7 @@ func (x *Exchange) BodyLost() Verdict { return reply(x.failed()) }
 // Answered says that the head of a final answer has come.
 func (x *Exchange) Answered(h *Head) Verdict {
 	policy := x.Route.Retries
-	if h.BodyAtHand && x.tries < x.limit(h.Failed == notProcessed) && (policy.Answers(h.Status, h.GRPC) || x.handedBack(h.Failed, policy)) {
+	if h.BodyAtHand && x.tries < x.limit(h.Failed == notProcessed) && (policy.Answers(h.Status, h.GRPC, x.idempotent) || x.handedBack(h.Failed, policy)) {
 		x.note(unwanted)
 		x.last = Failure{Cause: unwanted, Err: fmt.Errorf("status %d", h.Status)}
 		v := Verdict{

@@ -28,6 +28,9 @@ type Retries struct {
 	statuses []int
 	server   bool  // every 5xx
 	grpc     []int // grpc-status of an answer without a body
+	// unavailable is 503, the status that HTTP has for gRPC's 14
+	// (https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md), to requests that may be sent twice.
+	unavailable bool
 	leave    int   // tries after which their priorities are left
 	// pauses before the first retry, and at most
 	pause, maxPause time.Duration
@@ -70,6 +73,7 @@ func compileRetries(p *config.RetryPolicy) *Retries {
 			r.grpc = append(r.grpc, 13)
 		case "unavailable":
 			r.grpc = append(r.grpc, 14)
+			r.unavailable = true
 		}
 	}
 	return r
@@ -83,12 +87,18 @@ func (r *Retries) Limit() int {
 	return r.tries
 }
 
-// Answers reports whether an answer is one to try again. grpc is NoGRPCStatus where there is none.
-func (r *Retries) Answers(status, grpc int) bool {
+// Answers reports whether an answer is one to try again. grpc is NoGRPCStatus where there is none; idempotent says that
+// the request may be sent twice (RFC 9110 section 9.2.2).
+//
+// "unavailable" is in the policy of every route that has none of its own, for gRPC alone. Here it holds for HTTP's word
+// for it as well, where that can do no harm: a place whose pods all answer 503 is then left without a failed request,
+// and without being configured. The budget bounds what it adds where everybody answers so.
+func (r *Retries) Answers(status, grpc int, idempotent bool) bool {
 	if r == nil {
 		return false
 	}
-	return r.server && status >= 500 || slices.Contains(r.statuses, status) ||
+	return r.unavailable && idempotent && status == 503 ||
+		r.server && status >= 500 || slices.Contains(r.statuses, status) ||
 		grpc != outcome.NoGRPCStatus && slices.Contains(r.grpc, grpc)
 }
 
