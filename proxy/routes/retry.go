@@ -31,7 +31,7 @@ type Retries struct {
 	// unavailable is 503, the status that HTTP has for gRPC's 14
 	// (https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md), to requests that may be sent twice.
 	unavailable bool
-	leave    int   // tries after which their priorities are left
+	leave       int // tries after which their priorities are left
 	// pauses before the first retry, and at most
 	pause, maxPause time.Duration
 }
