@@ -172,7 +172,7 @@ func (c *Client) planOne(ctx context.Context, o render.Object, p *Plan) (Step, e
 		return s, nil
 	}
 
-	if Foreign(o.Unstructured, live) || render.IsShared(o.Unstructured) && was == nil && !p.others[s.Entry.key()] {
+	if Foreign(o.Unstructured, live) {
 		s.Action, s.rendered, s.intent = Leave, nil, nil
 		return s, nil
 	}

@@ -66,7 +66,7 @@ func TestSharedCRDsAreNotTakenOver(t *testing.T) {
 	}{
 		{name: "there is none", want: ourCRD(exportsCRD, "v2"), action: Create, listed: true},
 		{name: "another's", want: ourCRD(exportsCRD, "v2"), live: theirs.Unstructured, action: Leave},
-		{name: "another's with our mark", want: ourCRD(exportsCRD, "v2"), live: ourCRD(exportsCRD, "v1").Unstructured, action: Leave},
+		{name: "ours, applied by hand", want: ourCRD(exportsCRD, "v2"), live: ourCRD(exportsCRD, "v1").Unstructured, action: Change, listed: true},
 		{name: "ours", want: ourCRD(exportsCRD, "v2"), live: ourCRD(exportsCRD, "v1").Unstructured, installed: mine, action: Change, listed: true},
 		{name: "ours by another revision", want: ourCRD(exportsCRD, "v2"), live: ourCRD(exportsCRD, "v1").Unstructured, installed: canary, action: Change, listed: true},
 		{name: "another's in the place of ours", want: ourCRD(exportsCRD, "v2"), live: theirs.Unstructured, installed: mine, action: Leave},
