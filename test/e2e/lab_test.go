@@ -47,7 +47,9 @@ type shell struct {
 func (s shell) run(ctx context.Context, script string) (string, error) {
 	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
 	cmd.Dir = s.dir
-	cmd.Env = append(os.Environ(), s.env...)
+	// Over WebSockets, kubectl exec now and then drops output that comes before it
+	// has its streams ("Unknown stream id 1, discarding message").
+	cmd.Env = append(append(os.Environ(), "KUBECTL_REMOTE_COMMAND_WEBSOCKETS=false"), s.env...)
 	cmd.WaitDelay = 5 * time.Second
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
