@@ -263,6 +263,8 @@ func operatorKeeps(t *testing.T, i *installation) {
 	i.eventually(t, 20*time.Second, "kubectl get deployment -n istio-system istiod")
 	i.must(t, "kubectl rollout status -n istio-system deploy/istiod --timeout=60s")
 	i.eventually(t, 20*time.Second, "istioctl verify-install")
+	// The pod of the Deployment that was deleted takes its time to say goodbye.
+	i.eventually(t, time.Minute, `test "$(kubectl get pods -n istio-system -l app=istiod -o name | wc -l)" = 1`)
 
 	out := i.refused(t, "istioctl uninstall --purge -y")
 	if !strings.Contains(out, "operator") {
