@@ -3,11 +3,8 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -216,24 +213,9 @@ func positionOf(ctx context.Context, client kubernetes.Interface, namespace, nam
 
 // fetchClusters reads the page at which a proxy shows its endpoints.
 func fetchClusters(ctx context.Context, addr string) ([]clusterOfProxy, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/clusters", nil)
-	if err != nil {
-		return nil, err
-	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-
-	if resp.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
-		return nil, fmt.Errorf("%s: %s", resp.Status, text)
-	}
 	var out []clusterOfProxy
-	if err := json.NewDecoder(resp.Body).Decode(&out); err != nil {
-		return nil, fmt.Errorf("it is no proxy of isthmus, or one of an older version: %w", err)
+	if err := fetchPage(ctx, addr, "/clusters", &out); err != nil {
+		return nil, fmt.Errorf("the proxy's page /clusters (of isthmus, and of this version?): %w", err)
 	}
 	return out, nil
 }

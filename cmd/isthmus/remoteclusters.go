@@ -3,11 +3,9 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"slices"
 	"text/tabwriter"
 	"time"
@@ -120,23 +118,9 @@ func runningIstiods(ctx context.Context, client kubernetes.Interface, namespace 
 
 // fetchStates reads the page at which istiod tells how its clusters fare.
 func fetchStates(ctx context.Context, addr string) ([]clusters.State, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/debug/clusterz", nil)
-	if err != nil {
-		return nil, err
-	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
-		return nil, fmt.Errorf("%s: %s", resp.Status, text)
-	}
 	var out []clusters.State
-	if err := json.NewDecoder(resp.Body).Decode(&out); err != nil {
-		return nil, fmt.Errorf("it does not tell how its clusters fare, as an older version: %w", err)
+	if err := fetchPage(ctx, addr, "/debug/clusterz", &out); err != nil {
+		return nil, fmt.Errorf("istiod's page of clusters (older versions have none): %w", err)
 	}
 	return out, nil
 }

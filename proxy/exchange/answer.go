@@ -47,6 +47,7 @@ func (x *Exchange) failed() *Answer {
 	if f.Endpoint != "" {
 		who += " at " + f.Endpoint
 	}
+
 	switch f.Cause {
 	case 0:
 		a.Flag = outcome.NoHealthyUpstream

@@ -231,11 +231,14 @@ func (p *endpointPool) sweep() {
 		limit = min(limit, t)
 	}
 	oldest := time.Now().Add(-limit)
+
 	p.mu.Lock()
 	all := p.idle
 	p.idle = nil
 	p.sweeper = nil
 	p.mu.Unlock()
+
+	// Without the lock: each look is a system call.
 	var kept []*h1conn
 	for _, c := range all {
 		if c.since.Before(oldest) || c.overaged(time.Now()) || !c.quiet() {
@@ -244,9 +247,10 @@ func (p *endpointPool) sweep() {
 		}
 		kept = append(kept, c)
 	}
+
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.retired {
+	if p.retired { // meanwhile
 		for _, c := range kept {
 			_ = c.Close()
 		}

@@ -40,6 +40,7 @@ func compileRetries(p *config.RetryPolicy) *Retries {
 	if p == nil {
 		return nil
 	}
+
 	r := &Retries{
 		tries: int(min(p.Attempts, 10)) + 1, perTry: p.PerTryTimeout, leave: leaveAfter,
 		pause: backOff, maxPause: maxBackOff,
@@ -50,33 +51,40 @@ func compileRetries(p *config.RetryPolicy) *Retries {
 	if p.BackOff > 0 {
 		r.pause, r.maxPause = p.BackOff, p.MaxBackOff
 	}
+
 	for _, on := range p.On {
-		switch on {
-		case "5xx":
-			r.server, r.reset = true, true
-		case "gateway-error":
-			r.statuses = append(r.statuses, 502, 503, 504)
-			r.reset = true
-		case "retriable-status-codes":
-			r.statuses = append(r.statuses, p.Statuses...)
-		case "retriable-4xx":
-			r.statuses = append(r.statuses, 409)
-		case "reset", "reset-before-request":
-			r.reset = true
-		case "cancelled":
-			r.grpc = append(r.grpc, 1)
-		case "deadline-exceeded":
-			r.grpc = append(r.grpc, 4)
-		case "resource-exhausted":
-			r.grpc = append(r.grpc, 8)
-		case "internal":
-			r.grpc = append(r.grpc, 13)
-		case "unavailable":
-			r.grpc = append(r.grpc, 14)
-			r.unavailable = true
-		}
+		r.cover(on, p.Statuses)
 	}
 	return r
+}
+
+// cover adds one of Envoy's conditions (x-envoy-retry-on, x-envoy-retry-grpc-on). Those about connecting need no word:
+// nothing has happened yet then.
+func (r *Retries) cover(condition string, statuses []int) {
+	switch condition {
+	case "5xx":
+		r.server, r.reset = true, true
+	case "gateway-error":
+		r.statuses = append(r.statuses, 502, 503, 504)
+		r.reset = true
+	case "retriable-status-codes":
+		r.statuses = append(r.statuses, statuses...)
+	case "retriable-4xx":
+		r.statuses = append(r.statuses, 409)
+	case "reset", "reset-before-request":
+		r.reset = true
+	case "cancelled":
+		r.grpc = append(r.grpc, 1)
+	case "deadline-exceeded":
+		r.grpc = append(r.grpc, 4)
+	case "resource-exhausted":
+		r.grpc = append(r.grpc, 8)
+	case "internal":
+		r.grpc = append(r.grpc, 13)
+	case "unavailable":
+		r.grpc = append(r.grpc, 14)
+		r.unavailable = true
+	}
 }
 
 // Limit returns how many endpoints may be tried.

@@ -32,12 +32,12 @@ const (
 // budget is what a cluster may spend on retries.
 type budget struct {
 	// A lock, because it is taken by retries alone: no request pays for it.
-	mu      sync.Mutex
-	paid    float64 // of requests
-	store   float64 // of time
-	at      int64   // until when both are counted, by Set.now
-	began   int64   // requests until then
-	retries int64   // granted, which are requests of the endpoints, too
+	mu      sync.Mutex // guards what follows; no other is taken with it
+	paid    float64    // of requests
+	store   float64    // of time
+	at      int64      // until when both are counted, by Set.now
+	began   int64      // requests until then
+	retries int64      // granted, which are requests of the endpoints, too
 }
 
 // take takes one retry. began is how many requests endpoints were sent so far.

@@ -106,9 +106,15 @@ func buildTable(c *config.Cluster, la *config.LoadAssignment, members []member) 
 	}
 
 	t.levels, t.panic = b.levels()
+	used := make(map[*Endpoint]bool, len(members))
+	for i := range t.levels {
+		for _, e := range t.levels[i].endpoints {
+			used[e] = true
+		}
+	}
 	for i := range members {
-		if !slices.ContainsFunc(t.levels, func(l level) bool { return slices.Contains(l.endpoints, members[i].e) }) {
-			t.rest = append(t.rest, members[i].e)
+		if e := members[i].e; !used[e] {
+			t.rest = append(t.rest, e)
 		}
 	}
 	return t

@@ -198,6 +198,7 @@ func retryIn(n int) time.Duration {
 func (c *Client) session(ctx context.Context, state *state) (answered bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+
 	creds := insecure.NewCredentials()
 	if c.cfg.TLS != nil {
 		cfg, err := c.cfg.TLS()
@@ -211,6 +212,7 @@ func (c *Client) session(ctx context.Context, state *state) (answered bool, err 
 			return false, err
 		}
 	}
+
 	conn, err := grpc.NewClient("passthrough:///"+c.cfg.Address, dialOptions(creds)...)
 	if err != nil {
 		return false, err
@@ -220,6 +222,7 @@ func (c *Client) session(ctx context.Context, state *state) (answered bool, err 
 	if err != nil {
 		return false, err
 	}
+
 	s := &session{client: c, rpc: rpc, state: state, responses: make(chan *discoveryv3.DeltaDiscoveryResponse), ended: make(chan error, 1)}
 	go s.receive(ctx)
 	err = s.follow(ctx)

@@ -57,6 +57,7 @@ func (s *session) follow(ctx context.Context) error {
 			return s.failure(err)
 		}
 	}
+
 	for {
 		select {
 		case m := <-s.responses:
@@ -72,6 +73,8 @@ func (s *session) follow(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+
+		// What came may name resources that have to be asked for.
 		changed = s.client.cfg.Handler.WantedChanged()
 		for _, t := range s.client.types() {
 			if named(t) {

@@ -18,7 +18,7 @@ func (r *Resource) key() resourceKey { return resourceKey{r.Body.GetTypeUrl(), r
 type state struct {
 	changed wake.Signal // for the keeper
 
-	mu       sync.Mutex
+	mu       sync.Mutex                   // guards what follows; no other is taken with it
 	versions map[string]map[string]string // type → name → version
 	served   map[string]bool              // types that discovery has answered for
 	// unsaved are resources that the file has not got yet. It is nil when
