@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -29,6 +28,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/ca"
 	"github.com/isthmus-mesh/isthmus/identity"
+	"github.com/isthmus-mesh/isthmus/test/leak"
 )
 
 const serverName = "istiod.istio-system.svc"
@@ -87,7 +87,7 @@ func newMesh(t *testing.T, policy string) *mesh {
 	go m.server.Serve(lis)
 	t.Cleanup(func() {
 		m.server.Stop()
-		goleak.VerifyNone(t)
+		leak.None(t)
 	})
 	m.write("root-cert.pem", string(m.authority.RootPEM()))
 	m.write("token", "good")

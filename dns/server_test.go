@@ -15,6 +15,8 @@ import (
 
 	"github.com/miekg/dns"
 	"go.uber.org/goleak"
+
+	"github.com/isthmus-mesh/isthmus/test/leak"
 )
 
 func freePort(t *testing.T) int {
@@ -58,7 +60,7 @@ func TestServer(t *testing.T) {
 	running := goleak.IgnoreCurrent()
 	t.Cleanup(func() {
 		// The forward plugin ends its connection pools by finalizer.
-		goleak.VerifyNone(t, running, goleak.IgnoreTopFunction("github.com/coredns/coredns/plugin/pkg/proxy.(*Transport).connManager"))
+		leak.None(t, running, goleak.IgnoreTopFunction("github.com/coredns/coredns/plugin/pkg/proxy.(*Transport).connManager"))
 	})
 	port, ready := freePort(t), freePort(t)
 	file := filepath.Join(t.TempDir(), "Corefile")

@@ -7,10 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/isthmus-mesh/isthmus/bench/controlplane"
 	"github.com/isthmus-mesh/isthmus/bench/fleet"
+	"github.com/isthmus-mesh/isthmus/test/leak"
 	"github.com/isthmus-mesh/isthmus/test/rig/mesh"
 	"github.com/isthmus-mesh/isthmus/test/rig/meter"
 	"github.com/isthmus-mesh/isthmus/test/rig/pki"
@@ -76,7 +75,7 @@ func config(t *testing.T) mesh.Config {
 // TestFleet connects proxies, changes the mesh under them, and restarts the
 // server.
 func TestFleet(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	defer leak.None(t)
 	cfg := config(t)
 	s := start(t, cfg)
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -128,7 +127,7 @@ func TestFleet(t *testing.T) {
 }
 
 func TestNoServer(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	defer leak.None(t)
 	cfg := config(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
 	defer cancel()

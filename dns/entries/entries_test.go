@@ -20,6 +20,7 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/dns"
+	"github.com/isthmus-mesh/isthmus/test/leak"
 )
 
 func entryOf(t *testing.T, name, host, address string) *unstructured.Unstructured {
@@ -53,7 +54,7 @@ func (l *logged) Write(p []byte) (int, error) { l.mu.Lock(); defer l.mu.Unlock()
 func (l *logged) String() string              { l.mu.Lock(); defer l.mu.Unlock(); return l.b.String() }
 
 func TestWatcher(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	defer leak.None(t, goleak.IgnoreCurrent())
 	client := fake.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(),
 		map[schema.GroupVersionResource]string{resource(): "ServiceEntryList"},
 		entryOf(t, "first", "first.bar.global", "240.0.0.1"),

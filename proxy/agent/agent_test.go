@@ -22,7 +22,6 @@ import (
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/protobuf/proto"
@@ -37,6 +36,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/ca"
 	"github.com/isthmus-mesh/isthmus/proxy"
 	"github.com/isthmus-mesh/isthmus/proxy/agent"
+	"github.com/isthmus-mesh/isthmus/test/leak"
 	"github.com/isthmus-mesh/isthmus/xds"
 	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
@@ -283,7 +283,7 @@ func write(t *testing.T, dir, name, data string) {
 }
 
 func TestLifeOfAProxy(t *testing.T) {
-	t.Cleanup(func() { goleak.VerifyNone(t) })
+	t.Cleanup(func() { leak.None(t) })
 	d := newDiscovery(t, echoServer(t))
 	dir := t.TempDir()
 	write(t, dir, "labels", "app=\"web\"\nversion=\"v1\"\n")
@@ -337,7 +337,7 @@ func TestLifeOfAProxy(t *testing.T) {
 }
 
 func TestUnreachableDiscoveryIsNamed(t *testing.T) {
-	t.Cleanup(func() { goleak.VerifyNone(t) })
+	t.Cleanup(func() { leak.None(t) })
 	d := newDiscovery(t, echoServer(t))
 	dir := t.TempDir()
 	write(t, dir, "root-cert.pem", string(d.authority.RootPEM()))
@@ -364,7 +364,7 @@ func TestUnreachableDiscoveryIsNamed(t *testing.T) {
 }
 
 func TestAdminAndQuit(t *testing.T) {
-	t.Cleanup(func() { goleak.VerifyNone(t) })
+	t.Cleanup(func() { leak.None(t) })
 	d := newDiscovery(t, echoServer(t))
 	dir := t.TempDir()
 	write(t, dir, "root-cert.pem", string(d.authority.RootPEM()))
@@ -438,7 +438,7 @@ func TestPortInUse(t *testing.T) {
 // application's own calls go on; at the end the proxy waits for the last of
 // them, and with DrainUntilIdle for longer than DrainFor.
 func TestSidecarDrain(t *testing.T) {
-	t.Cleanup(func() { goleak.VerifyNone(t) })
+	t.Cleanup(func() { leak.None(t) })
 	d := newDiscovery(t, echoServer(t))
 	dir := t.TempDir()
 	write(t, dir, "root-cert.pem", string(d.authority.RootPEM()))

@@ -9,9 +9,8 @@ import (
 	"testing/fstest"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/isthmus-mesh/isthmus/proxy/agent"
+	"github.com/isthmus-mesh/isthmus/test/leak"
 )
 
 const (
@@ -62,7 +61,7 @@ func TestOwnSocketsAreSeen(t *testing.T) {
 // application stays for as long as that has a port open, however late it is; not
 // so when the application itself asks it to end.
 func TestSidecarOutlivesItsApplication(t *testing.T) {
-	t.Cleanup(func() { goleak.VerifyNone(t) })
+	t.Cleanup(func() { leak.None(t) })
 	d := newDiscovery(t, echoServer(t))
 	dir := t.TempDir()
 	write(t, dir, "root-cert.pem", string(d.authority.RootPEM()))
@@ -108,7 +107,7 @@ func TestSidecarOutlivesItsApplication(t *testing.T) {
 // TestStopDelay: the hook of the application answers after its time, and a caller
 // of it changes nothing.
 func TestStopDelay(t *testing.T) {
-	t.Cleanup(func() { goleak.VerifyNone(t) })
+	t.Cleanup(func() { leak.None(t) })
 	d := newDiscovery(t, echoServer(t))
 	dir := t.TempDir()
 	r := startAgent(t, d, dir, func(c *agent.Config) { c.Kind, c.StopDelay = agent.Sidecar, 100*time.Millisecond })

@@ -8,16 +8,15 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/isthmus-mesh/isthmus/proxy/agent"
+	"github.com/isthmus-mesh/isthmus/test/leak"
 )
 
 // TestRestartWithoutDiscovery: a proxy that is killed while discovery is away
 // serves again with what it had, within two seconds; in another pod's place it
 // does not.
 func TestRestartWithoutDiscovery(t *testing.T) {
-	t.Cleanup(func() { goleak.VerifyNone(t) })
+	t.Cleanup(func() { leak.None(t) })
 	d := newDiscovery(t, echoServer(t))
 	dir := t.TempDir()
 	write(t, dir, "root-cert.pem", string(d.authority.RootPEM()))

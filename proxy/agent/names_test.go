@@ -11,10 +11,10 @@ import (
 
 	miekg "github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
-	"go.uber.org/goleak"
 
 	"github.com/isthmus-mesh/isthmus/proxy/agent"
 	"github.com/isthmus-mesh/isthmus/proxy/dns"
+	"github.com/isthmus-mesh/isthmus/test/leak"
 	"github.com/isthmus-mesh/isthmus/xds"
 	"github.com/isthmus-mesh/isthmus/xds/nds"
 	"github.com/isthmus-mesh/isthmus/xds/serve"
@@ -41,7 +41,7 @@ func withDNS(c *agent.Config) {
 // TestNames: names come from discovery, the pod is not ready before, and a table that
 // is wrong leaves the former in force.
 func TestNames(t *testing.T) {
-	t.Cleanup(func() { goleak.VerifyNone(t) })
+	t.Cleanup(func() { leak.None(t) })
 	d := newDiscovery(t, echoServer(t))
 	table := func(ip string) *nds.NameTable {
 		return &nds.NameTable{Table: map[string]*nds.NameTable_NameInfo{
@@ -89,7 +89,7 @@ func TestNames(t *testing.T) {
 
 // TestNamesOfAnOlderDiscovery: one that has no names is no reason to wait for them.
 func TestNamesOfAnOlderDiscovery(t *testing.T) {
-	t.Cleanup(func() { goleak.VerifyNone(t) })
+	t.Cleanup(func() { leak.None(t) })
 	d := newDiscovery(t, echoServer(t))
 	d.start()
 	defer func() { d.stop() }()
@@ -103,7 +103,7 @@ func TestNamesOfAnOlderDiscovery(t *testing.T) {
 
 // TestNotReadyWithoutNames: all but the names has come.
 func TestNotReadyWithoutNames(t *testing.T) {
-	t.Cleanup(func() { goleak.VerifyNone(t) })
+	t.Cleanup(func() { leak.None(t) })
 	d := newDiscovery(t, echoServer(t))
 	late := lateNames{d.view, make(chan struct{})}
 	d.source = late

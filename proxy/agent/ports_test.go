@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"github.com/isthmus-mesh/isthmus/test/leak"
 )
 
 // from asks from a certain address of loopback.
@@ -36,7 +36,7 @@ func from(t *testing.T, local, method, url string) int {
 // What ends or drains the proxy is for the pod itself. 127.0.0.6 is the address
 // of the proxy when it passes on what comes from outside.
 func TestWhoMayEndTheProxy(t *testing.T) {
-	t.Cleanup(func() { goleak.VerifyNone(t) })
+	t.Cleanup(func() { leak.None(t) })
 	r := startAgent(t, newDiscovery(t, echoServer(t)), t.TempDir(), nil)
 	defer r.end(t)
 	for _, page := range []string{"/quitquitquit", "/drain"} {
@@ -59,7 +59,7 @@ func TestWhoMayEndTheProxy(t *testing.T) {
 }
 
 func TestPortsSpeakNoHTTP2(t *testing.T) {
-	t.Cleanup(func() { goleak.VerifyNone(t) })
+	t.Cleanup(func() { leak.None(t) })
 	r := startAgent(t, newDiscovery(t, echoServer(t)), t.TempDir(), nil)
 	defer r.end(t)
 	for name, addr := range map[string]string{
@@ -83,7 +83,7 @@ func TestLargeRequestsToThePortsAreRefused(t *testing.T) {
 		// net/http waits so long before it closes a connection whose request
 		// it did not read to the end.
 		time.Sleep(600 * time.Millisecond)
-		goleak.VerifyNone(t)
+		leak.None(t)
 	})
 	r := startAgent(t, newDiscovery(t, echoServer(t)), t.TempDir(), nil)
 	defer r.end(t)

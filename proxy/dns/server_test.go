@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/net/dns/dnsmessage"
 
+	"github.com/isthmus-mesh/isthmus/test/leak"
 	"github.com/isthmus-mesh/isthmus/xds/nds"
 )
 
@@ -144,7 +145,7 @@ func lookup(t testing.TB, s *Server, network, name string, qtype uint16, edit ..
 }
 
 func TestServer(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	defer leak.None(t, goleak.IgnoreCurrent())
 	t.Run("serving", func(t *testing.T) {
 		s := serve(t, Config{Resolvers: []netip.AddrPort{resolver(t, says("A 192.0.2.1"))}})
 		for _, network := range []string{"udp", "tcp"} {

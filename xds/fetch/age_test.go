@@ -10,10 +10,10 @@ import (
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/isthmus-mesh/isthmus/test/leak"
 	"github.com/isthmus-mesh/isthmus/xds"
 	"github.com/isthmus-mesh/isthmus/xds/fetch"
 	"github.com/isthmus-mesh/isthmus/xds/serve"
@@ -111,7 +111,7 @@ func TestOldConnectionsAreReplacedWithoutLoss(t *testing.T) {
 		cancel()
 		g.Stop()
 		all.Wait()
-		goleak.VerifyNone(t)
+		leak.None(t)
 	}()
 
 	for i := range 40 {

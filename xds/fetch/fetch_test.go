@@ -12,10 +12,10 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/isthmus-mesh/isthmus/test/leak"
 	"github.com/isthmus-mesh/isthmus/xds"
 	"github.com/isthmus-mesh/isthmus/xds/fetch"
 )
@@ -207,7 +207,7 @@ func startWith(t *testing.T, cfg fetch.Config) (*script, *fetch.Client) {
 			t.Error(err)
 		}
 		g.Stop()
-		goleak.VerifyNone(t)
+		leak.None(t)
 	})
 	return srv, c
 }
@@ -286,7 +286,7 @@ func TestUnreachable(t *testing.T) {
 	defer func() {
 		cancel()
 		<-done
-		goleak.VerifyNone(t)
+		leak.None(t)
 	}()
 	deadline := time.Now().Add(5 * time.Second)
 	for !strings.Contains(c.Err().Error(), "connection refused") {

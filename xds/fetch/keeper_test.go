@@ -13,8 +13,8 @@ import (
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	"go.uber.org/goleak"
 
+	"github.com/isthmus-mesh/isthmus/test/leak"
 	"github.com/isthmus-mesh/isthmus/xds"
 	"github.com/isthmus-mesh/isthmus/xds/fetch"
 )
@@ -231,7 +231,7 @@ func TestFileThatIsLost(t *testing.T) {
 
 // TestLastChangeIsKept: one that comes right before the end is in the file.
 func TestLastChangeIsKept(t *testing.T) {
-	t.Cleanup(func() { goleak.VerifyNone(t) })
+	t.Cleanup(func() { leak.None(t) })
 	keep := keepIn(t.TempDir())
 	keep.Every = time.Hour
 	t.Run("run", func(t *testing.T) {

@@ -10,9 +10,9 @@ import (
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 
+	"github.com/isthmus-mesh/isthmus/test/leak"
 	"github.com/isthmus-mesh/isthmus/xds/fetch"
 	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
@@ -34,7 +34,7 @@ type proxies struct {
 
 func startProxies(t *testing.T, count int, farewell time.Duration) *proxies {
 	t.Helper()
-	t.Cleanup(func() { goleak.VerifyNone(t) })
+	t.Cleanup(func() { leak.None(t) })
 	f := &proxies{t: t, srv: serve.New(&tableSource{view: newTable("all"), changed: make(chan struct{})}, nil, serve.Config{AllowPlaintext: true, Farewell: farewell})}
 	g := grpc.NewServer(f.srv.GRPCOptions()...)
 	f.srv.Register(g)
