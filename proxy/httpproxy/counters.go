@@ -1,21 +1,25 @@
 package httpproxy
 
 import (
+	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
 	"github.com/isthmus-mesh/isthmus/proxy/telemetry"
-	"github.com/isthmus-mesh/isthmus/proxy/upstream"
 )
 
 // countedCluster caches the telemetry handles of the cluster that a connection used last, for calls in which
 // this proxy is the destination. One goroutine uses it.
 type countedCluster struct {
-	cluster *upstream.Cluster
+	cluster *config.Cluster    // in this version: its service is a label
 	handles [2]*telemetry.HTTP // plain, gRPC
 }
 
 func (k *countedCluster) get(t *telemetry.Telemetry, info *downstream.Info, c *call) *telemetry.HTTP {
-	if k.cluster != c.cluster {
-		*k = countedCluster{cluster: c.cluster}
+	var now *config.Cluster
+	if c.cluster != nil {
+		now = c.cluster.Config()
+	}
+	if k.cluster != now {
+		*k = countedCluster{cluster: now}
 	}
 	i := index(c.GRPC)
 	if k.handles[i] == nil {

@@ -67,30 +67,31 @@ func (b *budget) take(now, began int64) bool {
 	return true
 }
 
-// spending is what is counted of a cluster's requests where limits are given, and
-// of its retries.
+// spending is what is counted of a cluster's requests and of its retries.
 type spending struct {
-	requests atomic.Int64 // under way; only with limits
-	retries  atomic.Int64 // under way; only where they are limited by number
-	conns    atomic.Int64 // open; only with limits
+	requests atomic.Int64 // under way
+	retries  atomic.Int64 // under way
+	conns    atomic.Int64 // open
 	pending  atomic.Int64 // requests that wait for a connection
 	freed    chan struct{}
 	budget   budget
 }
 
-// BeginRetry takes a retry from what the cluster may spend. EndRetry gives it back
-// where it is the number under way that is limited.
+// BeginRetry takes a retry from what the cluster may spend. EndRetry says that it is
+// over, for where it is the number under way that is limited.
 func (c *Cluster) BeginRetry() bool {
-	if c.spend() {
+	if c.spend(c.spending.retries.Add(1)) {
 		c.tell(EventRetry, 1)
 		return true
 	}
+	c.spending.retries.Add(-1)
 	c.tell(EventRetryOverflow, 1)
 	return false
 }
 
-func (c *Cluster) spend() bool {
-	l := c.cfg.Limits
+// spend tells whether one more retry is allowed, with which n are under way.
+func (c *Cluster) spend(n int64) bool {
+	l := c.Config().Limits
 	if !byNumber(l) {
 		return c.spending.budget.take(c.set.now(), c.beganAll())
 	}
@@ -98,19 +99,11 @@ func (c *Cluster) spend() bool {
 	if b := l.Budget; b != nil {
 		limit = max(int64(b.Percent/100*float64(c.spending.requests.Load())), int64(b.MinConcurrency))
 	}
-	if c.spending.retries.Add(1) > limit {
-		c.spending.retries.Add(-1)
-		return false
-	}
-	return true
+	return n <= limit
 }
 
 // EndRetry is called once the request is over for which BeginRetry was true.
-func (c *Cluster) EndRetry() {
-	if byNumber(c.cfg.Limits) {
-		c.spending.retries.Add(-1)
-	}
-}
+func (c *Cluster) EndRetry() { c.spending.retries.Add(-1) }
 
 // byNumber tells whether retries are limited as in Envoy.
 func byNumber(l *config.Limits) bool {

@@ -3,46 +3,40 @@ package upstream
 import (
 	"context"
 	"fmt"
+	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
-	"github.com/isthmus-mesh/isthmus/proxy/mtls"
 )
 
-// Cluster is one cluster in one version of its configuration. When the
-// configuration changes another Cluster takes its place and its endpoints
-// retire. It is safe for concurrent use.
+// Cluster is one cluster. When its configuration changes it stays, and so do its
+// endpoints with what is known of them: what fails goes on failing under other
+// settings, and a failover must not begin anew because somebody tunes it. It is
+// safe for concurrent use.
 type Cluster struct {
-	cfg        *config.Cluster
-	set        *Set
-	transports []transport
-	fallback   transport
-	outlier    ejectPolicy
-	slow, ramp ramp // of endpoints that are new or back, and of priorities
-	spending   spending
+	name     string
+	kind     config.ClusterType // a cluster of another type is another Cluster
+	set      *Set
+	settings atomic.Pointer[settings] // in force; change replaces them
+	spending spending
 
 	table  atomic.Pointer[table]
 	cursor atomic.Uint64 // round robin
 	ready  chan struct{}
 	isSet  sync.Once // guards the close of ready
 
-	mu      sync.Mutex // guards what follows, and changes of table
+	dst   *originalDst             // ORIGINAL_DST only
+	names atomic.Pointer[dnsWatch] // DNS types only; replaced under the lock of the Set
+
+	mu      sync.Mutex // guards what follows, and changes of settings and table
 	load    *config.LoadAssignment
 	known   map[endpointKey]*Endpoint
 	members []member
 	stopped bool
-	dst     *originalDst // ORIGINAL_DST only
-	names   *dnsWatch    // DNS types only
-}
-
-// transport is a decoded transport socket made ready to dial with.
-type transport struct {
-	match map[string]string
-	tls   *mtls.Client // nil: plaintext
-	ctx   *config.UpstreamTLS
 }
 
 // PickError says why no endpoint could be picked.
@@ -55,61 +49,86 @@ type PickError struct {
 func (e *PickError) Error() string { return fmt.Sprintf("cluster %s: %s", e.Cluster, e.Msg) }
 
 func newCluster(s *Set, cfg *config.Cluster) (*Cluster, error) {
+	now, err := newSettings(s, cfg)
+	if err != nil {
+		return nil, err
+	}
 	c := &Cluster{
-		cfg: cfg, set: s, outlier: policyOf(cfg),
+		name: cfg.Name, kind: cfg.Type, set: s,
 		ready: make(chan struct{}),
 		known: map[endpointKey]*Endpoint{},
 	}
+	c.settings.Store(now)
 	c.table.Store(&table{})
-	c.slow, c.ramp = slowOf(cfg)
 	c.spending.freed = make(chan struct{}, 1)
 	c.spending.budget = budget{store: budgetStore, at: s.now()}
-
-	var err error
-	for _, m := range cfg.Matches {
-		t, err := newTransport(s, m.Transport)
-		if err != nil {
-			return nil, fmt.Errorf("cluster %q: transport_socket_matches %q: %w", cfg.Name, m.Transport.Name, err)
-		}
-		t.match = m.Match
-		c.transports = append(c.transports, t)
-	}
-
-	if c.fallback, err = newTransport(s, cfg.Transport); err != nil {
-		return nil, fmt.Errorf("cluster %q: transport_socket: %w", cfg.Name, err)
-	}
 	return c, nil
-}
-
-func newTransport(s *Set, t config.Transport) (transport, error) {
-	if t.TLS == nil {
-		return transport{}, nil
-	}
-	cl, err := mtls.NewClient(t.TLS, s.id)
-	return transport{tls: cl, ctx: t.TLS}, err
 }
 
 // start sets the cluster going, by its type.
 func (c *Cluster) start() {
-	switch c.cfg.Type {
-	case config.ClusterStatic:
-		la := c.cfg.Endpoints
-		if la == nil {
-			la = &config.LoadAssignment{Name: c.cfg.Name}
-		}
-		c.setLoad(la)
-	case config.ClusterOriginalDst:
+	if c.kind == config.ClusterOriginalDst {
 		c.dst = newOriginalDst(c)
 		c.markReady()
-	case config.ClusterStrictDNS, config.ClusterLogicalDNS:
-		c.names = watchNames(c)
+		return
 	}
+	c.takeInline()
+}
+
+// takeInline takes the endpoints that stand in the configuration itself. Names among
+// them are resolved first; until then those of before stay.
+func (c *Cluster) takeInline() {
+	switch c.kind {
+	case config.ClusterStatic:
+		la := c.Config().Endpoints
+		if la == nil {
+			la = &config.LoadAssignment{Name: c.name}
+		}
+		c.setLoad(la)
+	case config.ClusterStrictDNS, config.ClusterLogicalDNS:
+		last := map[string][]netip.Addr{}
+		if old := c.names.Load(); old != nil {
+			old.stop()
+			last = old.last
+		}
+		c.names.Store(watchNames(c, last))
+	}
+}
+
+// change puts other settings in force. Endpoints stay as they are known; new
+// connections are made only where those that are there would not have been made so.
+func (c *Cluster) change(next *settings) {
+	c.mu.Lock()
+	was := c.settings.Swap(next)
+	renew := !sameConnections(was.cfg, next.cfg)
+	var old []Attachment
+	for _, e := range c.endpointsLocked() {
+		old = append(old, e.adaptLocked(next, renew)...)
+		c.reviewLocked(e)
+	}
+	c.tellEjectedLocked()
+	c.rebuildLocked()
+	c.mu.Unlock()
+
+	// Without the lock: an attachment that retires closes connections.
+	for _, a := range old {
+		a.Retire()
+	}
+	c.takeInline()
+}
+
+// endpointsLocked returns all endpoints, in no order.
+func (c *Cluster) endpointsLocked() []*Endpoint {
+	if c.dst != nil {
+		return c.dst.all()
+	}
+	return slices.Collect(maps.Values(c.known))
 }
 
 // stop retires all endpoints and ends the cluster's goroutine, if it has one.
 func (c *Cluster) stop() {
-	if c.names != nil {
-		c.names.stop()
+	if names := c.names.Load(); names != nil {
+		names.stop()
 	}
 
 	c.mu.Lock()
@@ -127,10 +146,10 @@ func (c *Cluster) stop() {
 }
 
 // Name returns the cluster's name.
-func (c *Cluster) Name() string { return c.cfg.Name }
+func (c *Cluster) Name() string { return c.name }
 
-// Config returns the configuration. It must not be changed.
-func (c *Cluster) Config() *config.Cluster { return c.cfg }
+// Config returns the configuration in force. It must not be changed.
+func (c *Cluster) Config() *config.Cluster { return c.settings.Load().cfg }
 
 // Ready is closed once the first endpoint list arrived, even an empty one.
 func (c *Cluster) Ready() <-chan struct{} { return c.ready }
@@ -161,8 +180,9 @@ func (c *Cluster) WaitReady(ctx context.Context) bool {
 	}
 }
 
-// setLoad replaces the endpoints. Those that did not change stay the same
-// *Endpoint; those that are gone retire.
+// setLoad replaces the endpoints. Those behind which the same workload stands stay the
+// same *Endpoint, though they may have to be reached in another way; those that are
+// gone retire.
 func (c *Cluster) setLoad(la *config.LoadAssignment) {
 	c.mu.Lock()
 	if c.stopped {
@@ -171,6 +191,7 @@ func (c *Cluster) setLoad(la *config.LoadAssignment) {
 	}
 
 	next := make(map[endpointKey]*Endpoint, countEndpoints(la))
+	var old []Attachment
 	for i := range la.Localities {
 		eps := la.Localities[i].Endpoints
 		for j := range eps {
@@ -178,8 +199,12 @@ func (c *Cluster) setLoad(la *config.LoadAssignment) {
 			if next[key] != nil {
 				continue // the same address twice, in two localities
 			}
-			if old := c.known[key]; old != nil && old.same(&eps[j]) {
-				next[key] = old
+			if e := c.known[key]; e != nil && e.same(&eps[j]) {
+				if !maps.Equal(e.cfg.TransportMatch, eps[j].TransportMatch) {
+					e.cfg.TransportMatch = eps[j].TransportMatch
+					old = append(old, e.adaptLocked(c.settings.Load(), false)...)
+				}
+				next[key] = e
 				continue
 			}
 			e := newEndpoint(c, &eps[j])
@@ -200,13 +225,16 @@ func (c *Cluster) setLoad(la *config.LoadAssignment) {
 
 	c.known, c.load = next, la
 	c.members = membersOf(la, next)
-	if slices.ContainsFunc(gone, (*Endpoint).Ejected) {
+	if len(old) > 0 || slices.ContainsFunc(gone, (*Endpoint).Ejected) {
 		c.tellEjectedLocked()
 	}
 	c.rebuildLocked()
 	c.mu.Unlock()
 
 	// Without the lock: an attachment that retires closes connections.
+	for _, a := range old {
+		a.Retire()
+	}
 	for _, e := range gone {
 		e.retire()
 	}
@@ -218,7 +246,7 @@ func (c *Cluster) rebuildLocked() {
 	if c.load == nil {
 		return
 	}
-	t := buildTable(c.cfg, c.load, c.members)
+	t := buildTable(c.Config(), c.load, c.members)
 	c.warmUpLocked(t)
 	if was := c.table.Swap(t); was.panic != t.panic {
 		n := 0
@@ -232,7 +260,7 @@ func (c *Cluster) rebuildLocked() {
 // warmUpLocked finds the priorities to which load goes again after it went
 // farther, as when a whole cluster was away: they get it back little by little.
 func (c *Cluster) warmUpLocked(t *table) {
-	old, now := c.table.Load(), max(c.set.now(), 1)
+	old, now, ramp := c.table.Load(), max(c.set.now(), 1), c.settings.Load().ramp
 	if len(old.levels) == 0 {
 		return
 	}
@@ -240,11 +268,11 @@ func (c *Cluster) warmUpLocked(t *table) {
 		l := &t.levels[i]
 		k := slices.IndexFunc(old.levels, func(o level) bool { return o.priority == l.priority })
 		switch {
-		case k >= 0 && !c.ramp.over(old.levels[k].back, now):
+		case k >= 0 && !ramp.over(old.levels[k].back, now):
 			l.back = old.levels[k].back
 		case k < 0 && old.levels[0].priority > l.priority:
 			l.back = now
-			time.AfterFunc(c.ramp.window, c.coolDown)
+			time.AfterFunc(ramp.window, c.coolDown)
 		}
 		t.warming = t.warming || l.back != 0
 	}
@@ -272,25 +300,6 @@ func (c *Cluster) Endpoints() []*Endpoint {
 	}
 	slices.SortFunc(out, func(a, b *Endpoint) int { return a.addr.Compare(b.addr) })
 	return out
-}
-
-func (c *Cluster) transportFor(meta map[string]string) *transport {
-	for i := range c.transports {
-		if fits(c.transports[i].match, meta) {
-			return &c.transports[i]
-		}
-	}
-	return &c.fallback
-}
-
-// fits tells whether metadata has every entry of match.
-func fits(match, meta map[string]string) bool {
-	for k, v := range match {
-		if got, ok := meta[k]; !ok || got != v {
-			return false
-		}
-	}
-	return true
 }
 
 func countEndpoints(la *config.LoadAssignment) int {

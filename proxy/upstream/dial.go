@@ -75,17 +75,18 @@ func (e *Endpoint) dial(ctx context.Context, proto config.Protocol) (conn net.Co
 		return nil, "", err
 	}
 	e.limitSilence(raw, proto)
-	if e.transport.tls == nil {
+	cfg := e.tlsConfig(proto)
+	if cfg == nil {
 		e.reached()
 		return raw, "", nil
 	}
-	return e.handshake(ctx, raw, proto)
+	return e.handshake(ctx, raw, cfg)
 }
 
 // reachTCP opens the TCP connection, for the connect timeout at most.
 func (e *Endpoint) reachTCP(ctx context.Context, proto config.Protocol) (*net.TCPConn, error) {
 	for try := 1; ; try++ {
-		trying, cancel := context.WithTimeout(ctx, e.cluster.cfg.ConnectTimeout)
+		trying, cancel := context.WithTimeout(ctx, e.cluster.Config().ConnectTimeout)
 		raw, err := e.connect(trying, proto)
 		cancel()
 		if err == nil {
@@ -101,8 +102,8 @@ func (e *Endpoint) reachTCP(ctx context.Context, proto config.Protocol) (*net.TC
 }
 
 // handshake makes a TLS connection of a TCP connection. It closes it when that fails.
-func (e *Endpoint) handshake(ctx context.Context, raw *net.TCPConn, proto config.Protocol) (net.Conn, string, error) {
-	limit := e.cluster.cfg.ConnectTimeout
+func (e *Endpoint) handshake(ctx context.Context, raw *net.TCPConn, cfg *tls.Config) (net.Conn, string, error) {
+	limit := e.cluster.Config().ConnectTimeout
 	ctx, cancel := context.WithTimeout(ctx, max(limit, min(handshakeShare*limit, mostHandshake)))
 	defer cancel()
 
@@ -112,7 +113,6 @@ func (e *Endpoint) handshake(ctx context.Context, raw *net.TCPConn, proto config
 		return nil, "", e.failed(ctx, PhaseTLS, err)
 	}
 
-	cfg := e.tlsConfig(proto)
 	conn := tls.Client(rec, cfg)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		mtls.Forget(cfg) // the session may be to blame: the next handshake is a full one
@@ -138,11 +138,11 @@ func (e *Endpoint) failed(ctx context.Context, phase Phase, err error) error {
 		if phase == PhaseTLS {
 			e.cluster.set.refused(mtls.ReasonOf(err))
 		}
-		if e.cluster.names != nil {
-			e.cluster.names.hurry()
+		if names := e.cluster.names.Load(); names != nil {
+			names.hurry()
 		}
 	}
-	return &DialError{Cluster: e.cluster.cfg.Name, Addr: e.addr, Phase: phase, Err: err}
+	return &DialError{Cluster: e.cluster.name, Addr: e.addr, Phase: phase, Err: err}
 }
 
 // ErrOwnListener is why an endpoint at the proxy's own listener is refused.
@@ -151,12 +151,12 @@ var ErrOwnListener = errors.New("the address is this proxy's own listener: what 
 // connect opens the TCP connection, for a protocol.
 func (e *Endpoint) connect(ctx context.Context, proto config.Protocol) (*net.TCPConn, error) {
 	if e.cluster.set.own(e.addr) {
-		e.cluster.set.ownTold(e.cluster.cfg.Name)
+		e.cluster.set.ownTold(e.cluster.name)
 		return nil, ErrOwnListener
 	}
 
 	d := net.Dialer{KeepAlive: -1, KeepAliveConfig: e.keepalive(proto)}
-	if src, ok := bindSource(e.cluster.cfg.BindSource, e.addr.Addr()); ok {
+	if src, ok := bindSource(e.cluster.Config().BindSource, e.addr.Addr()); ok {
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(src, 0))
 	}
 

@@ -40,12 +40,12 @@ type dnsWatch struct {
 }
 
 // watchNames starts resolving. A cluster whose endpoints are all IP literals
-// is done at once.
-func watchNames(c *Cluster) *dnsWatch {
+// is done at once. last are addresses of before, for names that cannot be resolved.
+func watchNames(c *Cluster, last map[string][]netip.Addr) *dnsWatch {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &dnsWatch{
 		cluster: c, cancel: cancel, done: make(chan struct{}),
-		nudge: wake.NewSignal(), last: map[string][]netip.Addr{},
+		nudge: wake.NewSignal(), last: last,
 	}
 	if len(w.hosts()) == 0 {
 		w.publish()
@@ -70,11 +70,11 @@ func (w *dnsWatch) hurry() {
 // hosts returns the distinct names to resolve.
 func (w *dnsWatch) hosts() []string {
 	var out []string
-	if w.cluster.cfg.Endpoints == nil {
+	if w.cluster.Config().Endpoints == nil {
 		return nil
 	}
 
-	for _, l := range w.cluster.cfg.Endpoints.Localities {
+	for _, l := range w.cluster.Config().Endpoints.Localities {
 		for _, e := range l.Endpoints {
 			if e.Host != "" && !slices.Contains(out, e.Host) {
 				out = append(out, e.Host)
@@ -96,7 +96,7 @@ func (w *dnsWatch) run(ctx context.Context) {
 		}
 		w.publish()
 
-		wait := refreshAfter(w.cluster.cfg, ttl)
+		wait := refreshAfter(w.cluster.Config(), ttl)
 		if failed {
 			wait = min(wait, retries.Next())
 		} else {
@@ -155,7 +155,7 @@ func (w *dnsWatch) resolve(ctx context.Context, hosts []string) (ttl time.Durati
 			failed = true
 			if ctx.Err() == nil {
 				w.cluster.set.log.Warn("name not resolved; its last addresses stay in use",
-					"cluster", w.cluster.cfg.Name, "host", h, "error", err, "addresses", len(w.last[h]))
+					"cluster", w.cluster.name, "host", h, "error", err, "addresses", len(w.last[h]))
 			}
 			continue
 		}
@@ -164,7 +164,7 @@ func (w *dnsWatch) resolve(ctx context.Context, hosts []string) (ttl time.Durati
 			ttl = t
 		}
 
-		if w.cluster.cfg.Type == config.ClusterLogicalDNS {
+		if w.cluster.kind == config.ClusterLogicalDNS {
 			addrs = addrs[:1]
 		} else {
 			// In an order of its own: DNS servers turn theirs with every answer.
@@ -185,13 +185,13 @@ func (w *dnsWatch) lookUp(ctx context.Context, host string) ([]netip.Addr, time.
 	if err != nil {
 		return nil, 0, err
 	}
-	return family(addrs, w.cluster.cfg.DNSFamily), ttl, nil
+	return family(addrs, w.cluster.Config().DNSFamily), ttl, nil
 }
 
 // publish makes endpoints of the addresses known.
 func (w *dnsWatch) publish() {
-	la := &config.LoadAssignment{Name: w.cluster.cfg.Name}
-	if given := w.cluster.cfg.Endpoints; given != nil {
+	la := &config.LoadAssignment{Name: w.cluster.name}
+	if given := w.cluster.Config().Endpoints; given != nil {
 		for _, l := range given.Localities {
 			l.Endpoints = w.resolved(l.Endpoints)
 			la.Localities = append(la.Localities, l)

@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"crypto/tls"
-	"maps"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -14,14 +13,16 @@ import (
 // stays the same across updates that do not change it. It is safe for
 // concurrent use.
 type Endpoint struct {
-	cluster   *Cluster
-	cfg       config.Endpoint // a copy, so that no old assignment is kept alive
+	cluster *Cluster
+	// cfg is a copy, so that no old assignment is kept alive. The cluster's lock
+	// guards its TransportMatch, which may change.
+	cfg       config.Endpoint
 	addr      netip.AddrPort
-	transport *transport
+	transport atomic.Pointer[transport]
 
 	began   atomic.Int64 // requests and connections, over its life
 	ended   atomic.Int64 // how many of them are over
-	conns   atomic.Int64 // open; only with limits
+	conns   atomic.Int64 // open
 	retired atomic.Bool
 	attach  atomic.Pointer[Attachment]
 	health  health
@@ -35,8 +36,9 @@ type Endpoint struct {
 // Attachment is what a user of endpoints keeps at one: its pool of HTTP
 // connections.
 type Attachment interface {
-	// Retire is called once, when the endpoint left its cluster: nothing new
-	// is to be opened, what is idle is to be closed, what is active may end.
+	// Retire is called once, when the endpoint left its cluster or takes
+	// connections of another kind, for which there is another attachment: nothing
+	// new is to be kept, what is idle is to be closed, what is active may end.
 	Retire()
 }
 
@@ -51,16 +53,40 @@ func keyOf(e *config.Endpoint) endpointKey {
 }
 
 func newEndpoint(c *Cluster, cfg *config.Endpoint) *Endpoint {
-	return &Endpoint{
-		cluster: c, cfg: *cfg, addr: netip.AddrPortFrom(cfg.Addr, cfg.Port),
-		transport: c.transportFor(cfg.TransportMatch),
-	}
+	e := &Endpoint{cluster: c, cfg: *cfg, addr: netip.AddrPortFrom(cfg.Addr, cfg.Port)}
+	e.transport.Store(c.settings.Load().transportFor(cfg.TransportMatch))
+	return e
 }
 
-// same tells whether a new description changes nothing about how the endpoint
-// is reached and what is said of it.
+// same tells whether a new description of the address means what stands there
+// already, so that what is known of it holds.
 func (e *Endpoint) same(n *config.Endpoint) bool {
-	return e.cfg.Workload == n.Workload && e.cfg.Gateway == n.Gateway && maps.Equal(e.cfg.TransportMatch, n.TransportMatch)
+	return e.cfg.Workload == n.Workload && e.cfg.Gateway == n.Gateway
+}
+
+// adaptLocked fits the endpoint to the settings of its cluster. Connections of before
+// come to an end where they would be made otherwise now, or with renew: it returns the
+// attachment that is to retire, if there is one. The cluster's lock is held.
+func (e *Endpoint) adaptLocked(s *settings, renew bool) []Attachment {
+	way := s.transportFor(e.cfg.TransportMatch)
+	other := !sameTLS(e.transport.Load().ctx, way.ctx)
+	if !other && !renew {
+		return nil
+	}
+	if other {
+		e.cluster.secondChanceLocked(e)
+	}
+
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if other {
+		e.transport.Store(way)
+		e.tls = [3]*tls.Config{}
+	}
+	if p := e.attach.Swap(nil); p != nil && !e.retired.Load() {
+		return []Attachment{*p}
+	}
+	return nil
 }
 
 // Cluster returns the cluster that the endpoint belongs to.
@@ -76,7 +102,7 @@ func (e *Endpoint) Hostname() string { return e.cfg.Hostname }
 func (e *Endpoint) Workload() config.Workload { return e.cfg.Workload }
 
 // TLS returns the context that connections use, nil for plaintext.
-func (e *Endpoint) TLS() *config.UpstreamTLS { return e.transport.ctx }
+func (e *Endpoint) TLS() *config.UpstreamTLS { return e.transport.Load().ctx }
 
 // Active returns how many requests and connections are active.
 func (e *Endpoint) Active() int64 { return e.began.Load() - e.ended.Load() }
@@ -124,8 +150,8 @@ func (e *Endpoint) retire() {
 	}
 }
 
-// tlsConfig returns the configuration for a protocol. It is kept, because
-// sessions are resumed within it.
+// tlsConfig returns the configuration for a protocol, nil for plaintext. It is kept,
+// because sessions are resumed within it.
 func (e *Endpoint) tlsConfig(proto config.Protocol) *tls.Config {
 	i := 0 // anything else
 	switch proto {
@@ -138,8 +164,12 @@ func (e *Endpoint) tlsConfig(proto config.Protocol) *tls.Config {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 
+	t := e.transport.Load()
+	if t.tls == nil {
+		return nil
+	}
 	if e.tls[i] == nil {
-		e.tls[i] = e.transport.tls.Config(proto, e.hostForSNI())
+		e.tls[i] = t.tls.Config(proto, e.hostForSNI())
 	}
 	return e.tls[i]
 }

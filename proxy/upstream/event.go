@@ -15,4 +15,4 @@ const (
 )
 
 // tell passes an event on. It is called with and without the cluster's lock.
-func (c *Cluster) tell(e Event, n int) { c.set.event(c.cfg.Name, e, n) }
+func (c *Cluster) tell(e Event, n int) { c.set.event(c.name, e, n) }

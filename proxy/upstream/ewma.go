@@ -27,7 +27,7 @@ type latency struct {
 }
 
 // PeakEWMA tells whether the cluster wants to know how long requests took.
-func (c *Cluster) PeakEWMA() bool { return c.cfg.Balance.PeakEWMA }
+func (c *Cluster) PeakEWMA() bool { return c.Config().Balance.PeakEWMA }
 
 // Took notes how long the endpoint took for one request. Of two that come at the
 // same moment one may be lost.

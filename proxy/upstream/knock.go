@@ -174,7 +174,7 @@ func (k *knocker) look(addr netip.AddrPort, d *door) (list []*Endpoint, doubted,
 // knock tries the address and tells its endpoints. All of them hear of a failure: a
 // gateway that one cluster found dead is dead for every other.
 func (k *knocker) knock(list []*Endpoint) bool {
-	ctx, cancel := context.WithTimeout(k.ctx, min(knockTime, list[0].cluster.cfg.ConnectTimeout))
+	ctx, cancel := context.WithTimeout(k.ctx, min(knockTime, list[0].cluster.Config().ConnectTimeout))
 	defer cancel()
 	err := k.reach(ctx, list[0])
 	if k.ctx.Err() != nil {

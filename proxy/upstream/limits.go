@@ -24,11 +24,15 @@ func (e *OverflowError) Error() string {
 	return fmt.Sprintf("cluster %s: there are %d %s, which is its limit (circuit_breakers)", e.Cluster, e.Limit, e.What)
 }
 
+// Everything is counted at all times, and not where there are limits alone: they may
+// come and go while requests are under way.
+
 // Begin counts a request as active, unless the cluster has as many as it may have;
 // then it returns false. End ends it.
 func (e *Endpoint) Begin() bool {
 	c := e.cluster
-	if l := c.cfg.Limits; l != nil && c.spending.requests.Add(1) > int64(l.Requests) {
+	n := c.spending.requests.Add(1)
+	if l := c.Config().Limits; l != nil && n > int64(l.Requests) {
 		c.spending.requests.Add(-1)
 		c.tell(EventOverflow, 1)
 		return false
@@ -39,9 +43,10 @@ func (e *Endpoint) Begin() bool {
 
 // End is the counterpart of Begin.
 func (e *Endpoint) End() {
+	c := e.cluster
 	e.ended.Add(1)
-	if c := e.cluster; c.cfg.Limits != nil {
-		c.spending.requests.Add(-1)
+	c.spending.requests.Add(-1)
+	if c.Config().Limits != nil {
 		c.free() // for who waits for a stream
 	}
 }
@@ -50,38 +55,35 @@ func (e *Endpoint) End() {
 // too. Only the limit of connections is for those.
 func (e *Endpoint) BeginConn() {
 	e.began.Add(1)
-	if e.cluster.cfg.Limits != nil {
-		e.cluster.spending.requests.Add(1)
-	}
+	e.cluster.spending.requests.Add(1)
 }
 
 // Overflow is the error for a Begin that was false.
 func (c *Cluster) Overflow() error {
-	return &OverflowError{c.cfg.Name, "requests under way", c.cfg.Limits.Requests}
+	limit := uint32(config.NoLimit) // it may have gone meanwhile
+	if l := c.Config().Limits; l != nil {
+		limit = l.Requests
+	}
+	return &OverflowError{c.name, "requests under way", limit}
 }
 
 // open takes one of the connections that the cluster may have. The first one to an
 // endpoint is always allowed, as in Envoy: else one endpoint's idle connections
 // could keep another from being reached at all.
 func (e *Endpoint) open() error {
-	l := e.cluster.cfg.Limits
-	if l == nil {
-		return nil
-	}
 	all, own := e.cluster.spending.conns.Add(1), e.conns.Add(1)
-	if all <= int64(l.Connections) || own == 1 {
+	l := e.cluster.Config().Limits
+	if l == nil || all <= int64(l.Connections) || own == 1 {
 		return nil
 	}
 	e.drop()
-	return &OverflowError{e.cluster.cfg.Name, "connections", l.Connections}
+	return &OverflowError{e.cluster.name, "connections", l.Connections}
 }
 
 // Hangup is to be called once a connection that Dial made is closed.
 func (e *Endpoint) Hangup() {
-	if e.cluster.cfg.Limits != nil {
-		e.drop()
-		e.cluster.free()
-	}
+	e.drop()
+	e.Freed()
 }
 
 func (e *Endpoint) drop() {
@@ -91,7 +93,7 @@ func (e *Endpoint) drop() {
 
 // Freed says that a connection can take another request.
 func (e *Endpoint) Freed() {
-	if e.cluster.cfg.Limits != nil {
+	if e.cluster.Config().Limits != nil {
 		e.cluster.free()
 	}
 }
@@ -108,13 +110,13 @@ func (c *Cluster) free() {
 // and that of ctx when it is over.
 func (c *Cluster) AwaitRoom(ctx context.Context) error {
 	limit := uint32(config.NoLimit)
-	if l := c.cfg.Limits; l != nil {
+	if l := c.Config().Limits; l != nil {
 		limit = l.Pending
 	}
 	if c.spending.pending.Add(1) > int64(limit) {
 		c.spending.pending.Add(-1)
 		c.tell(EventOverflow, 1)
-		return &OverflowError{c.cfg.Name, "requests that wait for a connection", limit}
+		return &OverflowError{c.name, "requests that wait for a connection", limit}
 	}
 	defer c.spending.pending.Add(-1)
 

@@ -29,14 +29,14 @@ func newOriginalDst(c *Cluster) *originalDst {
 
 func (o *originalDst) pick(h Hint) (*Endpoint, error) {
 	if !h.OriginalDst.IsValid() {
-		return nil, &PickError{Cluster: o.cluster.cfg.Name, Msg: "the connection has no original destination"}
+		return nil, &PickError{Cluster: o.cluster.name, Msg: "the connection has no original destination"}
 	}
 	if len(h.Tried) > 0 {
-		return nil, &PickError{Cluster: o.cluster.cfg.Name, Msg: "the original destination was tried"}
+		return nil, &PickError{Cluster: o.cluster.name, Msg: "the original destination was tried"}
 	}
 
 	dst := h.OriginalDst
-	if p := o.cluster.cfg.DestinationPort; p != 0 {
+	if p := o.cluster.Config().DestinationPort; p != 0 {
 		dst = netip.AddrPortFrom(dst.Addr(), p)
 	}
 

@@ -87,9 +87,21 @@ func policyOf(c *config.Cluster) ejectPolicy {
 	return p
 }
 
+// off tells whether nothing ejects.
+func (p *ejectPolicy) off() bool { return p.local+p.gateway+p.errors5x == 0 }
+
+// pause is how long an endpoint sits out that has to for the times-th time.
+func (p *ejectPolicy) pause(times uint32, unreachable bool) time.Duration {
+	base := p.base
+	if unreachable {
+		base = p.lost
+	}
+	return min(time.Duration(times)*base, p.max)
+}
+
 // Report tells how a request or connection to the endpoint went.
 func (e *Endpoint) Report(o Outcome) {
-	h, p := &e.health, &e.cluster.outlier
+	h, p := &e.health, &e.cluster.settings.Load().outlier
 	switch o {
 	case OutcomeOK:
 		e.recovered()
@@ -170,23 +182,54 @@ func (c *Cluster) eject(e *Endpoint, unreachable bool) {
 		return
 	}
 
-	e.health.ejected.Store(true)
-	base := c.outlier.base
-	if unreachable {
-		base = c.outlier.lost
-	}
-	pause := min(time.Duration(e.health.times.Add(1))*base, c.outlier.max)
-	e.health.lost, e.health.until = unreachable, c.set.now()+int64(pause)
+	h := &e.health
+	h.ejected.Store(true)
+	h.lost = unreachable
+	pause := c.settings.Load().outlier.pause(h.times.Add(1), unreachable)
+	c.sitOutLocked(e, c.set.now()+int64(pause))
 	c.tell(EventEjection, 1)
 	c.tellEjectedLocked()
 	c.rebuildLocked()
-	c.set.log.Warn("endpoint ejected", "cluster", c.cfg.Name, "endpoint", e.addr, "for", pause, "unreachable", unreachable)
+	c.set.log.Warn("endpoint ejected", "cluster", c.name, "endpoint", e.addr, "for", pause, "unreachable", unreachable)
+}
 
-	if unreachable {
+// sitOutLocked keeps an endpoint out until a time, by Set.now.
+func (c *Cluster) sitOutLocked(e *Endpoint, until int64) {
+	e.health.until = until
+	if e.health.lost {
 		c.set.knocker.watch(e) // and who knocks readmits it
 		return
 	}
-	time.AfterFunc(pause, func() { c.readmit(e) })
+	time.AfterFunc(time.Duration(until-c.set.now()), func() { c.readmit(e, until) })
+}
+
+// reviewLocked judges an endpoint that sits out by settings that are new: it does so
+// for no longer than they say, and not at all where nothing ejects by them.
+func (c *Cluster) reviewLocked(e *Endpoint) {
+	h, p := &e.health, &c.settings.Load().outlier
+	switch until := c.set.now() + int64(p.pause(h.times.Load(), h.lost)); {
+	case !h.ejected.Load():
+	case p.off():
+		c.letInLocked(e)
+		if h.lost { // it still cannot be reached, as far as is known
+			h.trial.Store(whoKnocks)
+			c.set.knocker.watch(e)
+		}
+	case until < h.until:
+		c.sitOutLocked(e, until)
+	}
+}
+
+// secondChanceLocked is for an endpoint that is reached in another way from now on, as
+// when the mode of TLS changes: what it has failed of may have been the way.
+func (c *Cluster) secondChanceLocked(e *Endpoint) {
+	switch h := &e.health; {
+	case !h.ejected.Load():
+	case h.lost:
+		h.until = c.set.now() // who knocks lets it in as soon as it takes a connection
+	default:
+		c.letInLocked(e)
+	}
 }
 
 // maySpareLocked tells whether the cluster can do without an endpoint. One that
@@ -205,6 +248,7 @@ func (c *Cluster) maySpareLocked(e *Endpoint, unreachable bool) bool {
 		return false
 	}
 
+	policy := &c.settings.Load().outlier
 	out, n := 0, 0 // of the own priority
 	near, far := 0, 0
 	allOut := 0
@@ -234,34 +278,41 @@ func (c *Cluster) maySpareLocked(e *Endpoint, unreachable bool) bool {
 		return false
 	case unreachable:
 		return true
-	case c.outlier.chosen:
-		return (allOut+1)*100 <= len(c.members)*c.outlier.percent
+	case policy.chosen:
+		return (allOut+1)*100 <= len(c.members)*policy.percent
 	case far > 0:
 		return true
 	}
-	return (out+1)*100 <= n*c.outlier.percent
+	return (out+1)*100 <= n*policy.percent
 }
 
-// readmit lets an endpoint in again, on trial: one request goes there before
-// others do, and one more failure of the kind that is counted ejects it again.
-func (c *Cluster) readmit(e *Endpoint) {
+// readmit lets an endpoint in again that sits out until a time; if that has changed
+// meanwhile, somebody else does.
+func (c *Cluster) readmit(e *Endpoint, until int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
-	if !e.health.ejected.Swap(false) {
+	if !e.health.ejected.Load() || e.health.until != until {
 		return
 	}
+	c.letInLocked(e)
+	if !c.stopped {
+		c.tellEjectedLocked()
+		c.rebuildLocked()
+	}
+}
 
-	p := &c.outlier
+// letInLocked lets an endpoint in again, on trial: one request goes there before
+// others do, and one more failure of the kind that is counted ejects it again. The
+// table is to be rebuilt after it.
+func (c *Cluster) letInLocked(e *Endpoint) {
+	p := &c.settings.Load().outlier
+	e.health.ejected.Store(false)
 	e.health.failures.Store(lastStrike(p.local))
 	e.health.gateway.Store(lastStrike(p.gateway))
 	e.health.errors5x.Store(lastStrike(p.errors5x))
 	e.health.trial.Store(c.set.now())
 	e.begin()
-	if !c.stopped {
-		c.tellEjectedLocked()
-		c.rebuildLocked()
-	}
 }
 
 func (c *Cluster) tellEjectedLocked() {

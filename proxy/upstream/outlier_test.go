@@ -22,7 +22,8 @@ func ejecting(t *testing.T, n byte, o *config.OutlierDetection) *Cluster {
 		l.Endpoints = append(l.Endpoints, at(i+1))
 	}
 	s.ApplyEndpoints(eds("e", l))
-	c.outlier.base, c.outlier.lost, c.outlier.max = 50*time.Millisecond, 50*time.Millisecond, time.Second
+	brief := &c.settings.Load().outlier
+	brief.base, brief.lost, brief.max = 50*time.Millisecond, 50*time.Millisecond, time.Second
 	return c
 }
 

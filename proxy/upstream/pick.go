@@ -34,7 +34,7 @@ func (c *Cluster) Pick(h Hint) (*Endpoint, error) {
 
 	t := c.table.Load()
 	if len(t.levels) == 0 {
-		return nil, &PickError{Cluster: c.cfg.Name, Msg: "it has no endpoints"}
+		return nil, &PickError{Cluster: c.name, Msg: "it has no endpoints"}
 	}
 
 	l := t.draw(c)
@@ -43,7 +43,7 @@ func (c *Cluster) Pick(h Hint) (*Endpoint, error) {
 	} else if e = t.search(c, &h, l, e); e != nil {
 		return e, nil
 	}
-	return nil, &PickError{Cluster: c.cfg.Name, Msg: "every endpoint was tried"}
+	return nil, &PickError{Cluster: c.name, Msg: "every endpoint was tried"}
 }
 
 // draw chooses a level by the shares of each.
@@ -57,7 +57,7 @@ func (t *table) draw(c *Cluster) *level {
 	}
 	// A level that has come back gets its share little by little; the rest goes
 	// where it went before, to the next one.
-	for t.warming && li < last && !c.ramp.admits(t.levels[li].back, c.set.now()) {
+	for t.warming && li < last && !c.settings.Load().ramp.admits(t.levels[li].back, c.set.now()) {
 		li++
 	}
 	return &t.levels[li]

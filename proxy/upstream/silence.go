@@ -34,7 +34,7 @@ func (c *Cluster) several() bool {
 // late: a request can go to another endpoint. A TCP connection that is broken off is
 // lost, and what is alone may come back.
 func (e *Endpoint) impatient(proto config.Protocol) bool {
-	return (proto == config.ProtocolHTTP1 || proto == config.ProtocolHTTP2) && e.cluster.cfg.Type == config.ClusterEDS &&
+	return (proto == config.ProtocolHTTP1 || proto == config.ProtocolHTTP2) && e.cluster.kind == config.ClusterEDS &&
 		e.cluster.several()
 }
 
@@ -67,11 +67,11 @@ func (e *Endpoint) limitSilence(conn *net.TCPConn, proto config.Protocol) {
 // keepalive returns how idle connections are looked after. Where fields are given,
 // the others are the system's.
 func (e *Endpoint) keepalive(proto config.Protocol) net.KeepAliveConfig {
-	k := e.cluster.cfg.Keepalive
+	k := e.cluster.Config().Keepalive
 	switch {
 	case k == nil && e.impatient(proto):
 		return net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: time.Second, Count: 3}
-	case k == nil && e.cluster.cfg.Type == config.ClusterEDS:
+	case k == nil && e.cluster.kind == config.ClusterEDS:
 		return net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 6}
 	case k == nil:
 		return net.KeepAliveConfig{Enable: true, Idle: 2 * time.Minute, Interval: 30 * time.Second}

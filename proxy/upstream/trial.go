@@ -63,13 +63,14 @@ func (e *Endpoint) cleared() {
 // is to find out about the rest.
 func (e *Endpoint) reachable() {
 	if e.health.trial.CompareAndSwap(whoKnocks, e.cluster.set.now()) {
-		e.health.failures.Store(lastStrike(e.cluster.outlier.local))
+		e.health.failures.Store(lastStrike(e.cluster.settings.Load().outlier.local))
 	}
 	e.cluster.mu.Lock()
-	due := e.health.ejected.Load() && e.health.lost && e.cluster.set.now() >= e.health.until
+	until := e.health.until
+	due := e.health.ejected.Load() && e.health.lost && e.cluster.set.now() >= until
 	e.cluster.mu.Unlock()
 	if due {
-		e.cluster.readmit(e)
+		e.cluster.readmit(e, until)
 	}
 }
 
@@ -94,11 +95,12 @@ func (e *Endpoint) admits(now int64, share bool) bool {
 		}
 	}
 	if since := h.warm.Load(); since != 0 && share {
-		if e.cluster.slow.over(since, now) {
+		slow := &e.cluster.settings.Load().slow
+		if slow.over(since, now) {
 			h.warm.CompareAndSwap(since, 0)
 			return true
 		}
-		return e.cluster.slow.admits(since, now)
+		return slow.admits(since, now)
 	}
 	return true
 }
@@ -106,7 +108,7 @@ func (e *Endpoint) admits(now int64, share bool) bool {
 // begin starts the slow start of an endpoint that is new or back, where one is
 // asked for.
 func (e *Endpoint) begin() {
-	if e.cluster.slow.window > 0 {
+	if e.cluster.settings.Load().slow.window > 0 {
 		e.health.warm.Store(max(e.cluster.set.now(), 1))
 	}
 }

@@ -131,15 +131,27 @@ func (s *Set) Ref(name string) *Ref {
 	return r.(*Ref)
 }
 
-// Apply adds a cluster or replaces the one of that name. One that did not
-// change is left alone. An error leaves everything as it was.
+// Apply adds a cluster or changes the one of that name, which keeps its endpoints
+// and what is known of them. One that did not change is left alone. An error leaves
+// everything as it was.
 func (s *Set) Apply(c *config.Cluster) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
 	ref := s.Ref(c.Name)
 	old := ref.Load()
-	if s.closed || (old != nil && old.cfg.Version == c.Version && c.Version != "") {
+	if s.closed || (old != nil && old.Config().Version == c.Version && c.Version != "") {
+		return nil
+	}
+
+	if old != nil && old.kind == c.Type {
+		next, err := newSettings(s, c)
+		if err != nil {
+			return err
+		}
+		s.forget(old)
+		old.change(next)
+		s.use(old)
 		return nil
 	}
 
@@ -147,17 +159,8 @@ func (s *Set) Apply(c *config.Cluster) error {
 	if err != nil {
 		return err
 	}
-
 	s.forget(old)
-	if c.Type == config.ClusterEDS {
-		if s.users[c.EDSName] == nil {
-			s.users[c.EDSName] = map[string]*Cluster{}
-		}
-		s.users[c.EDSName][c.Name] = nc
-		if la := s.load[c.EDSName]; la != nil {
-			nc.setLoad(la)
-		}
-	}
+	s.use(nc)
 
 	// The new one takes over before the old one stops, so that at no time there
 	// is none.
@@ -167,6 +170,22 @@ func (s *Set) Apply(c *config.Cluster) error {
 		old.stop()
 	}
 	return nil
+}
+
+// use enters a cluster as a user of its load assignment, and gives it that as far as
+// it has come; else it keeps what it has.
+func (s *Set) use(c *Cluster) {
+	if c.kind != config.ClusterEDS {
+		return
+	}
+	name := c.Config().EDSName
+	if s.users[name] == nil {
+		s.users[name] = map[string]*Cluster{}
+	}
+	s.users[name][c.name] = c
+	if la := s.load[name]; la != nil {
+		c.setLoad(la)
+	}
 }
 
 // Remove takes a cluster away. Connections in use live on.
@@ -187,13 +206,13 @@ func (s *Set) Remove(name string) {
 // forget drops a cluster from the users of its load assignment. The assignment
 // stays, for a cluster that takes the old one's place; DropEndpoints drops it.
 func (s *Set) forget(c *Cluster) {
-	if c == nil || c.cfg.Type != config.ClusterEDS {
+	if c == nil || c.kind != config.ClusterEDS {
 		return
 	}
-	users := s.users[c.cfg.EDSName]
-	delete(users, c.cfg.Name)
+	users := s.users[c.Config().EDSName]
+	delete(users, c.name)
 	if len(users) == 0 {
-		delete(s.users, c.cfg.EDSName)
+		delete(s.users, c.Config().EDSName)
 	}
 }
 
@@ -265,7 +284,7 @@ func (s *Set) Close() {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
-	s.All(func(c *Cluster) { s.Remove(c.cfg.Name) })
+	s.All(func(c *Cluster) { s.Remove(c.name) })
 	s.sweeper.stop()
 	s.knocker.close()
 }

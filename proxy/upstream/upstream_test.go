@@ -337,7 +337,7 @@ func TestClusterUpdates(t *testing.T) {
 		t.Error("an update that changes nothing replaced the cluster")
 	}
 	two := apply(t, s, &config.Cluster{Name: "c", Type: config.ClusterEDS, EDSName: "e", Version: "2"})
-	if two == one || ref.Load() != two || picks(t, two, 1)[1] != 1 {
+	if two != one || ref.Load() != two || two.Config().Version != "2" || picks(t, two, 1)[1] != 1 {
 		t.Error("the new version is not in force")
 	}
 	if got := s.EDSNames(); !reflect.DeepEqual(got, []string{"e"}) {
