@@ -5,10 +5,7 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -17,7 +14,6 @@ import (
 
 	"github.com/isthmus-mesh/isthmus/bench/clusters"
 	"github.com/isthmus-mesh/isthmus/bench/upstream"
-	"github.com/isthmus-mesh/isthmus/test/rig/mesh"
 )
 
 func main() {
@@ -27,31 +23,11 @@ func main() {
 		Use: "bench", Short: "Measure Isthmus beside others",
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	root.AddCommand(newRunCommand(), newProxiesCommand(), newDiscoveryCommand(), newControlCommand(), newUpstreamCommand(), newFailoverCommand())
+	root.AddCommand(newRunCommand(), newProxiesCommand(), newControlCommand(), newUpstreamCommand(), newFailoverCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		stop()
 		os.Exit(1)
-	}
-}
-
-// newDiscoveryCommand is the discovery process of a run.
-func newDiscoveryCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "discovery FILE", Short: "Serve a made-up mesh over xDS", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			data, err := os.ReadFile(args[0])
-			if err != nil {
-				return err
-			}
-			var cfg mesh.Config
-			if err := json.Unmarshal(data, &cfg); err != nil {
-				return fmt.Errorf("%s: %w", args[0], err)
-			}
-			log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-			listen := func(addr string) (net.Listener, error) { return net.Listen("tcp", addr) }
-			return mesh.Run(cmd.Context(), cfg, log, listen)
-		},
 	}
 }
 

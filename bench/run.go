@@ -30,7 +30,8 @@ const (
 type runFlags struct {
 	quick, keep      bool
 	parts, lanes     []string
-	doc, json, proxy string
+	doc, json        string
+	proxy, discovery string
 	envoy, profiles  string
 }
 
@@ -48,6 +49,7 @@ func newRunCommand() *cobra.Command {
 	cmd.Flags().StringVar(&f.doc, "doc", "", "document to write the figures into")
 	cmd.Flags().StringVar(&f.json, "json", "", "file to write the figures to as JSON")
 	cmd.Flags().StringVar(&f.proxy, "proxy", "bin/isthmus-proxy", "the isthmus-proxy to measure")
+	cmd.Flags().StringVar(&f.discovery, "discovery", "bin/bench-discovery", "the discovery to measure (bench/discovery)")
 	cmd.Flags().StringVar(&f.envoy, "envoy", os.Getenv("ENVOY"), "the Envoy to measure (default: from the Python package)")
 	return cmd
 }
@@ -57,6 +59,9 @@ func run(ctx context.Context, f runFlags) error {
 		if known := []string{partData, partControl, partClusters}; !slices.Contains(known, p) {
 			return fmt.Errorf("--parts: %q is none of %s", p, strings.Join(known, ", "))
 		}
+	}
+	if _, err := os.Stat(f.discovery); err != nil {
+		return fmt.Errorf("--discovery: %w; build it: go build -o bin/bench-discovery ./bench/discovery", err)
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -88,7 +93,7 @@ func run(ctx context.Context, f runFlags) error {
 
 func measure(ctx context.Context, f runFlags, self, dir string, root *pki.Root, rep *report.Report) error {
 	if slices.Contains(f.parts, partControl) {
-		o := controlplane.Options{Self: self, Dir: dir, Root: root, Quick: f.quick}
+		o := controlplane.Options{Discovery: f.discovery, Dir: dir, Root: root, Quick: f.quick}
 		if err := controlplane.Run(ctx, o, rep); err != nil {
 			return err
 		}
@@ -103,7 +108,7 @@ func measure(ctx context.Context, f runFlags, self, dir string, root *pki.Root, 
 		if err != nil {
 			return err
 		}
-		o := dataplane.Options{Self: self, Dir: dir, Root: root, IsthmusProxy: f.proxy, Envoy: envoy, Lanes: f.lanes, Profiles: f.profiles, Quick: f.quick}
+		o := dataplane.Options{Self: self, Discovery: f.discovery, Dir: dir, Root: root, IsthmusProxy: f.proxy, Envoy: envoy, Lanes: f.lanes, Profiles: f.profiles, Quick: f.quick}
 		return dataplane.Run(ctx, o, rep)
 	}
 	return nil

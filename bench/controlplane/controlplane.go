@@ -26,10 +26,10 @@ import (
 
 // Options say how much to measure.
 type Options struct {
-	// Self is this program's binary, Dir a directory for files.
-	Self, Dir string
-	Root      *pki.Root
-	Quick     bool
+	// Discovery is the binary of bench/discovery, Dir a directory for files.
+	Discovery, Dir string
+	Root           *pki.Root
+	Quick          bool
 }
 
 // The standard case.
@@ -95,7 +95,7 @@ func newRig(ctx context.Context, o Options, proxies, services, endpoints int) (*
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 		return cmd.Start()
 	}
-	proc, err := mesh.Start(ctx, o.Self, o.Dir, cfg, start, dialLoopback)
+	proc, err := mesh.Start(ctx, o.Discovery, o.Dir, cfg, start, dialLoopback)
 	if err != nil {
 		return nil, err
 	}

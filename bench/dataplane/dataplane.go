@@ -20,10 +20,10 @@ import (
 
 // Options say what to measure.
 type Options struct {
-	// Self is this program's binary, Dir a directory for files that the proxy
-	// user can reach.
-	Self, Dir string
-	Root      *pki.Root
+	// Self is this program's binary, Discovery that of bench/discovery, and Dir
+	// a directory for files that the proxy user can reach.
+	Self, Discovery, Dir string
+	Root                 *pki.Root
 	// IsthmusProxy and Envoy are binaries.
 	IsthmusProxy, Envoy string
 	// Lanes are the contenders; all when empty.
@@ -267,7 +267,7 @@ func (b *bench) startDiscovery(ctx context.Context) error {
 		b.addService(podName("server", l.name))
 	}
 	on := func(port uint16) string { return netip.AddrPortFrom(b.control.Addr, port).String() }
-	b.discovery, err = mesh.Start(ctx, b.o.Self, b.o.Dir, mesh.Config{Scene: b.scene, RootDir: b.o.Dir,
+	b.discovery, err = mesh.Start(ctx, b.o.Discovery, b.o.Dir, mesh.Config{Scene: b.scene, RootDir: b.o.Dir,
 		Plain: on(portPlain), TLS: on(portTLS), Control: on(portControl)}, b.control.Start, b.control.Dial)
 	return err
 }

@@ -146,6 +146,23 @@ func TestDataPlaneStaysSmall(t *testing.T) {
 	}
 }
 
+// TestMeasuredDiscoveryStaysSmall: the memory of bench's discovery is one of the
+// figures, and is to be that of the control plane alone.
+func TestMeasuredDiscoveryStaysSmall(t *testing.T) {
+	for _, p := range list(t) {
+		if p.ImportPath != module+"/bench/discovery" {
+			continue
+		}
+		for _, dep := range p.Deps {
+			for _, h := range heavy {
+				if strings.HasPrefix(dep, h) {
+					t.Errorf("bench/discovery links %s", dep)
+				}
+			}
+		}
+	}
+}
+
 // directory maps an import path to the rule that governs it: the longest
 // entry of mayImport that it lies under, "" for what is not ours or not ruled.
 func directory(path string) string {

@@ -4,15 +4,20 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/isthmus-mesh/isthmus/model"
 )
 
-// Labels by which priorities speak of where a workload is.
+// Labels by which priorities speak of where a workload is: Istio's, and the
+// well-known ones of nodes. The latter stand here, and are not those of k8s.io/api,
+// because nothing else of Kubernetes is needed to make resources: its types are
+// 5 MB in whatever links them.
+// Source: https://kubernetes.io/docs/reference/labels-annotations-taints/
 const (
-	labelCluster = "topology.istio.io/cluster"
-	labelSubzone = "topology.istio.io/subzone"
+	labelCluster  = "topology.istio.io/cluster"
+	labelSubzone  = "topology.istio.io/subzone"
+	labelRegion   = "topology.kubernetes.io/region"
+	labelZone     = "topology.kubernetes.io/zone"
+	labelHostname = "kubernetes.io/hostname"
 )
 
 // needOf is what of a client's place is compared by a label.
@@ -20,9 +25,9 @@ func needOf(key string) needs {
 	switch key {
 	case labelNetwork, labelCluster:
 		return 0 // every place has them
-	case corev1.LabelTopologyRegion, corev1.LabelTopologyZone, labelSubzone:
+	case labelRegion, labelZone, labelSubzone:
 		return needsLocality
-	case corev1.LabelHostname:
+	case labelHostname:
 		return needsNode
 	}
 	return needsLabels
@@ -33,7 +38,7 @@ func needOf(key string) needs {
 func (b *assignmentBuilder) unlike(labels []model.PriorityLabel, row *model.Service, ep *model.Endpoint) int {
 	for i, l := range labels {
 		agrees := b.valueAt(l, row, ep) == b.wanted(l)
-		if l.Key == corev1.LabelHostname && !l.Fixed {
+		if l.Key == labelHostname && !l.Fixed {
 			agrees = b.onNode(clusterOf(row, ep), ep)
 		}
 		if !agrees {
@@ -55,9 +60,9 @@ func (b *assignmentBuilder) wanted(l model.PriorityLabel) string {
 		return b.from.network
 	case labelCluster:
 		return string(b.from.cluster)
-	case corev1.LabelTopologyRegion:
+	case labelRegion:
 		return region
-	case corev1.LabelTopologyZone:
+	case labelZone:
 		return zone
 	case labelSubzone:
 		return subzone
@@ -73,13 +78,13 @@ func (b *assignmentBuilder) valueAt(l model.PriorityLabel, row *model.Service, e
 		return b.networkOf(row, ep)
 	case labelCluster:
 		return string(clusterOf(row, ep))
-	case corev1.LabelTopologyRegion:
+	case labelRegion:
 		return region
-	case corev1.LabelTopologyZone:
+	case labelZone:
 		return zone
 	case labelSubzone:
 		return subzone
-	case corev1.LabelHostname:
+	case labelHostname:
 		return ep.Node
 	}
 	return ep.Labels[l.Key]
@@ -136,7 +141,7 @@ func (q comparedOf) build(r *reader, old *compared) *compared {
 func (c *compared) text() string {
 	labels := slices.Sorted(slices.Values(c.labels))
 	if c.node {
-		labels = append(labels, corev1.LabelHostname)
+		labels = append(labels, labelHostname)
 	}
 	return strings.Join(labels, ",")
 }

@@ -21,18 +21,18 @@ type Process struct {
 	dial  meter.Dialer
 	ended chan struct{}
 	log   string
-	self  string
-	file  string
+	// program serves what file describes.
+	program, file string
 }
 
-// Start runs `self discovery FILE` through start and waits until it serves.
-// dial reaches its ports.
-func Start(ctx context.Context, self, dir string, cfg Config, start func(*exec.Cmd) error, dial meter.Dialer) (*Process, error) {
+// Start runs `program FILE` (bench/discovery) through start and waits until it
+// serves. dial reaches its ports.
+func Start(ctx context.Context, program, dir string, cfg Config, start func(*exec.Cmd) error, dial meter.Dialer) (*Process, error) {
 	data, err := json.Marshal(cfg)
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{Config: cfg, start: start, dial: dial, self: self,
+	p := &Process{Config: cfg, start: start, dial: dial, program: program,
 		log: filepath.Join(dir, "discovery.log"), file: filepath.Join(dir, "discovery.json")}
 	if err := os.WriteFile(p.file, data, 0o600); err != nil {
 		return nil, err
@@ -46,7 +46,7 @@ func (p *Process) launch(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = log.Close() }()
-	p.cmd = exec.Command(p.self, "discovery", p.file)
+	p.cmd = exec.Command(p.program, p.file)
 	p.cmd.Stderr = log
 	p.ended = make(chan struct{})
 	if err := p.start(p.cmd); err != nil {
