@@ -136,8 +136,8 @@ func (x *Exchange) Failed(f *Failure, now time.Time) Verdict {
 		v.Avoid, v.Blame = true, true
 	case Malformed:
 		v.Blame = true
-	case Silent:
-		v.Avoid, v.Blame = true, true
+	case Silent: // another one that is as silent takes as long: better ask elsewhere
+		v.Avoid, v.Blame, v.Leave = true, true, true
 	case Late: // the time may have gone elsewhere
 	default:
 		v.Avoid, v.Blame = !f.Reused, !f.Reused
@@ -166,7 +166,7 @@ func (x *Exchange) again(f *Failure) bool {
 	case Malformed, Late:
 		return false
 	case Silent:
-		return policy.HungUp() && policy.TryTimeout() > 0
+		return policy.TryTimeout() > 0 && (x.idempotent || policy.HungUp())
 	case Ended, Lost:
 		return x.idempotent || policy.HungUp()
 	}
