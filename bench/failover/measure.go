@@ -76,8 +76,8 @@ func (s *Scene) Measure(ctx context.Context, log *slog.Logger, f Fault, load rec
 	}
 	defer s.forget(callers)
 
-	if !s.near(ctx, callers, backTimeout) {
-		log.Warn("the calls are not near before the fault", "fault", f.Name)
+	if err := s.ready(ctx, log, callers); err != nil {
+		return nil, err
 	}
 	for _, c := range callers { // what came before that does not count
 		if err := c.start(ctx, load); err != nil {
@@ -121,6 +121,29 @@ func (s *Scene) forget(callers map[string]*caller) {
 	for _, c := range callers {
 		_, _ = c.stop(context.Background())
 	}
+}
+
+// readyTimeout bounds the wait for the calls to be near before a fault: what the
+// fault before it left behind is over by then.
+const readyTimeout = time.Minute
+
+// ready waits until there is something that can break: calls that fail before the
+// fault would be taken for its doing.
+func (s *Scene) ready(ctx context.Context, log *slog.Logger, callers map[string]*caller) error {
+	if s.near(ctx, callers, readyTimeout) {
+		return nil
+	}
+	for name, c := range callers {
+		r, err := c.recent(ctx, settled)
+		if err != nil {
+			return err
+		}
+		if r.Failed > 0 || r.Sent == 0 {
+			return fmt.Errorf("before the fault, %d of %d calls of the %s caller failed: find out why, or send fewer", r.Failed, r.Sent, name)
+		}
+		log.Warn("the calls are not near before the fault", "caller", name, "answered by", r.By)
+	}
+	return nil
 }
 
 // near waits until all callers are answered by the near cluster alone.

@@ -18,8 +18,8 @@ type Options struct {
 	Lab, Root string
 	// Dir is for files that are of no use afterwards.
 	Dir string
-	// Running says that the lab is there, with the images loaded; if a mesh is in
-	// it, that is the one model in Models. Keep leaves all that there is at the end.
+	// Running says that the lab is there, with the mesh's images loaded; if a mesh
+	// is in it, that is the one model in Models. Keep leaves all that there is at the end.
 	Running, Keep bool
 	Models        []Model
 	Faults        []Fault
@@ -52,9 +52,12 @@ func Run(ctx context.Context, log *slog.Logger, o Options) (rep *Report, err err
 		}()
 	}
 	if !o.Running {
-		if _, err := host.Run(ctx, startLab, "ARCHIVE="+archive); err != nil {
+		if _, err := host.Run(ctx, startLab); err != nil {
 			return nil, err
 		}
+	}
+	if _, err := host.Run(ctx, `lab --name "$LAB" load-image "$ARCHIVE"`, "ARCHIVE="+archive); err != nil {
+		return nil, err
 	}
 	lab, err := Open(ctx, o.Lab, o.Root, traffic)
 	if err != nil {
@@ -71,10 +74,10 @@ func Run(ctx context.Context, log *slog.Logger, o Options) (rep *Report, err err
 }
 
 // startLab starts a lab of two clusters that nobody planned together, and loads
-// what runs in it.
+// the mesh's images.
 const startLab = `lab --name "$LAB" down
 lab --name "$LAB" up --clusters 2 --network multi --same-ranges
-lab --name "$LAB" load-image dist/images/*.tar "$ARCHIVE"`
+lab --name "$LAB" load-image dist/images/*.tar`
 
 // runModel measures everything in one model.
 func runModel(ctx context.Context, log *slog.Logger, lab *Lab, m Model, o Options, rep *Report) error {

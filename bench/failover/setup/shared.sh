@@ -1,5 +1,5 @@
 # The guide's shared control plane (多集群共享控制平面), in $NEAR, with two gateway pods
-# in each cluster.
+# in each cluster, and two seconds for each try of a request.
 cat >"$CERTS/main.yaml" <<EOF
 apiVersion: install.istio.io/v1alpha1
 kind: IstioOperator
@@ -16,6 +16,7 @@ spec:
         network-2:
           endpoints: [{fromRegistry: $FAR}]
           gateways: [{registry_service_name: istio-ingressgateway.istio-system.svc.cluster.local, port: 15443}]
+  meshConfig: {defaultHttpRetryPolicy: {attempts: 2, perTryTimeout: 2s}}
   components:
     pilot: {k8s: {service: {type: LoadBalancer}}}
 EOF
