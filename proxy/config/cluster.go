@@ -106,8 +106,11 @@ type TransportMatch struct {
 
 // HTTPOptions are the protocol options of a cluster.
 type HTTPOptions struct {
-	Protocol    HTTPProtocol
-	IdleTimeout time.Duration // of pooled connections; 0: default
+	Protocol HTTPProtocol
+	// IdleTimeout is how long a pooled connection stays without requests. IdleSet says
+	// that it was given: then 0 is for ever; else the proxy's own bounds hold.
+	IdleTimeout time.Duration
+	IdleSet     bool
 	MaxRequests uint32        // per connection; 0: no limit
 	MaxAge      time.Duration // of a connection (max_connection_duration); 0: no limit
 	MaxStreams  uint32        // HTTP/2 max_concurrent_streams; 0: default

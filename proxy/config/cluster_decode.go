@@ -259,6 +259,7 @@ func (o *HTTPOptions) setCommon(a at, p *corev3.HttpProtocolOptions) error {
 	if n := p.GetMaxRequestsPerConnection().GetValue(); n > 0 {
 		o.MaxRequests = n
 	}
+	o.IdleSet = p.GetIdleTimeout() != nil
 	return a.durations(
 		durationField{"idle_timeout", p.GetIdleTimeout(), &o.IdleTimeout},
 		durationField{"max_connection_duration", p.GetMaxConnectionDuration(), &o.MaxAge})

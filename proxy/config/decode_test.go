@@ -380,7 +380,7 @@ func TestDecodeTrafficPolicy(t *testing.T) {
 		}},
 		"keepalive": {c.Keepalive, &TCPKeepalive{Probes: 3, Idle: time.Minute, Interval: 5 * time.Second}},
 		"HTTP": {c.HTTP, HTTPOptions{
-			Protocol: HTTP2, IdleTimeout: 7 * time.Second, MaxRequests: 8, MaxAge: 9 * time.Second, MaxStreams: 11,
+			Protocol: HTTP2, IdleTimeout: 7 * time.Second, IdleSet: true, MaxRequests: 8, MaxAge: 9 * time.Second, MaxStreams: 11,
 			Ping: &HTTP2Ping{12 * time.Second, 13 * time.Second},
 		}},
 	} {

@@ -77,8 +77,8 @@ func decodeTCPProxy(a at, body *anypb.Any) (*TCPProxy, error) {
 		return nil, err
 	}
 	if err := a.only(p, "stat_prefix", "cluster", "weighted_clusters", "idle_timeout", "access_log",
-		"max_connect_attempts", "access_log_flush_interval", "flush_access_log_on_connected",
-		"access_log_options"); err != nil {
+		"max_connect_attempts", "max_downstream_connection_duration", "access_log_flush_interval",
+		"flush_access_log_on_connected", "access_log_options"); err != nil {
 		return nil, err
 	}
 
@@ -102,7 +102,9 @@ func decodeTCPProxy(a at, body *anypb.Any) (*TCPProxy, error) {
 		return nil, a.in("cluster").errorf("is empty")
 	}
 
-	err := a.durations(durationField{"idle_timeout", p.GetIdleTimeout(), &t.IdleTimeout})
+	err := a.durations(
+		durationField{"idle_timeout", p.GetIdleTimeout(), &t.IdleTimeout},
+		durationField{"max_downstream_connection_duration", p.GetMaxDownstreamConnectionDuration(), &t.MaxAge})
 	if err != nil {
 		return nil, err
 	}

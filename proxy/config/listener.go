@@ -96,6 +96,9 @@ type TCPProxy struct {
 	// IdleTimeout closes a connection on which nothing moved for so long.
 	// Zero: never.
 	IdleTimeout time.Duration
+	// MaxAge closes a connection that is so old (max_downstream_connection_duration).
+	// Zero: never.
+	MaxAge time.Duration
 	// MaxConnectAttempts is how many endpoints are tried; 0 leaves it to the
 	// proxy.
 	MaxConnectAttempts uint32

@@ -26,6 +26,9 @@ const (
 // errIdle ends a pair on which nothing moved for too long.
 var errIdle = errors.New("nothing moved for the idle timeout")
 
+// errAge ends a pair that is as old as it may become.
+var errAge = errors.New("the connection has lasted for as long as it may")
+
 // direction is one half of a pair. Its fields belong to the goroutine that runs
 // it; the other half only waits for done.
 type direction struct {

@@ -22,6 +22,8 @@ const (
 	None Side = iota
 	Down      // the connection that was accepted
 	Up        // the connection that was dialled
+	// Clock stands for neither: the pair was as old as it may become.
+	Clock
 )
 
 // Options of a [Copy].
@@ -29,6 +31,8 @@ type Options struct {
 	// Idle ends the pair when nothing moved for so long, in either direction.
 	// Zero: never.
 	Idle time.Duration
+	// MaxAge ends the pair after so long, whatever moves. Zero: never.
+	MaxAge time.Duration
 	// Moved is told how many bytes were received from down, and sent to it,
 	// since the last call: now and then, and at the end. It is called from two
 	// goroutines. Nil: nobody is told.
@@ -38,7 +42,8 @@ type Options struct {
 // Copy copies between two connections until both directions have ended, one of
 // them breaks, or nothing moves any more. The end of one direction is passed on
 // as such (CloseWrite), and the other goes on. Copy returns the side at fault
-// when something broke, None otherwise. The caller closes both connections.
+// when something broke, Clock when MaxAge was over, None otherwise. The caller
+// closes both connections.
 //
 // Copies are fastest between *net.TCPConn and *tls.Conn over *mtls.Conn.
 func Copy(down, up net.Conn, o Options) Side {
@@ -50,10 +55,16 @@ func Copy(down, up net.Conn, o Options) Side {
 	toUp, toDown := newDirection(p, Down, Up), newDirection(p, Up, Down)
 	toUp.other, toDown.other = toDown, toUp
 
+	if o.MaxAge > 0 {
+		age := time.AfterFunc(o.MaxAge, func() { p.abort(Clock, errAge) })
+		defer age.Stop()
+	}
+
 	var other sync.WaitGroup
 	other.Go(toDown.run)
 	toUp.run()
 	other.Wait()
+	p.once.Do(func() {}) // waits for an abort by the clock that is under way
 	return p.broken
 }
 
@@ -83,6 +94,8 @@ func (p *pair) abort(broken Side, err error) {
 	p.once.Do(func() {
 		if !errors.Is(err, errIdle) {
 			p.broken = broken
+		}
+		if p.broken == Down || p.broken == Up {
 			reset(p.down)
 			reset(p.up)
 		}

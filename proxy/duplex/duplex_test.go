@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -43,14 +44,20 @@ type copying struct {
 
 func start(t *testing.T, idle time.Duration) *copying {
 	t.Helper()
+	return startWith(t, Options{Idle: idle})
+}
+
+func startWith(t *testing.T, o Options) *copying {
+	t.Helper()
 	client, down := connected(t)
 	up, server := connected(t)
 	c := &copying{client: client, server: server, broken: make(chan Side, 1)}
+	o.Moved = func(received, sent int64) {
+		c.received.Add(received)
+		c.sent.Add(sent)
+	}
 	go func() {
-		c.broken <- Copy(down, up, Options{Idle: idle, Moved: func(received, sent int64) {
-			c.received.Add(received)
-			c.sent.Add(sent)
-		}})
+		c.broken <- Copy(down, up, o)
 		down.Close()
 		up.Close()
 	}()
@@ -144,4 +151,25 @@ func TestIdle(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestMaxAge: a connection that is as old as it may become ends, however busy it is,
+// and neither side is at fault.
+func TestMaxAge(t *testing.T) {
+	c := startWith(t, Options{MaxAge: 300 * time.Millisecond})
+	var busy sync.WaitGroup
+	for _, conn := range []net.Conn{c.client, c.server} {
+		busy.Go(func() { _, _ = io.Copy(io.Discard, conn) })
+		busy.Go(func() {
+			for {
+				if _, err := conn.Write(make([]byte, 1024)); err != nil {
+					return
+				}
+			}
+		})
+	}
+	if broken := c.wait(t); broken != Clock {
+		t.Errorf("side %d broke it off", broken)
+	}
+	busy.Wait()
 }

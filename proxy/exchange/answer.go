@@ -93,7 +93,8 @@ func (x *Exchange) Local(a *Answer, server string, now time.Time) Local {
 		x.Outcome.GRPC = grpcStatus(a.Status)
 		out.Status, out.Body, kind = 200, "", "application/grpc"
 	}
-	x.Outcome.Code, x.Outcome.Flag = out.Status, a.Flag
+	x.Outcome.Code = out.Status
+	x.flagged(a.Flag)
 	if !x.GRPC {
 		x.Outcome.GRPC = outcome.NoGRPCStatus
 	}

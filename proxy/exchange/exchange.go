@@ -28,6 +28,7 @@ type Exchange struct {
 	last       Failure
 	sent       bool // an endpoint may have got a request that failed
 	answered   bool // and may have answered it
+	spent      bool // there would have been another try, but for the limit
 }
 
 // Incoming is a request as it came.
@@ -156,10 +157,15 @@ func (x *Exchange) Failed(f *Failure, now time.Time) Verdict {
 
 // again reports whether another endpoint is to be asked.
 func (x *Exchange) again(f *Failure) bool {
-	policy := x.Route.Retries
-	if !f.BodyAtHand || x.tries >= x.limit(f.Cause == Unreachable || f.Cause == NotSent) {
+	if !f.BodyAtHand || !x.mayAgain(f) {
 		return false
 	}
+	return x.left(f.Cause == Unreachable || f.Cause == NotSent)
+}
+
+// mayAgain reports whether a failure is of a kind after which another endpoint may be asked.
+func (x *Exchange) mayAgain(f *Failure) bool {
+	policy := x.Route.Retries
 	switch f.Cause {
 	case Unreachable, NotSent: // nothing has happened yet
 		return true
@@ -187,13 +193,31 @@ func (x *Exchange) limit(free bool) int {
 	return n
 }
 
+// left reports whether one more endpoint may be asked; free is as for limit. If not, and several were, the outcome says
+// that there would have been another try.
+func (x *Exchange) left(free bool) bool {
+	if x.tries < x.limit(free) {
+		return true
+	}
+	x.spent = x.tries > 1
+	return false
+}
+
+// flagged sets what went wrong.
+func (x *Exchange) flagged(f outcome.Flag) {
+	if x.spent {
+		f |= outcome.RetryLimit
+	}
+	x.Outcome.Flag = f
+}
+
 // BodyLost takes a Pick back: the rest of the request that was to be sent again did not come.
 func (x *Exchange) BodyLost() Verdict { return reply(x.failed()) }
 
 // Answered says that the head of a final answer has come.
 func (x *Exchange) Answered(h *Head) Verdict {
 	policy := x.Route.Retries
-	if h.BodyAtHand && x.tries < x.limit(h.Failed == notProcessed) && (policy.Answers(h.Status, h.GRPC, x.idempotent) || x.handedBack(h.Failed, policy)) {
+	if h.BodyAtHand && x.unwelcome(h) && x.left(h.Failed == notProcessed) {
 		x.note(unwanted)
 		x.last = Failure{Cause: unwanted, Err: fmt.Errorf("status %d", h.Status)}
 		v := Verdict{
@@ -206,6 +230,12 @@ func (x *Exchange) Answered(h *Head) Verdict {
 		return v
 	}
 	return x.pass(h)
+}
+
+// unwelcome reports whether an answer is one in whose place another endpoint may be asked.
+func (x *Exchange) unwelcome(h *Head) bool {
+	policy := x.Route.Retries
+	return policy.Answers(h.Status, h.GRPC, x.idempotent) || x.handedBack(h.Failed, policy)
 }
 
 // NoOther says that no other endpoint is there to answer in this one's place.
@@ -227,6 +257,9 @@ func (x *Exchange) Overflow(err error) Verdict {
 
 func (x *Exchange) pass(h *Head) Verdict {
 	x.Outcome.Code = h.Status
+	if x.spent {
+		x.Outcome.Flag |= outcome.RetryLimit
+	}
 	if x.GRPC {
 		x.Outcome.GRPC = h.GRPC
 	}
@@ -237,18 +270,18 @@ func (x *Exchange) pass(h *Head) Verdict {
 func (x *Exchange) Broke(c Cause) {
 	switch c {
 	case Silent, Late:
-		x.Outcome.Flag = outcome.UpstreamTimeout
+		x.flagged(outcome.UpstreamTimeout)
 	case Malformed:
-		x.Outcome.Flag = outcome.UpstreamProtocol
+		x.flagged(outcome.UpstreamProtocol)
 	case Reset, Cancelled:
-		x.Outcome.Flag = outcome.UpstreamReset
+		x.flagged(outcome.UpstreamReset)
 	default:
-		x.Outcome.Flag = outcome.UpstreamTerminated
+		x.flagged(outcome.UpstreamTerminated)
 	}
 }
 
 // CallerGone notes that the caller gave up.
-func (x *Exchange) CallerGone() { x.Outcome.Flag = outcome.DownstreamClosed }
+func (x *Exchange) CallerGone() { x.flagged(outcome.DownstreamClosed) }
 
 // Tries returns how many endpoints were asked.
 func (x *Exchange) Tries() int { return x.tries }

@@ -142,11 +142,7 @@ func (p *h2pool) watchPeer(c *http2.Conn) (stop func()) {
 // serve reads from a connection until it is over, and drops it from the pool.
 func (p *h2pool) serve(c *http2.Conn) {
 	options := &p.pool.ep.Cluster().Config().HTTP
-	limit := options.IdleTimeout
-	if limit <= 0 {
-		limit = h2IdleTime
-	}
-	stops := []func(){c.WatchIdle(limit, c.Retire), p.watchPeer(c), c.WatchClock()}
+	stops := []func(){c.WatchIdle(idleLimit(options, h2IdleTime), c.Retire), p.watchPeer(c), c.WatchClock()}
 	if options.MaxAge > 0 {
 		age := time.AfterFunc(options.MaxAge, c.Retire)
 		stops = append(stops, func() { age.Stop() })

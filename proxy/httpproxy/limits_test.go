@@ -122,7 +122,7 @@ func TestRetryBudgetIsUsedUp(t *testing.T) {
 func TestAgeOfConnections(t *testing.T) {
 	for name, set := range map[string]func(*config.HTTPOptions){
 		"max_connection_duration": func(o *config.HTTPOptions) { o.MaxAge = time.Nanosecond },
-		"idle_timeout":            func(o *config.HTTPOptions) { o.IdleTimeout = time.Nanosecond },
+		"idle_timeout":            func(o *config.HTTPOptions) { o.IdleTimeout, o.IdleSet = time.Nanosecond, true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			seen := make(chan string, 10)
@@ -139,6 +139,44 @@ func TestAgeOfConnections(t *testing.T) {
 			}
 			if len(peers) != 3 {
 				t.Errorf("3 requests came by %d connections", len(peers))
+			}
+		})
+	}
+}
+
+// TestIdleForEver: a connection is kept for as long as the cluster says, for ever where that is 0, and by the proxy's
+// own measure where it says nothing.
+func TestIdleForEver(t *testing.T) {
+	for name, c := range map[string]struct {
+		set  func(*config.HTTPOptions)
+		kept int
+	}{
+		"nothing said": {func(*config.HTTPOptions) {}, 0},
+		"for ever":     {func(o *config.HTTPOptions) { o.IdleSet = true }, 1},
+		"two hours":    {func(o *config.HTTPOptions) { o.IdleSet, o.IdleTimeout = true, 2*time.Hour }, 1},
+		"a minute":     {func(o *config.HTTPOptions) { o.IdleSet, o.IdleTimeout = true, time.Minute }, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cluster := staticCluster("c", config.HTTP1, backend(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})))
+			c.set(&cluster.HTTP)
+			h := startHop(t, setup{hcm: config.HCM{Routes: toCluster("c")}, clusters: []*config.Cluster{cluster}})
+			if status := statusOfGet(t, client(t, h.addr, false)); status != 200 {
+				t.Fatalf("status %d", status)
+			}
+
+			p := h.server.pool(h.set.Get("c").Endpoints()[0])
+			idle := func() int {
+				p.mu.Lock()
+				defer p.mu.Unlock()
+				for _, c := range p.idle {
+					c.since = time.Now().Add(-time.Hour)
+				}
+				return len(p.idle)
+			}
+			eventually(t, "the connection falls idle", func() bool { return idle() == 1 })
+			p.sweep()
+			if got := idle(); got != c.kept {
+				t.Errorf("after an hour %d connections are left, want %d", got, c.kept)
 			}
 		})
 	}

@@ -213,6 +213,14 @@ func (p *endpointPool) put(c *h1conn, now time.Time) {
 	p.ep.Freed()
 }
 
+// idleLimit is how long a connection may be without requests: as long as the cluster says, 0 for ever, or else def.
+func idleLimit(o *config.HTTPOptions, def time.Duration) time.Duration {
+	if o.IdleSet {
+		return o.IdleTimeout
+	}
+	return def
+}
+
 // dropIdle closes the idle connections, which lead nowhere any more.
 func (p *endpointPool) dropIdle() {
 	p.mu.Lock()
@@ -226,11 +234,8 @@ func (p *endpointPool) dropIdle() {
 
 // sweep closes what lay idle for too long, was hung up on or spoke unasked, and comes back as long as something is idle.
 func (p *endpointPool) sweep() {
-	limit := maxIdleTime
-	if t := p.ep.Cluster().Config().HTTP.IdleTimeout; t > 0 {
-		limit = min(limit, t)
-	}
-	oldest := time.Now().Add(-limit)
+	now := time.Now()
+	limit := idleLimit(&p.ep.Cluster().Config().HTTP, maxIdleTime)
 
 	p.mu.Lock()
 	all := p.idle
@@ -241,7 +246,7 @@ func (p *endpointPool) sweep() {
 	// Without the lock: each look is a system call.
 	var kept []*h1conn
 	for _, c := range all {
-		if c.since.Before(oldest) || c.overaged(time.Now()) || !c.quiet() {
+		if limit > 0 && now.Sub(c.since) > limit || c.overaged(now) || !c.quiet() {
 			_ = c.Close()
 			continue
 		}

@@ -82,11 +82,14 @@ func (t *tcpProxy) serve(conn net.Conn, info *downstream.Info) {
 		flag := outcome.UpstreamFailure
 		var pick *upstream.PickError
 		var full *upstream.OverflowError
+		var spent *spentError
 		switch {
 		case errors.As(err, &pick):
 			flag = outcome.NoHealthyUpstream
 		case errors.As(err, &full):
 			flag = outcome.UpstreamOverflow
+		case errors.As(err, &spent):
+			flag |= outcome.RetryLimit
 		}
 		t.failed(info, flag, err)
 		return
@@ -96,7 +99,9 @@ func (t *tcpProxy) serve(conn net.Conn, info *downstream.Info) {
 	defer ep.End() // connect began it
 
 	rec := t.record(info, ep)
-	broken := duplex.Copy(conn, up, duplex.Options{Idle: t.cfg.IdleTimeout, Moved: rec.Add})
+	broken := duplex.Copy(conn, up, duplex.Options{
+		Idle: t.cfg.IdleTimeout, MaxAge: t.cfg.MaxAge, Moved: rec.Add,
+	})
 	rec.Close(flagOf(broken))
 }
 
@@ -107,6 +112,8 @@ func flagOf(broken duplex.Side) outcome.Flag {
 		return outcome.DownstreamClosed
 	case duplex.Up:
 		return outcome.UpstreamTerminated
+	case duplex.Clock:
+		return outcome.DurationTimeout
 	}
 	return outcome.None
 }
@@ -117,6 +124,12 @@ func (t *tcpProxy) failed(info *downstream.Info, flag outcome.Flag, err error) {
 		"destination", info.Local, "flags", flag, "error", err)
 	t.record(info, nil).Close(flag)
 }
+
+// spentError is the error of the last attempt where more are not made.
+type spentError struct{ error }
+
+// Unwrap returns the cause.
+func (e *spentError) Unwrap() error { return e.error }
 
 // connect dials an endpoint, and another if that fails. The endpoint counts
 // the connection as active.
@@ -155,5 +168,5 @@ func (t *tcpProxy) connect(c *upstream.Cluster, info *downstream.Info) (net.Conn
 		hint.Tried = append(hint.Tried, ep)
 	}
 
-	return nil, nil, dialErr
+	return nil, nil, &spentError{dialErr}
 }

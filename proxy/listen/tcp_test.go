@@ -165,6 +165,21 @@ func TestTCPIdleTimeout(t *testing.T) {
 	}
 }
 
+// TestTCPMaxAge: that a connection was too old is told as such.
+func TestTCPMaxAge(t *testing.T) {
+	s := newSide(t, nil)
+	s.static("echo", nil, serve(t, echo))
+	ch := toCluster("echo")
+	ch.TCP.MaxAge = 100 * time.Millisecond
+	c := dial(t, s.listen(tcpListener("l", ch)))
+	if _, err := io.Copy(io.Discard, c); err != nil {
+		t.Errorf("the end is none: %v", err)
+	}
+	eventually(t, "DT is recorded", func() bool {
+		return get(s.rec, func(r *record) bool { return len(r.closed) == 1 && r.closed[0] == outcome.DurationTimeout })
+	})
+}
+
 func TestTCPRetriesAnotherEndpoint(t *testing.T) {
 	s := newSide(t, nil)
 	dead, alive := unusedPort(t), serve(t, echo)

@@ -21,10 +21,29 @@ const (
 	NoCluster               // NC: the route names a cluster that does not exist
 	DownstreamClosed        // DC: the caller went away
 	DownstreamProtocol      // DPE: the caller broke the protocol
+	DurationTimeout         // DT: the connection was older than it may become
 )
 
-// String returns Envoy's abbreviation.
+// RetryLimit (URX) is set beside another flag, or alone: another endpoint would have been asked, but as many were as
+// may be.
+const RetryLimit Flag = 0x80
+
+// String returns Envoy's abbreviations, in Envoy's order and form: "UF,URX".
 func (f Flag) String() string {
+	limit, f := f&RetryLimit != 0, f&^RetryLimit
+	name := f.name()
+	switch {
+	case !limit:
+		return name
+	case f == None:
+		return "URX"
+	case f == UpstreamProtocol || f == NoCluster || f == DurationTimeout || f == DownstreamProtocol:
+		return "URX," + name
+	}
+	return name + ",URX"
+}
+
+func (f Flag) name() string {
 	switch f {
 	case UpstreamFailure:
 		return "UF"
@@ -48,6 +67,8 @@ func (f Flag) String() string {
 		return "DC"
 	case DownstreamProtocol:
 		return "DPE"
+	case DurationTimeout:
+		return "DT"
 	}
 	return "-"
 }

@@ -64,7 +64,7 @@ func (w *anywhere) sort() {
 // wantAnywhere adds what a port wants of the listener at any address. rule is the
 // one that counts for the host, or nil.
 func (d *destinations) wantAnywhere(h *host, p *hostPort, rule *model.DestinationRule) {
-	to := tcpRoute{clusterName(p.Number, "", h.name), idleOf(rule, p.Number)}
+	to := tcpRoute{clusterName(p.Number, "", h.name), tcpTimesOf(rule, p.Number)}
 	at := func() *anywhere {
 		w := d.anywhere[p.Number]
 		if w == nil {

@@ -102,7 +102,7 @@ func (q destinationsOf) build(r *reader, _ *destinations) *destinations {
 			continue
 		}
 		rule := rules.find(q.scope.key.namespace, root, hp.host)
-		if idleOf(rule, hp.port.Number) == (idleTime{}) {
+		if tcpTimesOf(rule, hp.port.Number) == (tcpTimes{}) {
 			// A listener does not depend on anything else of it.
 			rule = nil
 		}
@@ -222,7 +222,7 @@ type addressListener struct {
 func (q addressListener) build(r *reader, old *serve.Resource) *serve.Resource {
 	mesh, p := q.host.source.mesh.get(r), q.host.port(q.port)
 	l := outboundListener(q.address, q.port)
-	to := tcpRoute{clusterName(q.port, "", q.host.name), idleOf(q.rule, q.port)}
+	to := tcpRoute{clusterName(q.port, "", q.host.name), tcpTimesOf(q.rule, q.port)}
 	tcp := &listenerv3.FilterChain{Filters: []*listenerv3.Filter{to.filter(mesh)}}
 	if p.Protocol != model.Unknown {
 		l.FilterChains = []*listenerv3.FilterChain{tcp}

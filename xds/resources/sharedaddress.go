@@ -77,7 +77,7 @@ type claimantsOf struct {
 func (q claimantsOf) build(r *reader, old *claimants) *claimants {
 	out := &claimants{}
 	for _, c := range tellApart(q.scope.destinations.get(r).claims[q.name]) {
-		to := tcpRoute{clusterName(c.port.Number, "", c.host.name), idleOf(c.rule, c.port.Number)}
+		to := tcpRoute{clusterName(c.port.Number, "", c.host.name), tcpTimesOf(c.rule, c.port.Number)}
 		out.list = append(out.list, claimant{c.host.name, to, c.byName()})
 	}
 	if old != nil && slices.Equal(old.list, out.list) {

@@ -10,26 +10,32 @@ import (
 	"github.com/isthmus-mesh/isthmus/model"
 )
 
-// tcpRoute is where a connection goes, and how long it may be silent.
+// tcpRoute is where a connection goes, and how long it may last.
 type tcpRoute struct {
 	cluster string
-	idle    idleTime
+	times   tcpTimes
 }
 
-// idleTime is how long nothing may move on a connection before it is closed: zero
-// leaves it to the proxy (1 h); given as 0, it is for ever.
-type idleTime struct {
-	given bool
-	after time.Duration
+// tcpTimes are the bounds of a connection.
+type tcpTimes struct {
+	// idle is how long nothing may move on it before it is closed: zero leaves it to
+	// the proxy (1 h); with idleGiven, it is for ever.
+	idle      time.Duration
+	idleGiven bool
+	age       time.Duration // it is closed after so long in any case; 0: never
 }
 
-// idleOf is the idle time that a rule sets for connections to a port of its host.
-func idleOf(rule *model.DestinationRule, port uint16) idleTime {
+// tcpTimesOf are the bounds that a rule sets for connections to a port of its host.
+func tcpTimesOf(rule *model.DestinationRule, port uint16) tcpTimes {
 	pool := policyFor(rule, nil, port).ConnectionPool
-	if pool == nil || pool.TCPIdle == nil {
-		return idleTime{}
+	if pool == nil {
+		return tcpTimes{}
 	}
-	return idleTime{true, *pool.TCPIdle}
+	t := tcpTimes{age: pool.MaxAge}
+	if pool.TCPIdle != nil {
+		t.idle, t.idleGiven = *pool.TCPIdle, true
+	}
+	return t
 }
 
 // filter sends the connection on.
@@ -39,8 +45,11 @@ func (t tcpRoute) filter(mesh *model.Mesh) *listenerv3.Filter {
 		ClusterSpecifier: &tcpv3.TcpProxy_Cluster{Cluster: t.cluster},
 		AccessLog:        accessLog(mesh),
 	}
-	if t.idle.given {
-		p.IdleTimeout = durationpb.New(t.idle.after)
+	if t.times.idleGiven {
+		p.IdleTimeout = durationpb.New(t.times.idle)
+	}
+	if t.times.age > 0 {
+		p.MaxDownstreamConnectionDuration = durationpb.New(t.times.age)
 	}
 	return filter("envoy.filters.network.tcp_proxy", p)
 }

@@ -343,10 +343,10 @@ func TestRetries(t *testing.T) {
 	}
 }
 
-// TestIdleTimeOfTCP: connections to a port of TCP are silent for as long as the rule
+// TestTimesOfTCP: connections to a port of TCP are silent, and last, for as long as the rule
 // of the client's namespace says, on listeners of every kind, and an edit of the rule
 // reaches them.
-func TestIdleTimeOfTCP(t *testing.T) {
+func TestTimesOfTCP(t *testing.T) {
 	s := newScene(t, `
 kind: ServiceEntry
 metadata: {name: range, namespace: shop}
@@ -368,18 +368,19 @@ spec: {hosts: [named.example], ports: [{number: 8443, name: tls, protocol: TLS}]
 	rule := func(spec string) {
 		s.addObject([]byte("kind: DestinationRule\nmetadata: {name: all, namespace: client}\nspec: {host: '*', trafficPolicy: " + spec + "}"))
 	}
+	idle := true // else the greatest age is looked at
 	check := func(view string, want map[string]*time.Duration) {
 		t.Helper()
 		client := s.view(node("sidecar", view, "c-1", nil))
 		for name, d := range want {
 			l := message[*listenerv3.Listener](s, client, xds.TypeListener, name)
-			got := idleTimes(t, l)["outbound"]
+			got := timesOfTCP(t, l, idle)["outbound"]
 			if len(got) == 0 {
 				t.Errorf("%s: no way out", name)
 			}
 			for _, g := range got {
 				if (g == nil) != (d == nil) || g != nil && *g != *d {
-					t.Errorf("%s, listener %s: idle times %v, want %v", view, name, got, d)
+					t.Errorf("%s, listener %s: times %v, want %v", view, name, got, d)
 				}
 			}
 		}
@@ -395,6 +396,11 @@ spec: {hosts: [named.example], ports: [{number: 8443, name: tls, protocol: TLS}]
 	check("other", all(nil))
 	rule("{connectionPool: {tcp: {idleTimeout: 0s}}}")
 	check("client", all(&never))
+	rule("{connectionPool: {tcp: {maxConnectionDuration: 5s}}}")
+	check("client", all(nil))
+	idle = false
+	check("client", all(&five))
+	check("other", all(nil))
 	rule("{connectionPool: {tcp: {maxConnections: 1}}}")
 	check("client", all(nil))
 
@@ -408,9 +414,9 @@ spec: {hosts: [named.example], ports: [{number: 8443, name: tls, protocol: TLS}]
 	}
 }
 
-// idleTimes are those of a listener's ways out, by whether they lead to a host of
-// the mesh.
-func idleTimes(t *testing.T, l *listenerv3.Listener) map[string][]*time.Duration {
+// timesOfTCP are the idle times, or else the greatest ages, of a listener's ways out, by
+// whether they lead to a host of the mesh.
+func timesOfTCP(t *testing.T, l *listenerv3.Listener, idle bool) map[string][]*time.Duration {
 	t.Helper()
 	out := map[string][]*time.Duration{}
 	for _, c := range append(l.FilterChains, l.DefaultFilterChain) {
@@ -420,12 +426,16 @@ func idleTimes(t *testing.T, l *listenerv3.Listener) map[string][]*time.Duration
 				continue
 			}
 			kind, _, _ := strings.Cut(p.GetCluster(), "|")
-			var idle *time.Duration
-			if p.IdleTimeout != nil {
-				d := p.IdleTimeout.AsDuration()
-				idle = &d
+			given := p.MaxDownstreamConnectionDuration
+			if idle {
+				given = p.IdleTimeout
 			}
-			out[kind] = append(out[kind], idle)
+			var after *time.Duration
+			if given != nil {
+				d := given.AsDuration()
+				after = &d
+			}
+			out[kind] = append(out[kind], after)
 		}
 	}
 	return out
