@@ -37,8 +37,8 @@ func review(t *testing.T, cfg ValidatorConfig, object string) *admissionv1.Admis
 
 // TestValidatorWarns: what is valid and without effect is admitted and told.
 func TestValidatorWarns(t *testing.T) {
-	got := review(t, ValidatorConfig{Logger: quiet()}, document("DestinationRule", `{host: web, subsets: [{name: v2, labels: {version: v2}}]}`))
-	if !got.Allowed || len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0], "spec.subsets") {
+	got := review(t, ValidatorConfig{Logger: quiet()}, document("DestinationRule", `{host: web, trafficPolicy: {tls: {mode: DISABLE, sni: a.b}}}`))
+	if !got.Allowed || len(got.Warnings) != 1 || !strings.Contains(got.Warnings[0], "spec.trafficPolicy.tls.sni") {
 		t.Errorf("%+v", got)
 	}
 }

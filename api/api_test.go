@@ -87,7 +87,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"gateway mode":               {gw + `{selector: {a: b}, servers: [{port: {number: 443, name: tls, protocol: TLS}, tls: {mode: SIMPLE}, hosts: ["*"]}]}`, "spec.servers[0].tls.mode: SIMPLE"},
 		"pa port":                    {pa + `{portLevelMtls: {8080: {mode: STRICT}}}`, "spec.portLevelMtls: needs spec.selector"},
 		"pa mode":                    {pa + `{mtls: {mode: SOMETIMES}}`, "SOMETIMES"},
-		"virtual service":            {"kind: VirtualService\nmetadata: {name: x}\nspec: {}", "VirtualService is not honoured yet"},
+		"sidecar":                    {"kind: Sidecar\nmetadata: {name: x}\nspec: {}", "Sidecar is not honoured yet"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := decodeYAML(t, c.object)
@@ -158,7 +158,7 @@ func TestValidatorAnswers(t *testing.T) {
 		"good":            {GroupNetworking, "ServiceEntry", "CREATE", string(raw), true},
 		"bad":             {GroupNetworking, "ServiceEntry", "UPDATE", bad, false},
 		"bad, deleted":    {GroupNetworking, "ServiceEntry", "DELETE", bad, true},
-		"not honoured":    {GroupNetworking, "VirtualService", "CREATE", `{"kind":"VirtualService"}`, false},
+		"not honoured":    {GroupNetworking, "Sidecar", "CREATE", `{"kind":"Sidecar"}`, false},
 		"foreign gateway": {"gateway.networking.k8s.io", "Gateway", "CREATE", `{"kind":"Gateway"}`, true},
 		"foreign kind":    {"apps", "Deployment", "CREATE", `{}`, true},
 	} {

@@ -1,12 +1,9 @@
 package api
 
 import (
-	"strings"
-
 	networking "istio.io/api/networking/v1alpha3"
 
 	"google.golang.org/protobuf/proto"
-	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 var (
@@ -40,9 +37,7 @@ func validateDestinationRule(p *problems, dr *networking.DestinationRule) {
 		case names[s.Name]:
 			p.addf(path+".name", "%q is listed twice", s.Name)
 		default:
-			if problems := validation.IsDNS1123Label(strings.ToLower(s.Name)); len(problems) > 0 {
-				p.addf(path+".name", "%q is no subset name: %s", s.Name, problems[0])
-			}
+			p.checkSubsetName(path+".name", s.Name)
 		}
 		names[s.Name] = true
 		p.checkLabels(path+".labels", s.Labels)

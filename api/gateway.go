@@ -80,13 +80,13 @@ func validateServer(p *problems, path string, s *networking.Server) {
 }
 
 // checkPassthrough refuses hosts of a server with the mode PASSTHROUGH that do not
-// say themselves where they lead. In Istio a VirtualService says that; without one
-// here, a host is the Service that has the name.
+// say themselves where they lead. In Istio a VirtualService with tls routes says that;
+// without one here, a host is the Service that has the name.
 func checkPassthrough(p *problems, path string, hosts []string) {
 	for i, h := range hosts {
 		label := strings.Split(PlainHost(h), ".")
 		if strings.Contains(h, "/") || len(label) < 3 || label[2] != "svc" || strings.Contains(h, "*") {
-			p.addf(indexed(path, i), "%q: with tls.mode PASSTHROUGH, a host is the full name of a Service, such as istiod.istio-system.svc.cluster.local, to whose port of the same number connections are passed on; VirtualService, which would lead them elsewhere, is not honoured yet", h)
+			p.addf(indexed(path, i), "%q: with tls.mode PASSTHROUGH, a host is the full name of a Service, such as istiod.istio-system.svc.cluster.local, to whose port of the same number connections are passed on; tls routes of a VirtualService, which would lead them elsewhere, are not honoured yet", h)
 		}
 	}
 }

@@ -28,7 +28,7 @@ var honouredMesh = fieldSet{
 		"holdApplicationUntilProxyStarts": nil,
 	},
 	"serviceSettings": nil, "discoverySelectors": nil,
-	"defaultServiceExportTo": nil, "defaultDestinationRuleExportTo": nil,
+	"defaultServiceExportTo": nil, "defaultDestinationRuleExportTo": nil, "defaultVirtualServiceExportTo": nil,
 	// Package inject reads it.
 	"enablePrometheusMerge": nil,
 	// Harmless with OFF, which is so anyway; idleMesh speaks of the others.

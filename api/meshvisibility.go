@@ -31,6 +31,7 @@ func warnVisibility(mc *meshconfig.MeshConfig) []string {
 
 	w.checkExportTo("defaultServiceExportTo", mc.DefaultServiceExportTo, true)
 	w.checkExportTo("defaultDestinationRuleExportTo", mc.DefaultDestinationRuleExportTo, true)
+	w.checkExportTo("defaultVirtualServiceExportTo", mc.DefaultVirtualServiceExportTo, true)
 	return w
 }
 

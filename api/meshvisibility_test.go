@@ -24,7 +24,7 @@ func TestVisibilityIsChecked(t *testing.T) {
 		`defaultServiceExportTo: ["~"]`:                  "",
 		`defaultServiceExportTo: ["*", a]`:               `defaultServiceExportTo[0]: "*" cannot stand beside`,
 		`defaultDestinationRuleExportTo: ["Not a name"]`: `defaultDestinationRuleExportTo[0]: "Not a name" is none of`,
-		`defaultVirtualServiceExportTo: ["."]`:           `defaultVirtualServiceExportTo: is not honoured yet`,
+		`defaultVirtualServiceExportTo: ["Not a name"]`:  `defaultVirtualServiceExportTo[0]: "Not a name" is none of`,
 	} {
 		_, warnings, err := LoadMeshConfig(text)
 		if err != nil {

@@ -29,14 +29,13 @@ type NotHonouredKind struct {
 // NotHonouredKinds lists the kinds that are not acted on, those of security
 // first.
 func NotHonouredKinds() []NotHonouredKind {
-	const route = "traffic goes to the service's host and port as addressed; split or subset traffic with a Service per version"
+	const route = "requests of sidecars are routed by a VirtualService; other traffic goes to the service's host and port as addressed"
 	const machine = "list the machine under spec.endpoints of a ServiceEntry with resolution STATIC"
 	const plugin = "the proxy runs no plug-ins"
 	return []NotHonouredKind{
 		{GroupSecurity, "AuthorizationPolicy", "authorizationpolicies", true, "restrict callers with PeerAuthentication mode STRICT and Kubernetes NetworkPolicy"},
 		{GroupSecurity, "RequestAuthentication", "requestauthentications", true, "check tokens in the application"},
 		{groupGatewayAPI, "BackendTLSPolicy", "backendtlspolicies", true, "open TLS in the application, or with a DestinationRule"},
-		{GroupNetworking, "VirtualService", "virtualservices", false, route},
 		{GroupNetworking, "Sidecar", "sidecars", false, "limit what a namespace sees with exportTo on its ServiceEntries and the annotation networking.istio.io/exportTo on Services"},
 		{GroupNetworking, "EnvoyFilter", "envoyfilters", false, "there is no Envoy to patch; ask for what it should do"},
 		{GroupNetworking, "WorkloadEntry", "workloadentries", false, machine},

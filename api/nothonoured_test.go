@@ -47,8 +47,8 @@ func resources(groupVersion string, names ...string) *metav1.APIResourceList {
 func TestNotHonouredInCluster(t *testing.T) {
 	got, err := NotHonouredIn(served{
 		resources("apps/v1", "deployments"),
-		resources("networking.istio.io/v1", "gateways", "serviceentries", "virtualservices", "virtualservices/status"),
-		resources("networking.istio.io/v1alpha3", "envoyfilters", "virtualservices"),
+		resources("networking.istio.io/v1", "gateways", "serviceentries", "sidecars", "sidecars/status"),
+		resources("networking.istio.io/v1alpha3", "envoyfilters", "sidecars"),
 		resources("security.istio.io/v1", "authorizationpolicies", "authorizationpolicies/status", "peerauthentications"),
 		resources("gateway.networking.k8s.io/v1", "httproutes", "httproutes/status"),
 	})
@@ -64,7 +64,7 @@ func TestNotHonouredInCluster(t *testing.T) {
 		text = append(text, line)
 	}
 	const want = `security.istio.io/v1 AuthorizationPolicy status
-networking.istio.io/v1 VirtualService status
+networking.istio.io/v1 Sidecar status
 networking.istio.io/v1alpha3 EnvoyFilter
 gateway.networking.k8s.io/v1 HTTPRoute status`
 	if s := strings.Join(text, "\n"); s != want {

@@ -22,6 +22,7 @@ const (
 	KindDestinationRule    Kind = "DestinationRule"
 	KindGateway            Kind = "Gateway"
 	KindPeerAuthentication Kind = "PeerAuthentication"
+	KindVirtualService     Kind = "VirtualService"
 )
 
 // API groups of the kinds.
@@ -31,7 +32,7 @@ const (
 )
 
 // Object is a decoded configuration object. Spec is a *networking.ServiceEntry,
-// *networking.DestinationRule, *networking.Gateway or
+// *networking.DestinationRule, *networking.Gateway, *networking.VirtualService or
 // *security.PeerAuthentication, as Kind says.
 type Object struct {
 	Kind       Kind
@@ -61,6 +62,8 @@ func newSpec(k Kind) proto.Message {
 		return &networking.DestinationRule{}
 	case KindGateway:
 		return &networking.Gateway{}
+	case KindVirtualService:
+		return &networking.VirtualService{}
 	case KindPeerAuthentication:
 		return &security.PeerAuthentication{}
 	}
@@ -122,6 +125,9 @@ func Validate(obj *Object) error {
 	case *networking.Gateway:
 		p.unsupported(spec, "spec", gatewayFields)
 		validateGateway(&p, spec)
+	case *networking.VirtualService:
+		p.unsupported(spec, "spec", virtualServiceFields)
+		validateVirtualService(&p, spec)
 	case *security.PeerAuthentication:
 		p.unsupported(spec, "spec", peerAuthenticationFields)
 		validatePeerAuthentication(&p, spec)

@@ -91,9 +91,6 @@ func warnLocalities(w *problems, se *networking.ServiceEntry) {
 
 // warnDestinationRule notes what of a DestinationRule changes nothing.
 func warnDestinationRule(w *problems, dr *networking.DestinationRule) {
-	if len(dr.Subsets) > 0 {
-		w.addf("spec.subsets", "changes nothing for calls to the host: only a VirtualService can send traffic to a subset, and it is not honoured yet; give each version a Service of its own")
-	}
 	eachPolicy(dr, func(path string, s Policy) { warnPolicy(w, path, s) })
 }
 

@@ -37,6 +37,7 @@ func Mesh(c model.ClusterID, mc *meshconfig.MeshConfig) *model.Mesh {
 	m.HostSettings = append(model.DefaultHostSettings(m.ClusterDomain, m.RootNamespace), hostSettings(mc.ServiceSettings)...)
 	m.ServiceExports = defaultExports(mc.DefaultServiceExportTo)
 	m.RuleExports = defaultExports(mc.DefaultDestinationRuleExportTo)
+	m.RouteExports = defaultExports(mc.DefaultVirtualServiceExportTo)
 	return m
 }
 

@@ -202,9 +202,15 @@ func (r *Reader) compileEntries(settled map[*api.Object]*api.Settlement, in api.
 // has: the error refuses it, the notes say what of it would change nothing. It
 // knows what the Reader has read so far.
 func (r *Reader) Check(obj *api.Object) (notes []string, err error) {
-	if obj.Kind != api.KindServiceEntry || ofOtherRevision(obj.Labels, r.cfg.Revision) {
+	switch {
+	case ofOtherRevision(obj.Labels, r.cfg.Revision):
+		return nil, nil
+	case obj.Kind == api.KindVirtualService:
+		return r.checkRoutes(obj), nil
+	case obj.Kind != api.KindServiceEntry:
 		return nil, nil
 	}
+
 	r.mu.Lock()
 	defer r.mu.Unlock()
 

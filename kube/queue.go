@@ -18,6 +18,7 @@ const (
 	kindMesh
 	kindEntry
 	kindDestination
+	kindVirtual
 	kindPeer
 	kindGateway
 	// kindRange is a ServiceCIDR: where Services' addresses come from.

@@ -61,9 +61,11 @@ func (r *Reader) write(first bool) {
 	}
 
 	endpoints := map[ref]bool{} // services whose endpoints are to be made anew
-	entriesChanged := false
+	entriesChanged, routesChanged := false, false
 	for ref := range refs {
 		entriesChanged = r.writeOne(txn, ref, endpoints) || entriesChanged
+		// The mesh configuration says which namespace is the root.
+		routesChanged = routesChanged || ref.kind == kindVirtual || ref.kind == kindMesh
 	}
 
 	for ref := range endpoints {
@@ -71,6 +73,9 @@ func (r *Reader) write(first bool) {
 	}
 	if entriesChanged {
 		r.writeEntries(txn)
+	}
+	if routesChanged {
+		r.tellRoutes(txn)
 	}
 
 	// The first transaction holds all that the cluster had: Synced says so, and
@@ -111,7 +116,7 @@ func (r *Reader) writeOne(txn model.WriteTxn, c ref, endpoints map[ref]bool) (en
 	case kindEntry:
 		r.readEntry(c)
 		entriesChanged = true
-	case kindDestination, kindGateway, kindPeer:
+	case kindDestination, kindVirtual, kindGateway, kindPeer:
 		r.writePolicy(txn, c)
 	}
 	return entriesChanged
@@ -370,7 +375,7 @@ func ofOtherRevision(labels map[string]string, ours string) bool {
 	return revision != "" && revision != ours
 }
 
-// writePolicy writes the row of a DestinationRule, Gateway or
+// writePolicy writes the row of a DestinationRule, VirtualService, Gateway or
 // PeerAuthentication.
 func (r *Reader) writePolicy(txn model.WriteTxn, c ref) {
 	obj, exists := r.decode(c)
@@ -380,7 +385,7 @@ func (r *Reader) writePolicy(txn model.WriteTxn, c ref) {
 		return
 	}
 
-	if obj != nil {
+	if obj != nil && c.kind != kindVirtual { // tellRoutes
 		r.tell(c, outcome{notes: api.Warnings(obj)})
 	}
 	if obj == nil {
@@ -394,6 +399,12 @@ func (r *Reader) writePolicy(txn model.WriteTxn, c ref) {
 			return
 		}
 		r.store.Destinations.Remove(txn, (&model.DestinationRule{Cluster: r.cfg.Cluster, Namespace: c.namespace, Name: c.name}).Key())
+	case kindVirtual:
+		if obj.Spec != nil {
+			r.store.Virtuals.Put(txn, compile.VirtualService(r.cfg.Cluster, obj, r.cfg.ClusterDomain))
+			return
+		}
+		r.store.Virtuals.Remove(txn, (&model.VirtualService{Cluster: r.cfg.Cluster, Namespace: c.namespace, Name: c.name}).Key())
 	case kindGateway:
 		if obj.Spec != nil {
 			r.store.Gateways.Put(txn, compile.Gateway(r.cfg.Cluster, obj))

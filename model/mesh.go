@@ -33,9 +33,10 @@ type Mesh struct {
 	Namespaces []LabelSelector
 	// HostSettings begin with those that hold in every mesh.
 	HostSettings []HostSetting
-	// ServiceExports and RuleExports are who sees Services and ServiceEntries,
-	// and DestinationRules, that do not say so themselves.
-	ServiceExports, RuleExports Exports
+	// ServiceExports, RuleExports and RouteExports are who sees Services and
+	// ServiceEntries, DestinationRules, and VirtualServices that do not say so
+	// themselves.
+	ServiceExports, RuleExports, RouteExports Exports
 }
 
 // Key is the primary key.

@@ -70,6 +70,7 @@ type Store struct {
 	Traits       Table[*Traits]
 	Workloads    Table[*Workload]
 	Destinations Table[*DestinationRule]
+	Virtuals     Table[*VirtualService]
 	Peers        Table[*PeerAuthentication]
 	Gateways     Table[*Gateway]
 	Namespaces   Table[*Namespace]
@@ -102,6 +103,7 @@ func NewStore() (*Store, error) {
 		newTable(s, &s.Traits, "traits"),
 		newTable(s, &s.Workloads, "workloads"),
 		newTable(s, &s.Destinations, "destinations"),
+		newTable(s, &s.Virtuals, "virtuals"),
 		newTable(s, &s.Peers, "peers"),
 		newTable(s, &s.Gateways, "gateways"),
 		newTable(s, &s.Namespaces, "namespaces"),

@@ -66,6 +66,7 @@ func (c *Client) Unheeded(ctx context.Context) ([]Unheeded, error) {
 		{Group: api.GroupSecurity, Version: "v1", Resource: "peerauthentications"},
 		{Group: api.GroupNetworking, Version: "v1", Resource: "serviceentries"},
 		{Group: api.GroupNetworking, Version: "v1", Resource: "destinationrules"},
+		{Group: api.GroupNetworking, Version: "v1", Resource: "virtualservices"},
 		{Group: api.GroupNetworking, Version: "v1", Resource: "gateways"},
 	} {
 		wrong, err := c.wrongOf(ctx, k)

@@ -32,6 +32,7 @@ func Config(store *model.Store) http.Handler {
 		return map[string]any{
 			"services":            rows(store.Services, txn),
 			"destinationRules":    rows(store.Destinations, txn),
+			"virtualServices":     rows(store.Virtuals, txn),
 			"peerAuthentications": rows(store.Peers, txn),
 			"gateways":            rows(store.Gateways, txn),
 			"networks":            rows(store.Networks, txn),

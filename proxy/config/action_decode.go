@@ -1,12 +1,18 @@
 package config
 
 import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 )
 
 func decodeAction(a at, p *routev3.RouteAction) (*RouteAction, error) {
 	if err := a.only(p, "cluster", "weighted_clusters", "cluster_not_found_response_code",
-		"prefix_rewrite", "host_rewrite_literal", "auto_host_rewrite", "timeout", "idle_timeout",
+		"prefix_rewrite", "regex_rewrite", "host_rewrite_literal", "auto_host_rewrite", "timeout", "idle_timeout",
 		"retry_policy", "priority", "max_grpc_timeout", "max_stream_duration"); err != nil {
 		return nil, err
 	}
@@ -25,6 +31,9 @@ func decodeAction(a at, p *routev3.RouteAction) (*RouteAction, error) {
 		r.NotFoundStatus = 503
 	}
 
+	if err := a.oneLine(textField{"prefix_rewrite", r.PrefixRewrite}, textField{"host_rewrite_literal", r.HostRewrite}); err != nil {
+		return nil, err
+	}
 	if err := r.decodeWeighted(a.in("weighted_clusters"), p.GetWeightedClusters()); err != nil {
 		return nil, err
 	}
@@ -48,8 +57,64 @@ func decodeAction(a at, p *routev3.RouteAction) (*RouteAction, error) {
 	}
 
 	var err error
+	if r.RegexRewrite, err = decodeRegexRewrite(a.in("regex_rewrite"), p.GetRegexRewrite()); err != nil {
+		return nil, err
+	}
 	r.Retry, err = decodeRetry(a.in("retry_policy"), p.GetRetryPolicy())
 	return r, err
+}
+
+func decodeRegexRewrite(a at, p *matcherv3.RegexMatchAndSubstitute) (*RegexRewrite, error) {
+	if p == nil {
+		return nil, nil
+	}
+	if err := a.only(p, "pattern", "substitution"); err != nil {
+		return nil, err
+	}
+	if err := a.oneLine(textField{"substitution", p.GetSubstitution()}); err != nil {
+		return nil, err
+	}
+	if p.GetPattern().GetRegex() == "" {
+		return nil, a.in("pattern.regex").errorf("is empty")
+	}
+
+	pattern, err := regexp.Compile(p.GetPattern().GetRegex())
+	if err != nil {
+		return nil, a.in("pattern.regex").errorf("%v", err)
+	}
+	to, err := substitution(p.GetSubstitution(), pattern.NumSubexp())
+	if err != nil {
+		return nil, a.in("substitution").errorf("%v", err)
+	}
+	return &RegexRewrite{pattern, to}, nil
+}
+
+// substitution turns one in the syntax of RE2 (\1 for a group, \\ for the character)
+// into that of regexp.Expand.
+func substitution(text string, groups int) (string, error) {
+	var b strings.Builder
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; c {
+		case '$':
+			b.WriteString("$$")
+		case '\\':
+			i++
+			switch {
+			case i < len(text) && text[i] == '\\':
+				b.WriteByte('\\')
+			case i < len(text) && '0' <= text[i] && text[i] <= '9':
+				if n := int(text[i] - '0'); n > groups {
+					return "", fmt.Errorf("there is no group \\%d, the pattern has %d", n, groups)
+				}
+				b.WriteString("${" + text[i:i+1] + "}")
+			default:
+				return "", errors.New("a \\ stands before neither a group nor another \\")
+			}
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String(), nil
 }
 
 func (r *RouteAction) decodeWeighted(a at, p *routev3.WeightedCluster) error {
@@ -63,7 +128,8 @@ func (r *RouteAction) decodeWeighted(a at, p *routev3.WeightedCluster) error {
 	total := uint32(0)
 	for i, w := range p.GetClusters() {
 		wa := a.index("clusters", i)
-		if err := wa.only(w, "name", "weight"); err != nil {
+		if err := wa.only(w, "name", "weight", "request_headers_to_add", "request_headers_to_remove",
+			"response_headers_to_add", "response_headers_to_remove"); err != nil {
 			return err
 		}
 		if w.GetName() == "" {
@@ -75,7 +141,11 @@ func (r *RouteAction) decodeWeighted(a at, p *routev3.WeightedCluster) error {
 				return wa.in("weight").errorf("the weights together are above 2^32")
 			}
 			total += n
-			r.Weighted = append(r.Weighted, WeightedCluster{w.GetName(), n})
+			edits, err := decodeEdits(wa, w)
+			if err != nil {
+				return err
+			}
+			r.Weighted = append(r.Weighted, RouteShare{w.GetName(), n, edits})
 		}
 	}
 

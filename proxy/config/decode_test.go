@@ -703,8 +703,23 @@ func TestRoutesRefused(t *testing.T) {
 		"bad domain":   {`"*.suffix.org"`, `"a.*.org"`, "virtual_hosts[0].domains[2]"},
 		"query": {
 			from:  `"prefix":"/"`,
-			to:    `"prefix":"/","query_parameters":[{"name":"x"}]`,
-			field: "virtual_hosts[0].routes[1].match.query_parameters",
+			to:    `"prefix":"/","query_parameters":[{"name":""}]`,
+			field: "virtual_hosts[0].routes[1].match.query_parameters[0].name",
+		},
+		"rewrite to two lines": {
+			from:  `"cluster":"c"`,
+			to:    `"cluster":"c","prefix_rewrite":"/\r\nx"`,
+			field: "virtual_hosts[0].routes[1].route.prefix_rewrite",
+		},
+		"group that is not there": {
+			from:  `"cluster":"c"`,
+			to:    `"cluster":"c","regex_rewrite":{"pattern":{"regex":"a"},"substitution":"\\1"}`,
+			field: "virtual_hosts[0].routes[1].route.regex_rewrite.substitution",
+		},
+		"rewrite with a wrong pattern": {
+			from:  `"cluster":"c"`,
+			to:    `"cluster":"c","regex_rewrite":{"pattern":{"regex":"("},"substitution":""}`,
+			field: "virtual_hosts[0].routes[1].route.regex_rewrite.pattern.regex",
 		},
 		"fraction": {
 			from:  `"prefix":"/"`,

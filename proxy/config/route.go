@@ -49,10 +49,19 @@ type RouteMatch struct {
 	IgnoreCase      bool
 	GRPC            bool // only gRPC requests
 	Headers         []HeaderMatch
+	Query           []QueryMatch
+}
+
+// QueryMatch is envoy.config.route.v3.QueryParameterMatcher. Parameters are compared
+// as they stand, percent-encoded or not; with Present set only that there is one.
+type QueryMatch struct {
+	Name    string
+	Present bool
+	Value   StringMatch
 }
 
 // HeaderMatch is envoy.config.route.v3.HeaderMatcher. Name is lower case
-// (":authority", ":method" and ":path" are names too). With Present set only
+// (":authority", ":method", ":path" and ":scheme" are names too). With Present set only
 // the presence is checked.
 type HeaderMatch struct {
 	Name    string
@@ -67,7 +76,7 @@ type HeaderMatch struct {
 // RouteAction sends the request to a cluster.
 type RouteAction struct {
 	Cluster  string
-	Weighted []WeightedCluster // instead of Cluster
+	Weighted []RouteShare // instead of Cluster
 	// NotFoundStatus is sent when the cluster does not exist (default 503).
 	NotFoundStatus int
 	// Timeout bounds the time from the end of the request to the end of the
@@ -76,9 +85,26 @@ type RouteAction struct {
 	IdleTimeout   time.Duration
 	IdleSet       bool
 	PrefixRewrite string
+	RegexRewrite  *RegexRewrite
 	HostRewrite   string
 	AutoHost      bool // rewrite Host to the endpoint's name (DNS clusters)
 	Retry         *RetryPolicy
+}
+
+// RouteShare is envoy.config.route.v3.WeightedCluster.ClusterWeight: the cluster of a
+// share of a route's requests, and what is changed in those.
+type RouteShare struct {
+	Cluster string
+	Weight  uint32
+	Headers HeaderEdits
+}
+
+// RegexRewrite is envoy.type.matcher.v3.RegexMatchAndSubstitute: every match of the
+// pattern in the path becomes the substitution, which is in the syntax of Go's
+// regexp.Expand.
+type RegexRewrite struct {
+	Pattern      *regexp.Regexp
+	Substitution string
 }
 
 // RetryPolicy is envoy.config.route.v3.RetryPolicy as far as it is honoured.
@@ -113,7 +139,9 @@ type Redirect struct {
 	Strip  bool // drop the query
 }
 
-// HeaderEdits adds and removes headers at one level.
+// HeaderEdits adds and removes headers at one level: first it removes. As in Envoy,
+// that of the share comes first, then those of the route, the virtual host and the
+// configuration, so that the widest has the last word.
 type HeaderEdits struct {
 	RequestAdd     []HeaderEdit
 	RequestRemove  []string

@@ -151,7 +151,7 @@ func decodeRoute(a at, p *routev3.Route) (*Route, error) {
 
 func (m *RouteMatch) decode(a at, p *routev3.RouteMatch) error {
 	if err := a.only(p, "prefix", "path", "safe_regex", "path_separated_prefix", "case_sensitive",
-		"headers", "grpc"); err != nil {
+		"headers", "query_parameters", "grpc"); err != nil {
 		return err
 	}
 
@@ -188,7 +188,38 @@ func (m *RouteMatch) decode(a at, p *routev3.RouteMatch) error {
 		}
 		m.Headers = append(m.Headers, hm)
 	}
+	for i, q := range p.GetQueryParameters() {
+		qm, err := decodeQueryMatch(a.index("query_parameters", i), q)
+		if err != nil {
+			return err
+		}
+		m.Query = append(m.Query, qm)
+	}
 	return nil
+}
+
+func decodeQueryMatch(a at, p *routev3.QueryParameterMatcher) (QueryMatch, error) {
+	q := QueryMatch{Name: p.GetName()}
+	if err := a.only(p, "name", "string_match", "present_match"); err != nil {
+		return q, err
+	}
+	if q.Name == "" {
+		return q, a.in("name").errorf("is empty")
+	}
+
+	var err error
+	switch s := p.GetQueryParameterMatchSpecifier().(type) {
+	case *routev3.QueryParameterMatcher_StringMatch:
+		q.Value, err = decodeString(a.in("string_match"), s.StringMatch)
+	case *routev3.QueryParameterMatcher_PresentMatch:
+		if !s.PresentMatch {
+			return q, a.in("present_match").errorf("false is not supported by this proxy")
+		}
+		q.Present = true
+	default:
+		q.Present = true
+	}
+	return q, err
 }
 
 func decodeHeaderMatch(a at, p *routev3.HeaderMatcher) (HeaderMatch, error) {
@@ -254,6 +285,11 @@ func decodeRedirect(a at, p *routev3.RedirectAction) (*Redirect, error) {
 		return nil, err
 	}
 
+	if err := a.oneLine(textField{"scheme_redirect", p.GetSchemeRedirect()}, textField{"host_redirect", p.GetHostRedirect()},
+		textField{"path_redirect", p.GetPathRedirect()}, textField{"prefix_rewrite", p.GetPrefixRewrite()}); err != nil {
+		return nil, err
+	}
+
 	codes := map[routev3.RedirectAction_RedirectResponseCode]int{
 		routev3.RedirectAction_MOVED_PERMANENTLY: 301, routev3.RedirectAction_FOUND: 302,
 		routev3.RedirectAction_SEE_OTHER: 303, routev3.RedirectAction_TEMPORARY_REDIRECT: 307,
@@ -301,6 +337,9 @@ func decodeAdds(a at, field string, list []*corev3.HeaderValueOption) ([]HeaderE
 		// Pseudo-fields decided the route already.
 		if e.Name == "" || strings.HasPrefix(e.Name, ":") {
 			return nil, oa.in("header.key").errorf("%q cannot be edited", e.Name)
+		}
+		if err := oa.in("header").oneLine(textField{"key", e.Name}, textField{"value", e.Value}); err != nil {
+			return nil, err
 		}
 		// Envoy would put something in their place
 		// (%DOWNSTREAM_REMOTE_ADDRESS%).

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -57,6 +58,20 @@ func (a at) only(m proto.Message, fields ...protoreflect.Name) error {
 		return false
 	})
 	return err
+}
+
+// textField is a field and its value.
+type textField struct{ field, value string }
+
+// oneLine refuses texts that would end the line of a message into which they are
+// written, as their protos do.
+func (a at) oneLine(list ...textField) error {
+	for _, f := range list {
+		if strings.ContainsAny(f.value, "\r\n\x00") {
+			return a.in(f.field).errorf("%q has a line end, which cannot be sent", f.value)
+		}
+	}
+	return nil
 }
 
 // unpack decodes the message in an Any into m.

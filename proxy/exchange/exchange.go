@@ -59,6 +59,7 @@ func (x *Exchange) Begin(in *Incoming, q *routes.Target) Verdict {
 	if in.Table == nil {
 		return reply(notReady())
 	}
+	q.Scheme = in.Scheme
 	if x.Route = in.Table.Find(q); x.Route == nil {
 		return reply(noRoute(in.Table.Name(), q))
 	}
@@ -69,6 +70,7 @@ func (x *Exchange) Begin(in *Incoming, q *routes.Target) Verdict {
 		return reply(&Answer{Status: r.Redirect.Status, Location: r.RedirectTo(q, in.Scheme)})
 	}
 
+	x.Route = x.Route.Choose()
 	x.Cluster = x.Route.Cluster()
 	if x.Route.Timeout > 0 {
 		x.Deadline = in.Start.Add(x.Route.Timeout)

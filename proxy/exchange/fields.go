@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
-	"strings"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/routes"
@@ -53,7 +52,7 @@ const (
 // EditRequest makes of the fields that came those for the endpoint: the route's edits first, then what the proxy says
 // itself, which no route may overrule. It makes no field twice, and may be called once.
 func EditRequest(f Fields, r *routes.Route, hcm *config.HCM, edge *Edge) {
-	edit(f, r.DropRequest, r.Request)
+	edit(f, r.Request)
 	edge.Cert.edit(f)
 	f.DropEnvoy(hcm.UseRemoteAddress)
 
@@ -104,26 +103,25 @@ func EditResponse(f Fields, r *routes.Route, hcm *config.HCM) {
 			f.Add("server", hcm.ServerName)
 		}
 	}
-	edit(f, r.DropResponse, r.Response)
+	edit(f, r.Response)
 }
 
 // edit applies what a route configuration asks for.
-func edit(f Fields, drop []string, add []config.HeaderEdit) {
-	for _, name := range drop {
-		f.Drop(name)
-	}
-	for i := range add {
-		e := &add[i]
-		name := strings.ToLower(e.Name)
-		if e.IfAbsent {
-			if _, has := f.Lookup(name); has {
+func edit(f Fields, edits []routes.Edit) {
+	for i := range edits {
+		e := &edits[i]
+		switch e.Do {
+		case routes.Remove:
+			f.Drop(e.Name)
+			continue
+		case routes.Set:
+			f.Drop(e.Name)
+		case routes.AddIfAbsent:
+			if _, has := f.Lookup(e.Name); has {
 				continue
 			}
 		}
-		if !e.Append {
-			f.Drop(name)
-		}
-		f.Add(name, e.Value)
+		f.Add(e.Name, e.Value)
 	}
 }
 

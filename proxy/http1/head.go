@@ -257,6 +257,22 @@ func (h *Head) Lookup(lower string) (string, bool) {
 	return "", false
 }
 
+// Joined returns the values of all fields with a lower-case name as one list (RFC 9110 section 5.3), and whether there
+// are any.
+func (h *Head) Joined(lower string) (list string, has bool) {
+	for i := range h.Fields {
+		f := &h.Fields[i]
+		if !EqualLower(h.Name(f), lower) {
+			continue
+		}
+		if has {
+			list += ","
+		}
+		list, has = list+string(h.Value(f)), true
+	}
+	return list, has
+}
+
 // Drop leaves every field with that id out of AppendFields.
 func (h *Head) Drop(id FieldID) {
 	if h.first[id] == 0 {

@@ -57,7 +57,7 @@ type pair struct {
 func (p *pair) target() routes.Target {
 	return routes.Target{
 		Method: p.req.method, Authority: p.req.authority, Path: p.req.path,
-		GRPC: p.req.grpc, Header: p.req.lookup, Destination: p.srv.info.Local.Addr(),
+		GRPC: p.req.grpc, Header: p.req.joined, Destination: p.srv.info.Local.Addr(),
 	}
 }
 

@@ -134,6 +134,11 @@ func (r *h2request) check(end bool) error {
 // lookup returns the first field of a name.
 func (r *h2request) lookup(lower string) (string, bool) { return lookupField(r.fields, lower) }
 
+// joined returns all fields of a name as one list.
+func (r *h2request) joined(lower string) (string, bool) {
+	return (*fieldList)(&r.fields).Joined(lower, ",")
+}
+
 func lookupField(fields []hpack.HeaderField, lower string) (string, bool) {
 	for i := range fields {
 		if fields[i].Name == lower {

@@ -166,7 +166,8 @@ func TestHeaderPolicy(t *testing.T) {
 			"X-Request-Id": {"mine"},
 		})
 		for k, want := range map[string]string{
-			"X-Level": "route", "X-Have": "yes", "X-Both": "1,2", "X-Secret": "", "Host": "rewritten", ":path": "/new/path",
+			// As in Envoy, the widest level comes last.
+			"X-Level": "config", "X-Have": "yes", "X-Both": "1,2", "X-Secret": "", "Host": "rewritten", ":path": "/new/path",
 			"X-Forwarded-For": "9.9.9.9, 127.0.0.1", "X-Forwarded-Proto": "http", "X-Request-Id": "mine",
 		} {
 			if v := strings.Join(got[k], ","); v != want {

@@ -46,6 +46,7 @@ type session struct {
 	up, down http1.Relay
 	scratch  []byte // the encoded request head, with the body when that is small
 	lookup   func(string) (string, bool)
+	joined   func(string) (string, bool)
 	stalled  func() bool
 	started  func()
 	slowBody func() bool
@@ -78,7 +79,7 @@ func newSession(h *Handler, conn net.Conn, info *downstream.Info) *session {
 	s := &session{h: h, conn: conn, info: info, edge: newEdge(h.hcm, info), now: time.Now(), fresh: true}
 	s.in.Reset(conn)
 	s.out.Reset(conn, &h.server.bulk)
-	s.lookup = s.req.Lookup
+	s.lookup, s.joined = s.req.Lookup, s.req.Joined
 	s.stalled = s.onStall
 	s.started = s.headStarted
 	s.slowBody = s.onSlowBody
@@ -278,7 +279,7 @@ func (s *session) forward() {
 func (s *session) target() (routes.Target, error) {
 	q := routes.Target{
 		Method: http1.View(s.req.Method), Authority: http1.View(s.req.Get(http1.FieldHost)),
-		Path: http1.View(s.req.Target), GRPC: s.call.GRPC, Header: s.lookup,
+		Path: http1.View(s.req.Target), GRPC: s.call.GRPC, Header: s.joined,
 		Destination: s.info.Local.Addr(),
 	}
 	switch {

@@ -6,7 +6,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 )
 
-func matches(m *config.RouteMatch, q *Target, path string) bool {
+func matches(m *config.RouteMatch, q *Target, path, query string) bool {
 	if m.GRPC && !q.GRPC {
 		return false
 	}
@@ -34,7 +34,30 @@ func matches(m *config.RouteMatch, q *Target, path string) bool {
 			return false
 		}
 	}
+	for i := range m.Query {
+		if !matchQuery(&m.Query[i], query) {
+			return false
+		}
+	}
 	return true
+}
+
+func matchQuery(m *config.QueryMatch, query string) bool {
+	value, ok := parameter(query, m.Name)
+	return ok && (m.Present || m.Value.Match(value))
+}
+
+// parameter returns the first parameter of a query with the name, as it stands.
+func parameter(query, name string) (value string, ok bool) {
+	for query != "" {
+		var one string
+		one, query, _ = strings.Cut(query, "&")
+		key, value, _ := strings.Cut(one, "=")
+		if key == name {
+			return value, true
+		}
+	}
+	return "", false
 }
 
 func equalPath(path, want string, ignoreCase bool) bool {
@@ -53,6 +76,8 @@ func matchHeader(m *config.HeaderMatch, q *Target) bool {
 		value = q.Method
 	case ":path":
 		value = q.Path
+	case ":scheme":
+		value = q.Scheme
 	case ":authority", "host":
 		value = q.Authority
 	default:

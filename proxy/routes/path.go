@@ -82,31 +82,52 @@ func removeDotSegments(p string) string {
 	return "/" + strings.Join(out, "/")
 }
 
-// Rewrite returns the path to ask the endpoint for.
+// Rewrite returns the path to ask the endpoint for. Its query stays as it is.
 func (r *Route) Rewrite(path string) string {
 	a := r.Action
-	if a == nil || a.PrefixRewrite == "" {
+	if a == nil || a.PrefixRewrite == "" && a.RegexRewrite == nil {
 		return path
 	}
-	m := &r.Match
-	switch {
-	case m.Path != "":
-		_, query, has := strings.Cut(path, "?")
-		if has {
-			return a.PrefixRewrite + "?" + query
-		}
-		return a.PrefixRewrite
-	case m.SeparatedPrefix != "":
-		return a.PrefixRewrite + path[len(m.SeparatedPrefix):]
-	case m.Prefix != "":
-		return a.PrefixRewrite + path[len(m.Prefix):]
+
+	path, query, has := strings.Cut(path, "?")
+	if x := a.RegexRewrite; x != nil {
+		path = x.Pattern.ReplaceAllString(path, x.Substitution)
+	} else {
+		path = swapPrefix(&r.Match, path, a.PrefixRewrite)
+	}
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path // no request can be made without
+	}
+	if has {
+		path += "?" + query
 	}
 	return path
 }
 
+// swapPrefix puts another text in the place of the prefix that matched; of a path that matched as a whole, in the place
+// of all of it.
+func swapPrefix(m *config.RouteMatch, path, with string) string {
+	switch {
+	case m.SeparatedPrefix != "":
+		return with + path[len(m.SeparatedPrefix):]
+	case m.Prefix != "":
+		return with + path[len(m.Prefix):]
+	}
+	return with
+}
+
+// withoutDefaultPort drops a port that a scheme has by itself: with another scheme it would be the wrong one.
+func withoutDefaultPort(authority, scheme string) string {
+	port := ":80"
+	if scheme == "https" {
+		port = ":443"
+	}
+	return strings.TrimSuffix(authority, port)
+}
+
 // RedirectTo returns the Location of the route's redirect. scheme is that of the request.
 func (r *Route) RedirectTo(q *Target, scheme string) string {
-	d := r.Redirect
+	d, was := r.Redirect, scheme
 	switch {
 	case d.Scheme != "":
 		scheme = d.Scheme
@@ -116,6 +137,8 @@ func (r *Route) RedirectTo(q *Target, scheme string) string {
 	host := q.Authority
 	if d.Host != "" {
 		host = d.Host
+	} else if scheme != was {
+		host = withoutDefaultPort(host, was)
 	}
 	if d.Port != 0 {
 		host = net.JoinHostPort(strings.Trim(WithoutPort(host), "[]"), strconv.Itoa(int(d.Port)))
@@ -125,7 +148,7 @@ func (r *Route) RedirectTo(q *Target, scheme string) string {
 	case d.Path != "":
 		path = d.Path
 	case d.Prefix != "":
-		path = d.Prefix + strings.TrimPrefix(strings.TrimPrefix(path, r.Match.SeparatedPrefix), r.Match.Prefix)
+		path = swapPrefix(&r.Match, path, d.Prefix)
 	}
 	if has && !d.Strip {
 		path += "?" + query

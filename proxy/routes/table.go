@@ -84,23 +84,24 @@ type virtualHost struct {
 	routes []*Route
 }
 
-// Route is one compiled config.Route.
+// Route is one compiled config.Route. That of a split is asked for with Choose.
 type Route struct {
 	*config.Route
-	refs  []weightedRef
-	total uint32
+	cluster *upstream.Ref // nil for a split, and where nothing is forwarded
+	shares  []share       // of a split
+	total   uint32        // of their weights
 	// Timeout bounds the whole request, 0 for no bound.
 	Timeout time.Duration
 	// Retries is nil where there is no policy.
 	Retries *Retries
 	// Request and Response are the edits of all levels, in the order in which
-	// they are made; DropRequest and DropResponse come before them, in lower case.
-	Request, Response         []config.HeaderEdit
-	DropRequest, DropResponse []string
+	// they are made.
+	Request, Response []Edit
 }
 
-type weightedRef struct {
-	ref    *upstream.Ref
+// share is a part of a route's requests, and the route as it is for them.
+type share struct {
+	route  *Route
 	weight uint32
 }
 
@@ -152,77 +153,61 @@ func (t *Table) indexAddresses() {
 
 func compileRoute(r *config.Route, v *config.VirtualHost, rc *config.RouteConfig, clusters *upstream.Set) *Route {
 	out := &Route{Route: r}
-	// The most specific level is applied last, so that its values win.
-	for _, level := range []*config.HeaderEdits{&rc.Headers, &v.Headers, &r.Headers} {
-		out.Request = mergeEdits(out.Request, level.RequestAdd)
-		out.Response = mergeEdits(out.Response, level.ResponseAdd)
-		out.DropRequest = append(out.DropRequest, lower(level.RequestRemove)...)
-		out.DropResponse = append(out.DropResponse, lower(level.ResponseRemove)...)
-	}
+	wider := []*config.HeaderEdits{&r.Headers, &v.Headers, &rc.Headers}
+	out.edit(wider)
 	a := r.Action
 	if a == nil {
 		return out
 	}
+
 	out.Timeout = a.Timeout
 	out.Retries = compileRetries(a.Retry)
 	if len(a.Weighted) == 0 {
-		out.refs = []weightedRef{{clusters.Ref(a.Cluster), 1}}
-		out.total = 1
+		out.cluster = clusters.Ref(a.Cluster)
+		return out
 	}
-	for _, w := range a.Weighted {
-		out.refs = append(out.refs, weightedRef{clusters.Ref(w.Cluster), w.Weight})
+	for i := range a.Weighted {
+		w := &a.Weighted[i]
+		one := *out
+		one.shares, one.cluster = nil, clusters.Ref(w.Cluster)
+		if !w.Headers.Empty() {
+			one.edit(slices.Insert(slices.Clone(wider), 0, &w.Headers))
+		}
+		out.shares = append(out.shares, share{&one, w.Weight})
 		out.total += w.Weight
 	}
 	return out
 }
 
-// mergeEdits appends the edits of a more specific level, whose values replace those before them unless they say
-// otherwise.
-func mergeEdits(edits, more []config.HeaderEdit) []config.HeaderEdit {
-	for _, e := range more {
-		same := func(o config.HeaderEdit) bool { return strings.EqualFold(o.Name, e.Name) }
-		switch {
-		case e.IfAbsent && slices.ContainsFunc(edits, same):
-			continue
-		case !e.Append && !e.IfAbsent:
-			edits = slices.DeleteFunc(edits, same)
-		}
-		edits = append(edits, e)
-	}
-	return edits
-}
+// Cluster is where the requests of the route go; nil when it forwards none, or is a split.
+func (r *Route) Cluster() *upstream.Ref { return r.cluster }
 
-func lower(names []string) []string {
-	out := make([]string, len(names))
-	for i, n := range names {
-		out[i] = strings.ToLower(n)
+// Choose returns the route as it is for one request: of a split, that of a share, drawn by weight.
+func (r *Route) Choose() *Route {
+	if len(r.shares) == 0 {
+		return r
 	}
-	return out
-}
-
-// Cluster picks the cluster reference for one request.
-func (r *Route) Cluster() *upstream.Ref {
-	if len(r.refs) == 1 {
-		return r.refs[0].ref
-	}
-	if r.total == 0 {
-		return r.refs[0].ref
-	}
-	at := rand.Uint32N(r.total)
-	for i := range r.refs {
-		if at < r.refs[i].weight {
-			return r.refs[i].ref
+	if r.total > 0 {
+		at := rand.Uint32N(r.total)
+		for i := range r.shares {
+			if at < r.shares[i].weight {
+				return r.shares[i].route
+			}
+			at -= r.shares[i].weight
 		}
-		at -= r.refs[i].weight
 	}
-	return r.refs[len(r.refs)-1].ref
+	return r.shares[0].route
 }
 
 // Target is what routing looks at in a request, whatever its HTTP version.
 type Target struct {
 	Method, Authority, Path string // Path with its query
-	GRPC                    bool
-	// Header looks a field up by its lower-case name.
+	// Scheme is http or https.
+	Scheme string
+	GRPC   bool
+	// Header looks a field up by its lower-case name; several of the name are one
+	// list, with commas between them, so that no condition is met, or evaded, by
+	// one of them.
 	Header func(lower string) (string, bool)
 	// Destination is where the client wanted to connect to.
 	Destination netip.Addr
@@ -242,12 +227,9 @@ func (t *Table) Find(q *Target) *Route {
 	if host == nil {
 		return nil
 	}
-	path := q.Path
-	if i := strings.IndexByte(path, '?'); i >= 0 {
-		path = path[:i]
-	}
+	path, query, _ := strings.Cut(q.Path, "?")
 	for _, r := range host.routes {
-		if matches(&r.Match, q, path) {
+		if matches(&r.Match, q, path, query) {
 			return r
 		}
 	}

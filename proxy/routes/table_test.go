@@ -3,6 +3,7 @@ package routes
 import (
 	"net/netip"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
@@ -116,12 +117,12 @@ func TestWeights(t *testing.T) {
 	defer set.Close()
 	rc := &config.RouteConfig{VirtualHosts: []*config.VirtualHost{{Domains: []string{"*"}, Routes: []*config.Route{{
 		Match:  config.RouteMatch{Prefix: "/"},
-		Action: &config.RouteAction{Weighted: []config.WeightedCluster{{Cluster: "a", Weight: 90}, {Cluster: "b", Weight: 10}, {Cluster: "never", Weight: 0}}},
+		Action: &config.RouteAction{Weighted: []config.RouteShare{{Cluster: "a", Weight: 90}, {Cluster: "b", Weight: 10}, {Cluster: "never", Weight: 0}}},
 	}}}}}
 	r := Compile(rc, set).Find(&Target{Path: "/"})
 	count := map[string]int{}
 	for range 10000 {
-		count[r.Cluster().Name()]++
+		count[r.Choose().Cluster().Name()]++
 	}
 	if count["never"] != 0 || count["b"] < 700 || count["b"] > 1300 {
 		t.Errorf("shares of 10000: %v, want 9000 to 1000", count)
@@ -190,5 +191,153 @@ func TestFinalDotMatchesTheRoute(t *testing.T) {
 	}
 	if got := withoutFinalDot("[::1]:80"); got != "[::1]:80" {
 		t.Errorf("an address became %q", got)
+	}
+}
+
+// TestRewriteWhole: RE2's substitutions in Envoy's syntax, and paths that matched as a whole.
+func TestRewriteWhole(t *testing.T) {
+	for name, tt := range map[string]struct {
+		match    config.RouteMatch
+		action   config.RouteAction
+		in, want string
+	}{
+		"groups": {
+			action: config.RouteAction{RegexRewrite: &config.RegexRewrite{
+				Pattern: regexp.MustCompile("^/service/([^/]+)(/.*)$"), Substitution: "${2}/instance/${1}",
+			}},
+			match: config.RouteMatch{Prefix: "/"},
+			in:    "/service/foo/v1/api?a=/service/", want: "/v1/api/instance/foo?a=/service/",
+		},
+		"every match": {
+			action: config.RouteAction{RegexRewrite: &config.RegexRewrite{Pattern: regexp.MustCompile("one"), Substitution: "two"}},
+			match:  config.RouteMatch{Prefix: "/"},
+			in:     "/xxx/one/yyy/one/zzz", want: "/xxx/two/yyy/two/zzz",
+		},
+		"the slash stays": {
+			action: config.RouteAction{RegexRewrite: &config.RegexRewrite{Pattern: regexp.MustCompile("^/a"), Substitution: ""}},
+			match:  config.RouteMatch{Prefix: "/"},
+			in:     "/ab", want: "/b",
+		},
+		"matched by an expression": {
+			action: config.RouteAction{PrefixRewrite: "/new"},
+			match:  config.RouteMatch{Regex: regexp.MustCompile("/a.*")},
+			in:     "/abc?d", want: "/new?d",
+		},
+		"prefix in another case": {
+			action: config.RouteAction{PrefixRewrite: "/new/"},
+			match:  config.RouteMatch{Prefix: "/a/", IgnoreCase: true},
+			in:     "/A/b", want: "/new/b",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := &Route{Route: &config.Route{Match: tt.match, Action: &tt.action}}
+			if got := r.Rewrite(tt.in); got != tt.want {
+				t.Errorf("%s became %s, want %s", tt.in, got, tt.want)
+			}
+		})
+	}
+}
+
+func TestRedirectTo(t *testing.T) {
+	for name, tt := range map[string]struct {
+		match    config.RouteMatch
+		redirect config.Redirect
+		want     string
+	}{
+		"scheme": {
+			redirect: config.Redirect{Scheme: "https"},
+			want:     "https://web.shop/a/b?c",
+		},
+		"scheme and port": {
+			redirect: config.Redirect{Scheme: "https", Port: 8443},
+			want:     "https://web.shop:8443/a/b?c",
+		},
+		"host": {
+			redirect: config.Redirect{Host: "other.shop"},
+			want:     "http://other.shop/a/b?c",
+		},
+		"path": {
+			redirect: config.Redirect{Path: "/x"},
+			want:     "http://web.shop:80/x?c",
+		},
+		"prefix": {
+			match:    config.RouteMatch{Prefix: "/a"},
+			redirect: config.Redirect{Prefix: "/x"},
+			want:     "http://web.shop:80/x/b?c",
+		},
+		"prefix of a path that matched as a whole": {
+			match:    config.RouteMatch{Path: "/a/b"},
+			redirect: config.Redirect{Prefix: "/x", Strip: true},
+			want:     "http://web.shop:80/x",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := &Route{Route: &config.Route{Match: tt.match, Redirect: &tt.redirect}}
+			if got := r.RedirectTo(&Target{Authority: "web.shop:80", Path: "/a/b?c"}, "http"); got != tt.want {
+				t.Errorf("leads to %s, want %s", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestConditions: those on parts of a request that are no header field, and on fields
+// that come more than once.
+func TestConditions(t *testing.T) {
+	q := &Target{
+		Method: "GET", Authority: "web.shop", Scheme: "https", Path: "/a?x=1&y&z=%61&x=2",
+		Header: func(name string) (string, bool) { return "one,two", name == "twice" },
+	}
+	exact := func(v string) config.StringMatch { return config.StringMatch{Kind: config.MatchExact, Value: v} }
+	for name, tt := range map[string]struct {
+		match config.RouteMatch
+		want  bool
+	}{
+		"scheme":                       {config.RouteMatch{Headers: []config.HeaderMatch{{Name: ":scheme", Value: exact("https")}}}, true},
+		"another scheme":               {config.RouteMatch{Headers: []config.HeaderMatch{{Name: ":scheme", Value: exact("http")}}}, false},
+		"all of a field":               {config.RouteMatch{Headers: []config.HeaderMatch{{Name: "twice", Value: exact("one,two")}}}, true},
+		"one of a field":               {config.RouteMatch{Headers: []config.HeaderMatch{{Name: "twice", Value: exact("one")}}}, false},
+		"without a value":              {config.RouteMatch{Headers: []config.HeaderMatch{{Name: "no", Value: exact("v"), Invert: true, MissingIsEmpty: true}}}, true},
+		"parameter":                    {config.RouteMatch{Query: []config.QueryMatch{{Name: "x", Value: exact("1")}}}, true},
+		"the second of a parameter":    {config.RouteMatch{Query: []config.QueryMatch{{Name: "x", Value: exact("2")}}}, false},
+		"parameter without a value":    {config.RouteMatch{Query: []config.QueryMatch{{Name: "y", Value: exact("")}}}, true},
+		"parameter that is there":      {config.RouteMatch{Query: []config.QueryMatch{{Name: "y", Present: true}}}, true},
+		"parameter that is not there":  {config.RouteMatch{Query: []config.QueryMatch{{Name: "w", Present: true}}}, false},
+		"parameters are not decoded":   {config.RouteMatch{Query: []config.QueryMatch{{Name: "z", Value: exact("a")}}}, false},
+		"the query is not in the path": {config.RouteMatch{Path: "/a", Query: []config.QueryMatch{{Name: "y", Present: true}}}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path, query, _ := strings.Cut(q.Path, "?")
+			if got := matches(&tt.match, q, path, query); got != tt.want {
+				t.Errorf("satisfied: %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestEdits: the share's come first, and the widest level has the last word, as in
+// Envoy.
+func TestEdits(t *testing.T) {
+	set := upstream.NewSet(upstream.Options{})
+	defer set.Close()
+	level := func(name string) config.HeaderEdits {
+		return config.HeaderEdits{RequestRemove: []string{"Gone-" + name}, RequestAdd: []config.HeaderEdit{{Name: "By", Value: name}}}
+	}
+	rc := &config.RouteConfig{Headers: level("config"), VirtualHosts: []*config.VirtualHost{{
+		Domains: []string{"*"}, Headers: level("host"),
+		Routes: []*config.Route{{
+			Match: config.RouteMatch{Prefix: "/"}, Headers: level("route"),
+			Action: &config.RouteAction{Weighted: []config.RouteShare{
+				{Cluster: "a", Weight: 1, Headers: level("share")}, {Cluster: "b", Weight: 0},
+			}},
+		}},
+	}}}
+	r := Compile(rc, set).Find(&Target{Path: "/"}).Choose()
+	var got []string
+	for _, e := range r.Request {
+		got = append(got, e.Name+"="+e.Value)
+	}
+	const want = "gone-share= by=share gone-route= by=route gone-host= by=host gone-config= by=config"
+	if s := strings.Join(got, " "); s != want {
+		t.Errorf("edits %s, want %s", s, want)
 	}
 }

@@ -115,8 +115,8 @@ func run(t *testing.T, f func(context.Context) error) {
 	})
 }
 
-// application answers every request with its Host and what is said of the
-// caller, at a port that is free at the pod's address too.
+// application answers every request with its Host, what is said of the caller, its
+// path and its field x-version, at a port that is free at the pod's address too.
 func application(t *testing.T) uint16 {
 	t.Helper()
 	for range 50 {
@@ -132,7 +132,7 @@ func application(t *testing.T) uint16 {
 		}
 		free.Close()
 		s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			fmt.Fprintf(w, "%s\n%s\n", r.Host, r.Header.Get("X-Forwarded-Client-Cert"))
+			fmt.Fprintf(w, "%s\n%s\n%s\n%s\n", r.Host, r.Header.Get("X-Forwarded-Client-Cert"), r.RequestURI, r.Header.Get("X-Version"))
 		}), ReadHeaderTimeout: 10 * time.Second}
 		go func() { _ = s.Serve(l) }()
 		t.Cleanup(func() { s.Close() })
@@ -229,6 +229,17 @@ func at(t *testing.T, body *anypb.Any, name, address string, port uint16) *anypb
 // the application saw and the caller as the server's sidecar proved it.
 func (p *pair) get(address string, port uint16, host string) (gotHost, caller string) {
 	p.t.Helper()
+	status, _, body := p.ask(address, port, "GET / HTTP/1.1\r\nHost: "+host+"\r\n")
+	if status != http.StatusOK {
+		p.t.Fatalf("status %d, body %q", status, body)
+	}
+	lines := strings.Split(body, "\n")
+	return lines[0], lines[1]
+}
+
+// ask sends a request from the client to an address.
+func (p *pair) ask(address string, port uint16, head string) (status int, header http.Header, body string) {
+	p.t.Helper()
 	p.client.wants(address, port)
 	addr, ok := p.client.Addr("virtualOutbound")
 	if !ok {
@@ -240,18 +251,17 @@ func (p *pair) get(address string, port uint16, host string) (gotHost, caller st
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
-	fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", host)
+	fmt.Fprintf(c, "%sConnection: close\r\n\r\n", head)
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		p.t.Fatalf("status %d, body %q, error %v", resp.StatusCode, body, err)
+	all, err := io.ReadAll(resp.Body)
+	if err != nil {
+		p.t.Fatalf("status %d, body %q, error %v", resp.StatusCode, all, err)
 	}
-	gotHost, caller, _ = strings.Cut(string(body), "\n")
-	return gotHost, strings.TrimSpace(caller)
+	return resp.StatusCode, resp.Header, string(all)
 }
 
 // isCaller tells whether the client was proved to be who it is.

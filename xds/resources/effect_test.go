@@ -99,6 +99,8 @@ func (m *mesh) addObject(doc []byte) {
 		insert(m, m.store.Traits, rows.Traits...)
 	case api.KindDestinationRule:
 		insert(m, m.store.Destinations, compile.DestinationRule(testCluster, obj, "cluster.local"))
+	case api.KindVirtualService:
+		insert(m, m.store.Virtuals, compile.VirtualService(testCluster, obj, "cluster.local"))
 	case api.KindPeerAuthentication:
 		insert(m, m.store.Peers, compile.PeerAuthentication(testCluster, obj))
 	case api.KindGateway:

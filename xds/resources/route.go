@@ -1,6 +1,7 @@
 package resources
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -20,17 +21,32 @@ type routed struct {
 	// single is a host that has the configuration for itself; else hosts share
 	// the port and are told apart by name.
 	single bool
-	hosts  []hostNames
+	hosts  []routedHost
+	// beyond are those that are routed though the mesh does not know them.
+	beyond []routedName
+	// onlyPorts are the ports of destinations that have one alone.
+	onlyPorts map[string]uint16
 }
 
-type hostNames struct {
+// routedHost is a host with what routes its requests: nil for nothing but its name.
+type routedHost struct {
 	host    *host
 	aliases []*host
+	rule    *model.VirtualService
 }
 
-func (a hostNames) equal(b hostNames) bool {
-	return a.host == b.host && slices.Equal(a.aliases, b.aliases)
+func (a routedHost) equal(b routedHost) bool {
+	return a.host == b.host && a.rule == b.rule && slices.Equal(a.aliases, b.aliases)
 }
+
+func (a *routed) equal(b *routed) bool {
+	return b != nil && slices.EqualFunc(a.hosts, b.hosts, routedHost.equal) && slices.Equal(a.beyond, b.beyond) &&
+		maps.Equal(a.onlyPorts, b.onlyPorts)
+}
+
+// beyondPort is the port on which hosts are routed that the mesh does not know: that
+// of HTTP, as in Istio.
+const beyondPort = 80
 
 // behind finds the hosts behind the name of a route configuration: a port, or
 // HOST:PORT for a port that is looked into. There may be none.
@@ -70,14 +86,41 @@ func (q routedOf) build(r *reader, old *routed) *routed {
 		return nil
 	}
 
+	s, client := q.scope.source, q.scope.key.namespace
+	rules, root := s.virtuals.get(r), s.mesh.get(r).RootNamespace
 	now := &routed{port: port, single: single}
 	for _, h := range list {
-		now.hosts = append(now.hosts, hostNames{h, sight.aliases[h.name]})
+		rule := rules.find(client, root, h)
+		now.hosts = append(now.hosts, routedHost{h, sight.aliases[h.name], rule})
+		now.notePorts(rule, sight)
 	}
-	if old != nil && slices.EqualFunc(old.hosts, now.hosts, hostNames.equal) {
+	if !single && port == beyondPort {
+		now.beyond = rules.beyond(client, root, sight.byName)
+		for _, b := range now.beyond {
+			now.notePorts(b.rule, sight)
+		}
+	}
+	if now.equal(old) {
 		return old
 	}
 	return now
+}
+
+// notePorts notes the ports of the rule's destinations that have one alone.
+func (to *routed) notePorts(rule *model.VirtualService, s *sight) {
+	if rule == nil {
+		return
+	}
+	for i := range rule.HTTP {
+		for _, d := range rule.HTTP[i].Destinations {
+			if h := s.byName[d.Host]; h != nil && len(h.ports) == 1 {
+				if to.onlyPorts == nil {
+					to.onlyPorts = map[string]uint16{}
+				}
+				to.onlyPorts[d.Host] = h.ports[0].Number
+			}
+		}
+	}
 }
 
 // routeKey asks for a route configuration by its name; nil: there is none.
@@ -97,16 +140,31 @@ func (q routeKey) build(r *reader, old *serve.Resource) *serve.Resource {
 		ValidateClusters:         wrapperspb.Bool(false),
 		IgnorePortInHostMatching: true,
 	}
+	hosts := virtualHosts{
+		mesh: mesh, namespace: q.scope.key.namespace, to: to,
+		routes: routeBuilder{mesh: mesh, namespace: q.scope.key.namespace, port: to.port, onlyPorts: to.onlyPorts},
+	}
 	if to.single {
-		rc.VirtualHosts = []*routev3.VirtualHost{{
-			Name: q.name, Domains: []string{"*"},
-			Routes: []*routev3.Route{retried(mesh, clusterName(to.port, "", to.hosts[0].host.name))},
-		}}
+		rc.VirtualHosts = []*routev3.VirtualHost{{Name: q.name, Domains: []string{"*"}, Routes: hosts.routesOf(&to.hosts[0])}}
 	} else {
-		rc.VirtualHosts = to.virtualHosts(mesh, q.scope.key.namespace)
+		rc.VirtualHosts = hosts.build()
 		rc.Metadata = byDestination()
 	}
+	boundBodies(rc)
 	return q.scope.source.encode(old, q.name, rc)
+}
+
+// boundBodies raises what Envoy allows a direct response, 4 KiB, where one is larger.
+func boundBodies(rc *routev3.RouteConfiguration) {
+	most := 0
+	for _, v := range rc.VirtualHosts {
+		for _, r := range v.Routes {
+			most = max(most, len(r.GetDirectResponse().GetBody().GetInlineBytes()))
+		}
+	}
+	if most > 4096 {
+		rc.MaxDirectResponseBodySizeBytes = wrapperspb.UInt32(uint32(most))
+	}
 }
 
 // routeConfig returns the route configuration of a name; nil when there is none.
@@ -127,41 +185,68 @@ func byDestination() *corev3.Metadata {
 	}}
 }
 
-// virtualHosts tells hosts apart by the request's host header. A name that two
-// of them claim goes to the first, Kubernetes services before others.
-func (to *routed) virtualHosts(mesh *model.Mesh, namespace string) []*routev3.VirtualHost {
-	taken := map[string]bool{}
-	var out []*routev3.VirtualHost
+// virtualHosts builds those of a port that many share.
+type virtualHosts struct {
+	mesh      *model.Mesh
+	namespace string // of the clients
+	to        *routed
+	routes    routeBuilder
+	taken     map[string]bool
+	out       []*routev3.VirtualHost
+}
+
+// build tells hosts apart by the request's host header. A name that two of them
+// claim goes to the first: Kubernetes services before others, and those before
+// names that are only routed.
+func (v *virtualHosts) build() []*routev3.VirtualHost {
+	v.taken = map[string]bool{}
 	for _, origin := range []model.Origin{model.FromKubernetes, model.FromServiceEntry} {
-		for _, h := range to.hosts {
-			p := h.host.port(to.port)
+		for i := range v.to.hosts {
+			h := &v.to.hosts[i]
+			p := h.host.port(v.to.port)
 			if p.svc.Origin != origin {
 				continue
 			}
 
-			names := domainsOf(h.host, p.svc, namespace, mesh.ClusterDomain)
+			names := domainsOf(h.host, p.svc, v.namespace, v.mesh.ClusterDomain)
 			for _, alias := range h.aliases {
-				names = append(names, domainsOf(alias, alias.primary(), namespace, mesh.ClusterDomain)...)
+				names = append(names, domainsOf(alias, alias.primary(), v.namespace, v.mesh.ClusterDomain)...)
 			}
-			var domains []string
-			for _, d := range names {
-				if !taken[d] {
-					taken[d] = true
-					domains = append(domains, d)
-				}
-			}
-			if len(domains) == 0 {
-				continue
-			}
-
-			out = append(out, &routev3.VirtualHost{
-				Name:    h.host.name + ":" + utoa(to.port),
-				Domains: domains,
-				Routes:  []*routev3.Route{retried(mesh, clusterName(to.port, "", h.host.name))},
-			})
+			v.add(h.host.name, names, v.routesOf(h))
 		}
 	}
-	return append(out, catchAll(mesh))
+
+	for _, b := range v.to.beyond {
+		if routes := v.routes.routes(b.rule); len(routes) > 0 {
+			v.add(b.name, []string{b.name}, routes)
+		}
+	}
+	return append(v.out, catchAll(v.mesh))
+}
+
+// add adds a host under those of its names that are free.
+func (v *virtualHosts) add(host string, names []string, routes []*routev3.Route) {
+	var domains []string
+	for _, d := range names {
+		if !v.taken[d] {
+			v.taken[d] = true
+			domains = append(domains, d)
+		}
+	}
+	if len(domains) > 0 {
+		v.out = append(v.out, &routev3.VirtualHost{Name: host + ":" + utoa(v.to.port), Domains: domains, Routes: routes})
+	}
+}
+
+// routesOf are the routes of a host: those of its VirtualService, or one to it.
+func (v *virtualHosts) routesOf(h *routedHost) []*routev3.Route {
+	if h.rule != nil {
+		// One that is about other ports or clients alone changes nothing here.
+		if routes := v.routes.routes(h.rule); len(routes) > 0 {
+			return routes
+		}
+	}
+	return []*routev3.Route{retried(v.mesh, clusterName(v.to.port, "", h.host.name))}
 }
 
 // catchAll is what becomes of requests to hosts that the mesh does not know.

@@ -49,6 +49,7 @@ type Source struct {
 	// What there is once for the mesh.
 	mesh     answer[meshOf, *model.Mesh]
 	rules    answer[rulesOf, *rules]
+	virtuals answer[virtualsOf, *virtuals]
 	peers    answer[peersOf, *peers]
 	policies memo[policyOf, *namespacePolicy]
 	gateways answer[gatewaysOf, *gateways]
@@ -93,6 +94,7 @@ func New(store *model.Store, cfg Config) (*Source, error) {
 	}
 	s.mesh.question = meshOf{s}
 	s.rules.question = rulesOf{s}
+	s.virtuals.question = virtualsOf{s}
 	s.peers.question = peersOf{s}
 	s.gateways.question = gatewaysOf{s}
 	s.members.question = membershipOf{s}

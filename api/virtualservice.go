@@ -1,0 +1,167 @@
+package api
+
+import (
+	"strings"
+	"time"
+
+	networking "istio.io/api/networking/v1alpha3"
+)
+
+// GatewayMesh stands among the gateways of a VirtualService for all sidecars.
+const GatewayMesh = "mesh"
+
+var virtualServiceFields = fieldSet{
+	"hosts":    nil,
+	"exportTo": nil,
+	"gateways": nil,
+	"http": {
+		"name":           nil,
+		"match":          httpMatchFields,
+		"route":          {"destination": {"host": nil, "subset": nil, "port": nil}, "weight": nil, "headers": nil},
+		"redirect":       {"uri": nil, "authority": nil, "port": nil, "derivePort": nil, "scheme": nil, "redirectCode": nil},
+		"directResponse": nil,
+		"rewrite":        nil,
+		"timeout":        nil,
+		"retries":        nil,
+		"headers":        nil,
+	},
+}
+
+func validateVirtualService(p *problems, vs *networking.VirtualService) {
+	if len(vs.Hosts) == 0 {
+		p.addf("spec.hosts", "is empty; list the host names whose requests it routes")
+	}
+	seen := map[string]bool{}
+	for i, h := range vs.Hosts {
+		path := indexed("spec.hosts", i)
+		p.checkHost(path, h, true)
+		switch name := PlainHost(h); {
+		case name == "*":
+			p.addf(path, "\"*\" would take the requests to every host of the mesh; name a host, or a suffix such as *.example.com")
+		case seen[name]:
+			p.addf(path, "%q is listed twice", h)
+		default:
+			seen[name] = true
+		}
+	}
+
+	p.checkExportTo("spec.exportTo", vs.ExportTo, false)
+	p.checkMeshAlone("spec.gateways", vs.Gateways)
+	if len(vs.Http) == 0 {
+		p.addf("spec.http", "is empty; give a route")
+	}
+	for i, r := range vs.Http {
+		validateHTTPRoute(p, indexed("spec.http", i), r)
+	}
+}
+
+// checkMeshAlone notes gateways other than the sidecars, which route by a
+// VirtualService alone.
+func (p *problems) checkMeshAlone(path string, gateways []string) {
+	for i, g := range gateways {
+		if g != GatewayMesh {
+			p.addf(indexed(path, i), "%q is a gateway, and gateways do not route HTTP yet; only %q, the sidecars, is honoured: leave gateways out", g, GatewayMesh)
+		}
+	}
+}
+
+func validateHTTPRoute(p *problems, path string, r *networking.HTTPRoute) {
+	for i, m := range r.Match {
+		if m == nil {
+			p.addf(indexed(path+".match", i), "is empty; remove it, or say what it matches")
+			continue
+		}
+		validateHTTPMatch(p, indexed(path+".match", i), m)
+	}
+
+	validateWhere(p, path, r)
+	validateRewrite(p, path, r)
+	validateHeaders(p, path+".headers", r.Headers, true)
+	p.checkDuration(path+".timeout", r.Timeout, time.Millisecond)
+	validateRetries(p, path+".retries", r.Retries)
+}
+
+// validateWhere looks at where a route leads: to destinations, to another address
+// that the client is told, or nowhere.
+func validateWhere(p *problems, path string, r *networking.HTTPRoute) {
+	var given []string
+	if len(r.Route) > 0 {
+		given = append(given, "route")
+	}
+	if r.Redirect != nil {
+		given = append(given, "redirect")
+	}
+	if r.DirectResponse != nil {
+		given = append(given, "directResponse")
+	}
+
+	switch len(given) {
+	case 0:
+		p.addf(path, "leads nowhere; give route, redirect or directResponse")
+	case 1:
+	default:
+		p.addf(path, "has %s, of which only one can be; remove the others", strings.Join(given, " and "))
+	}
+
+	validateDestinations(p, path+".route", r.Route)
+	validateRedirect(p, path+".redirect", r.Redirect)
+	if d := r.DirectResponse; d != nil {
+		if d.Status < 200 || d.Status > 599 {
+			p.addf(path+".directResponse.status", "%d is no status to answer with; set 200 to 599", d.Status)
+		}
+		if len(d.Body.GetBytes())+len(d.Body.GetString_()) > maxDirectBody {
+			p.addf(path+".directResponse.body", "has more than %d bytes, which every proxy would hold", maxDirectBody)
+		}
+	}
+}
+
+// maxDirectBody bounds a body that all proxies keep, as Istio does.
+const maxDirectBody = 1 << 20
+
+func validateDestinations(p *problems, path string, list []*networking.HTTPRouteDestination) {
+	total := int64(0)
+	for i, d := range list {
+		at := indexed(path, i)
+		if d.GetDestination() == nil {
+			p.addf(at+".destination", "is missing; name a host")
+			continue
+		}
+		validateDestination(p, at+".destination", d.Destination)
+		validateHeaders(p, at+".headers", d.Headers, len(list) == 1)
+		if d.Weight < 0 {
+			p.addf(at+".weight", "%d is no weight; set 0 or more", d.Weight)
+		}
+		total += int64(d.Weight)
+	}
+	if len(list) > 1 && total == 0 {
+		p.addf(path, "has no weight above 0, so that no request would have a destination; set weight")
+	}
+}
+
+func validateDestination(p *problems, path string, d *networking.Destination) {
+	switch PlainHost(d.Host) {
+	case "*":
+		p.addf(path+".host", "\"*\" is no destination; name a host")
+	default:
+		p.checkHost(path+".host", d.Host, true)
+	}
+	p.checkSubsetName(path+".subset", d.Subset)
+	if d.Port != nil {
+		p.checkPort(path+".port.number", d.Port.Number)
+	}
+}
+
+func validateRetries(p *problems, path string, r *networking.HTTPRetry) {
+	if r == nil {
+		return
+	}
+	p.checkCount(path+".attempts", r.Attempts)
+	p.checkDuration(path+".perTryTimeout", r.PerTryTimeout, time.Millisecond)
+	p.checkDuration(path+".backoff", r.Backoff, time.Millisecond)
+	if _, _, wrong := RetryOn(r.RetryOn); len(wrong) > 0 {
+		p.addf(path+".retryOn", "%s", strings.Join(wrong, "; "))
+	}
+	if r.Attempts == 0 && (r.RetryOn != "" || r.PerTryTimeout != nil || r.Backoff != nil) {
+		p.addf(path+".attempts", "is 0 or missing, so that no request is tried again and the rest changes nothing; set it, or remove the rest")
+	}
+}

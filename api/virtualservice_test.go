@@ -1,0 +1,240 @@
+package api
+
+import (
+	"strings"
+	"testing"
+)
+
+// httpOf is a VirtualService whose one route is given.
+func httpOf(route string) string {
+	return `{hosts: [web], http: [` + route + `]}`
+}
+
+// to is where a route leads whose other fields are looked at.
+const to = `route: [{destination: {host: web}}]`
+
+// TestTakesVirtualServices: one document for each field that is honoured.
+func TestTakesVirtualServices(t *testing.T) {
+	for name, spec := range map[string]string{
+		"hosts":         `{hosts: [web, web.shop.svc.cluster.local, "*.example.com", API.Example.COM], http: [{` + to + `}]}`,
+		"exportTo":      `{hosts: [web], exportTo: [".", other], http: [{` + to + `}]}`,
+		"gateways":      `{hosts: [web], gateways: [mesh], http: [{` + to + `, match: [{gateways: [mesh]}]}]}`,
+		"uri":           httpOf(`{match: [{uri: {exact: /a}}, {uri: {prefix: /b}, ignoreUriCase: true}, {uri: {regex: "/c[0-9]+"}}], ` + to + `}`),
+		"parts":         httpOf(`{match: [{scheme: {exact: http}, method: {regex: "GET|HEAD"}, authority: {prefix: web}}], ` + to + `}`),
+		"headers":       httpOf(`{match: [{headers: {end-user: {exact: jason}, cookie: {}}, withoutHeaders: {not: {regex: ".*"}}}], ` + to + `}`),
+		"query":         httpOf(`{match: [{queryParams: {a: {exact: b}, c: {}}}], ` + to + `}`),
+		"where from":    httpOf(`{match: [{port: 80, sourceNamespace: shop, name: m, statPrefix: s}], name: r, ` + to + `}`),
+		"split":         httpOf(`{route: [{destination: {host: web, subset: v1}, weight: 90}, {destination: {host: other.ns.svc.cluster.local, port: {number: 80}}, weight: 10}]}`),
+		"one, without":  httpOf(`{route: [{destination: {host: web}, weight: 0}]}`),
+		"redirect":      httpOf(`{redirect: {uri: /x, authority: a.b, scheme: https, redirectCode: 308, port: 8443}}`),
+		"prefix":        httpOf(`{match: [{uri: {prefix: /a}}], redirect: {uri: "%PREFIX()%/b", derivePort: FROM_REQUEST_PORT}}`),
+		"direct":        httpOf(`{directResponse: {status: 503, body: {string: "gone"}}}`),
+		"bytes":         httpOf(`{directResponse: {status: 200, body: {bytes: "aGk="}}}`),
+		"rewrite":       httpOf(`{match: [{uri: {prefix: /a}}], rewrite: {uri: /, authority: b}, ` + to + `}`),
+		"rewrite regex": httpOf(`{rewrite: {uriRegexRewrite: {match: "^/service/([^/]+)(/.*)$", rewrite: "\\2/instance/\\1"}}, ` + to + `}`),
+		"time":          httpOf(`{timeout: 2s, ` + to + `}`),
+		"retries":       httpOf(`{retries: {attempts: 3, perTryTimeout: 2s, retryOn: "gateway-error,503", retryRemoteLocalities: true, retryIgnorePreviousHosts: true, backoff: 10ms}, ` + to + `}`),
+		"no retries":    httpOf(`{retries: {attempts: 0}, ` + to + `}`),
+		"edits":         httpOf(`{headers: {request: {set: {x: "y", Host: a.b}, add: {z: "1"}, remove: [q]}, response: {remove: [server]}}, route: [{destination: {host: web}, headers: {response: {set: {v: one}}}}]}`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := decodeYAML(t, document("VirtualService", spec)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestRefusesVirtualServices: what is wrong or not honoured, with the path of the
+// field.
+func TestRefusesVirtualServices(t *testing.T) {
+	for name, c := range map[string]struct{ spec, want string }{
+		"no hosts": {
+			`{http: [{` + to + `}]}`,
+			"spec.hosts: is empty",
+		},
+		"every host": {
+			`{hosts: ["*"], http: [{` + to + `}]}`,
+			`spec.hosts[0]: "*" would take the requests to every host`,
+		},
+		"host twice": {
+			`{hosts: [web, Web.], http: [{` + to + `}]}`,
+			`spec.hosts[1]: "Web." is listed twice`,
+		},
+		"no host name": {
+			`{hosts: [a_b], http: [{` + to + `}]}`,
+			`spec.hosts[0]: "a_b" is no DNS name`,
+		},
+		"a gateway": {
+			`{hosts: [web], gateways: [mesh, shop/front], http: [{` + to + `}]}`,
+			`spec.gateways[1]: "shop/front" is a gateway`,
+		},
+		"a gateway in a condition": {
+			httpOf(`{match: [{gateways: [front]}], ` + to + `}`),
+			`spec.http[0].match[0].gateways[0]: "front" is a gateway`,
+		},
+		"no routes": {
+			`{hosts: [web]}`,
+			"spec.http: is empty",
+		},
+		"tcp": {
+			`{hosts: [web], http: [{` + to + `}], tcp: [{route: [{destination: {host: web}}]}]}`,
+			"spec.tcp: is not honoured yet",
+		},
+		"not honoured": {
+			httpOf(`{mirror: {host: web}, ` + to + `}`),
+			"spec.http[0].mirror: is not honoured yet",
+		},
+		"nowhere": {
+			httpOf(`{timeout: 1s}`),
+			"spec.http[0]: leads nowhere",
+		},
+		"two ways": {
+			httpOf(`{redirect: {uri: /}, ` + to + `}`),
+			"spec.http[0]: has route and redirect, of which only one can be",
+		},
+		"empty condition on the path": {
+			httpOf(`{match: [{uri: {}}], ` + to + `}`),
+			"spec.http[0].match[0].uri: says nothing",
+		},
+		"empty path": {
+			httpOf(`{match: [{uri: {exact: ""}}], ` + to + `}`),
+			"spec.http[0].match[0].uri.exact: is empty",
+		},
+		"empty prefix": {
+			httpOf(`{match: [{headers: {x: {prefix: ""}}}], ` + to + `}`),
+			"spec.http[0].match[0].headers[x].prefix: is empty",
+		},
+		"no expression": {
+			httpOf(`{match: [{uri: {regex: "("}}], ` + to + `}`),
+			`spec.http[0].match[0].uri.regex: "(" is no regular expression of RE2: missing closing )`,
+		},
+		"backtracking": {
+			httpOf(`{match: [{uri: {regex: "(?=a)"}}], ` + to + `}`),
+			"is no regular expression of RE2",
+		},
+		"expression that explodes": {
+			httpOf(`{match: [{uri: {regex: "((a{100}){100}){100}"}}], ` + to + `}`),
+			"is no regular expression of RE2",
+		},
+		"long expression": {
+			httpOf(`{match: [{uri: {regex: "` + strings.Repeat("a", 1025) + `"}}], ` + to + `}`),
+			"has 1025 bytes",
+		},
+		"no header field": {
+			httpOf(`{match: [{headers: {":path": {exact: /}}}], ` + to + `}`),
+			`spec.http[0].match[0].headers[:path]: ":path" is no header field`,
+		},
+		"no port": {
+			httpOf(`{match: [{port: 70000}], ` + to + `}`),
+			"spec.http[0].match[0].port: 70000 is no port",
+		},
+		"labels of clients": {
+			httpOf(`{match: [{sourceLabels: {a: b}}], ` + to + `}`),
+			"spec.http[0].match[0].sourceLabels: is not honoured yet",
+		},
+		"no destination": {
+			httpOf(`{route: [{weight: 1}]}`),
+			"spec.http[0].route[0].destination: is missing",
+		},
+		"destination without a host": {
+			httpOf(`{route: [{destination: {subset: v1}}]}`),
+			"spec.http[0].route[0].destination.host: is empty",
+		},
+		"weight below zero": {
+			httpOf(`{route: [{destination: {host: web}, weight: -1}]}`),
+			"spec.http[0].route[0].weight: -1 is no weight",
+		},
+		"weights of nothing": {
+			httpOf(`{route: [{destination: {host: web}}, {destination: {host: other}}]}`),
+			"spec.http[0].route: has no weight above 0",
+		},
+		"redirect to nowhere": {
+			httpOf(`{redirect: {redirectCode: 302}}`),
+			"spec.http[0].redirect: leads to where the client is",
+		},
+		"redirect to two lines": {
+			httpOf(`{redirect: {uri: "/a\nb"}}`),
+			`spec.http[0].redirect.uri: "/a\nb": a path has no spaces, line ends`,
+		},
+		"redirect to no host": {
+			httpOf(`{redirect: {authority: "a\nb"}}`),
+			`spec.http[0].redirect.authority: "a\nb" is no host name`,
+		},
+		"rewrite to two lines": {
+			httpOf(`{rewrite: {uri: "/a\nb"}, ` + to + `}`),
+			`spec.http[0].rewrite.uri: "/a\nb": a path has no spaces`,
+		},
+		"substitution of two lines": {
+			httpOf(`{rewrite: {uriRegexRewrite: {match: a, rewrite: "b\nc"}}, ` + to + `}`),
+			`spec.http[0].rewrite.uriRegexRewrite.rewrite: "b\nc": a path has no spaces`,
+		},
+		"host of two lines": {
+			httpOf(`{headers: {request: {set: {Host: "a\nb"}}}, ` + to + `}`),
+			`spec.http[0].headers.request.set[Host]: "a\nb" is no host name`,
+		},
+		"redirect with another code": {
+			httpOf(`{redirect: {uri: /, redirectCode: 304}}`),
+			"spec.http[0].redirect.redirectCode: 304 is no redirection",
+		},
+		"redirect to another scheme": {
+			httpOf(`{redirect: {scheme: ftp}}`),
+			`spec.http[0].redirect.scheme: "ftp" is no scheme of HTTP`,
+		},
+		"direct response without a status": {
+			httpOf(`{directResponse: {body: {string: x}}}`),
+			"spec.http[0].directResponse.status: 0 is no status",
+		},
+		"empty rewrite": {
+			httpOf(`{rewrite: {}, ` + to + `}`),
+			"spec.http[0].rewrite: is empty",
+		},
+		"rewrite twice": {
+			httpOf(`{rewrite: {uri: /, uriRegexRewrite: {match: a, rewrite: b}}, ` + to + `}`),
+			"spec.http[0].rewrite: has uri and uriRegexRewrite",
+		},
+		"rewrite of a redirect": {
+			httpOf(`{rewrite: {uri: /}, redirect: {uri: /}}`),
+			"spec.http[0].rewrite: changes nothing without route",
+		},
+		"group that is not there": {
+			httpOf(`{rewrite: {uriRegexRewrite: {match: "(a)", rewrite: "\\2"}}, ` + to + `}`),
+			`spec.http[0].rewrite.uriRegexRewrite.rewrite: "\\2": there is no group \2`,
+		},
+		"no time": {
+			httpOf(`{timeout: 0s, ` + to + `}`),
+			"spec.http[0].timeout: 0s is too short",
+		},
+		"retries without attempts": {
+			httpOf(`{retries: {perTryTimeout: 1s}, ` + to + `}`),
+			"spec.http[0].retries.attempts: is 0 or missing",
+		},
+		"retry on what is no condition": {
+			httpOf(`{retries: {attempts: 1, retryOn: sometimes}, ` + to + `}`),
+			`spec.http[0].retries.retryOn: "sometimes" is no condition`,
+		},
+		"host of one of several": {
+			httpOf(`{route: [{destination: {host: web}, weight: 1, headers: {request: {set: {host: x}}}}, {destination: {host: b}, weight: 1}]}`),
+			"spec.http[0].route[0].headers.request.set[host]: cannot be set here; set rewrite.authority",
+		},
+		"substitution": {
+			httpOf(`{headers: {request: {set: {x: "%REQ(y)%"}}}, ` + to + `}`),
+			"spec.http[0].headers.request.set[x]",
+		},
+		"line in a value": {
+			httpOf(`{headers: {response: {add: {x: "a\nb"}}}, ` + to + `}`),
+			`spec.http[0].headers.response.add[x]: "a\nb" is no value of a header field`,
+		},
+		"part of the request among the fields": {
+			httpOf(`{headers: {request: {set: {":path": /}}}, ` + to + `}`),
+			`spec.http[0].headers.request.set[:path]: ":path" is no header field that can be edited`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := decodeYAML(t, document("VirtualService", c.spec))
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want one with %q", err, c.want)
+			}
+		})
+	}
+}

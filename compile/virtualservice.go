@@ -1,0 +1,200 @@
+package compile
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+
+	networking "istio.io/api/networking/v1alpha3"
+
+	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/model"
+)
+
+// VirtualService makes the row of a valid VirtualService. A host without a dot is a
+// service of the object's own namespace, wherever it stands in it.
+func VirtualService(c model.ClusterID, obj *api.Object, clusterDomain string) *model.VirtualService {
+	vs := obj.Spec.(*networking.VirtualService)
+	b := routeBuilder{namespace: obj.Namespace, clusterDomain: clusterDomain}
+	row := &model.VirtualService{
+		Cluster:   c,
+		Namespace: obj.Namespace,
+		Name:      obj.Name,
+		Created:   obj.Created,
+		ExportTo:  exportTo(vs.ExportTo, obj.Namespace),
+
+		ExportByDefault: len(vs.ExportTo) == 0,
+	}
+
+	for _, h := range vs.Hosts {
+		row.Hosts = append(row.Hosts, b.host(h))
+	}
+	for _, r := range vs.Http {
+		row.HTTP = append(row.HTTP, b.route(r))
+	}
+	return row
+}
+
+// routeBuilder makes the routes of one VirtualService.
+type routeBuilder struct{ namespace, clusterDomain string }
+
+// host completes a name that is short.
+func (b *routeBuilder) host(name string) string {
+	host := api.PlainHost(name)
+	if strings.Contains(host, ".") || strings.HasPrefix(host, "*") {
+		return host
+	}
+	return Host(b.namespace, host, b.clusterDomain)
+}
+
+func (b *routeBuilder) route(r *networking.HTTPRoute) model.HTTPRoute {
+	out := model.HTTPRoute{
+		Name:     r.Name,
+		Redirect: redirect(r.Redirect),
+		Rewrite:  rewrite(r),
+		Headers:  headerEdits(r.Headers),
+		Timeout:  r.Timeout.AsDuration(),
+		Retry:    retryPolicy(r.Retries),
+	}
+
+	for _, m := range r.Match {
+		out.Matches = append(out.Matches, httpMatch(m))
+	}
+	if d := r.DirectResponse; d != nil {
+		out.Direct = &model.DirectResponse{Status: d.Status, Body: d.Body.GetBytes()}
+		if text := d.Body.GetString_(); text != "" {
+			out.Direct.Body = []byte(text)
+		}
+	}
+
+	for _, d := range r.Route {
+		to := model.WeightedDestination{
+			Host:    b.host(d.Destination.Host),
+			Subset:  d.Destination.Subset,
+			Port:    uint16(d.Destination.GetPort().GetNumber()),
+			Weight:  uint32(d.Weight),
+			Headers: headerEdits(d.Headers),
+		}
+		if len(r.Route) == 1 {
+			to.Weight = 1 // it has all of it, whatever is written
+		}
+		if to.Weight > 0 {
+			out.Destinations = append(out.Destinations, to)
+		}
+	}
+	return out
+}
+
+func httpMatch(m *networking.HTTPMatchRequest) model.HTTPMatch {
+	out := model.HTTPMatch{
+		Name:       m.Name,
+		URI:        stringMatch(m.Uri),
+		IgnoreCase: m.IgnoreUriCase,
+		Port:       uint16(m.Port),
+		Namespace:  m.SourceNamespace,
+	}
+
+	for _, part := range []struct {
+		name  string
+		match *networking.StringMatch
+	}{{":scheme", m.Scheme}, {":method", m.Method}, {":authority", m.Authority}} {
+		if part.match != nil {
+			out.Fields = append(out.Fields, model.FieldMatch{Name: part.name, Value: stringMatch(part.match)})
+		}
+	}
+	out.Fields = append(out.Fields, fieldMatches(m.Headers, false)...)
+	out.Fields = append(out.Fields, fieldMatches(m.WithoutHeaders, true)...)
+	out.Query = fieldMatches(m.QueryParams, false)
+	return out
+}
+
+func fieldMatches(fields map[string]*networking.StringMatch, not bool) []model.FieldMatch {
+	var out []model.FieldMatch
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		out = append(out, model.FieldMatch{Name: name, Value: stringMatch(fields[name]), Not: not})
+	}
+	return out
+}
+
+// stringMatch is nil for a condition that says nothing of the text.
+func stringMatch(m *networking.StringMatch) *model.StringMatch {
+	switch t := m.GetMatchType().(type) {
+	case *networking.StringMatch_Exact:
+		return &model.StringMatch{Kind: model.StringExact, Value: t.Exact}
+	case *networking.StringMatch_Prefix:
+		return &model.StringMatch{Kind: model.StringPrefix, Value: t.Prefix}
+	case *networking.StringMatch_Regex:
+		return &model.StringMatch{Kind: model.StringRegex, Value: t.Regex}
+	}
+	return nil
+}
+
+func redirect(r *networking.HTTPRedirect) *model.HTTPRedirect {
+	if r == nil {
+		return nil
+	}
+	out := &model.HTTPRedirect{
+		Status:    int(r.RedirectCode),
+		Authority: r.Authority,
+		Scheme:    r.Scheme,
+		Port:      r.GetPort(),
+		KeepPort:  r.GetDerivePort() == networking.HTTPRedirect_FROM_REQUEST_PORT,
+	}
+	if out.Status == 0 {
+		out.Status = 301
+	}
+	if prefix, ok := strings.CutPrefix(r.Uri, api.RedirectPrefix); ok {
+		out.Prefix = prefix
+	} else {
+		out.URI = r.Uri
+	}
+	return out
+}
+
+// rewrite is that of a route. The host may be set among its header fields, too, or
+// among those of its only destination.
+func rewrite(r *networking.HTTPRoute) *model.HTTPRewrite {
+	w := r.Rewrite
+	out := model.HTTPRewrite{
+		URI:          w.GetUri(),
+		Regex:        w.GetUriRegexRewrite().GetMatch(),
+		Substitution: w.GetUriRegexRewrite().GetRewrite(),
+		Authority:    cmp.Or(w.GetAuthority(), hostSet(r.Headers)),
+	}
+	if len(r.Route) == 1 {
+		out.Authority = cmp.Or(out.Authority, hostSet(r.Route[0].Headers))
+	}
+	if out == (model.HTTPRewrite{}) {
+		return nil
+	}
+	return &out
+}
+
+// hostSet is the host that edits give a request; empty: none.
+func hostSet(h *networking.Headers) string {
+	for name, value := range h.GetRequest().GetSet() {
+		if api.IsHostField(name) {
+			return value
+		}
+	}
+	return ""
+}
+
+func headerEdits(h *networking.Headers) model.HeaderEdits {
+	return model.HeaderEdits{Request: headerEdit(h.GetRequest()), Response: headerEdit(h.GetResponse())}
+}
+
+func headerEdit(o *networking.Headers_HeaderOperations) model.HeaderEdit {
+	return model.HeaderEdit{Remove: o.GetRemove(), Set: headerFields(o.GetSet()), Add: headerFields(o.GetAdd())}
+}
+
+func headerFields(fields map[string]string) []model.HeaderField {
+	var out []model.HeaderField
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		if !api.IsHostField(name) { // hostSet
+			out = append(out, model.HeaderField{Name: name, Value: fields[name]})
+		}
+	}
+	return out
+}

@@ -1,0 +1,54 @@
+package kube
+
+import (
+	"time"
+
+	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/compile"
+	"github.com/isthmus-mesh/isthmus/model"
+)
+
+// tellRoutes says of each VirtualService which of its hosts others route. That
+// depends on all of them, so that a change of one is told of on others.
+func (r *Reader) tellRoutes(txn model.ReadTxn) {
+	all := r.routes(txn)
+	notes := compile.RouteNotes(all, r.store.Mesh(txn, r.cfg.Cluster).RootNamespace, r.cfg.ClusterDomain)
+	for _, v := range all {
+		r.tell(ref{kindVirtual, v.Namespace, v.Name}, outcome{notes: notes[v.Key()]})
+	}
+}
+
+// routes are the VirtualServices of the Reader's cluster.
+func (r *Reader) routes(txn model.ReadTxn) []*model.VirtualService {
+	var out []*model.VirtualService
+	for v := range r.store.Virtuals.All(txn) {
+		if v.Cluster == r.cfg.Cluster {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+// checkRoutes says what of a VirtualService that is about to be applied others route.
+func (r *Reader) checkRoutes(obj *api.Object) []string {
+	txn := r.store.Read()
+	candidate := compile.VirtualService(r.cfg.Cluster, obj, r.cfg.ClusterDomain)
+	all := []*model.VirtualService{candidate}
+	newest := time.Time{}
+	for _, v := range r.routes(txn) {
+		if v.Key() == candidate.Key() {
+			candidate.Created = v.Created // an edit
+			continue
+		}
+		all = append(all, v)
+		if v.Created.After(newest) {
+			newest = v.Created
+		}
+	}
+
+	if candidate.Created.IsZero() {
+		// A new one is younger than all others.
+		candidate.Created = newest.Add(time.Second)
+	}
+	return compile.RouteNotes(all, r.store.Mesh(txn, r.cfg.Cluster).RootNamespace, r.cfg.ClusterDomain)[candidate.Key()]
+}

@@ -1,0 +1,277 @@
+package conformance
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/isthmus-mesh/isthmus/api"
+	"github.com/isthmus-mesh/isthmus/compile"
+	"github.com/isthmus-mesh/isthmus/model"
+	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/xds"
+	"github.com/isthmus-mesh/isthmus/xds/resources"
+)
+
+// object is a part of a document.
+type object = map[string]any
+
+// text draws what may stand where a text is expected, some of it odd.
+func text(r *rand.Rand) string {
+	return pick(r, "web", "/", "/a", "a b", "", "*", "%", "%PREFIX()%/x", "$1", `\1`, `\`, "(", "(a|b)*", "^/x(.*)$", "ü", "a\nb", "x-y", "Host", ":authority",
+		"GET", "https", "v1", "*.example.com", "web.shop.svc.cluster.local", "10.0.0.1", strings.Repeat("a", 1100))
+}
+
+func drawString(r *rand.Rand) object {
+	return pick(r, object{}, object{"exact": text(r)}, object{"prefix": text(r)}, object{"regex": text(r)})
+}
+
+func drawFields(r *rand.Rand) object {
+	out := object{}
+	for range r.IntN(3) {
+		out[pick(r, "x", "cookie", text(r))] = drawString(r)
+	}
+	return out
+}
+
+func drawCondition(r *rand.Rand) object {
+	out := object{}
+	for _, name := range []string{"uri", "scheme", "method", "authority"} {
+		if r.IntN(3) == 0 {
+			out[name] = drawString(r)
+		}
+	}
+	for _, name := range []string{"headers", "withoutHeaders", "queryParams"} {
+		if r.IntN(3) == 0 {
+			out[name] = drawFields(r)
+		}
+	}
+	if r.IntN(3) == 0 {
+		out["ignoreUriCase"] = true
+	}
+	return out
+}
+
+func drawEdits(r *rand.Rand) object {
+	list := func() object {
+		return object{
+			"set": object{pick(r, "x", "Host", text(r)): pick(r, "y", text(r))}, "add": object{pick(r, "z", text(r)): "1"},
+			"remove": []string{pick(r, "q", text(r))},
+		}
+	}
+	return object{"request": list(), "response": list()}
+}
+
+func drawDestination(r *rand.Rand) object {
+	to := object{"host": pick(r, "web", "web.shop.svc.cluster.local", text(r))}
+	if r.IntN(3) == 0 {
+		to["subset"] = pick(r, "v1", text(r))
+	}
+	if r.IntN(3) == 0 {
+		to["port"] = object{"number": r.IntN(70000)}
+	}
+	out := object{"destination": to, "weight": r.IntN(3)}
+	if r.IntN(4) == 0 {
+		out["headers"] = drawEdits(r)
+	}
+	return out
+}
+
+func drawRoute(r *rand.Rand) object {
+	out := object{"name": text(r)}
+	for range r.IntN(3) {
+		match, _ := out["match"].([]object)
+		out["match"] = append(match, drawCondition(r))
+	}
+	switch r.IntN(4) {
+	case 0:
+		out["redirect"] = object{"uri": text(r), "authority": text(r), "scheme": pick(r, "", "https"), "redirectCode": pick(r, 0, 301, 302, 303, 307, 308)}
+	case 1:
+		out["directResponse"] = object{"status": 200 + r.IntN(400), "body": object{"string": strings.Repeat("x", r.IntN(9000))}}
+	default:
+		route := []object{drawDestination(r)}
+		for range r.IntN(3) {
+			route = append(route, drawDestination(r))
+		}
+		out["route"] = route
+		if r.IntN(3) == 0 {
+			out["rewrite"] = pick(r, object{"uri": text(r)}, object{"authority": text(r)}, object{"uriRegexRewrite": object{"match": text(r), "rewrite": text(r)}})
+		}
+	}
+	if r.IntN(4) == 0 {
+		out["headers"] = drawEdits(r)
+	}
+	return out
+}
+
+// refusesRoutes tells what is wrong with the routes that clients are sent by a valid
+// VirtualService; nil for a document that is none.
+func refusesRoutes(t testing.TB, raw []byte) (taken bool, err error) {
+	t.Helper()
+	obj, err := api.Decode(raw)
+	if err != nil || obj.Kind != api.KindVirtualService {
+		return false, nil
+	}
+
+	store, err := model.NewStore()
+	if err != nil {
+		t.Fatal(err)
+	}
+	txn := store.Write()
+	svc := &model.Service{
+		Host: "web.shop.svc.cluster.local", Cluster: cluster, Namespace: "shop", Name: "web",
+		Ports: []model.Port{{Name: "http", Number: 80, Protocol: model.HTTP}},
+	}
+	store.Services.Put(txn, svc)
+	store.Virtuals.Put(txn, compile.VirtualService(cluster, obj, "cluster.local"))
+	store.Clusters.Put(txn, &model.Cluster{ID: cluster, Synced: true})
+	txn.Commit()
+
+	src, err := resources.New(store, resources.Config{Cluster: cluster, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	view, _, err := src.View(ctx, node("sidecar", &model.Workload{Cluster: cluster, Namespace: "shop", Name: "client", Account: "default", Addresses: []string{"10.0.0.9"}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, _, err := view.Resources(xds.TypeRoute, []string{"80"})
+	if err != nil || len(all) == 0 {
+		t.Fatalf("%d route configurations: %v", len(all), err)
+	}
+	for _, res := range all {
+		if err := acceptsRoutes(res.Body); err != nil {
+			return true, err
+		}
+	}
+	return true, nil
+}
+
+func acceptsRoutes(body *anypb.Any) error {
+	if err := valid(body); err != nil {
+		return err
+	}
+	_, err := config.DecodeRouteConfiguration(body)
+	return err
+}
+
+// TestProxyAcceptsEveryVirtualService: whatever the webhook lets through, proxies
+// take. One that they refused would take the routes of all hosts of a port with it.
+func TestProxyAcceptsEveryVirtualService(t *testing.T) {
+	const draws = 1500
+	taken := 0
+	for seed := range uint64(draws) {
+		r := rand.New(rand.NewPCG(seed, 7))
+		spec := object{"hosts": []string{pick(r, "web", "web", text(r))}, "http": []object{drawRoute(r)}}
+		raw, err := json.Marshal(object{
+			"apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
+			"metadata": object{"name": "v", "namespace": "shop"}, "spec": spec,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		ok, err := refusesRoutes(t, raw)
+		if ok {
+			taken++
+		}
+		if err != nil {
+			t.Errorf("seed %d: %v\n%s", seed, err, raw)
+		}
+	}
+	t.Logf("%d of %d documents are valid", taken, draws)
+	if taken < draws/20 {
+		t.Error("too few of them are valid to show anything")
+	}
+}
+
+// FuzzVirtualService: the same, of documents that nobody thought of.
+func FuzzVirtualService(f *testing.F) {
+	for seed := range uint64(200) {
+		r := rand.New(rand.NewPCG(seed, 7))
+		raw, err := json.Marshal(object{
+			"kind": "VirtualService", "metadata": object{"name": "v", "namespace": "shop"},
+			"spec": object{"hosts": []string{"web"}, "http": []object{drawRoute(r)}},
+		})
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw)
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if _, err := refusesRoutes(t, raw); err != nil {
+			t.Errorf("%v\n%s", err, raw)
+		}
+	})
+}
+
+// TestVirtualServiceRoutesRequests: from the object to the answer, through both
+// sidecars.
+func TestVirtualServiceRoutesRequests(t *testing.T) {
+	p := newPair(t)
+	const document = `{"kind": "VirtualService", "metadata": {"name": "web", "namespace": "client"}, "spec": {"hosts": ["web.shop.svc.cluster.local"], "http": [
+		{"match": [{"headers": {"end-user": {"exact": "jason"}}}], "directResponse": {"status": 418, "body": {"string": "jason"}}},
+		{"match": [{"uri": {"prefix": "/old"}, "queryParams": {"v": {"exact": "2"}}}], "redirect": {"uri": "/new", "redirectCode": 308}},
+		{"match": [{"uri": {"prefix": "/api/"}}], "rewrite": {"uri": "/v1/", "authority": "inner.example"},
+			"headers": {"request": {"set": {"x-version": "two"}}, "response": {"add": {"x-served-by": "web"}}},
+			"route": [{"destination": {"host": "web.shop.svc.cluster.local"}}]},
+		{"match": [{"method": {"exact": "GET"}, "withoutHeaders": {"x-no": {"exact": "route"}}}], "timeout": "10s", "route": [
+			{"destination": {"host": "web.shop.svc.cluster.local"}, "weight": 100, "headers": {"request": {"set": {"x-version": "share"}}}},
+			{"destination": {"host": "nobody.shop.svc.cluster.local"}, "weight": 0}]}]}}`
+	obj, err := api.Decode([]byte(document))
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(p, p.store.Virtuals, compile.VirtualService(cluster, obj, "cluster.local"))
+	p.configure()
+
+	const web = " HTTP/1.1\r\nHost: web.shop\r\n"
+	for name, c := range map[string]struct {
+		head   string
+		status int
+		// parts of the answer: a field of its head, and lines of its body.
+		field, value string
+		body         string
+	}{
+		"by a header field": {
+			head: "GET /" + web + "End-User: jason\r\n", status: 418, body: "jason",
+		},
+		"a field that comes twice": {
+			head: "GET /" + web + "End-User: jason\r\nEnd-User: root\r\n", status: 200, body: "web.shop\n",
+		},
+		"redirected": {
+			head: "GET /old/x?v=2" + web, status: 308, field: "Location", value: "http://web.shop/new?v=2",
+		},
+		"rewritten": {
+			head: "GET /api/list?all" + web, status: 200, field: "X-Served-By", value: "web", body: "\n/v1/list?all\ntwo\n",
+		},
+		"with another host": {
+			head: "GET /api/" + web, status: 200, body: "inner.example\n",
+		},
+		"a share": {
+			head: "GET /else" + web, status: 200, body: "\n/else\nshare\n",
+		},
+		"nobody's": {
+			head: "DELETE /else" + web, status: 404,
+		},
+		"with what it must not have": {
+			head: "GET /else" + web + "X-No: route\r\n", status: 404,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			status, header, body := p.ask(webVIP, 80, c.head)
+			if status != c.status || !strings.Contains(body, c.body) || c.field != "" && header.Get(c.field) != c.value {
+				t.Errorf("answered %d, %v, %q", status, header, body)
+			}
+		})
+	}
+}
