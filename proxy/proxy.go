@@ -99,6 +99,9 @@ type Proxy struct {
 	warmSince   time.Time // when clusters and listeners were first there
 	closed      bool
 	neverClosed chan struct{}
+
+	drillMu sync.Mutex // guards drill; taken before the locks of clusters
+	drill   *drill     // nil: none goes on
 }
 
 // New makes a Proxy with nothing to do. Run releases what it holds.
@@ -168,6 +171,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	p.closed = true
 	p.mu.Unlock()
 
+	p.EndDrill()
 	p.listeners.Close()
 	p.clusters.Close()
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {

@@ -28,6 +28,7 @@ func (a *Agent) adminHandler() http.Handler {
 
 	mux.HandleFunc("POST /logging", a.serveLogging)
 	mux.HandleFunc("POST /drain", a.serveDrain)
+	mux.HandleFunc("POST /drill", a.serveDrill)
 	mux.HandleFunc("POST /quitquitquit", a.serveQuit)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -47,6 +48,8 @@ GET  /ready             whether it can carry traffic
 GET  /stats/prometheus  metrics
 GET  /logging           log level; POST /logging?level=debug|info|warn|error sets it
 POST /drain             not ready any more; connections from outside are asked to end
+POST /drill         ?host=HOST&cluster=CLUSTER&lease=10s: fails a host's endpoints in a cluster, for this
+                    proxy alone, until the lease is over; 15s at most, to be renewed; 0s ends it
 POST /quitquitquit      drain and end
 GET  /debug/pprof/      profiles
 `)
@@ -143,6 +146,26 @@ func (a *Agent) info() any {
 		out.NotReady = err.Error()
 	}
 	return out
+}
+
+// serveDrill fails endpoints on purpose, or lets them be again. Nothing of it outlasts
+// its lease: who has begun it may die.
+func (a *Agent) serveDrill(w http.ResponseWriter, r *http.Request) {
+	lease, err := time.ParseDuration(r.FormValue("lease"))
+	if err != nil || lease < 0 {
+		http.Error(w, "want ?host=HOST&cluster=CLUSTER&lease=10s; a lease of 0s ends the drill", http.StatusBadRequest)
+		return
+	}
+	if lease == 0 {
+		a.engine.EndDrill()
+		fmt.Fprintln(w, "ended")
+		return
+	}
+	if err := a.engine.Drill(r.FormValue("host"), r.FormValue("cluster"), lease); err != nil {
+		http.Error(w, err.Error(), http.StatusConflict)
+		return
+	}
+	fmt.Fprintln(w, "on, until the lease is over")
 }
 
 // serveLogging tells the log level, or sets it.

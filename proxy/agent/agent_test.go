@@ -434,6 +434,27 @@ func TestPortInUse(t *testing.T) {
 	check(t, p.Run(ctx))
 }
 
+// TestDrillByAdminPort: what is asked for wrongly, or cannot be, is answered as such.
+func TestDrillByAdminPort(t *testing.T) {
+	d := newDiscovery(t, echoServer(t))
+	dir := t.TempDir()
+	write(t, dir, "root-cert.pem", string(d.authority.RootPEM()))
+	write(t, dir, "token", "good")
+	d.start()
+	r := startAgent(t, d, dir, nil)
+	for query, want := range map[string]int{
+		"":                             400,
+		"?lease=-1s":                   400,
+		"?host=a.b&cluster=c&lease=5s": 409,
+		"?host=a.b&cluster=c&lease=1h": 409,
+		"?host=a.b&cluster=c&lease=0s": 200,
+	} {
+		if code, body := get(t, "POST", "http://"+r.addrs.Admin+"/drill"+query); code != want {
+			t.Errorf("%q: %d %s, want %d", query, code, body, want)
+		}
+	}
+}
+
 // TestSidecarDrain: /drain asks callers from outside to go elsewhere, the
 // application's own calls go on; at the end the proxy waits for the last of
 // them, and with DrainUntilIdle for longer than DrainFor.

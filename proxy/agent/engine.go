@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"time"
 
 	"github.com/isthmus-mesh/isthmus/xds/fetch"
 )
@@ -35,4 +36,9 @@ type Engine interface {
 	ConfigDump() any
 	ClusterDump() any
 	ListenerDump() any
+
+	// Drill fails the endpoints of a host that are in one cluster, for a time; see
+	// proxy.Drill. EndDrill ends it before.
+	Drill(host, cluster string, lease time.Duration) error
+	EndDrill()
 }

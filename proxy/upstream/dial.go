@@ -154,6 +154,9 @@ func (e *Endpoint) connect(ctx context.Context, proto config.Protocol) (*net.TCP
 		e.cluster.set.ownTold(e.cluster.name)
 		return nil, ErrOwnListener
 	}
+	if e.drilled() {
+		return nil, ErrDrill
+	}
 
 	d := net.Dialer{KeepAlive: -1, KeepAliveConfig: e.keepalive(proto)}
 	if src, ok := bindSource(e.cluster.Config().BindSource, e.addr.Addr()); ok {

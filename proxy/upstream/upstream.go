@@ -52,7 +52,8 @@ type Set struct {
 	own      func(netip.AddrPort) bool
 	ownTold  func(cluster string)
 	event    func(cluster string, e Event, n int)
-	refs     sync.Map // cluster name → *Ref
+	refs     sync.Map                             // cluster name → *Ref
+	failed   atomic.Pointer[func(*Endpoint) bool] // see Fail
 
 	mu      sync.Mutex // serialises updates; taken before that of a Cluster
 	load    map[string]*config.LoadAssignment

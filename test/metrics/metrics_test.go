@@ -124,6 +124,9 @@ type engine struct{ *proxy.Proxy }
 
 func (engine) ListenerDump() any { return nil }
 
+func (engine) Drill(string, string, time.Duration) error { return nil }
+func (engine) EndDrill()                                 {}
+
 // registerDiscovery runs a control plane over a fake API server until all of it is
 // served. One setting of its mesh configuration is not in force, so that the metric
 // of such objects has a value.
