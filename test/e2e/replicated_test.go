@@ -78,6 +78,7 @@ func TestReplicatedControlPlanes(t *testing.T) {
 		{"plaintext is refused", plaintextRefused},
 		{"memory", memory},
 		{"protocols", protocols},
+		{"virtual service", routeRequests},
 		{"bad config is refused", badConfigRefused},
 		{"discovery down", discoveryDown},
 		{"another root is refused", otherRootRefused},
