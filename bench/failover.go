@@ -18,7 +18,7 @@ import (
 type failoverFlags struct {
 	lab, models, faults string
 	running, keep       bool
-	gets, posts         float64
+	gets, posts, storm  float64
 	checks              bool
 	doc, json, records  string
 }
@@ -37,6 +37,7 @@ func newFailoverCommand() *cobra.Command {
 	cmd.Flags().StringVar(&f.faults, "faults", ".", "the faults to make, a regular expression")
 	cmd.Flags().Float64Var(&f.gets, "gets", 200, "GETs a second of each caller")
 	cmd.Flags().Float64Var(&f.posts, "posts", 50, "POSTs a second of each caller")
+	cmd.Flags().Float64Var(&f.storm, "storm", 1000, "GETs a second of one caller in the check of how many retries add")
 	cmd.Flags().BoolVar(&f.checks, "checks", true, "measure as well where calls go, and how many retries add")
 	cmd.Flags().StringVar(&f.doc, "doc", "", "document to write the figures into")
 	cmd.Flags().StringVar(&f.records, "records", "", "directory for files with what became of each request")
@@ -46,7 +47,7 @@ func newFailoverCommand() *cobra.Command {
 
 func runFailover(cmd *cobra.Command, f failoverFlags) error {
 	o := failover.Options{Lab: f.lab, Where: report.Where(time.Now()), Running: f.running, Keep: f.keep, Records: f.records, Checks: f.checks,
-		Rates: map[string]float64{"GET": f.gets, "POST": f.posts}}
+		Rates: map[string]float64{"GET": f.gets, "POST": f.posts}, StormRate: f.storm}
 	models, err := regexp.Compile(f.models)
 	if err != nil {
 		return fmt.Errorf("--models: %w", err)

@@ -116,13 +116,10 @@ func (s *Scene) send(ctx context.Context, load record.Load, meanwhile func() err
 	return run[http.MethodGet], err
 }
 
-// stormRate is the calls a second of a storm.
-const stormRate = 1000
-
 // Storm measures how many requests retries add when every near endpoint answers
 // 503, counted at the servers: while that is being found out, and after.
 func (s *Scene) Storm(ctx context.Context, load record.Load) ([]Check, error) {
-	load.Rates = map[string]float64{http.MethodGet: stormRate}
+	load.Rates = map[string]float64{http.MethodGet: s.StormRate}
 	defer func() { _ = s.setMode(context.WithoutCancel(ctx), record.ModeAnswer) }()
 
 	during, err := s.added(ctx, load, func() error {
@@ -143,7 +140,7 @@ func (s *Scene) Storm(ctx context.Context, load record.Load) ([]Check, error) {
 	}
 	// Those that try whether the near ones are well again are no storm.
 	return []Check{
-		s.newCheck("requests added by retries, near cluster answering 503 at 1000 rps", during, 0, 20),
+		s.newCheck(fmt.Sprintf("requests added by retries, near cluster answering 503 at %.0f rps", s.StormRate), during, 0, 20),
 		s.newCheck("requests added by retries, after failover", after, 0, 1),
 	}, nil
 }

@@ -12,6 +12,8 @@ import (
 // of it.
 type Fault struct {
 	Name string
+	// Prepare, if there is one, changes what is no fault in itself.
+	Prepare func(context.Context, *Scene) error
 	// Break makes it and Heal takes it back, or waits until it is over.
 	Break, Heal func(context.Context, *Scene) error
 	// Hold is how long it lasts.
@@ -25,6 +27,9 @@ type Fault struct {
 type Bar struct {
 	// Failed is the share of requests that may fail.
 	Failed float64
+	// Over is when, after the break, no request fails or is slow any more, where
+	// what breaks is the caller's own; any number may fail until then.
+	Over time.Duration
 	// Slowest is of all answers after the break, 0 where it does not matter; the
 	// slowest answer before the break is added where OverBefore says so.
 	Slowest    time.Duration
@@ -38,6 +43,8 @@ func (b Bar) String() string {
 		text = fmt.Sprintf("≤ %.4g%% failed", 100*b.Failed)
 	}
 	switch {
+	case b.Over > 0:
+		text = fmt.Sprintf("over after %d ms", b.Over.Milliseconds())
 	case b.OverBefore:
 		text += fmt.Sprintf(", ≤ %d ms more than before", b.Slowest.Milliseconds())
 	case b.Slowest > 0:
@@ -118,6 +125,14 @@ var Faults = []Fault{
 		Bar:   Bar{Slowest: 50 * time.Millisecond, OverBefore: true},
 	},
 	{
+		// What it knows, it has from the pod's own volume.
+		Name: "caller's sidecar killed, no istiod left", Hold: 5 * time.Second,
+		Prepare: script(discovery("0")),
+		Break:   both(signalIn("KILL", "all", "caller", "isthmus-proxy", "sidecar")),
+		Heal:    script(discovery("1") + "\n" + waitCallers),
+		Bar:     Bar{Over: 2 * time.Second},
+	},
+	{
 		Name:  "rolling restart of the service",
 		Break: script(`kubectl --context $NEAR rollout restart -n failover deploy/target`),
 		Heal:  whole,
@@ -161,6 +176,21 @@ const (
 kubectl --context $NEAR get --raw /readyz >/dev/null`
 )
 
+// waitCallers waits until the callers' pods are ready.
+const waitCallers = `for c in $NEAR $FAR; do kubectl --context $c wait -n failover pod/caller --for=condition=Ready --timeout=120s; done`
+
+// discovery scales the control planes, where there are any; that of a cluster that
+// has none of its own is another one's.
+func discovery(replicas string) string {
+	return `for c in $NEAR $FAR; do
+  if kubectl --context $c get deploy -n istio-system istiod >/dev/null 2>&1; then
+    kubectl --context $c scale -n istio-system deploy/istiod --replicas=` + replicas + `
+    kubectl --context $c rollout status -n istio-system deploy/istiod --timeout=120s
+  fi
+  while [ ` + replicas + ` = 0 ] && kubectl --context $c get pods -n istio-system -l app=istiod -o name | grep -q .; do sleep 0.5; done
+done`
+}
+
 // whole waits until the near cluster has all of its pods.
 var whole = script(waitWhole)
 
@@ -176,6 +206,20 @@ func script(text string) func(context.Context, *Scene) error {
 func signal(name, which, pod string, words ...string) func(context.Context, *Scene) error {
 	return func(ctx context.Context, s *Scene) error {
 		return s.Lab.signal(ctx, s.Near.Context, name, which, pod, words...)
+	}
+}
+
+// signalIn signals processes of a cluster, as Lab.signal.
+func signalIn(name, which, pod string, words ...string) func(context.Context, *Scene, Cluster) error {
+	return func(ctx context.Context, s *Scene, c Cluster) error {
+		return s.Lab.signal(ctx, c.Context, name, which, pod, words...)
+	}
+}
+
+// both is a step that does the same in both clusters.
+func both(do func(context.Context, *Scene, Cluster) error) func(context.Context, *Scene) error {
+	return func(ctx context.Context, s *Scene) error {
+		return s.both(ctx, func(ctx context.Context, c Cluster) error { return do(ctx, s, c) })
 	}
 }
 

@@ -106,8 +106,14 @@ func (s *Scene) Measure(ctx context.Context, log *slog.Logger, f Fault, load rec
 
 // breakAndHeal makes the fault; whatever comes, it is taken back.
 func (s *Scene) breakAndHeal(ctx context.Context, f Fault) (Times, error) {
+	var err error
+	if f.Prepare != nil {
+		err = f.Prepare(ctx, s)
+	}
 	at := Times{Broke: time.Now()}
-	err := f.Break(ctx, s)
+	if err == nil {
+		err = f.Break(ctx, s)
+	}
 	if err == nil {
 		err = pause(ctx, f.Hold)
 	}
@@ -257,6 +263,9 @@ func newRow(f Figures, bar Bar) Row {
 		limit += f.SlowestBefore
 	}
 	row.OK = float64(f.Failed) <= bar.Failed*float64(f.Sent) && (bar.Slowest == 0 || f.Slowest <= limit)
+	if bar.Over > 0 {
+		row.OK = f.LastAffected <= bar.Over
+	}
 	return row
 }
 

@@ -29,8 +29,10 @@ type Options struct {
 	Records string
 	// Where is the machine and the time, in words, for the report.
 	Where string
-	// Rates are requests per second of each caller, by method.
-	Rates map[string]float64
+	// Rates are requests per second of each caller, by method; StormRate is that of
+	// the one caller in the check of retries.
+	Rates     map[string]float64
+	StormRate float64
 }
 
 // Run measures every fault in every model. Whatever comes, the lab that it has
@@ -83,7 +85,7 @@ lab --name "$LAB" load-image dist/images/*.tar`
 func runModel(ctx context.Context, log *slog.Logger, lab *Lab, m Model, o Options, rep *Report) error {
 	began := time.Now()
 	scene := NewScene(lab, m)
-	scene.Records = o.Records
+	scene.Records, scene.StormRate = o.Records, o.StormRate
 	if !o.Keep {
 		defer func() {
 			if err := scene.Uninstall(context.WithoutCancel(ctx)); err != nil {

@@ -36,6 +36,8 @@ type Scene struct {
 	URL string
 	// Replicas is the number of pods in each cluster.
 	Replicas int
+	// StormRate is the calls a second of a storm.
+	StormRate float64
 	// Records is a directory for what became of each request; none if empty.
 	Records string
 }
