@@ -128,8 +128,9 @@ func (x *Exchange) Failed(f *Failure, now time.Time) Verdict {
 	x.note(f.Cause)
 	x.last = *f
 
-	// That a pooled connection is over says nothing of its endpoint, nor does a refused stream; silence does.
-	v := Verdict{Do: Pick, Fresh: true, Leave: x.Route.Retries.Leave(x.tries), Budget: true}
+	// That a pooled connection is over says nothing of its endpoint, nor does a refused stream; silence does. Other
+	// connections of a place that is silent, or has ended several, are likely to be over, too.
+	v := Verdict{Do: Pick, Fresh: x.fresh(f.Cause == Lost || f.Reused && x.tries > 1), Anew: true, Leave: x.Route.Retries.Leave(x.tries), Budget: true}
 	switch f.Cause {
 	case Unreachable: // counted where it was dialled
 		v.Avoid, v.Budget = true, false
@@ -149,13 +150,18 @@ func (x *Exchange) Failed(f *Failure, now time.Time) Verdict {
 		return v
 	}
 
-	v.Do, v.Fresh, v.Leave, v.Budget, v.Answer = Reply, false, false, false, x.failed()
+	v.Do, v.Fresh, v.Anew, v.Leave, v.Budget, v.Answer = Reply, false, false, false, false, x.failed()
 	if f.Cause == Cancelled {
 		v.Do, v.Answer = Break, nil
 		x.Outcome.Flag = outcome.UpstreamReset
 	}
 	return v
 }
+
+// fresh reports whether a request that is made again goes by a connection of its own, to whatever endpoint: where it must
+// not meet another one that is about to end, as it could not be made a third time, and where others are likely to be
+// over. Any other request goes by what there is: the requests of a place that goes away would else all dial at once.
+func (x *Exchange) fresh(over bool) bool { return over || !x.idempotent }
 
 // again reports whether another endpoint is to be asked.
 func (x *Exchange) again(f *Failure) bool {
@@ -223,7 +229,7 @@ func (x *Exchange) Answered(h *Head) Verdict {
 		x.note(unwanted)
 		x.last = Failure{Cause: unwanted, Err: fmt.Errorf("status %d", h.Status)}
 		v := Verdict{
-			Do: Another, Avoid: true, Fresh: true, Wait: policy.Pause(x.tries), Again: true, Leave: policy.Leave(x.tries),
+			Do: Another, Avoid: true, Fresh: x.fresh(false), Anew: true, Wait: policy.Pause(x.tries), Again: true, Leave: policy.Leave(x.tries),
 			Budget: true,
 		}
 		if h.Failed == notProcessed { // no application has seen it, nor is one busy

@@ -199,6 +199,7 @@ func (s *story) said(v Verdict) string {
 	}{
 		{"after a pause", v.Wait > 0},
 		{"fresh connection", v.Fresh},
+		{"fresh connection if it is the same endpoint", v.Anew && !v.Fresh},
 		{"avoid it", v.Avoid},
 		{"blame it", v.Blame},
 		{"again if it is many", v.Again},

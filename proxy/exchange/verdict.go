@@ -32,8 +32,9 @@ type Verdict struct {
 	// Wait says that a pause of up to so long, at random, comes first: endpoints that refuse because they are busy
 	// must not get all of it back at once.
 	Wait time.Duration
-	// Fresh asks for a connection that no request has used yet.
-	Fresh bool
+	// Fresh asks for a connection that no request has used yet, Anew for such a one if the endpoint is again that of the
+	// last try.
+	Fresh, Anew bool
 	// Avoid the endpoint of the last try from now on.
 	Avoid bool
 	// Blame says that the last try counts against its endpoint.

@@ -143,7 +143,7 @@ func TestAnswerBeforeTheRequest(t *testing.T) {
 	secure, id := overTLS(t, eager)
 	for _, cluster := range []*config.Cluster{plain, secure} {
 		h := startHop(t, setup{hcm: config.HCM{Routes: toCluster("c")}, clusters: []*config.Cluster{cluster}, identity: id})
-		conn, err := h.server.pool(h.set.Get("c").Endpoints()[0]).dial(t.Context())
+		conn, err := h.server.pool(h.set.Get("c").Endpoints()[0]).open(t.Context(), true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -158,7 +158,7 @@ func TestQuietCostsNothing(t *testing.T) {
 	secure, id := overTLS(t, (&noisy{}).serve)
 	for name, cluster := range map[string]*config.Cluster{"plaintext": plain, "TLS": secure} {
 		h := startHop(t, setup{hcm: config.HCM{Routes: toCluster("c")}, clusters: []*config.Cluster{cluster}, identity: id})
-		conn, err := h.server.pool(h.set.Get("c").Endpoints()[0]).dial(t.Context())
+		conn, err := h.server.pool(h.set.Get("c").Endpoints()[0]).open(t.Context(), true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -178,7 +178,7 @@ func TestQuietCostsNothing(t *testing.T) {
 func BenchmarkQuiet(b *testing.B) {
 	h := startHop(b, setup{hcm: config.HCM{Routes: toCluster("c")}, clusters: []*config.Cluster{
 		staticCluster("c", config.HTTP1, rawBackend(b, (&noisy{}).serve))}})
-	conn, err := h.server.pool(h.set.Get("c").Endpoints()[0]).dial(b.Context())
+	conn, err := h.server.pool(h.set.Get("c").Endpoints()[0]).open(b.Context(), true)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -17,6 +17,7 @@
 //	              connection                                    answer, h2idle.go when nothing moves
 //	pool.go       connections to endpoints,    bridgeup.go      HTTP/1 to HTTP/2, bridgedown.go the reverse,
 //	              h2pool.go                    h2pipe.go        a stream for who reads by blocking
+//	queue.go      who waits for one; pace.go   how many may come about at once
 //	silence.go    is a pooled one still good?  policy.go        what a connection says of its caller
 //	drain.go      saying goodbye               account.go       telemetry
 //

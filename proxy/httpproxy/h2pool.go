@@ -54,8 +54,11 @@ func (p *h2pool) readyLocked() *http2.Conn {
 // get returns a connection that takes streams, and opens one if there is none; where the cluster may have no more, it
 // waits for one that has become free.
 func (p *h2pool) get(ctx context.Context) (*http2.Conn, error) {
-	for {
-		c, err := p.getOrDial(ctx)
+	for first := true; ; first = false {
+		c, late, err := p.getOrDial(ctx)
+		if err != nil && late && first && ctx.Err() == nil && p.pool.ep.Alone() {
+			continue // that dial began before this request did: there is nowhere else to go, so it has one of its own
+		}
 		var full *upstream.OverflowError
 		if !errors.As(err, &full) {
 			return c, err
@@ -66,13 +69,15 @@ func (p *h2pool) get(ctx context.Context) (*http2.Conn, error) {
 	}
 }
 
-func (p *h2pool) getOrDial(ctx context.Context) (*http2.Conn, error) {
+// getOrDial returns a connection that takes streams, or waits for a dial. late says that it was under way already.
+func (p *h2pool) getOrDial(ctx context.Context) (conn *http2.Conn, late bool, err error) {
 	p.mu.Lock()
 	if c := p.readyLocked(); c != nil {
 		p.mu.Unlock()
-		return c, nil
+		return c, false, nil
 	}
 	d := p.dialing
+	late = d != nil
 	if d == nil {
 		d = &dialing{done: make(chan struct{})}
 		p.dialing = d
@@ -81,9 +86,9 @@ func (p *h2pool) getOrDial(ctx context.Context) (*http2.Conn, error) {
 	p.mu.Unlock()
 	select {
 	case <-d.done:
-		return d.conn, d.err
+		return d.conn, late, d.err
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, late, context.Cause(ctx)
 	}
 }
 

@@ -30,6 +30,7 @@ type endpointPool struct {
 
 	mu      sync.Mutex
 	idle    []*h1conn // most recently used last
+	queue   queue     // of requests that found none
 	sweeper *time.Timer
 	retired bool
 	h2      h2pool
@@ -113,15 +114,11 @@ func (c *h1conn) refused() bool {
 // take returns an idle connection, or nil. Who takes it must see that it is quiet before writing to it.
 func (p *endpointPool) take(now time.Time) *h1conn {
 	p.mu.Lock()
-	n := len(p.idle)
-	if n == 0 {
-		p.mu.Unlock()
+	c := p.popLocked()
+	p.mu.Unlock()
+	if c == nil {
 		return nil
 	}
-	c := p.idle[n-1]
-	p.idle[n-1] = nil
-	p.idle = p.idle[:n-1]
-	p.mu.Unlock()
 
 	// The one used last is too old by the cluster's own bounds: so are the others, or as good as.
 	if o := &p.ep.Cluster().Config().HTTP; o.IdleTimeout > 0 && now.Sub(c.since) >= o.IdleTimeout || c.overaged(now) {
@@ -132,32 +129,27 @@ func (p *endpointPool) take(now time.Time) *h1conn {
 	return c
 }
 
+// popLocked takes the idle connection that was used last, nil where there is none.
+func (p *endpointPool) popLocked() *h1conn {
+	n := len(p.idle)
+	if n == 0 {
+		return nil
+	}
+	c := p.idle[n-1]
+	p.idle[n-1] = nil
+	p.idle = p.idle[:n-1]
+	return c
+}
+
 // overaged reports whether the cluster allows the connection no further request because of its age.
 func (c *h1conn) overaged(now time.Time) bool {
 	limit := c.pool.ep.Cluster().Config().HTTP.MaxAge
 	return limit > 0 && now.Sub(c.born) >= limit
 }
 
-// open opens a connection for HTTP/1; where the cluster may have no more, it waits for one that has become free.
-func (p *endpointPool) open(ctx context.Context) (*h1conn, error) {
-	for {
-		c, err := p.dial(ctx)
-		var full *upstream.OverflowError
-		if !errors.As(err, &full) {
-			return c, err
-		}
-		if err := p.ep.Cluster().AwaitRoom(ctx); err != nil {
-			return nil, err
-		}
-		if c := p.take(time.Now()); c != nil {
-			return c, nil
-		}
-	}
-}
-
-// dial opens a connection for HTTP/1.
-func (p *endpointPool) dial(ctx context.Context) (*h1conn, error) {
-	conn, _, err := p.ep.Dial(ctx, config.ProtocolHTTP1)
+// connect opens a connection for HTTP/1, which was reserved.
+func (p *endpointPool) connect() (*h1conn, error) {
+	conn, _, err := p.ep.DialReserved(context.Background(), config.ProtocolHTTP1)
 	if err != nil {
 		return nil, err
 	}
@@ -193,24 +185,36 @@ func (p *endpointPool) put(c *h1conn, now time.Time) {
 		_ = c.Close()
 		return
 	}
-	c.since = now
 	c.served++
 	if limit := p.ep.Cluster().Config().HTTP.MaxRequests; limit > 0 && c.served >= limit || c.overaged(now) {
 		_ = c.Close()
 		return
 	}
+	c.reused = true
+
 	p.mu.Lock()
-	if p.retired || len(p.idle) >= maxIdleConns {
-		p.mu.Unlock()
+	kept := p.keepLocked(c, now)
+	p.mu.Unlock()
+	if !kept {
 		_ = c.Close()
-		return
 	}
+}
+
+// keepLocked hands a connection that can take a request to who waits for one, or lays it by. It reports false when
+// there is no use for it.
+func (p *endpointPool) keepLocked(c *h1conn, now time.Time) bool {
+	if len(p.queue.waiting) > 0 && p.handLocked(c) {
+		return true
+	}
+	if p.retired || len(p.idle) >= maxIdleConns {
+		return false
+	}
+	c.since = now
 	p.idle = append(p.idle, c)
 	if p.sweeper == nil {
 		p.sweeper = time.AfterFunc(maxIdleTime/3, p.sweep)
 	}
-	p.mu.Unlock()
-	p.ep.Freed()
+	return true
 }
 
 // idleLimit is how long a connection may be without requests: as long as the cluster says, 0 for ever, or else def.

@@ -25,7 +25,7 @@ func (s *session) forwardTo(q *routes.Target, v exchange.Verdict) {
 		switch v.Do {
 		case exchange.Pick:
 			pause(v.Wait)
-			conn, v = s.connect(v.Fresh)
+			conn, v = s.connect(v)
 		case exchange.Send:
 			if !encoded {
 				s.encodeRequest(q)
@@ -42,14 +42,15 @@ func (s *session) forwardTo(q *routes.Target, v exchange.Verdict) {
 	}
 }
 
-// connect picks an endpoint and takes or opens a connection to it. With Send as the verdict, s.call.ep has begun a
-// request.
-func (s *session) connect(fresh bool) (*h1conn, exchange.Verdict) {
+// connect picks an endpoint and takes or opens a connection to it, as v asks for. With Send as the verdict, s.call.ep
+// has begun a request.
+func (s *session) connect(v exchange.Verdict) (*h1conn, exchange.Verdict) {
 	c := &s.call
 	ep, err := c.pick(s.info)
 	if err != nil {
 		return nil, c.NoEndpoint(err)
 	}
+	fresh := v.Fresh || v.Anew && ep == c.ep
 	c.ep, c.pool = ep, s.h.server.pool(ep)
 	if !ep.Begin() {
 		return nil, c.Overflow(c.cluster.Overflow())
@@ -64,7 +65,7 @@ func (s *session) connect(fresh bool) (*h1conn, exchange.Verdict) {
 			return conn, c.Connected(now)
 		}
 	}
-	conn, err := s.dial()
+	conn, err := s.open(fresh)
 	if err == nil {
 		return conn, c.Connected(now)
 	}
@@ -74,21 +75,27 @@ func (s *session) connect(fresh bool) (*h1conn, exchange.Verdict) {
 	if errors.As(err, &full) {
 		return nil, c.Overflow(err)
 	}
-	return nil, c.heed(c.Failed(&exchange.Failure{
-		Cause: exchange.Unreachable, Err: err, Endpoint: ep.Addr().String(), BodyAtHand: true,
-	}, time.Now()))
+	f := &exchange.Failure{Cause: exchange.Unreachable, Err: err, Endpoint: ep.Addr().String(), BodyAtHand: true}
+	if errors.Is(err, errLate) {
+		f.Cause = exchange.Late
+	}
+	return nil, c.heed(c.Failed(f, time.Now()))
 }
 
-func (s *session) dial() (*h1conn, error) {
+// errLate ends the wait for a connection because the time for the request is over.
+var errLate = errors.New("the time for the request is over, and no connection has become free or come about")
+
+// open waits for a connection to the endpoint.
+func (s *session) open(fresh bool) (*h1conn, error) {
 	c := &s.call
 	ctx := context.Background()
 	if !c.Deadline.IsZero() {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, c.Deadline)
+		ctx, cancel = context.WithDeadlineCause(ctx, c.Deadline, errLate)
 		defer cancel()
 	}
 	if !s.h2 {
-		return c.pool.open(ctx)
+		return c.pool.open(ctx, fresh)
 	}
 	conn, err := c.pool.h2.get(ctx)
 	if err != nil {

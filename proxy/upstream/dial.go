@@ -45,9 +45,15 @@ func (e *DialError) Unwrap() error { return e.Err }
 // ejection, or an *OverflowError. Once the connection is closed, Hangup is to be
 // called.
 func (e *Endpoint) Dial(ctx context.Context, proto config.Protocol) (net.Conn, string, error) {
-	if err := e.open(); err != nil {
+	if err := e.Reserve(); err != nil {
 		return nil, "", err
 	}
+	return e.DialReserved(ctx, proto)
+}
+
+// DialReserved is Dial after a Reserve that was no error; failure gives the
+// reservation back.
+func (e *Endpoint) DialReserved(ctx context.Context, proto config.Protocol) (net.Conn, string, error) {
 	conn, alpn, err := e.dial(ctx, proto)
 	if err != nil {
 		e.Hangup()
@@ -56,15 +62,16 @@ func (e *Endpoint) Dial(ctx context.Context, proto config.Protocol) (net.Conn, s
 }
 
 const (
-	// loneTries is how often an endpoint is dialled to which there is no other: a SYN
-	// that was lost is sent again after a second (RFC 6298, section 2.1), which is
-	// longer than connecting may take inside the mesh, and there is nowhere else to
-	// go meanwhile.
+	// loneTries is how often an endpoint is dialled that is alone: a SYN that was lost
+	// is sent again after a second (RFC 6298, section 2.1), which is longer than
+	// connecting may take inside the mesh, and there is nowhere else to go meanwhile.
 	loneTries = 3
 	// handshakeShare is how many connect timeouts a TLS handshake may take, and
 	// mostHandshake the bound of that. A connection is made by the kernel at the
 	// other end; the handshake has to wait for a process that may be busy. That a
-	// peer is cut off meanwhile is noticed sooner, see limitSilence.
+	// peer is cut off meanwhile is noticed sooner, see limitSilence. With an endpoint
+	// that is alone it may take loneTries as long: what it has cost both sides is lost
+	// when it is given up, and the next one costs the same again.
 	handshakeShare = 4
 	mostHandshake  = 10 * time.Second
 )
@@ -95,7 +102,7 @@ func (e *Endpoint) reachTCP(ctx context.Context, proto config.Protocol) (*net.TC
 
 		var timed net.Error
 		late := errors.As(err, &timed) && timed.Timeout()
-		if !late || ctx.Err() != nil || try == loneTries || e.cluster.several() {
+		if !late || ctx.Err() != nil || try == loneTries || !e.Alone() {
 			return nil, e.failed(ctx, PhaseConnect, err)
 		}
 	}
@@ -103,8 +110,7 @@ func (e *Endpoint) reachTCP(ctx context.Context, proto config.Protocol) (*net.TC
 
 // handshake makes a TLS connection of a TCP connection. It closes it when that fails.
 func (e *Endpoint) handshake(ctx context.Context, raw *net.TCPConn, cfg *tls.Config) (net.Conn, string, error) {
-	limit := e.cluster.Config().ConnectTimeout
-	ctx, cancel := context.WithTimeout(ctx, max(limit, min(handshakeShare*limit, mostHandshake)))
+	ctx, cancel := context.WithTimeout(ctx, e.handshakeTime())
 	defer cancel()
 
 	rec, err := mtls.NewConn(raw)
@@ -121,6 +127,15 @@ func (e *Endpoint) handshake(ctx context.Context, raw *net.TCPConn, cfg *tls.Con
 	}
 	e.reached()
 	return conn, conn.ConnectionState().NegotiatedProtocol, nil
+}
+
+// handshakeTime bounds a TLS handshake.
+func (e *Endpoint) handshakeTime() time.Duration {
+	limit, share := e.cluster.Config().ConnectTimeout, handshakeShare
+	if e.Alone() {
+		share *= loneTries
+	}
+	return max(limit, min(time.Duration(share)*limit, mostHandshake))
 }
 
 // reached resets the count of consecutive connect errors.

@@ -67,10 +67,11 @@ func (c *Cluster) Overflow() error {
 	return &OverflowError{c.name, "requests under way", limit}
 }
 
-// open takes one of the connections that the cluster may have. The first one to an
-// endpoint is always allowed, as in Envoy: else one endpoint's idle connections
-// could keep another from being reached at all.
-func (e *Endpoint) open() error {
+// Reserve takes one of the connections that the cluster may have, for DialReserved.
+// The first one to an endpoint is always allowed, as in Envoy: else one endpoint's
+// idle connections could keep another from being reached at all. The error is an
+// *OverflowError.
+func (e *Endpoint) Reserve() error {
 	all, own := e.cluster.spending.conns.Add(1), e.conns.Add(1)
 	l := e.cluster.Config().Limits
 	if l == nil || all <= int64(l.Connections) || own == 1 {
@@ -83,19 +84,14 @@ func (e *Endpoint) open() error {
 // Hangup is to be called once a connection that Dial made is closed.
 func (e *Endpoint) Hangup() {
 	e.drop()
-	e.Freed()
+	if e.cluster.Config().Limits != nil {
+		e.cluster.free()
+	}
 }
 
 func (e *Endpoint) drop() {
 	e.cluster.spending.conns.Add(-1)
 	e.conns.Add(-1)
-}
-
-// Freed says that a connection can take another request.
-func (e *Endpoint) Freed() {
-	if e.cluster.Config().Limits != nil {
-		e.cluster.free()
-	}
 }
 
 func (c *Cluster) free() {
@@ -107,26 +103,41 @@ func (c *Cluster) free() {
 
 // AwaitRoom waits until it is worth looking for a connection again, after Dial
 // returned an *OverflowError. The error is one, too, when too many wait already,
-// and that of ctx when it is over.
+// and the cause of ctx when it is over.
 func (c *Cluster) AwaitRoom(ctx context.Context) error {
-	limit := uint32(config.NoLimit)
-	if l := c.Config().Limits; l != nil {
-		limit = l.Pending
+	if err := c.Queue(); err != nil {
+		return err
 	}
-	if c.spending.pending.Add(1) > int64(limit) {
-		c.spending.pending.Add(-1)
-		c.tell(EventOverflow, 1)
-		return &OverflowError{c.name, "requests that wait for a connection", limit}
-	}
-	defer c.spending.pending.Add(-1)
+	defer c.Unqueue()
+	return c.Room(ctx)
+}
 
+// Queue counts a request among those that wait for a connection; the error is an
+// *OverflowError where the cluster may have no more of them. Unqueue is its
+// counterpart.
+func (c *Cluster) Queue() error {
+	n, l := c.spending.pending.Add(1), c.Config().Limits
+	if l == nil || n <= int64(l.Pending) {
+		return nil
+	}
+	c.spending.pending.Add(-1)
+	c.tell(EventOverflow, 1)
+	return &OverflowError{c.name, "requests that wait for a connection", l.Pending}
+}
+
+// Unqueue is to be called once for each Queue that was no error.
+func (c *Cluster) Unqueue() { c.spending.pending.Add(-1) }
+
+// Room waits, for roomPoll at most, until the cluster may have got room for one more
+// connection. The error is the cause of ctx.
+func (c *Cluster) Room(ctx context.Context) error {
 	t := time.NewTimer(roomPoll)
 	defer t.Stop()
 	select {
 	case <-c.spending.freed:
 	case <-t.C:
 	case <-ctx.Done():
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 	return nil
 }

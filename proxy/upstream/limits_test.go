@@ -38,10 +38,10 @@ func TestLimitOfConnections(t *testing.T) {
 	m := newMesh(t, limited(config.Limits{Connections: 1, Pending: 1}), locality(0, at(1), at(2)))
 	a, b := m.endpoint(1), m.endpoint(2)
 	var full *OverflowError
-	if a.open() != nil || !errors.As(a.open(), &full) {
+	if a.Reserve() != nil || !errors.As(a.Reserve(), &full) {
 		t.Fatal("one connection is allowed, and no more")
 	}
-	if b.open() != nil {
+	if b.Reserve() != nil {
 		t.Error("an endpoint without a connection gets its first one, as in Envoy")
 	}
 
@@ -52,7 +52,7 @@ func TestLimitOfConnections(t *testing.T) {
 	}
 	a.Hangup()
 	b.Hangup()
-	if a.open() != nil {
+	if a.Reserve() != nil {
 		t.Error("one that is closed still counts")
 	}
 }
@@ -66,9 +66,12 @@ func TestLimitOfPending(t *testing.T) {
 	}
 	m.spending.pending.Add(-1)
 
+	if err := m.endpoint(1).Reserve(); err != nil {
+		t.Fatal(err)
+	}
 	done := make(chan error)
 	go func() { done <- m.AwaitRoom(context.Background()) }()
-	m.endpoint(1).Freed()
+	m.endpoint(1).Hangup()
 	select {
 	case err := <-done:
 		if err != nil {

@@ -166,6 +166,15 @@ func TestEjectionShare(t *testing.T) {
 	}
 }
 
+// isBack tells whether an endpoint is ejected no more, and the cluster is through with letting it in.
+func isBack(e *Endpoint) func() bool {
+	return func() bool {
+		e.cluster.mu.Lock()
+		defer e.cluster.mu.Unlock()
+		return !e.Ejected()
+	}
+}
+
 // TestReadmission: an ejected endpoint comes back, is ejected by one more
 // failure for longer, and is forgiven after success.
 func TestReadmission(t *testing.T) {
@@ -185,7 +194,7 @@ func TestReadmission(t *testing.T) {
 		t.Fatal("it is back before its time")
 	}
 	m.later(first)
-	await(t, "it comes back", func() bool { return !e.Ejected() })
+	await(t, "it comes back", isBack(e))
 	if got := picks(t, m.Cluster, 100); got[1] != 1 {
 		t.Errorf("it came back and was picked %d times of 100, want one trial", got[1])
 	}
@@ -198,7 +207,7 @@ func TestReadmission(t *testing.T) {
 		t.Errorf("ejected for %v, then for %v", first, second)
 	}
 	m.later(2 * first)
-	await(t, "it comes back", func() bool { return !e.Ejected() })
+	await(t, "it comes back", isBack(e))
 	e.Report(OutcomeOK)
 	report(e, outcomeConnectError, 2)
 	if e.Ejected() {
@@ -217,7 +226,7 @@ func TestReadmissionAfterErrors(t *testing.T) {
 	if !e.Ejected() {
 		t.Fatal("it was not ejected")
 	}
-	await(t, "it comes back", func() bool { return !e.Ejected() })
+	await(t, "it comes back", isBack(e))
 	report(e, OutcomeGatewayError, 1)
 	if !e.Ejected() {
 		t.Error("one more error did not eject it")

@@ -69,12 +69,8 @@ func (t *table) draw(c *Cluster) *level {
 func (t *table) search(c *Cluster, h *Hint, first *level, e *Endpoint) *Endpoint {
 	now := c.set.now()
 	if h.Leave && len(h.Tried) > 0 {
-		for i := range t.levels {
-			if l := &t.levels[i]; !slices.ContainsFunc(h.Tried, l.has) {
-				if e := l.settle(t, c, h, l.choose(t, c), now); e != nil {
-					return e
-				}
-			}
+		if e := t.leave(c, h, now); e != nil {
+			return e
 		}
 	}
 
@@ -100,6 +96,27 @@ func (t *table) search(c *Cluster, h *Hint, first *level, e *Endpoint) *Endpoint
 		}
 	}
 	return h.again()
+}
+
+// leave returns an endpoint of a level that no endpoint was tried of, nil if there is
+// none. One that is in doubt will do: what is known of it is older than what was
+// learned of the levels that are left, and they may have more endpoints that fail than
+// a request has tries.
+func (t *table) leave(c *Cluster, h *Hint, now int64) *Endpoint {
+	var doubted *Endpoint
+	for i := range t.levels {
+		l := &t.levels[i]
+		if slices.ContainsFunc(h.Tried, l.has) {
+			continue
+		}
+		if e := l.settle(t, c, h, l.choose(t, c), now); e != nil {
+			return e
+		}
+		if doubted == nil {
+			doubted = untried(l.endpoints, h.Tried)
+		}
+	}
+	return doubted
 }
 
 // settle returns an endpoint of the level that was not tried and takes the

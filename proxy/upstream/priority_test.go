@@ -80,6 +80,12 @@ func TestLeavePriority(t *testing.T) {
 			t.Fatalf("the next one is %v", e.Addr())
 		}
 	}
+	m.endpoint(4).Report(outcomeConnectError)
+	for range 50 {
+		if e, _ := m.Pick(h); e != m.endpoint(4) {
+			t.Fatalf("with the next priority in doubt, the next one is %v", e.Addr())
+		}
+	}
 	h.Tried = append(h.Tried, m.endpoint(4))
 	if e, err := m.Pick(h); err != nil || e == m.endpoint(1) || e == m.endpoint(4) {
 		t.Errorf("with every priority tried, got %v, %v", e, err)

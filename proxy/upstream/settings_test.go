@@ -150,12 +150,12 @@ func TestChangeOfEjection(t *testing.T) {
 func TestChangeOfLimits(t *testing.T) {
 	m := newMesh(t, &config.Cluster{}, locality(0, at(1)))
 	e := m.endpoint(1)
-	if !e.Begin() || e.open() != nil || !m.BeginRetry() {
+	if !e.Begin() || e.Reserve() != nil || !m.BeginRetry() {
 		t.Fatal("refused without a limit")
 	}
 	m.change(t, func(c *config.Cluster) { c.Limits = &config.Limits{Requests: 1, Connections: 1, Retries: 1} })
 	var full *OverflowError
-	if e.Begin() || !errors.As(e.open(), &full) || m.BeginRetry() {
+	if e.Begin() || !errors.As(e.Reserve(), &full) || m.BeginRetry() {
 		t.Error("what began before does not count")
 	}
 	m.change(t, func(c *config.Cluster) { c.Limits = nil })

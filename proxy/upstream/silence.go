@@ -24,6 +24,21 @@ const (
 	mostUserTimeout = 3 * time.Second
 )
 
+// Alone tells whether no other endpoint of the cluster is known to serve: there is
+// none, or the others are left out or could not be reached. Then its slowness must
+// not look like its end, as nothing is won by giving it up.
+func (e *Endpoint) Alone() bool {
+	t := e.cluster.table.Load()
+	for i := range t.levels {
+		for _, other := range t.levels[i].endpoints {
+			if other != e && other.health.trial.Load() == 0 && !other.health.ejected.Load() {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // several tells whether there is another endpoint to go to.
 func (c *Cluster) several() bool {
 	t := c.table.Load()
