@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -77,18 +78,32 @@ func New(c Config) (*Server, error) {
 	return s, nil
 }
 
-// listen opens one address over UDP and TCP, with the same port for both.
+// portTries is how often a port is looked for where any will do.
+const portTries = 20
+
+// listen opens one address over UDP and TCP, with the same port for both. Of port 0,
+// what is free over UDP may be taken over TCP: then another one is looked for.
 func (s *Server) listen(addr netip.AddrPort) error {
+	for try := 1; ; try++ {
+		err := s.listenBoth(addr)
+		if err == nil || addr.Port() != 0 || !errors.Is(err, syscall.EADDRINUSE) || try == portTries {
+			return err
+		}
+	}
+}
+
+func (s *Server) listenBoth(addr netip.AddrPort) error {
 	packets, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(addr))
 	if err != nil {
 		return err
 	}
-	s.packets = append(s.packets, packets)
-
 	stream, err := net.Listen("tcp", packets.LocalAddr().String())
 	if err != nil {
+		_ = packets.Close() // nothing was sent on it
 		return err
 	}
+
+	s.packets = append(s.packets, packets)
 	s.streams = append(s.streams, netutil.LimitListener(stream, maxStreams))
 	return nil
 }
