@@ -64,9 +64,16 @@ func (k *keeper) giveBackLocked() {
 // response finds out, and decides.
 func (k *keeper) Write(p []byte) (int, error) {
 	k.mu.Lock()
+	before := k.overflow
 	k.keepLocked(p)
 	conn, lost := k.conn, k.overflow
 	k.mu.Unlock()
+
+	// Up to here it can go to another endpoint, and all of it fits into buffers on the way; from here on it waits for
+	// the application to read.
+	if c, ok := conn.(*h1conn); ok && lost && !before {
+		c.socket.endure()
+	}
 	switch {
 	case conn == nil && lost:
 		return 0, errTooLong

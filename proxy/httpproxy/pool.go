@@ -191,6 +191,7 @@ func (p *endpointPool) put(c *h1conn, now time.Time) {
 		return
 	}
 	c.reused = true
+	c.socket.hurry()
 
 	p.mu.Lock()
 	kept := p.keepLocked(c, now)

@@ -83,6 +83,35 @@ type silence struct {
 	over bool // what peek found
 	// waits is the socket, with TLS or without; nil for what is no socket.
 	waits syscall.RawConn
+	// limit is the TCP_USER_TIMEOUT that was taken off, in milliseconds.
+	limit int
+}
+
+// endure takes the bound off that upstream.Endpoint sets for a peer that acknowledges nothing. It holds for one as well
+// that acknowledges and has no room, however long: Linux probes a window of 0, and gives the connection up when the time
+// is over, whatever the answers are (tcp_probe_timer). That is an application which reads slowly, and not a machine that
+// is gone.
+func (s *silence) endure() {
+	if s.waits == nil || s.limit != 0 {
+		return
+	}
+	_ = s.waits.Control(func(fd uintptr) {
+		if limit, err := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT); err == nil && limit > 0 {
+			s.limit = limit
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 0)
+		}
+	})
+}
+
+// hurry sets the bound again.
+func (s *silence) hurry() {
+	if s.limit == 0 {
+		return
+	}
+	_ = s.waits.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, s.limit)
+	})
+	s.limit = 0
 }
 
 // watch sets the connection. One that is neither TLS nor a socket, as a bridge, counts as silent: it is used for one

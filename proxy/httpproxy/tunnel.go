@@ -25,6 +25,7 @@ func (s *session) tunnel(conn *h1conn) {
 	}
 	s.watch.stop(s)
 	conn.in.Stalled = nil
+	conn.socket.endure() // what goes through it waits for applications
 
 	out := appendStatus(s.out.Pending, &conn.resp)
 	out = conn.resp.AppendFields(out)
