@@ -13,12 +13,14 @@ import (
 // for a quarter of an hour. Where a request can go elsewhere, that is found out as
 // soon as the kernel can know.
 const (
-	// userTimeout is how long what was sent may stay unacknowledged before the
+	// userTimeout is how long what was sent again may stay unacknowledged before the
 	// connection is given up (RFC 5482; tcp(7), TCP_USER_TIMEOUT), and rttShare how
-	// many round trips more: by then, Linux has sent it again, after 200 ms at least.
-	// A host is up to its acknowledgements whatever its application does, so that a
-	// slow one is not taken for one that is gone.
-	userTimeout = 600 * time.Millisecond
+	// many round trips more. Linux counts from when it first sends it again, 200 ms
+	// after the first time at least, and does so once more after 400 ms: more time than
+	// this would be spent waiting, not asking. A host is up to its acknowledgements
+	// whatever its application does, so that a slow one is not taken for one that is
+	// gone.
+	userTimeout = 450 * time.Millisecond
 	rttShare    = 4
 	// mostUserTimeout bounds both.
 	mostUserTimeout = 3 * time.Second
