@@ -80,6 +80,7 @@ func TestReplicatedControlPlanes(t *testing.T) {
 		{"protocols", protocols},
 		{"virtual service", routeRequests},
 		{"bad config is refused", badConfigRefused},
+		{"failover", failoverReplicated},
 		{"discovery down", discoveryDown},
 		{"another root is refused", otherRootRefused},
 		{"least access", leastAccess},

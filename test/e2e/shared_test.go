@@ -132,6 +132,7 @@ func TestClustersOnSeveralNetworks(t *testing.T) {
 			{"verification", (*pair).verify},
 			{"through the gateway alone", (*pair).gatewaysOnly},
 			{"unreadable on the way", (*pair).unreadable},
+			{"failover", (*pair).failover},
 			{"API server gone", (*pair).apiServerGone},
 		}},
 		{"multi-primary, several networks", []step{
