@@ -436,12 +436,15 @@ func TestPortInUse(t *testing.T) {
 
 // TestDrillByAdminPort: what is asked for wrongly, or cannot be, is answered as such.
 func TestDrillByAdminPort(t *testing.T) {
+	t.Cleanup(func() { leak.None(t) })
 	d := newDiscovery(t, echoServer(t))
 	dir := t.TempDir()
 	write(t, dir, "root-cert.pem", string(d.authority.RootPEM()))
 	write(t, dir, "token", "good")
 	d.start()
+	defer d.stop()
 	r := startAgent(t, d, dir, nil)
+	defer r.end(t)
 	for query, want := range map[string]int{
 		"":                             400,
 		"?lease=-1s":                   400,
