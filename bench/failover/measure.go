@@ -58,8 +58,10 @@ const (
 	before = 3 * time.Second
 	// settled is for how long all answers must have come from the near cluster.
 	settled = 2 * time.Second
-	// backTimeout bounds the wait for that.
-	backTimeout = 30 * time.Second
+	// backTimeout bounds the wait for that: an endpoint that is left out for 15 s, and
+	// again for 30 s when its trial came a moment before the pods were ready, takes
+	// its load over in 10 s more.
+	backTimeout = 90 * time.Second
 )
 
 // Measure makes one fault while both callers send, and judges what they saw.
