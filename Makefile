@@ -92,7 +92,7 @@ h2spec: ## The HTTP/2 conformance suite against the proxy, a minute
 	H2SPEC=$(CURDIR)/bin/h2spec go test -count=1 -run TestH2Spec ./proxy/httpproxy
 
 e2e: deps lab images ## The lab: real clusters, the commands as people type them
-	go test -tags e2e -count=1 -timeout 40m -v ./test/e2e
+	go test -tags e2e -count=1 -timeout 60m -v ./test/e2e
 
 vuln: ## Look both modules up in the Go vulnerability database (needs the network)
 	go run $(GOVULNCHECK) ./...
