@@ -95,7 +95,14 @@ func validateHeaders(p *problems, path string, h *networking.Headers, host bool)
 	validateHeaderOperations(p, path+".response", h.GetResponse(), false)
 }
 
+// maxEdits bounds the fields that are set and added at one place: proxies take 1000 of
+// a route and its destination together (Route.request_headers_to_add).
+const maxEdits = 500
+
 func validateHeaderOperations(p *problems, path string, o *networking.Headers_HeaderOperations, host bool) {
+	if n := len(o.GetSet()) + len(o.GetAdd()); n > maxEdits {
+		p.addf(path, "sets and adds %d fields; %d are possible", n, maxEdits)
+	}
 	for _, name := range sortedMapKeys(o.GetSet()) {
 		at := path + ".set[" + name + "]"
 		if IsHostField(name) {

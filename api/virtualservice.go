@@ -1,6 +1,7 @@
 package api
 
 import (
+	"math"
 	"strings"
 	"time"
 
@@ -133,8 +134,12 @@ func validateDestinations(p *problems, path string, list []*networking.HTTPRoute
 		}
 		total += int64(d.Weight)
 	}
-	if len(list) > 1 && total == 0 {
+	switch {
+	case len(list) > 1 && total == 0:
 		p.addf(path, "has no weight above 0, so that no request would have a destination; set weight")
+	case len(list) > 1 && total > math.MaxUint32:
+		// Proxies refuse it, and with it the routes of all hosts (WeightedCluster).
+		p.addf(path, "has weights of %d together; set them so that they are %d at most", total, uint32(math.MaxUint32))
 	}
 }
 

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -12,6 +13,15 @@ func httpOf(route string) string {
 
 // to is where a route leads whose other fields are looked at.
 const to = `route: [{destination: {host: web}}]`
+
+// manyFields are so many header fields with values.
+func manyFields(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "x-%d: v, ", i)
+	}
+	return strings.TrimSuffix(b.String(), ", ")
+}
 
 // TestTakesVirtualServices: one document for each field that is honoured.
 func TestTakesVirtualServices(t *testing.T) {
@@ -25,6 +35,7 @@ func TestTakesVirtualServices(t *testing.T) {
 		"query":         httpOf(`{match: [{queryParams: {a: {exact: b}, c: {}}}], ` + to + `}`),
 		"where from":    httpOf(`{match: [{port: 80, sourceNamespace: shop, name: m, statPrefix: s}], name: r, ` + to + `}`),
 		"split":         httpOf(`{route: [{destination: {host: web, subset: v1}, weight: 90}, {destination: {host: other.ns.svc.cluster.local, port: {number: 80}}, weight: 10}]}`),
+		"many edits":    httpOf(`{headers: {request: {set: {` + manyFields(500) + `}}}, ` + to + `}`),
 		"one, without":  httpOf(`{route: [{destination: {host: web}, weight: 0}]}`),
 		"redirect":      httpOf(`{redirect: {uri: /x, authority: a.b, scheme: https, redirectCode: 308, port: 8443}}`),
 		"prefix":        httpOf(`{match: [{uri: {prefix: /a}}], redirect: {uri: "%PREFIX()%/b", derivePort: FROM_REQUEST_PORT}}`),
@@ -148,6 +159,14 @@ func TestRefusesVirtualServices(t *testing.T) {
 		"weights of nothing": {
 			httpOf(`{route: [{destination: {host: web}}, {destination: {host: other}}]}`),
 			"spec.http[0].route: has no weight above 0",
+		},
+		"weights that no proxy takes": {
+			httpOf(`{route: [{destination: {host: a}, weight: 2147483647}, {destination: {host: b}, weight: 2147483647}, {destination: {host: c}, weight: 2147483647}]}`),
+			"spec.http[0].route: has weights of 6442450941 together",
+		},
+		"more edits than a proxy takes": {
+			httpOf(`{headers: {request: {set: {` + manyFields(501) + `}}}, ` + to + `}`),
+			"spec.http[0].headers.request: sets and adds 501 fields; 500 are possible",
 		},
 		"redirect to nowhere": {
 			httpOf(`{redirect: {redirectCode: 302}}`),

@@ -6,10 +6,12 @@ import (
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 )
 
+// matches reports whether a request satisfies all parts of a condition. path and query are those of q.
 func matches(m *config.RouteMatch, q *Target, path, query string) bool {
 	if m.GRPC && !q.GRPC {
 		return false
 	}
+
 	switch {
 	case m.Regex != nil:
 		if !m.Regex.MatchString(path) {
@@ -29,6 +31,7 @@ func matches(m *config.RouteMatch, q *Target, path, query string) bool {
 			return false
 		}
 	}
+
 	for i := range m.Headers {
 		if !matchHeader(&m.Headers[i], q) {
 			return false

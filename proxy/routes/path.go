@@ -128,12 +128,14 @@ func withoutDefaultPort(authority, scheme string) string {
 // RedirectTo returns the Location of the route's redirect. scheme is that of the request.
 func (r *Route) RedirectTo(q *Target, scheme string) string {
 	d, was := r.Redirect, scheme
+
 	switch {
 	case d.Scheme != "":
 		scheme = d.Scheme
 	case d.HTTPS:
 		scheme = "https"
 	}
+
 	host := q.Authority
 	if d.Host != "" {
 		host = d.Host
@@ -143,6 +145,7 @@ func (r *Route) RedirectTo(q *Target, scheme string) string {
 	if d.Port != 0 {
 		host = net.JoinHostPort(strings.Trim(WithoutPort(host), "[]"), strconv.Itoa(int(d.Port)))
 	}
+
 	path, query, has := strings.Cut(q.Path, "?")
 	switch {
 	case d.Path != "":

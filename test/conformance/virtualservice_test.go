@@ -77,7 +77,7 @@ func drawDestination(r *rand.Rand) object {
 	if r.IntN(3) == 0 {
 		to["port"] = object{"number": r.IntN(70000)}
 	}
-	out := object{"destination": to, "weight": r.IntN(3)}
+	out := object{"destination": to, "weight": pick(r, 0, 1, 2, 1<<31-1)}
 	if r.IntN(4) == 0 {
 		out["headers"] = drawEdits(r)
 	}

@@ -28,8 +28,8 @@ func remoteNamespace(h *host) string {
 	return namespace
 }
 
-// ruleNamespace is the namespace whose DestinationRules speak for the host: that
-// of its service, wherever the host is declared.
+// ruleNamespace is the namespace whose DestinationRules and VirtualServices speak for
+// the host: that of its service, wherever the host is declared.
 func ruleNamespace(h *host) string {
 	return cmp.Or(remoteNamespace(h), h.primary().Namespace)
 }
