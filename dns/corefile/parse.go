@@ -96,9 +96,17 @@ func scanQuoted(text string, start, line int) (t token, next, lines int, err err
 	var b strings.Builder
 	for i := start + 1; i < len(text); i++ {
 		switch c := text[i]; {
-		case c == '\\' && i+1 < len(text) && text[i+1] == '"':
-			b.WriteByte('"')
+		case c == '\\' && i+1 < len(text):
+			// Two characters are one step, though only a quote loses its backslash:
+			// the quote in "\\" closes, as the backslash before it is used up.
 			i++
+			if text[i] != '"' {
+				b.WriteByte(c)
+			}
+			if text[i] == '\n' {
+				lines++
+			}
+			b.WriteByte(text[i])
 		case c == '"':
 			return token{text: b.String(), start: start, end: i + 1, line: line}, i + 1, lines, nil
 		default:
