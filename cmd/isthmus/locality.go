@@ -184,20 +184,14 @@ func positionOf(ctx context.Context, client kubernetes.Interface, namespace, nam
 		return out, err
 	}
 
-	injected := false
-	for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
-		if c.Name != "istio-proxy" {
-			continue
-		}
-		injected = true
-		for _, e := range c.Env {
-			if e.Name == "ISTIO_META_CLUSTER_ID" {
-				out.Cluster = e.Value
-			}
-		}
-	}
-	if !injected {
+	proxy := proxyContainer(pod)
+	if proxy == nil {
 		return out, fmt.Errorf("pod %s/%s has no proxy of the mesh: inject its namespace, and make the pod anew", namespace, name)
+	}
+	for _, e := range proxy.Env {
+		if e.Name == "ISTIO_META_CLUSTER_ID" {
+			out.Cluster = e.Value
+		}
 	}
 
 	node, err := client.CoreV1().Nodes().Get(ctx, pod.Spec.NodeName, metav1.GetOptions{})

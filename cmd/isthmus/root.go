@@ -76,7 +76,7 @@ func newExperimentalCommand(f *kubeFlags) *cobra.Command {
 		Aliases: []string{"experimental", "exp"},
 		Short:   "Commands whose flags may still change",
 	}
-	x.AddCommand(newXCACommand(), newXDNSCommand(f), newPrecheckCommand(f), newCreateRemoteSecretCommand(f), newLocalityCommand(f))
+	x.AddCommand(newXCACommand(), newXDNSCommand(f), newPrecheckCommand(f), newCreateRemoteSecretCommand(f), newLocalityCommand(f), newDrillCommand(f))
 	return x
 }
 

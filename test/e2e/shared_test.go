@@ -132,6 +132,7 @@ func TestClustersOnSeveralNetworks(t *testing.T) {
 			{"verification", (*pair).verify},
 			{"through the gateway alone", (*pair).gatewaysOnly},
 			{"unreadable on the way", (*pair).unreadable},
+			{"a drill", (*pair).drilled},
 			{"failover", (*pair).failover},
 			{"API server gone", (*pair).apiServerGone},
 		}},
@@ -306,4 +307,23 @@ func (p *pair) newPodAnswers(t *testing.T) {
 	p.lab.must(t, scale+"2\nkubectl rollout status --context="+ctxTwo+" -n sample deploy/helloworld-v2 --timeout=60s")
 	pod := p.lab.must(t, "kubectl get pods --context="+ctxTwo+" -n sample -l app=helloworld --sort-by=.metadata.creationTimestamp -o name | tail -n 1 | cut -d/ -f2")
 	p.lab.eventually(t, 5*time.Second, hello(ctxOne, 8)+" | grep "+pod)
+}
+
+// drilled holds that a game day is won: a client's calls leave the near cluster whose
+// endpoints its proxy takes for gone, come back, and none is lost. In the end the
+// proxy takes them for gone no more.
+func (p *pair) drilled(t *testing.T) {
+	p.lab.must(t, `kubectl apply --context=`+ctxOne+` -n sample -f samples/fortio/fortio.yaml
+kubectl rollout status --context=`+ctxOne+` -n sample deploy/fortio --timeout=120s`)
+	load := p.lab.start(t, `kubectl exec --context=`+ctxOne+` -n sample deploy/fortio -c fortio -- /fortio load -quiet -json - -qps 20 -c 2 -t 75s -timeout 10s -allow-initial-errors http://helloworld.sample:5000/hello 2>/dev/null`)
+
+	const drill = "istioctl x drill helloworld.sample --context=" + ctxOne + " --from deploy/fortio.sample "
+	p.lab.must(t, drill+"--watch 4s --duration 12s --return 30s | tee /dev/stderr | grep 'Calls moved within'")
+
+	// A cluster that nobody calls is no drill.
+	out, err := p.lab.run(t.Context(), drill+"--cluster nowhere --watch 2s")
+	if err == nil || !strings.Contains(out, `no call to helloworld.sample.svc.cluster.local went to cluster "nowhere"`) {
+		t.Errorf("a drill with a cluster that is none: %v\n%s", err, out)
+	}
+	load.answered(t, "200")
 }
