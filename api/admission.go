@@ -93,36 +93,11 @@ func (v *validator) check(req *admissionv1.AdmissionRequest) (warnings []string,
 	if req.Operation != admissionv1.Create && req.Operation != admissionv1.Update {
 		return nil, nil
 	}
-
-	var head struct {
-		Metadata metav1.ObjectMeta `json:"metadata"`
-	}
-	if json.Unmarshal(req.Object.Raw, &head) == nil {
-		if _, asked := head.Metadata.Annotations[annotationAlwaysReject]; asked {
-			return nil, errAlwaysReject()
-		}
-	}
-
-	if newSpec(Kind(req.Kind.Kind)) == nil {
-		if _, known := notHonoured(req.Kind.Kind); known {
-			return nil, &NotHonouredError{Kind: req.Kind.Kind}
-		}
-		return nil, nil
-	}
-	if req.Kind.Group != GroupNetworking && req.Kind.Group != GroupSecurity {
-		return nil, nil
-	}
-
-	obj, err := Decode(req.Object.Raw)
-	if err != nil {
+	obj, warnings, err := Check(req.Object.Raw, req.Kind.Group, req.Kind.Kind, req.Namespace)
+	if err != nil || obj == nil {
 		return nil, err
 	}
-	if obj.Namespace == "" {
-		// A client may leave it to the address of the request.
-		obj.Namespace = req.Namespace
-	}
 
-	warnings = Warnings(obj)
 	if v.cfg.Check != nil {
 		more, err := v.cfg.Check(obj)
 		if err != nil {
@@ -131,4 +106,39 @@ func (v *validator) check(req *admissionv1.AdmissionRequest) (warnings []string,
 		warnings = append(warnings, more...)
 	}
 	return warnings, nil
+}
+
+// Check is what the validating webhook says of an object that is to be, as far as it
+// can be said without looking at the rest of the cluster: an error refuses it, and
+// warnings tell what it asks for without effect. raw is the object as JSON, namespace
+// where it would be, should it not say so. Of a kind that is none of the mesh's
+// nothing is said: the object is nil then.
+func Check(raw []byte, group, kind, namespace string) (obj *Object, warnings []string, err error) {
+	var head struct {
+		Metadata metav1.ObjectMeta `json:"metadata"`
+	}
+	if json.Unmarshal(raw, &head) == nil {
+		if _, asked := head.Metadata.Annotations[annotationAlwaysReject]; asked {
+			return nil, nil, errAlwaysReject()
+		}
+	}
+
+	if newSpec(Kind(kind)) == nil {
+		if _, known := notHonoured(kind); known {
+			return nil, nil, &NotHonouredError{Kind: kind}
+		}
+		return nil, nil, nil
+	}
+	if group != GroupNetworking && group != GroupSecurity {
+		return nil, nil, nil
+	}
+
+	if obj, err = Decode(raw); err != nil {
+		return nil, nil, err
+	}
+	if obj.Namespace == "" {
+		// A client may leave it to the address of the request.
+		obj.Namespace = namespace
+	}
+	return obj, Warnings(obj), nil
 }

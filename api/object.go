@@ -25,6 +25,11 @@ const (
 	KindVirtualService     Kind = "VirtualService"
 )
 
+// Kinds lists the kinds that are honoured.
+func Kinds() []Kind {
+	return []Kind{KindServiceEntry, KindDestinationRule, KindGateway, KindVirtualService, KindPeerAuthentication}
+}
+
 // API groups of the kinds.
 const (
 	GroupNetworking = "networking.istio.io"
@@ -66,6 +71,24 @@ func newSpec(k Kind) proto.Message {
 		return &networking.VirtualService{}
 	case KindPeerAuthentication:
 		return &security.PeerAuthentication{}
+	}
+	return nil
+}
+
+// honouredFields are the fields of a kind's spec that are acted on; nil for kinds that
+// are not honoured. Any other field is refused.
+func honouredFields(k Kind) fieldSet {
+	switch k {
+	case KindServiceEntry:
+		return serviceEntryFields
+	case KindDestinationRule:
+		return destinationRuleFields
+	case KindGateway:
+		return gatewayFields
+	case KindVirtualService:
+		return virtualServiceFields
+	case KindPeerAuthentication:
+		return peerAuthenticationFields
 	}
 	return nil
 }
@@ -113,23 +136,23 @@ func Decode(raw []byte) (*Object, error) {
 // Validate checks an object that was decoded or built otherwise. The error
 // lists every problem found, each with the path of its field.
 func Validate(obj *Object) error {
+	honoured := honouredFields(obj.Kind)
+	if honoured == nil || obj.Spec == nil {
+		return &NotHonouredError{Kind: string(obj.Kind)}
+	}
 	var p problems
+	p.unsupported(obj.Spec, "spec", honoured)
 	switch spec := obj.Spec.(type) {
 	case *networking.ServiceEntry:
-		p.unsupported(spec, "spec", serviceEntryFields)
 		validateServiceEntry(&p, spec)
 	case *networking.DestinationRule:
-		p.unsupported(spec, "spec", destinationRuleFields)
 		validateDestinationRule(&p, spec)
 		validateLoadBalancerAnnotation(&p, obj, spec)
 	case *networking.Gateway:
-		p.unsupported(spec, "spec", gatewayFields)
 		validateGateway(&p, spec)
 	case *networking.VirtualService:
-		p.unsupported(spec, "spec", virtualServiceFields)
 		validateVirtualService(&p, spec)
 	case *security.PeerAuthentication:
-		p.unsupported(spec, "spec", peerAuthenticationFields)
 		validatePeerAuthentication(&p, spec)
 	default:
 		return &NotHonouredError{Kind: string(obj.Kind)}

@@ -62,6 +62,7 @@ func newRootCommand(calledAs string) *cobra.Command {
 		newCompletionCommand(),
 		newCollateralCommand(),
 		newKubeInjectCommand(f),
+		newValidateCommand(f),
 		newDiscoveryCommand(f),
 		newDNSCommand(f),
 		newExperimentalCommand(f),
@@ -76,7 +77,7 @@ func newExperimentalCommand(f *kubeFlags) *cobra.Command {
 		Aliases: []string{"experimental", "exp"},
 		Short:   "Commands whose flags may still change",
 	}
-	x.AddCommand(newXCACommand(), newXDNSCommand(f), newPrecheckCommand(f), newCreateRemoteSecretCommand(f), newLocalityCommand(f), newDrillCommand(f))
+	x.AddCommand(newXCACommand(), newXDNSCommand(f), newPrecheckCommand(f), newCreateRemoteSecretCommand(f), newLocalityCommand(f), newDrillCommand(f), newXAPICommand())
 	return x
 }
 
