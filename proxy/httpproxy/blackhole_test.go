@@ -22,17 +22,24 @@ import (
 const inNamespace = "ISTHMUS_TEST_BLACK_HOLE"
 
 // TestBlackHole has the near endpoint of a cluster vanish under load: nothing that is sent to it arrives any more, on
-// connections of old or new. No GET may fail, and none may take longer than it takes to know. It runs in a network
-// namespace of its own, as a process, because each of its threads must be there.
+// connections of old or new. No GET may fail, and none may take longer than it takes to know.
 func TestBlackHole(t *testing.T) {
-	if os.Getenv(inNamespace) != "" {
+	if ownNetwork(t) {
 		bothVersions(t, blackHole)
-		return
+	}
+}
+
+// ownNetwork reports whether the test stands in a network namespace of its own, as a process, because each of its threads
+// must be there. If not, it runs the test as such a one.
+func ownNetwork(t *testing.T) bool {
+	if os.Getenv(inNamespace) != "" {
+		loopbackUp(t)
+		return true
 	}
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to make a network namespace")
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestBlackHole$", "-test.v")
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
 	cmd.Env = append(os.Environ(), inNamespace+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
 	out, err := cmd.CombinedOutput()
@@ -40,9 +47,11 @@ func TestBlackHole(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
+	return false
 }
 
-func blackHole(t *testing.T, h2 bool, proto config.HTTPProtocol) {
+func loopbackUp(t *testing.T) {
+	t.Helper()
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +59,9 @@ func blackHole(t *testing.T, h2 bool, proto config.HTTPProtocol) {
 	if err := netlink.LinkSetUp(lo); err != nil {
 		t.Fatal(err)
 	}
+}
 
+func blackHole(t *testing.T, h2 bool, proto config.HTTPProtocol) {
 	var near, far atomic.Int32
 	count := func(n *atomic.Int32) http.Handler {
 		return http.HandlerFunc(func(http.ResponseWriter, *http.Request) { n.Add(1) })
@@ -138,7 +149,7 @@ func backendAt(t *testing.T, addr string, handler http.Handler) string {
 func swallow(t *testing.T, addr netip.Addr) (heal func()) {
 	t.Helper()
 	c := &nftables.Conn{}
-	table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "hole"})
+	table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "hole " + addr.String()})
 	chain := c.AddChain(&nftables.Chain{
 		Name: "in", Table: table, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter,

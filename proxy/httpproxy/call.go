@@ -80,6 +80,12 @@ func (c *call) another(v exchange.Verdict, h *exchange.Head, info *downstream.In
 	return v
 }
 
+// move has a request that has begun at an endpoint go to another one.
+func (c *call) move(ep *upstream.Endpoint, pool *endpointPool) {
+	c.ep.Pass(ep)
+	c.ep, c.pool = ep, pool
+}
+
 // beginRetry takes a retry from the cluster's budget.
 func (c *call) beginRetry() bool {
 	if !c.cluster.BeginRetry() {

@@ -3,6 +3,7 @@ package httpproxy
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -143,7 +144,8 @@ func TestAnswerBeforeTheRequest(t *testing.T) {
 	secure, id := overTLS(t, eager)
 	for _, cluster := range []*config.Cluster{plain, secure} {
 		h := startHop(t, setup{hcm: config.HCM{Routes: toCluster("c")}, clusters: []*config.Cluster{cluster}, identity: id})
-		conn, err := h.server.pool(h.set.Get("c").Endpoints()[0]).open(t.Context(), true)
+		pool := h.server.pool(h.set.Get("c").Endpoints()[0])
+		conn, err := pool.open(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -158,7 +160,7 @@ func TestQuietCostsNothing(t *testing.T) {
 	secure, id := overTLS(t, (&noisy{}).serve)
 	for name, cluster := range map[string]*config.Cluster{"plaintext": plain, "TLS": secure} {
 		h := startHop(t, setup{hcm: config.HCM{Routes: toCluster("c")}, clusters: []*config.Cluster{cluster}, identity: id})
-		conn, err := h.server.pool(h.set.Get("c").Endpoints()[0]).open(t.Context(), true)
+		conn, err := h.server.pool(h.set.Get("c").Endpoints()[0]).open(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -178,7 +180,7 @@ func TestQuietCostsNothing(t *testing.T) {
 func BenchmarkQuiet(b *testing.B) {
 	h := startHop(b, setup{hcm: config.HCM{Routes: toCluster("c")}, clusters: []*config.Cluster{
 		staticCluster("c", config.HTTP1, rawBackend(b, (&noisy{}).serve))}})
-	conn, err := h.server.pool(h.set.Get("c").Endpoints()[0]).open(b.Context(), true)
+	conn, err := h.server.pool(h.set.Get("c").Endpoints()[0]).open(b.Context())
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -285,4 +287,13 @@ func TestStreamAnsweredBeforeItIsAsked(t *testing.T) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+// open returns a connection that no request has used yet.
+func (p *endpointPool) open(ctx context.Context) (*h1conn, error) {
+	w, err := p.join(true)
+	if err != nil {
+		return nil, err
+	}
+	return p.await(ctx, w, nil)
 }

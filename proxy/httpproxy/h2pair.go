@@ -123,10 +123,10 @@ func (p *pair) connect(first *upstream.Endpoint) {
 			return
 		}
 
-		pool := p.srv.h.server.pool(ep)
-		conn, err := pool.h2.get(context.Background())
+		o := opening{server: p.srv.h.server, call: &p.call, info: p.srv.info, ep: ep, h2: true}
+		ep, conn, err := o.run(context.Background())
 		p.mu.Lock()
-		if p.done || err == nil && p.attachLocked(ep, pool, conn) {
+		if p.done || err == nil && p.attachLocked(ep, p.srv.h.server.pool(ep), conn.h2) {
 			p.mu.Unlock()
 			return
 		}

@@ -52,11 +52,12 @@ func (p *h2pool) readyLocked() *http2.Conn {
 }
 
 // get returns a connection that takes streams, and opens one if there is none; where the cluster may have no more, it
-// waits for one that has become free.
-func (p *h2pool) get(ctx context.Context) (*http2.Conn, error) {
+// waits for one that has become free. Errors are those of upstream.Endpoint.Dial, the cause of ctx, and errTardy once
+// tardy is closed, after which it may be called again.
+func (p *h2pool) get(ctx context.Context, tardy <-chan struct{}) (*http2.Conn, error) {
 	for first := true; ; first = false {
-		c, late, err := p.getOrDial(ctx)
-		if err != nil && late && first && ctx.Err() == nil && p.pool.ep.Alone() {
+		c, late, err := p.getOrDial(ctx, tardy)
+		if err != nil && !errors.Is(err, errTardy) && late && first && ctx.Err() == nil && p.pool.ep.Alone() {
 			continue // that dial began before this request did: there is nowhere else to go, so it has one of its own
 		}
 		var full *upstream.OverflowError
@@ -70,7 +71,7 @@ func (p *h2pool) get(ctx context.Context) (*http2.Conn, error) {
 }
 
 // getOrDial returns a connection that takes streams, or waits for a dial. late says that it was under way already.
-func (p *h2pool) getOrDial(ctx context.Context) (conn *http2.Conn, late bool, err error) {
+func (p *h2pool) getOrDial(ctx context.Context, tardy <-chan struct{}) (conn *http2.Conn, late bool, err error) {
 	p.mu.Lock()
 	if c := p.readyLocked(); c != nil {
 		p.mu.Unlock()
@@ -87,6 +88,8 @@ func (p *h2pool) getOrDial(ctx context.Context) (conn *http2.Conn, late bool, er
 	select {
 	case <-d.done:
 		return d.conn, late, d.err
+	case <-tardy:
+		return nil, late, errTardy
 	case <-ctx.Done():
 		return nil, late, context.Cause(ctx)
 	}

@@ -39,17 +39,21 @@ type delivery struct {
 	err  error
 }
 
-// open returns a connection, one that no request has used yet if it is to be fresh. It waits until ctx is over at
-// most, and, of an endpoint that takes no connections, until a dial has failed that began no later. Errors are those of
-// upstream.Endpoint.Dial and the cause of ctx.
-func (p *endpointPool) open(ctx context.Context, fresh bool) (*h1conn, error) {
-	w, err := p.join(fresh)
-	if err != nil {
-		return nil, err
+// await returns the connection that a request waits for that has joined the queue. It waits until ctx is over at most,
+// and, of an endpoint that takes no connections, until a dial has failed that began no later. Errors are those of
+// upstream.Endpoint.Dial, the cause of ctx, and errTardy once late is closed, after which it may be called again.
+func (p *endpointPool) await(ctx context.Context, w *waiter, late <-chan struct{}) (*h1conn, error) {
+	select {
+	case d := <-w.got: // though it be late
+		return d.conn, d.err
+	default:
 	}
+
 	select {
 	case d := <-w.got:
 		return d.conn, d.err
+	case <-late:
+		return nil, errTardy
 	case <-ctx.Done():
 		p.leave(w)
 		return nil, context.Cause(ctx)

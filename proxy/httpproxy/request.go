@@ -70,12 +70,12 @@ func (s *session) connect(v exchange.Verdict) (*h1conn, exchange.Verdict) {
 		return conn, c.Connected(now)
 	}
 
-	ep.End()
+	c.ep.End()
 	var full *upstream.OverflowError
 	if errors.As(err, &full) {
 		return nil, c.Overflow(err)
 	}
-	f := &exchange.Failure{Cause: exchange.Unreachable, Err: err, Endpoint: ep.Addr().String(), BodyAtHand: true}
+	f := &exchange.Failure{Cause: exchange.Unreachable, Err: err, Endpoint: c.ep.Addr().String(), BodyAtHand: true}
 	if errors.Is(err, errLate) {
 		f.Cause = exchange.Late
 	}
@@ -85,7 +85,8 @@ func (s *session) connect(v exchange.Verdict) (*h1conn, exchange.Verdict) {
 // errLate ends the wait for a connection because the time for the request is over.
 var errLate = errors.New("the time for the request is over, and no connection has become free or come about")
 
-// open waits for a connection to the endpoint.
+// open waits for a connection to the endpoint that was picked, or to another when that one is late; then the request has
+// begun there.
 func (s *session) open(fresh bool) (*h1conn, error) {
 	c := &s.call
 	ctx := context.Background()
@@ -94,14 +95,19 @@ func (s *session) open(fresh bool) (*h1conn, error) {
 		ctx, cancel = context.WithDeadlineCause(ctx, c.Deadline, errLate)
 		defer cancel()
 	}
-	if !s.h2 {
-		return c.pool.open(ctx, fresh)
+
+	o := opening{server: s.h.server, call: c, info: s.info, ep: c.ep, h2: s.h2, fresh: fresh}
+	ep, conn, err := o.run(ctx)
+	if ep != c.ep {
+		c.move(ep, s.h.server.pool(ep))
 	}
-	conn, err := c.pool.h2.get(ctx)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
+	case s.h2:
+		return newH1conn(bridgeUp(conn.h2, &s.h.server.bulk), c.pool), nil
 	}
-	return newH1conn(bridgeUp(conn, &s.h.server.bulk), c.pool), nil
+	return conn.h1, nil
 }
 
 // try sends the request on conn and passes the answer on. The verdict is Pass when that is done, Break when the

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net"
+	"slices"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
@@ -142,7 +143,7 @@ func (t *tcpProxy) connect(c *upstream.Cluster, info *downstream.Info) (net.Conn
 	hint := upstream.Hint{OriginalDst: info.Local}
 
 	var dialErr error
-	for range attempts {
+	for left := attempts; left > 0; {
 		ep, err := c.Pick(hint)
 		if err != nil && c.WaitReady(ctx) {
 			ep, err = c.Pick(hint)
@@ -157,16 +158,51 @@ func (t *tcpProxy) connect(c *upstream.Cluster, info *downstream.Info) (net.Conn
 			return nil, nil, err
 		}
 
-		ep.BeginConn()
-		up, _, err := ep.Dial(ctx, config.ProtocolTCP)
-		if err == nil {
-			return up, ep, nil
+		f := t.race(ctx, c, hint, left, ep)
+		if f.Err == nil {
+			return f.Conn, f.Endpoint, nil
 		}
 
-		ep.End()
-		dialErr = err
-		hint.Tried = append(hint.Tried, ep)
+		dialErr = f.Err
+		hint.Tried = append(append(hint.Tried, f.Failed...), f.Endpoint)
+		left -= len(f.Failed) + 1
 	}
 
 	return nil, nil, &spentError{dialErr}
+}
+
+// race dials an endpoint, and when that is late others beside it, as many as there are
+// attempts left. Only the one that it returns counts the connection as active.
+func (t *tcpProxy) race(ctx context.Context, c *upstream.Cluster, hint upstream.Hint, left int, first *upstream.Endpoint) upstream.Finish[net.Conn] {
+	race := upstream.Race[net.Conn]{
+		// A dial that is overtaken goes on: how it ends is what is known of the
+		// endpoint then.
+		Open: func(_ context.Context, e *upstream.Endpoint) (net.Conn, error) {
+			e.BeginConn()
+			up, _, err := e.Dial(context.WithoutCancel(ctx), config.ProtocolTCP)
+			if err != nil {
+				e.End()
+			}
+			return up, err
+		},
+		Next: func(asked []*upstream.Endpoint) *upstream.Endpoint {
+			if len(asked) >= left {
+				return nil
+			}
+			h := hint
+			h.Tried = slices.Concat(hint.Tried, asked)
+			h.Leave, h.Healthy = len(asked) > 1, true
+			next, err := c.Pick(h)
+			if err != nil {
+				return nil
+			}
+			return next
+		},
+		Spare: func(e *upstream.Endpoint, up net.Conn) {
+			_ = up.Close()
+			e.Hangup()
+			e.End()
+		},
+	}
+	return race.Run(ctx, first)
 }

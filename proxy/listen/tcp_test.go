@@ -15,6 +15,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/mtls/mtlstest"
 	"github.com/isthmus-mesh/isthmus/proxy/outcome"
+	"github.com/isthmus-mesh/isthmus/test/hole"
 )
 
 // twoSidecars sets up client sidecar → mTLS → server sidecar → backend and
@@ -354,4 +355,40 @@ func TestServerFirstWithoutWait(t *testing.T) {
 			t.Errorf("%s: got %q, %v", what, got, err)
 		}
 	}
+}
+
+// TestTCPOvertakes: a connection does not wait for endpoints that answer nothing while another one takes it.
+func TestTCPOvertakes(t *testing.T) {
+	s := newSide(t, nil)
+	var gone []netip.AddrPort
+	for range 2 {
+		addr, _ := hole.Listen(t)
+		gone = append(gone, addr)
+	}
+	const connectTimeout = 20 * time.Second
+	la := &config.LoadAssignment{Name: "c"}
+	for i, addrs := range [][]netip.AddrPort{gone, {serve(t, echo)}} {
+		loc := config.LocalityEndpoints{Priority: uint32(i)}
+		for _, a := range addrs {
+			loc.Endpoints = append(loc.Endpoints, config.Endpoint{Addr: a.Addr(), Port: a.Port(), Weight: 1, Healthy: true})
+		}
+		la.Localities = append(la.Localities, loc)
+	}
+	if err := s.set.Apply(&config.Cluster{Name: "c", Type: config.ClusterStatic, Endpoints: la, ConnectTimeout: connectTimeout}); err != nil {
+		t.Fatal(err)
+	}
+
+	in := s.listen(tcpListener("l", toCluster("c")))
+	began := time.Now()
+	for range 3 {
+		if got, err := ask(t, in, "hello"); err != nil || got != "hello" {
+			t.Fatalf("got %q, %v", got, err)
+		}
+	}
+	if took := time.Since(began); took > connectTimeout/2 {
+		t.Errorf("three connections took %v", took)
+	}
+	eventually(t, "all connections are over", func() bool {
+		return get(s.rec, func(r *record) bool { return len(r.closed) == 3 && r.active == 0 })
+	})
 }

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -36,7 +37,14 @@ type Cluster struct {
 	load    *config.LoadAssignment
 	known   map[endpointKey]*Endpoint
 	members []member
+	usuals  map[spot]*usual
 	stopped bool
+}
+
+// spot is where endpoints stand to which connections take about as long.
+type spot struct {
+	region, zone, subZone string
+	gateway               bool // of another network
 }
 
 // PickError says why no endpoint could be picked.
@@ -56,7 +64,7 @@ func newCluster(s *Set, cfg *config.Cluster) (*Cluster, error) {
 	c := &Cluster{
 		name: cfg.Name, kind: cfg.Type, set: s,
 		ready: make(chan struct{}),
-		known: map[endpointKey]*Endpoint{},
+		known: map[endpointKey]*Endpoint{}, usuals: map[spot]*usual{},
 	}
 	c.settings.Store(now)
 	c.table.Store(&table{})
@@ -192,14 +200,21 @@ func (c *Cluster) setLoad(la *config.LoadAssignment) {
 
 	next := make(map[endpointKey]*Endpoint, countEndpoints(la))
 	var old []Attachment
+	usuals := map[spot]*usual{}
 	for i := range la.Localities {
-		eps := la.Localities[i].Endpoints
+		loc := &la.Localities[i]
+		eps := loc.Endpoints
 		for j := range eps {
 			key := keyOf(&eps[j])
 			if next[key] != nil {
 				continue // the same address twice, in two localities
 			}
+			at := spot{loc.Region, loc.Zone, loc.SubZone, eps[j].Gateway}
+			if usuals[at] == nil {
+				usuals[at] = cmp.Or(c.usuals[at], &usual{})
+			}
 			if e := c.known[key]; e != nil && e.same(&eps[j]) {
+				e.usual.Store(usuals[at])
 				if !maps.Equal(e.cfg.TransportMatch, eps[j].TransportMatch) {
 					e.cfg.TransportMatch = eps[j].TransportMatch
 					old = append(old, e.adaptLocked(c.settings.Load(), false)...)
@@ -208,6 +223,7 @@ func (c *Cluster) setLoad(la *config.LoadAssignment) {
 				continue
 			}
 			e := newEndpoint(c, &eps[j])
+			e.usual.Store(usuals[at])
 			e.begin()
 			if e.cfg.Gateway {
 				c.set.knocker.watch(e)
@@ -223,7 +239,7 @@ func (c *Cluster) setLoad(la *config.LoadAssignment) {
 		}
 	}
 
-	c.known, c.load = next, la
+	c.known, c.load, c.usuals = next, la, usuals
 	c.members = membersOf(la, next)
 	if len(old) > 0 || slices.ContainsFunc(gone, (*Endpoint).Ejected) {
 		c.tellEjectedLocked()

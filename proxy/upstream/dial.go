@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/mtls"
 )
@@ -178,11 +180,36 @@ func (e *Endpoint) connect(ctx context.Context, proto config.Protocol) (*net.TCP
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(src, 0))
 	}
 
+	stop := e.watchDial(&d)
 	c, err := d.DialContext(ctx, "tcp", e.addr.String())
+	stop(err)
 	if err != nil {
 		return nil, err
 	}
-	return c.(*net.TCPConn), nil
+
+	conn := c.(*net.TCPConn)
+	if u := e.usual.Load(); u != nil {
+		if took := handshakeTrip(conn); took > 0 {
+			u.note(took)
+		}
+	}
+	return conn, nil
+}
+
+// handshakeTrip is how long the peer's machine took to answer the SYN of a connection
+// that is new, by the kernel's measure: on a busy machine ours says more of the
+// scheduler. It is 0 where that is not known, as when the SYN was sent twice.
+func handshakeTrip(conn *net.TCPConn) (trip time.Duration) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	_ = raw.Control(func(fd uintptr) {
+		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			trip = time.Duration(info.Rtt) * time.Microsecond
+		}
+	})
+	return trip
 }
 
 // bindSource returns the source address of the destination's family.

@@ -2,49 +2,12 @@ package upstream
 
 import (
 	"context"
-	"net"
-	"net/netip"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/test/hole"
 )
-
-// fullListener is a socket that drops every SYN, because its queue of connections is
-// full, until accept makes room.
-func fullListener(t *testing.T) (addr netip.AddrPort, accept func()) {
-	t.Helper()
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = unix.Close(fd) })
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Listen(fd, 0); err != nil {
-		t.Fatal(err)
-	}
-	name, err := unix.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(name.(*unix.SockaddrInet4).Port))
-
-	// With a backlog of 0 there is room for one (listen(2)).
-	waiting, err := net.Dial("tcp4", addr.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { waiting.Close() })
-	return addr, func() {
-		if taken, _, err := unix.Accept(fd); err == nil {
-			_ = unix.Close(taken)
-		}
-	}
-}
 
 // TestLostSYN: to an endpoint without another, a SYN that was lost costs time, not the
 // connection.
@@ -60,7 +23,7 @@ func TestLostSYN(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			addr, accept := fullListener(t)
+			addr, accept := hole.Listen(t)
 			endpoints := []config.Endpoint{{Addr: addr.Addr(), Port: addr.Port(), Healthy: true}}
 			for range tt.others {
 				endpoints = append(endpoints, config.Endpoint{Addr: addr.Addr(), Port: 1, Healthy: true})

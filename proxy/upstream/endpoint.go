@@ -27,6 +27,10 @@ type Endpoint struct {
 	attach  atomic.Pointer[Attachment]
 	health  health
 	latency latency // peak EWMA
+	// usual is how long connections take where it stands; nil where nothing is
+	// known of that, as for ORIGINAL_DST.
+	usual    atomic.Pointer[usual]
+	lateness lateness
 
 	mu   sync.Mutex     // guards tls and the making of attach
 	tls  [3]*tls.Config // by what is offered by ALPN

@@ -51,6 +51,13 @@ func (e *Endpoint) End() {
 	}
 }
 
+// Pass has a request that has begun at the endpoint go on at another one of the same
+// cluster.
+func (e *Endpoint) Pass(to *Endpoint) {
+	e.ended.Add(1)
+	to.began.Add(1)
+}
+
 // BeginConn counts a connection as active that carries no requests; End ends it,
 // too. Only the limit of connections is for those.
 func (e *Endpoint) BeginConn() {

@@ -69,14 +69,8 @@ func (e *Endpoint) limitSilence(conn *net.TCPConn, proto config.Protocol) {
 	if err != nil {
 		return
 	}
+	limit := min(userTimeout+rttShare*handshakeTrip(conn), mostUserTimeout)
 	_ = raw.Control(func(fd uintptr) {
-		// The kernel's own measure of the handshake, not ours: on a busy machine
-		// that one says more of the scheduler.
-		limit := userTimeout
-		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
-			limit += rttShare * time.Duration(info.Rtt) * time.Microsecond
-		}
-		limit = min(limit, mostUserTimeout)
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(limit/time.Millisecond))
 	})
 }
