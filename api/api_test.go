@@ -81,7 +81,6 @@ func TestDecodeRefuses(t *testing.T) {
 		"dr tls":                     {dr + `{host: a.b, trafficPolicy: {tls: {mode: SIMPLE}}}`, "spec.trafficPolicy.tls.mode: SIMPLE"},
 		"dr port":                    {dr + `{host: a.b, trafficPolicy: {portLevelSettings: [{tls: {mode: DISABLE}}]}}`, "spec.trafficPolicy.portLevelSettings[0].port: is missing"},
 		"dr subset name":             {dr + `{host: a.b, subsets: [{name: a_b}]}`, "spec.subsets[0].name"},
-		"gateway http":               {gw + `{selector: {a: b}, servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}]}`, "spec.servers[0].port.protocol"},
 		"passthrough without a name": {gw + `{selector: {a: b}, servers: [{port: {number: 15012, name: tls, protocol: TLS}, tls: {mode: PASSTHROUGH}, hosts: ["*"]}]}`, "spec.servers[0].hosts[0]: \"*\": with tls.mode PASSTHROUGH, a host is the full name of a Service"},
 		"passthrough to anybody":     {gw + `{selector: {a: b}, servers: [{port: {number: 15012, name: tls, protocol: TLS}, tls: {mode: PASSTHROUGH}, hosts: ["www.example.com"]}]}`, "spec.servers[0].hosts[0]"},
 		"gateway mode":               {gw + `{selector: {a: b}, servers: [{port: {number: 443, name: tls, protocol: TLS}, tls: {mode: SIMPLE}, hosts: ["*"]}]}`, "spec.servers[0].tls.mode: SIMPLE"},

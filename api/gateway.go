@@ -14,7 +14,7 @@ var gatewayFields = fieldSet{
 		"port":  {"number": nil, "protocol": nil, "name": nil},
 		"hosts": nil,
 		"name":  nil,
-		"tls":   {"mode": nil},
+		"tls":   {"mode": nil, "httpsRedirect": nil},
 	},
 }
 
@@ -36,6 +36,15 @@ func validateGateway(p *problems, gw *networking.Gateway) {
 	}
 }
 
+// PlainHTTP tells whether a server of a Gateway routes requests that come without TLS.
+func PlainHTTP(s *networking.Server) bool {
+	switch strings.ToUpper(s.GetPort().GetProtocol()) {
+	case "HTTP", "HTTP2", "GRPC", "GRPC-WEB":
+		return true
+	}
+	return false
+}
+
 func validateServer(p *problems, path string, s *networking.Server) {
 	if s.Port == nil {
 		p.addf(path+".port", "is missing; give number, name and protocol")
@@ -44,19 +53,48 @@ func validateServer(p *problems, path string, s *networking.Server) {
 		if s.Port.Name != "" {
 			p.checkPortName(path+".port.name", s.Port.Name)
 		}
-		if proto := strings.ToUpper(s.Port.Protocol); proto != "TLS" && proto != "HTTPS" {
-			p.addf(path+".port.protocol", "%q is not honoured yet; gateways pass TLS through by its server name: set TLS, with tls.mode AUTO_PASSTHROUGH", s.Port.Protocol)
-		}
+	}
+
+	if PlainHTTP(s) {
+		validatePlainServer(p, path, s)
+	} else {
+		validatePassingServer(p, path, s)
+	}
+	validateServerHosts(p, path, s)
+}
+
+// validatePlainServer looks at a server for HTTP without TLS.
+func validatePlainServer(p *problems, path string, s *networking.Server) {
+	if tls := s.Tls; tls != nil && (tls.Mode != networking.ServerTLSSettings_PASSTHROUGH || !tls.HttpsRedirect) {
+		p.addf(path+".tls", "has no place beside port.protocol %s, which is plaintext, but for httpsRedirect: true; remove it", s.Port.Protocol)
+	}
+}
+
+// validatePassingServer looks at a server that passes TLS through.
+func validatePassingServer(p *problems, path string, s *networking.Server) {
+	switch proto := strings.ToUpper(s.GetPort().GetProtocol()); proto {
+	case "TLS", "HTTPS":
+	case "TCP":
+		p.addf(path+".port.protocol", "TCP is not honoured yet; set HTTP, HTTP2 or GRPC to route requests, or TLS to pass TLS through by its server name")
+	default:
+		p.addf(path+".port.protocol", "%q is none of HTTP, HTTP2, GRPC, which route requests, and TLS, which with tls.mode AUTO_PASSTHROUGH or PASSTHROUGH passes TLS through by its server name", s.GetPort().GetProtocol())
+	}
+	if s.GetTls().GetHttpsRedirect() {
+		p.addf(path+".tls.httpsRedirect", "changes nothing here; set it on the server with port.protocol HTTP")
 	}
 
 	switch mode := s.GetTls().GetMode(); {
 	case s.Tls != nil && mode == networking.ServerTLSSettings_AUTO_PASSTHROUGH:
 	case s.Tls != nil && mode == networking.ServerTLSSettings_PASSTHROUGH:
 		checkPassthrough(p, path+".hosts", s.Hosts)
+	case s.Tls == nil:
+		p.addf(path+".tls", "is missing; set mode AUTO_PASSTHROUGH, or PASSTHROUGH for single Services")
 	default:
 		p.addf(path+".tls.mode", "%s is not honoured yet; set AUTO_PASSTHROUGH, or PASSTHROUGH for single Services", mode)
 	}
+}
 
+func validateServerHosts(p *problems, path string, s *networking.Server) {
 	if len(s.Hosts) == 0 {
 		p.addf(path+".hosts", "is empty; list the hosts that may pass, for instance \"*.global\"")
 	}
@@ -73,7 +111,7 @@ func validateServer(p *problems, path string, s *networking.Server) {
 		}
 
 		p.checkHost(at, host, true)
-		if strings.HasPrefix(host, "*") && host != "*" && !strings.HasPrefix(host, "*.") {
+		if strings.HasPrefix(host, "*") && host != "*" && !strings.HasPrefix(host, "*.") && !PlainHTTP(s) {
 			p.addf(at, "%q: in a server name \"*\" stands for whole labels; give *.suffix", host)
 		}
 	}

@@ -59,7 +59,6 @@ func validateHTTPMatch(p *problems, path string, m *networking.HTTPMatchRequest)
 	if ns := m.SourceNamespace; ns != "" && len(validation.IsDNS1123Label(ns)) > 0 {
 		p.addf(path+".sourceNamespace", "%q is no namespace", ns)
 	}
-	p.checkMeshAlone(path+".gateways", m.Gateways)
 }
 
 // checkFieldMatch notes what is wrong with a condition on a header field.

@@ -29,7 +29,7 @@ type NotHonouredKind struct {
 // NotHonouredKinds lists the kinds that are not acted on, those of security
 // first.
 func NotHonouredKinds() []NotHonouredKind {
-	const route = "requests of sidecars are routed by a VirtualService; other traffic goes to the service's host and port as addressed"
+	const route = "requests of sidecars and of gateways are routed by a VirtualService; other traffic goes to the service's host and port as addressed"
 	const machine = "list the machine under spec.endpoints of a ServiceEntry with resolution STATIC"
 	const plugin = "the proxy runs no plug-ins"
 	return []NotHonouredKind{
@@ -44,7 +44,7 @@ func NotHonouredKinds() []NotHonouredKind {
 		{groupTelemetry, "Telemetry", "telemetries", false, "set meshConfig.accessLogFile for logs; metrics are always on"},
 		{groupExtensions, "WasmPlugin", "wasmplugins", false, plugin},
 		{groupExtensions, "TrafficExtension", "trafficextensions", false, plugin},
-		{groupGatewayAPI, "Gateway", "gateways", false, "use a Gateway of networking.istio.io where AUTO_PASSTHROUGH is enough"},
+		{groupGatewayAPI, "Gateway", "gateways", false, "use a Gateway of networking.istio.io"},
 		{groupGatewayAPI, "HTTPRoute", "httproutes", false, route},
 		{groupGatewayAPI, "GRPCRoute", "grpcroutes", false, route},
 		{groupGatewayAPI, "TCPRoute", "tcproutes", false, route},

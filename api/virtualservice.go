@@ -2,10 +2,13 @@ package api
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"time"
 
 	networking "istio.io/api/networking/v1alpha3"
+
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // GatewayMesh stands among the gateways of a VirtualService for all sidecars.
@@ -37,8 +40,8 @@ func validateVirtualService(p *problems, vs *networking.VirtualService) {
 		path := indexed("spec.hosts", i)
 		p.checkHost(path, h, true)
 		switch name := PlainHost(h); {
-		case name == "*":
-			p.addf(path, "\"*\" would take the requests to every host of the mesh; name a host, or a suffix such as *.example.com")
+		case name == "*" && routesSidecars(vs):
+			p.addf(path, "\"*\" would take the requests to every host of the mesh; name a host, or a suffix such as *.example.com, or a Gateway alone under spec.gateways")
 		case seen[name]:
 			p.addf(path, "%q is listed twice", h)
 		default:
@@ -47,21 +50,64 @@ func validateVirtualService(p *problems, vs *networking.VirtualService) {
 	}
 
 	p.checkExportTo("spec.exportTo", vs.ExportTo, false)
-	p.checkMeshAlone("spec.gateways", vs.Gateways)
+	p.checkGateways("spec.gateways", vs.Gateways)
 	if len(vs.Http) == 0 {
 		p.addf("spec.http", "is empty; give a route")
 	}
 	for i, r := range vs.Http {
-		validateHTTPRoute(p, indexed("spec.http", i), r)
+		at := indexed("spec.http", i)
+		validateHTTPRoute(p, at, r)
+		for j, m := range r.Match {
+			p.checkMatchedGateways(indexed(at+".match", j)+".gateways", m.GetGateways(), vs.Gateways)
+		}
 	}
 }
 
-// checkMeshAlone notes gateways other than the sidecars, which route by a
-// VirtualService alone.
-func (p *problems) checkMeshAlone(path string, gateways []string) {
+// routesSidecars tells whether a VirtualService routes the requests of sidecars.
+func routesSidecars(vs *networking.VirtualService) bool {
+	return len(vs.Gateways) == 0 || slices.Contains(vs.Gateways, GatewayMesh)
+}
+
+// checkGateways notes what is no name of a Gateway.
+func (p *problems) checkGateways(path string, gateways []string) {
 	for i, g := range gateways {
-		if g != GatewayMesh {
-			p.addf(indexed(path, i), "%q is a gateway, and gateways do not route HTTP yet; only %q, the sidecars, is honoured: leave gateways out", g, GatewayMesh)
+		at := indexed(path, i)
+		namespace, name, qualified := strings.Cut(g, "/")
+		if !qualified {
+			name = g
+		}
+		if qualified && len(validation.IsDNS1123Label(namespace)) > 0 || len(validation.IsDNS1123Subdomain(name)) > 0 {
+			p.addf(at, "%q is no Gateway; give NAME or NAMESPACE/NAME, or %q for the sidecars", g, GatewayMesh)
+		}
+		if slices.Contains(gateways[:i], g) {
+			p.addf(at, "%q is listed twice", g)
+		}
+	}
+}
+
+// sameGateway tells whether two names may be those of one Gateway: without a namespace
+// it is one of the object's own.
+func sameGateway(a, b string) bool {
+	namespaceA, nameA, fullA := strings.Cut(a, "/")
+	namespaceB, nameB, fullB := strings.Cut(b, "/")
+	if !fullA {
+		nameA = namespaceA
+	}
+	if !fullB {
+		nameB = namespaceB
+	}
+	return nameA == nameB && (!fullA || !fullB || namespaceA == namespaceB)
+}
+
+// checkMatchedGateways notes gateways of a condition whose requests the object does not
+// get: it could never be satisfied.
+func (p *problems) checkMatchedGateways(path string, matched, all []string) {
+	if len(all) == 0 {
+		all = []string{GatewayMesh}
+	}
+	for i, g := range matched {
+		if !slices.ContainsFunc(all, func(a string) bool { return sameGateway(a, g) }) {
+			p.addf(indexed(path, i), "%q is not among spec.gateways (%s), so that no request would satisfy the condition; add it there, too", g, strings.Join(all, ", "))
 		}
 	}
 }

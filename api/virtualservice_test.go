@@ -28,7 +28,8 @@ func TestTakesVirtualServices(t *testing.T) {
 	for name, spec := range map[string]string{
 		"hosts":         `{hosts: [web, web.shop.svc.cluster.local, "*.example.com", API.Example.COM], http: [{` + to + `}]}`,
 		"exportTo":      `{hosts: [web], exportTo: [".", other], http: [{` + to + `}]}`,
-		"gateways":      `{hosts: [web], gateways: [mesh], http: [{` + to + `, match: [{gateways: [mesh]}]}]}`,
+		"gateways":      `{hosts: [web], gateways: [mesh, shop/front, front.v1], http: [{` + to + `, match: [{gateways: [mesh]}, {gateways: [front]}]}]}`,
+		"every host":    `{hosts: ["*"], gateways: [front], http: [{` + to + `}]}`,
 		"uri":           httpOf(`{match: [{uri: {exact: /a}}, {uri: {prefix: /b}, ignoreUriCase: true}, {uri: {regex: "/c[0-9]+"}}], ` + to + `}`),
 		"parts":         httpOf(`{match: [{scheme: {exact: http}, method: {regex: "GET|HEAD"}, authority: {prefix: web}}], ` + to + `}`),
 		"headers":       httpOf(`{match: [{headers: {end-user: {exact: jason}, cookie: {}}, withoutHeaders: {not: {regex: ".*"}}}], ` + to + `}`),
@@ -76,13 +77,25 @@ func TestRefusesVirtualServices(t *testing.T) {
 			`{hosts: [a_b], http: [{` + to + `}]}`,
 			`spec.hosts[0]: "a_b" is no DNS name`,
 		},
-		"a gateway": {
-			`{hosts: [web], gateways: [mesh, shop/front], http: [{` + to + `}]}`,
-			`spec.gateways[1]: "shop/front" is a gateway`,
+		"every host, of sidecars too": {
+			`{hosts: ["*"], gateways: [front, mesh], http: [{` + to + `}]}`,
+			`spec.hosts[0]: "*" would take the requests to every host`,
 		},
-		"a gateway in a condition": {
+		"no gateway": {
+			`{hosts: [web], gateways: [mesh, a/b/c], http: [{` + to + `}]}`,
+			`spec.gateways[1]: "a/b/c" is no Gateway; give NAME or NAMESPACE/NAME`,
+		},
+		"a gateway twice": {
+			`{hosts: [web], gateways: [front, front], http: [{` + to + `}]}`,
+			`spec.gateways[1]: "front" is listed twice`,
+		},
+		"a condition on a gateway that the object is not for": {
 			httpOf(`{match: [{gateways: [front]}], ` + to + `}`),
-			`spec.http[0].match[0].gateways[0]: "front" is a gateway`,
+			`spec.http[0].match[0].gateways[0]: "front" is not among spec.gateways (mesh)`,
+		},
+		"a condition on another gateway": {
+			`{hosts: [web], gateways: [shop/front], http: [{match: [{gateways: [other/front]}], ` + to + `}]}`,
+			`spec.http[0].match[0].gateways[0]: "other/front" is not among spec.gateways (shop/front)`,
 		},
 		"no routes": {
 			`{hosts: [web]}`,

@@ -109,6 +109,9 @@ func warnPolicy(w *problems, path string, s Policy) {
 // Gateways in one must not open the gateway of another with it.
 func warnGateway(w *problems, namespace string, gw *networking.Gateway) {
 	for i, s := range gw.Servers {
+		if PlainHTTP(s) {
+			continue
+		}
 		switch s.GetTls().GetMode() {
 		case networking.ServerTLSSettings_PASSTHROUGH:
 			w.addf(indexed("spec.servers", i), "counts for gateway pods of namespace %q only, unless that is the mesh's root namespace: it opens Services of other namespaces", namespace)

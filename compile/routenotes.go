@@ -17,6 +17,9 @@ func RouteNotes(all []*model.VirtualService, root, clusterDomain string) map[str
 		root: root, suffix: ".svc." + clusterDomain, owners: map[namespacedHost][]*model.VirtualService{}, out: map[string][]string{},
 	}
 	for _, v := range slices.SortedFunc(slices.Values(all), (*model.VirtualService).CompareAge) {
+		if !v.For(model.MeshGateway) {
+			continue // GatewayNotes
+		}
 		for i, host := range v.Hosts {
 			n.host(v, i, host)
 		}

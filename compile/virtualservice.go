@@ -30,6 +30,7 @@ func VirtualService(c model.ClusterID, obj *api.Object, clusterDomain string) *m
 	for _, h := range vs.Hosts {
 		row.Hosts = append(row.Hosts, b.host(h))
 	}
+	row.Gateways = b.gateways(vs.Gateways)
 	for _, r := range vs.Http {
 		row.HTTP = append(row.HTTP, b.route(r))
 	}
@@ -48,6 +49,19 @@ func (b *routeBuilder) host(name string) string {
 	return Host(b.namespace, host, b.clusterDomain)
 }
 
+// gateways completes the names of gateways that are short: those of the object's own
+// namespace.
+func (b *routeBuilder) gateways(names []string) []string {
+	var out []string
+	for _, name := range names {
+		if name != model.MeshGateway && !strings.Contains(name, "/") {
+			name = b.namespace + "/" + name
+		}
+		out = append(out, name)
+	}
+	return out
+}
+
 func (b *routeBuilder) route(r *networking.HTTPRoute) model.HTTPRoute {
 	out := model.HTTPRoute{
 		Name:     r.Name,
@@ -59,7 +73,7 @@ func (b *routeBuilder) route(r *networking.HTTPRoute) model.HTTPRoute {
 	}
 
 	for _, m := range r.Match {
-		out.Matches = append(out.Matches, httpMatch(m))
+		out.Matches = append(out.Matches, b.httpMatch(m))
 	}
 	if d := r.DirectResponse; d != nil {
 		out.Direct = &model.DirectResponse{Status: d.Status, Body: d.Body.GetBytes()}
@@ -86,13 +100,14 @@ func (b *routeBuilder) route(r *networking.HTTPRoute) model.HTTPRoute {
 	return out
 }
 
-func httpMatch(m *networking.HTTPMatchRequest) model.HTTPMatch {
+func (b *routeBuilder) httpMatch(m *networking.HTTPMatchRequest) model.HTTPMatch {
 	out := model.HTTPMatch{
 		Name:       m.Name,
 		URI:        stringMatch(m.Uri),
 		IgnoreCase: m.IgnoreUriCase,
 		Port:       uint16(m.Port),
 		Namespace:  m.SourceNamespace,
+		Gateways:   b.gateways(m.Gateways),
 	}
 
 	for _, part := range []struct {

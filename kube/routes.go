@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"slices"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/api"
@@ -8,14 +9,28 @@ import (
 	"github.com/isthmus-mesh/isthmus/model"
 )
 
-// tellRoutes says of each VirtualService which of its hosts others route. That
-// depends on all of them, so that a change of one is told of on others.
+// tellRoutes says of each VirtualService what of it others, or Gateways, leave without
+// effect. That depends on all of them, so that a change of one is told of on others.
 func (r *Reader) tellRoutes(txn model.ReadTxn) {
 	all := r.routes(txn)
-	notes := compile.RouteNotes(all, r.store.Mesh(txn, r.cfg.Cluster).RootNamespace, r.cfg.ClusterDomain)
+	notes := r.routeNotes(txn, all)
 	for _, v := range all {
-		r.tell(ref{kindVirtual, v.Namespace, v.Name}, outcome{notes: notes[v.Key()]})
+		r.tell(ref{kindVirtual, v.Namespace, v.Name}, outcome{notes: notes(v)})
 	}
+}
+
+// routeNotes says what of VirtualServices changes nothing beside each other and the
+// Gateways.
+func (r *Reader) routeNotes(txn model.ReadTxn, all []*model.VirtualService) func(*model.VirtualService) []string {
+	var gateways []*model.Gateway
+	for g := range r.store.Gateways.All(txn) {
+		if g.Cluster == r.cfg.Cluster {
+			gateways = append(gateways, g)
+		}
+	}
+	inMesh := compile.RouteNotes(all, r.store.Mesh(txn, r.cfg.Cluster).RootNamespace, r.cfg.ClusterDomain)
+	atGateways := compile.GatewayNotes(all, gateways)
+	return func(v *model.VirtualService) []string { return slices.Concat(inMesh[v.Key()], atGateways[v.Key()]) }
 }
 
 // routes are the VirtualServices of the Reader's cluster.
@@ -50,5 +65,5 @@ func (r *Reader) checkRoutes(obj *api.Object) []string {
 		// A new one is younger than all others.
 		candidate.Created = newest.Add(time.Second)
 	}
-	return compile.RouteNotes(all, r.store.Mesh(txn, r.cfg.Cluster).RootNamespace, r.cfg.ClusterDomain)[candidate.Key()]
+	return r.routeNotes(txn, all)(candidate)
 }

@@ -65,7 +65,7 @@ func (r *Reader) write(first bool) {
 	for ref := range refs {
 		entriesChanged = r.writeOne(txn, ref, endpoints) || entriesChanged
 		// The mesh configuration says which namespace is the root.
-		routesChanged = routesChanged || ref.kind == kindVirtual || ref.kind == kindMesh
+		routesChanged = routesChanged || ref.kind == kindVirtual || ref.kind == kindGateway || ref.kind == kindMesh
 	}
 
 	for ref := range endpoints {

@@ -155,33 +155,3 @@ func (p *PeerAuthentication) Key() string { return key(string(p.Cluster), p.Name
 
 // ReadFrom is the cluster that the row was read from.
 func (p *PeerAuthentication) ReadFrom() ClusterID { return p.Cluster }
-
-// Gateway is one object of that kind.
-type Gateway struct {
-	Cluster   ClusterID
-	Namespace string
-	Name      string
-	Created   time.Time
-	// Selector selects gateway pods in any namespace.
-	Selector map[string]string
-	Servers  []GatewayServer
-}
-
-// GatewayServer is a port of a Gateway that passes TLS through by its SNI: the
-// mesh's own, to whatever service the name stands for (AUTO_PASSTHROUGH), or any, to
-// the Services that Hosts names.
-type GatewayServer struct {
-	Port uint16
-	// ToServices tells that each of Hosts is the full name of a Service, and
-	// that connections for it go to its port of the number Port (PASSTHROUGH).
-	ToServices bool
-	// Hosts are the names accepted: exact, *.suffix or *. With NAMESPACE/
-	// before it, a name is accepted only for services of that namespace.
-	Hosts []string
-}
-
-// Key is the primary key.
-func (g *Gateway) Key() string { return key(string(g.Cluster), g.Namespace, g.Name) }
-
-// ReadFrom is the cluster that the row was read from.
-func (g *Gateway) ReadFrom() ClusterID { return g.Cluster }

@@ -6,8 +6,10 @@ import (
 	"time"
 )
 
-// VirtualService is one object of that kind, as far as it is about HTTP requests of
-// sidecars.
+// MeshGateway stands among the gateways of a VirtualService for all sidecars.
+const MeshGateway = "mesh"
+
+// VirtualService is one object of that kind, as far as it is about HTTP requests.
 type VirtualService struct {
 	Cluster   ClusterID
 	Namespace string
@@ -15,6 +17,9 @@ type VirtualService struct {
 	Created   time.Time
 	// Hosts are fully qualified, or wildcards such as *.example.com.
 	Hosts []string
+	// Gateways are those whose requests it routes, as NAMESPACE/NAME, and
+	// MeshGateway; none: MeshGateway alone.
+	Gateways []string
 	// HTTP are the routes; the first that a request satisfies is taken.
 	HTTP     []HTTPRoute
 	ExportTo []string
@@ -29,6 +34,14 @@ func (v *VirtualService) VisibleIn(namespace string, byDefault Exports) bool {
 		return byDefault.to(v.Namespace, namespace)
 	}
 	return len(v.ExportTo) == 0 || slices.Contains(v.ExportTo, namespace)
+}
+
+// For tells whether the object routes requests of the gateway.
+func (v *VirtualService) For(gateway string) bool {
+	if len(v.Gateways) == 0 {
+		return gateway == MeshGateway
+	}
+	return slices.Contains(v.Gateways, gateway)
 }
 
 // CompareAge orders by the object's creation, which nobody can choose, then by key: the
@@ -71,6 +84,9 @@ type HTTPMatch struct {
 	// Port and Namespace are those that the client calls, and is in; zero: any.
 	Port      uint16
 	Namespace string
+	// Gateways are those of the object's for whose requests the condition is made;
+	// none: all of them.
+	Gateways []string
 	// Fields are header fields, and the parts of the request that stand beside
 	// them under the names :method, :scheme and :authority.
 	Fields []FieldMatch

@@ -333,7 +333,7 @@ func (m *mesh) drawPolicies() {
 		insert(m, m.store.Gateways, &model.Gateway{
 			Cluster: cluster, Namespace: "istio-system", Name: "gw", Selector: map[string]string{"istio": "ingressgateway"},
 			Servers: []model.GatewayServer{{Port: 15443, Hosts: pick(r, []string{"*.global"}, []string{"*.global", "*.local"}, []string{"*"})},
-				{Port: pick[uint16](r, 15012, 15443), ToServices: true, Hosts: []string{"istiod.istio-system.svc.cluster.local"}}},
+				{Port: pick[uint16](r, 15012, 15443), Mode: model.PassToServices, Hosts: []string{"istiod.istio-system.svc.cluster.local"}}},
 		})
 	}
 }

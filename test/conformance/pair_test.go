@@ -43,6 +43,7 @@ type pair struct {
 	store          *model.Store
 	source         *resources.Source
 	port           uint16 // of the application, and of the pod
+	ca             *mtlstest.CA
 	client, server *sidecar
 }
 
@@ -66,7 +67,7 @@ func newPair(t *testing.T) *pair {
 	p := &pair{t: t, store: store, source: source, port: application(t)}
 	run(t, source.Run)
 	put(p, store.Clusters, &model.Cluster{ID: cluster, Synced: true})
-	ca := mtlstest.NewCA(t, "root")
+	p.ca = mtlstest.NewCA(t, "root")
 	pod := &model.Workload{Cluster: cluster, Namespace: "shop", Name: "web-1", Account: "web", Labels: map[string]string{"app": "web"}, Addresses: []string{podAddress}, TLS: true}
 	caller := &model.Workload{Cluster: cluster, Namespace: "client", Name: "c-1", Account: "caller", Addresses: []string{"127.0.0.1"}, TLS: true}
 	put(p, store.Workloads, pod, caller)
@@ -76,8 +77,8 @@ func newPair(t *testing.T) *pair {
 		Ports:     []model.Port{{Name: "http", Number: 80, Protocol: model.HTTP, Target: p.port}},
 	})
 	p.endpoint(&model.Endpoint{})
-	p.server = p.start(node("sidecar", pod), ca.Identity("spiffe://cluster.local/ns/shop/sa/web"))
-	p.client = p.start(node("sidecar", caller), ca.Identity("spiffe://cluster.local/ns/client/sa/caller"))
+	p.server = p.start(node("sidecar", pod), p.ca.Identity("spiffe://cluster.local/ns/shop/sa/web"))
+	p.client = p.start(node("sidecar", caller), p.ca.Identity("spiffe://cluster.local/ns/client/sa/caller"))
 	p.server.wants(appAddress, p.port)
 	p.configure()
 	return p

@@ -2,6 +2,7 @@ package resources
 
 import (
 	"maps"
+	"slices"
 
 	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
@@ -19,6 +20,7 @@ type assignments struct {
 	ground   *ground
 	members  *membership
 	gateways *gateways
+	routed   *destinationSet
 	seen     uint64
 	// byHost finds the names that a host's endpoints are in.
 	byHost map[string][]string
@@ -41,8 +43,8 @@ func (v *view) assignmentsFor(names []string) *assignments {
 
 	a := &assignments{names: names, byHost: make(map[string][]string, len(names))}
 	for _, name := range names {
-		if _, _, h, ok := parseClusterName(name); ok {
-			a.byHost[h] = append(a.byHost[h], name)
+		if n, ok := parseEndpointsName(name); ok {
+			a.byHost[n.host] = append(a.byHost[n.host], name)
 		}
 	}
 	v.assignments = append(v.assignments, a)
@@ -57,18 +59,25 @@ func (v *view) assignmentsFor(names []string) *assignments {
 func (v *view) endpoints(r *reader, names []string, log changeLog) map[string]*serve.Resource {
 	find := func(name string) *serve.Resource { return v.assignment(r, name) }
 	g, members, gateways := v.scope.ground.get(r), v.source.members.get(r), v.source.gateways.get(r)
-	if names == nil {
+	var routed *destinationSet
+	if v.gateway != nil {
+		routed = v.destinations.get(r)
+	}
+	switch {
+	case names == nil && routed != nil:
+		return pick(slices.Concat(v.gateway.endpointNames(r, v.scope), routed.endpointNames()), find)
+	case names == nil:
 		return pick(g.endpointNames(v.scope), find)
 	}
 
 	a := v.assignmentsFor(names)
 	changed, known := log.since(a.seen)
-	if a.ground != g || a.members != members || a.gateways != gateways || !known {
+	if a.ground != g || a.members != members || a.gateways != gateways || a.routed != routed || !known {
 		a.res = pick(names, find)
 	} else {
 		a.update(changed, find)
 	}
-	a.ground, a.members, a.gateways, a.seen = g, members, gateways, log.last
+	a.ground, a.members, a.gateways, a.routed, a.seen = g, members, gateways, routed, log.last
 	return a.res
 }
 

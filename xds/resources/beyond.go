@@ -27,7 +27,7 @@ type beyond struct {
 // addBeyond counts an endpoint of another network. Only what a gateway of that
 // network passes on counts: mutual TLS, to an endpoint that is no gateway itself.
 func (b *assignmentBuilder) addBeyond(network string, c model.ClusterID, ep *model.Endpoint, target uint16, at placement) {
-	if b.from.passthrough || b.plaintext || ep.Router || !b.policy.mutual(ep, target) {
+	if b.passthrough || b.plaintext || ep.Router || !b.policy.mutual(ep, target) {
 		return
 	}
 	there := b.beyond[network]

@@ -33,6 +33,9 @@ type clusterKey struct {
 	// passes TLS through; alias is its host name when not the host's own.
 	sni   bool
 	alias string
+	// routed tells a gateway's cluster for a headless service, to which its clients
+	// have not chosen an address.
+	routed bool
 	// from is where the clients stand, of a cluster that depends on it.
 	from *place
 }
@@ -150,7 +153,7 @@ func (b *clusterBuilder) build() (string, *clusterv3.Cluster) {
 	if threshold := panicThreshold(pol.Outlier); threshold != nil {
 		c.CommonLbConfig = &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: threshold}
 	}
-	if b.order().shared() && b.port.svc.Resolution != model.ByDestination {
+	if b.order().shared() && b.resolution() != model.ByDestination {
 		if c.CommonLbConfig == nil {
 			c.CommonLbConfig = &clusterv3.Cluster_CommonLbConfig{}
 		}
@@ -160,12 +163,9 @@ func (b *clusterBuilder) build() (string, *clusterv3.Cluster) {
 	}
 
 	if b.key.sni {
-		// The endpoints are those of the outbound cluster.
-		edsName := name
-		hostName := b.host.name
-		if b.key.alias != "" {
-			hostName = b.key.alias
-		}
+		// Under another name the endpoints are the same ones.
+		edsName := sniName(b.key.port, b.key.subset, b.host.name)
+		hostName := cmp.Or(b.key.alias, b.host.name)
 		c.Name = sniName(b.key.port, b.key.subset, hostName)
 		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS}
 		c.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{EdsConfig: adsSource(), ServiceName: edsName}
@@ -180,9 +180,17 @@ func (b *clusterBuilder) build() (string, *clusterv3.Cluster) {
 	return c.Name, c
 }
 
+// resolution is how the endpoints are found.
+func (b *clusterBuilder) resolution() model.Resolution {
+	if b.key.routed {
+		return model.ByEndpoints
+	}
+	return b.port.svc.Resolution
+}
+
 // discovery sets how the endpoints are found.
 func (b *clusterBuilder) discovery(c *clusterv3.Cluster, subset *model.Subset) {
-	switch b.port.svc.Resolution {
+	switch b.resolution() {
 	case model.ByEndpoints:
 		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS}
 		c.EdsClusterConfig = &clusterv3.Cluster_EdsClusterConfig{EdsConfig: adsSource()}

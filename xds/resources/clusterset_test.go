@@ -177,7 +177,7 @@ func TestGatewaysKnowWhatIsExported(t *testing.T) {
 	if got := m.names(v, xds.TypeCluster); !slices.Contains(got, sni) || !slices.Contains(got, "outbound_.80_._."+webHost) {
 		t.Errorf("the gateway has %v", got)
 	}
-	if got, want := m.addresses(v, "outbound|80||"+webSet), map[string]int{"10.2.0.1:8080": 1, "10.2.0.2:8080": 1, "10.2.0.3:8080": 1}; !maps.Equal(got, want) {
+	if got, want := m.addresses(v, sniName(80, "", webSet)), map[string]int{"10.2.0.1:8080": 1, "10.2.0.2:8080": 1, "10.2.0.3:8080": 1}; !maps.Equal(got, want) {
 		t.Errorf("it passes on to %v, want %v", got, want)
 	}
 }

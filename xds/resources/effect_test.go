@@ -297,7 +297,7 @@ func TestClientsFollowPeerAuthentication(t *testing.T) {
 			if got := s.reached(s.client, name); got != tt.client {
 				t.Errorf("a client reaches %s, want %s", got, tt.client)
 			}
-			if got := s.reached(s.gateway, name); got != tt.gateway {
+			if got := s.reached(s.gateway, sniName(80, "", webHost)); got != tt.gateway {
 				t.Errorf("a passthrough gateway reaches %s, want %s", got, tt.gateway)
 			}
 		})
@@ -370,7 +370,7 @@ func TestUncapturedPortIsPlaintext(t *testing.T) {
 		if got := s.reached(s.client, name); got != "10.0.0.3 "+want {
 			t.Errorf("port %s: %s, want %s", number, got, want)
 		}
-		if got := s.reached(s.gateway, name); (got != "") != (want == "mutual") {
+		if got := s.reached(s.gateway, "outbound_."+number+"_._."+app.Host); (got != "") != (want == "mutual") {
 			t.Errorf("port %s: the gateway reaches %q", number, got)
 		}
 	}
@@ -389,7 +389,7 @@ spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 15443, name:
 	insert(s.mesh, s.store.Services, gw)
 	insert(s.mesh, s.store.Endpoints, &model.EndpointSet{Host: gw.Host, Cluster: testCluster, Namespace: "istio-system", Name: gw.Name,
 		Endpoints: []model.Endpoint{{Address: "10.0.0.77", Ports: map[string]uint16{"tls": 15443}, TLS: true, Router: true}}})
-	if got := s.reached(s.gateway, "outbound|15443||"+gw.Host); got != "" {
+	if got := s.reached(s.gateway, sniName(15443, "", gw.Host)); got != "" {
 		t.Errorf("a passthrough gateway reaches %s", got)
 	}
 	if got := s.reached(s.client, "outbound|15443||"+gw.Host); got == "" {

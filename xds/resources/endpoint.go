@@ -22,6 +22,12 @@ type endpointsKey struct {
 	rule   *model.DestinationRule // only when there is a subset
 	order  order
 	from   *place
+	// passthrough is for gateways that pass TLS through to what a stranger's
+	// server name asks for (sniName). Only endpoints that make the caller prove
+	// itself are shown to them, so that nothing else becomes reachable from
+	// outside; and no gateway, itself least of all: one ClientHello would go round
+	// for ever, a connection at every turn.
+	passthrough bool
 	// plaintext tells that the client does not open mutual TLS, so that no
 	// gateway lets it through.
 	plaintext bool
@@ -31,12 +37,13 @@ type endpointsKey struct {
 // cluster for the view.
 func (v *view) assignment(r *reader, name string) *serve.Resource {
 	sc := v.scope
-	portNumber, subset, hostName, ok := parseClusterName(name)
+	n, ok := parseEndpointsName(name)
 	if !ok {
 		return nil
 	}
 	g := sc.ground.get(r)
-	h := g.sight.byName[hostName]
+	portNumber, subset := n.port, n.subset
+	h := v.hostBehind(r, g, n, name)
 	if h == nil {
 		return nil
 	}
@@ -45,7 +52,7 @@ func (v *view) assignment(r *reader, name string) *serve.Resource {
 		return nil
 	}
 
-	key := endpointsKey{host: h, port: portNumber, subset: subset}
+	key := endpointsKey{host: h, port: portNumber, subset: subset, passthrough: n.sni}
 	gatewayed := len(sc.source.gateways.get(r).byNetwork) > 0
 	var rule *model.DestinationRule
 	if subset != "" || gatewayed || g.rules.orders() {
@@ -63,7 +70,7 @@ func (v *view) assignment(r *reader, name string) *serve.Resource {
 	}
 
 	// Proxies share what does not depend on where they stand.
-	key.order = orderFor(g.mesh, pol, port.svc, v.from.passthrough)
+	key.order = orderFor(g.mesh, pol, port.svc, n.sni)
 	need := key.order.needs()
 	if port.svc.NodeLocal {
 		need |= needsNode
@@ -80,7 +87,7 @@ func (k endpointsKey) build(r *reader, old *serve.Resource) *serve.Resource {
 	b := assignmentBuilder{
 		port: port, subset: subsetOf(k.rule, k.subset), from: *k.from,
 		order: k.order, shares: k.order.sharesFor(k.from.locality), policy: s.policy(r, port.namespace()),
-		members: s.members.get(r), plaintext: k.plaintext, groups: map[placement][]*endpointv3.LbEndpoint{},
+		members: s.members.get(r), passthrough: k.passthrough, plaintext: k.plaintext, groups: map[placement][]*endpointv3.LbEndpoint{},
 	}
 
 	for _, row := range k.host.backing(port) {
@@ -101,6 +108,9 @@ func (k endpointsKey) build(r *reader, old *serve.Resource) *serve.Resource {
 	b.weigh(gateways)
 
 	name := clusterName(k.port, k.subset, k.host.name)
+	if k.passthrough {
+		name = sniName(k.port, k.subset, k.host.name)
+	}
 	return s.encode(old, name, b.assignment(name))
 }
 
@@ -126,8 +136,9 @@ type assignmentBuilder struct {
 	shares *shares
 	// members tells which network an endpoint is in; nil: every endpoint is
 	// reached directly.
-	members   *membership
-	plaintext bool
+	members     *membership
+	passthrough bool
+	plaintext   bool
 
 	groups map[placement][]*endpointv3.LbEndpoint
 	beyond map[string]*beyond // by network
@@ -148,7 +159,7 @@ func (b *assignmentBuilder) shows(c model.ClusterID, ep *model.Endpoint) (target
 		ok = false
 	case b.port.svc.NodeLocal && !b.onNode(c, ep):
 		ok = false
-	case b.from.passthrough && (ep.Router || !b.policy.mutual(ep, target)):
+	case b.passthrough && (ep.Router || !b.policy.mutual(ep, target)):
 		ok = false
 	}
 	return target, ok

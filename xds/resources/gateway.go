@@ -23,21 +23,29 @@ type gatewayPort struct {
 	hosts  []string
 	// services are passed on to whoever asks for them by name.
 	services []passedService
+	// http are servers that route requests, those of the oldest Gateway first.
+	http []httpServer
 }
 
 // newGateway gathers the servers of the Gateways that select the workload. The
 // port of a server is a port of the gateway's service, where it has one.
 //
-// Every server passes through by server name, and so opens Services of every
+// A server that passes through by server name opens Services of every
 // namespace to whoever reaches the gateway: it counts only in a Gateway of the
-// workload's own namespace or of the mesh's root.
+// workload's own namespace or of the mesh's root. One that routes requests leads
+// where VirtualServices say, and counts in a Gateway of any namespace.
 func newGateway(w *model.Workload, services []*model.Service, gateways []*model.Gateway, root string) *gateway {
 	ports := map[uint16]*gatewayPort{}
-	for _, gw := range gateways {
-		if gw.Namespace != w.Namespace && gw.Namespace != root || !matchLabels(gw.Selector, w.Labels) {
+	for _, gw := range slices.SortedFunc(slices.Values(gateways), (*model.Gateway).CompareAge) {
+		if !matchLabels(gw.Selector, w.Labels) {
 			continue
 		}
-		for _, server := range gw.Servers {
+		mayPass := gw.Namespace == w.Namespace || gw.Namespace == root
+		for i := range gw.Servers {
+			server := &gw.Servers[i]
+			if server.Mode != model.ServeHTTP && !mayPass {
+				continue
+			}
 			port := targetPort(w, services, server.Port)
 			if reservedPort(port) {
 				// A socket there would collide with the proxy's own.
@@ -48,13 +56,7 @@ func newGateway(w *model.Workload, services []*model.Service, gateways []*model.
 				p = &gatewayPort{number: port}
 				ports[port] = p
 			}
-			if !server.ToServices {
-				p.hosts = append(p.hosts, server.Hosts...)
-				continue
-			}
-			for _, host := range server.Hosts {
-				p.services = append(p.services, passedService{host, server.Port})
-			}
+			p.add(gw, server)
 		}
 	}
 
@@ -68,6 +70,22 @@ func newGateway(w *model.Workload, services []*model.Service, gateways []*model.
 	}
 	slices.SortFunc(g.ports, func(a, b gatewayPort) int { return cmp.Compare(a.number, b.number) })
 	return g
+}
+
+// add adds a server of a Gateway.
+func (p *gatewayPort) add(gw *model.Gateway, server *model.GatewayServer) {
+	switch server.Mode {
+	case model.ServeHTTP:
+		p.http = append(p.http, httpServer{
+			gateway: gw.QualifiedName(), namespace: gw.Namespace, server: server,
+		})
+	case model.PassToServices:
+		for _, host := range server.Hosts {
+			p.services = append(p.services, passedService{host, server.Port})
+		}
+	default:
+		p.hosts = append(p.hosts, server.Hosts...)
+	}
 }
 
 // targetPort finds the pod's port behind a service port.
@@ -98,7 +116,18 @@ func reservedPort(port uint16) bool {
 	return false
 }
 
-func (g *gateway) text() string { return fmt.Sprint(g.ports) }
+// text is equal for gateways that do the same.
+func (g *gateway) text() string {
+	var b strings.Builder
+	for i := range g.ports {
+		p := &g.ports[i]
+		fmt.Fprint(&b, p.number, p.hosts, p.services)
+		for _, s := range p.http {
+			fmt.Fprint(&b, s.gateway, *s.server)
+		}
+	}
+	return b.String()
+}
 
 // accepts tells whether a server name, which leads to a service of the namespace,
 // may pass on some port.
@@ -150,15 +179,20 @@ func (g *gateway) listeners(mesh *model.Mesh) []*listenerv3.Listener {
 		if chain := p.meshChain(mesh); chain != nil {
 			chains = append(chains, chain)
 		}
-		if len(chains) == 0 {
-			continue
+		l := &listenerv3.Listener{
+			Name:         anyAddress + "_" + utoa(p.number),
+			Address:      socketAddress(anyAddress, p.number),
+			FilterChains: chains,
 		}
-		out = append(out, &listenerv3.Listener{
-			Name:            anyAddress + "_" + utoa(p.number),
-			Address:         socketAddress(anyAddress, p.number),
-			ListenerFilters: []*listenerv3.ListenerFilter{tlsInspector()},
-			FilterChains:    chains,
-		})
+		if len(chains) > 0 {
+			l.ListenerFilters = []*listenerv3.ListenerFilter{tlsInspector()}
+		}
+		if len(p.http) > 0 {
+			l.FilterChains = append(l.FilterChains, p.plainChain(mesh, len(chains) > 0))
+		}
+		if len(l.FilterChains) > 0 {
+			out = append(out, l)
+		}
 	}
 	return out
 }
@@ -184,14 +218,25 @@ func (p *gatewayPort) meshChain(mesh *model.Mesh) *listenerv3.FilterChain {
 	}
 }
 
-// clusters are those that server names can name: one per port and subset of
-// each service of the mesh that the gateway accepts, under its own host name and
-// under NAME.NAMESPACE.GLOBALDOMAIN.
+// clusters are those that server names can name.
 func (g *gateway) clusters(r *reader, sc *scope) map[string]*serve.Resource {
 	out := map[string]*serve.Resource{}
-	if len(g.ports) == 0 {
-		return out
+	for _, k := range g.passed(r, sc) {
+		res := k.host.clusters.get(r, k)
+		out[res.Name] = res
 	}
+	return out
+}
+
+// passed asks for the clusters that server names can name: one per port and subset
+// of each service of the mesh that the gateway accepts, under its own host name and
+// under NAME.NAMESPACE.GLOBALDOMAIN.
+func (g *gateway) passed(r *reader, sc *scope) []clusterKey {
+	if !slices.ContainsFunc(g.ports, func(p gatewayPort) bool { return len(p.hosts) > 0 }) {
+		return nil
+	}
+
+	var out []clusterKey
 
 	ground := sc.ground.get(r)
 	for _, h := range ground.sight.hosts {
@@ -212,11 +257,22 @@ func (g *gateway) clusters(r *reader, sc *scope) map[string]*serve.Resource {
 				continue
 			}
 			for i := range h.ports {
-				for _, k := range passthroughKeys(h, h.ports[i].Number, alias, rule) {
-					res := h.clusters.get(r, k)
-					out[res.Name] = res
-				}
+				out = append(out, passthroughKeys(h, h.ports[i].Number, alias, rule)...)
 			}
+		}
+	}
+	return out
+}
+
+// endpointNames are the load assignments of what the gateway passes through.
+func (g *gateway) endpointNames(r *reader, sc *scope) []string {
+	var out []string
+	seen := map[string]bool{}
+	for _, k := range g.passed(r, sc) {
+		// A host has the same endpoints under each of its names.
+		if name := sniName(k.port, k.subset, k.host.name); !seen[name] {
+			seen[name] = true
+			out = append(out, name)
 		}
 	}
 	return out

@@ -18,8 +18,10 @@ type routeBuilder struct {
 	mesh      *model.Mesh
 	namespace string
 	port      uint16
-	// onlyPorts are the ports of hosts that have one alone.
-	onlyPorts map[string]uint16
+	// gateways are those of the rule that the clients call, or model.MeshGateway.
+	gateways []string
+	// clusterOf names the cluster of a destination.
+	clusterOf func(*model.WeightedDestination) string
 }
 
 // routes are those that any request of the clients can satisfy, in order.
@@ -33,13 +35,18 @@ func (b *routeBuilder) routes(rule *model.VirtualService) []*routev3.Route {
 		}
 		for j := range r.Matches {
 			m := &r.Matches[j]
-			if m.Port != 0 && m.Port != b.port || m.Namespace != "" && m.Namespace != b.namespace {
+			if m.Port != 0 && m.Port != b.port || m.Namespace != "" && m.Namespace != b.namespace || !b.called(m) {
 				continue
 			}
 			out = append(out, b.route(r, m))
 		}
 	}
 	return out
+}
+
+// called tells whether a condition is about requests to the gateways.
+func (b *routeBuilder) called(m *model.HTTPMatch) bool {
+	return len(m.Gateways) == 0 || slices.ContainsFunc(b.gateways, func(g string) bool { return slices.Contains(m.Gateways, g) })
 }
 
 // route builds what becomes of the requests that satisfy one condition.
@@ -142,7 +149,7 @@ func (b *routeBuilder) forward(r *model.HTTPRoute) *routev3.RouteAction {
 	rewriteInto(out, r)
 
 	if len(r.Destinations) == 1 {
-		out.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: b.cluster(&r.Destinations[0])}
+		out.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: b.clusterOf(&r.Destinations[0])}
 		return out
 	}
 	split := &routev3.WeightedCluster{}
@@ -150,26 +157,13 @@ func (b *routeBuilder) forward(r *model.HTTPRoute) *routev3.RouteAction {
 		d := &r.Destinations[i]
 		edits := editsFor(d.Headers)
 		split.Clusters = append(split.Clusters, &routev3.WeightedCluster_ClusterWeight{
-			Name: b.cluster(d), Weight: wrapperspb.UInt32(d.Weight),
+			Name: b.clusterOf(d), Weight: wrapperspb.UInt32(d.Weight),
 			RequestHeadersToAdd: edits.requestAdd, RequestHeadersToRemove: edits.requestRemove,
 			ResponseHeadersToAdd: edits.responseAdd, ResponseHeadersToRemove: edits.responseRemove,
 		})
 	}
 	out.ClusterSpecifier = &routev3.RouteAction_WeightedClusters{WeightedClusters: split}
 	return out
-}
-
-// cluster names the cluster of a destination. Where it does not name a port, it is
-// the host's only one, else the one that the client calls (Destination.port).
-func (b *routeBuilder) cluster(d *model.WeightedDestination) string {
-	port := d.Port
-	if port == 0 {
-		port = b.onlyPorts[d.Host]
-	}
-	if port == 0 {
-		port = b.port
-	}
-	return clusterName(port, d.Subset, d.Host)
 }
 
 func rewriteInto(out *routev3.RouteAction, r *model.HTTPRoute) {

@@ -210,6 +210,10 @@ func TestMemo(t *testing.T) {
 func TestAnnouncementsCoverWhatIsRead(t *testing.T) {
 	m := newMesh(t)
 	bookinfo(m)
+	insert(m, m.store.Gateways, &model.Gateway{Cluster: testCluster, Namespace: "shop", Name: "front", Selector: map[string]string{"app": "web"},
+		Servers: []model.GatewayServer{{Port: 8081, Mode: model.ServeHTTP, Hosts: []string{"*"}}}})
+	insert(m, m.store.Virtuals, &model.VirtualService{Cluster: testCluster, Namespace: "shop", Name: "front", Hosts: []string{"*"}, Gateways: []string{"shop/front"},
+		HTTP: []model.HTTPRoute{{Destinations: []model.WeightedDestination{{Host: webHost, Port: 80, Weight: 1}}}}})
 	announced := map[string][]string{}
 	for _, f := range m.source.hub.feeds() {
 		feed := reflect.ValueOf(f).Elem()

@@ -15,14 +15,30 @@ func sniName(port uint16, subset, hostName string) string {
 	return "outbound_." + utoa(port) + "_." + subset + "_." + hostName
 }
 
-// parseClusterName undoes clusterName.
-func parseClusterName(name string) (port uint16, subset, hostName string, ok bool) {
-	parts := strings.Split(name, "|")
-	if len(parts) != 4 || parts[0] != "outbound" {
-		return 0, "", "", false
+// endpointsName is the name of a load assignment, taken apart.
+type endpointsName struct {
+	port         uint16
+	subset, host string
+	// sni tells that the name is one of sniName: the endpoints are those to which
+	// a gateway passes TLS on.
+	sni bool
+}
+
+// parseEndpointsName undoes clusterName and sniName.
+func parseEndpointsName(name string) (n endpointsName, ok bool) {
+	rest, isCluster := strings.CutPrefix(name, "outbound|")
+	separator := "|"
+	if !isCluster {
+		rest, n.sni = strings.CutPrefix(name, "outbound_.")
+		separator = "_."
 	}
-	port, ok = atou(parts[1])
-	return port, parts[2], parts[3], ok
+	parts := strings.Split(rest, separator)
+	if len(parts) != 3 || !isCluster && !n.sni {
+		return n, false
+	}
+	n.port, ok = atou(parts[0])
+	n.subset, n.host = parts[1], parts[2]
+	return n, ok
 }
 
 // cutLast splits HOST:PORT.

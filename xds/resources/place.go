@@ -9,12 +9,6 @@ type place struct {
 	// network is the one that the proxy is in. It is empty when nobody names it:
 	// then every endpoint is reached directly.
 	network string
-	// passthrough is for gateways that pass TLS through to what a stranger's
-	// server name asks for. Only endpoints that make the caller prove itself
-	// are shown to them, so that nothing else becomes reachable from outside;
-	// and no gateway, itself least of all: one ClientHello would go round for
-	// ever, a connection at every turn.
-	passthrough bool
 
 	// The others are empty where they make no difference, so that proxies share
 	// what they see.

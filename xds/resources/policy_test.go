@@ -29,8 +29,11 @@ func TestGatewayShowsNothingUnguarded(t *testing.T) {
 		{Address: "10.0.0.9", Ports: map[string]uint16{"https": 6443}, TLS: true},
 	}}
 	insert(m, m.store.Endpoints, set)
-	name := "outbound|443||" + open.Host
 	for n, want := range map[string]int{"router": 1, "sidecar": 2} {
+		name := clusterName(443, "", open.Host)
+		if n == "router" {
+			name = sniName(443, "", open.Host)
+		}
 		v := m.view(node(n, "istio-system", "gw-1", map[string]string{"istio": "ingressgateway"}))
 		msg, err := m.resources(v, xds.TypeEndpoint, name)[name].Body.UnmarshalNew()
 		if err != nil {
@@ -149,12 +152,17 @@ func FuzzReadNode(f *testing.F) {
 	})
 }
 
-func FuzzParseClusterName(f *testing.F) {
+func FuzzParseEndpointsName(f *testing.F) {
 	f.Add("outbound|80|v1|a.b")
 	f.Add("outbound|99999||")
+	f.Add("outbound_.80_._.a.b")
 	f.Fuzz(func(t *testing.T, name string) {
-		port, subset, host, ok := parseClusterName(name)
-		if back := clusterName(port, subset, host); ok && len(back) > len(name) {
+		n, ok := parseEndpointsName(name)
+		back := clusterName(n.port, n.subset, n.host)
+		if n.sni {
+			back = sniName(n.port, n.subset, n.host)
+		}
+		if ok && len(back) > len(name) {
 			t.Fatalf("%q came back as %q", name, back)
 		}
 	})

@@ -1,6 +1,7 @@
 package resources
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -123,6 +124,12 @@ func (to *routed) notePorts(rule *model.VirtualService, s *sight) {
 	}
 }
 
+// clusterOf names the cluster of a destination. Where it does not name a port, it is
+// the host's only one, else the one that the client calls (Destination.port).
+func (to *routed) clusterOf(d *model.WeightedDestination) string {
+	return clusterName(cmp.Or(d.Port, to.onlyPorts[d.Host], to.port), d.Subset, d.Host)
+}
+
 // routeKey asks for a route configuration by its name; nil: there is none.
 type routeKey struct {
 	scope *scope
@@ -142,7 +149,10 @@ func (q routeKey) build(r *reader, old *serve.Resource) *serve.Resource {
 	}
 	hosts := virtualHosts{
 		mesh: mesh, namespace: q.scope.key.namespace, to: to,
-		routes: routeBuilder{mesh: mesh, namespace: q.scope.key.namespace, port: to.port, onlyPorts: to.onlyPorts},
+		routes: routeBuilder{
+			mesh: mesh, namespace: q.scope.key.namespace, port: to.port,
+			gateways: []string{model.MeshGateway}, clusterOf: to.clusterOf,
+		},
 	}
 	if to.single {
 		rc.VirtualHosts = []*routev3.VirtualHost{{Name: q.name, Domains: []string{"*"}, Routes: hosts.routesOf(&to.hosts[0])}}

@@ -170,14 +170,8 @@ func (r *rules) find(client, root string, h *host) *model.DestinationRule {
 	return nil
 }
 
-// matchHost tells whether a pattern (exact, *.suffix or *) covers a name. A
-// name may itself be a wildcard.
-func matchHost(pattern, name string) bool {
-	if suffix, ok := strings.CutPrefix(pattern, "*"); ok {
-		return strings.HasSuffix(name, suffix) && len(name) > len(suffix)
-	}
-	return pattern == name
-}
+// matchHost is model.MatchHost.
+func matchHost(pattern, name string) bool { return model.MatchHost(pattern, name) }
 
 // policyFor puts the levels of a rule together for a port. The settings of a port
 // take the place of those of their level as a whole: what they leave out has its

@@ -202,7 +202,6 @@ func (s *Source) workload(txn model.ReadTxn, p *proxy) *model.Workload {
 func (s *Source) viewLocked(r *reader, p *proxy, w *model.Workload) *view {
 	from := place{
 		cluster: p.cluster, network: s.members.get(r).ofProxy(p, w), locality: cmp.Or(w.Locality, p.locality),
-		passthrough: p.kind == xds.KindRouter,
 	}
 	compared := s.compared.get(r)
 	from.labels = clientLabels(compared.labels, w.Labels)

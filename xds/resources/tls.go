@@ -67,7 +67,7 @@ func clientMode(mesh *model.Mesh, h *host, p *hostPort, pol model.TrafficPolicy)
 func (b *clusterBuilder) transport(c *clusterv3.Cluster, pol model.TrafficPolicy) {
 	svc := b.port.svc
 	mode := clientMode(b.mesh, b.host, b.port, pol)
-	if mode == model.ClientTLSAuto && svc.Resolution == model.ByDestination {
+	if mode == model.ClientTLSAuto && b.resolution() == model.ByDestination {
 		// The proxy knows nothing of the single address: what holds for
 		// all of them counts.
 		mode = model.ClientTLSDisable

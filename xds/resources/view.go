@@ -22,6 +22,11 @@ type view struct {
 	gateway *gateway
 
 	// What the view shows, guarded by the Source's lock.
+	// Of a gateway: what it routes, where that leads, and the routes.
+	served           answer[servedBy, *served]
+	destinations     answer[destinationsBehind, *destinationSet]
+	edgeRouteConfigs memo[edgeRoutesKey, *serve.Resource]
+
 	own         answer[ownOf, *ownResources]
 	clusters    answer[viewClusters, *resourceSet]
 	listeners   answer[viewListeners, *resourceSet]
@@ -33,6 +38,8 @@ func newView(s *Source, key string, sc *scope) *view {
 	v.own.question = ownOf{v}
 	v.clusters.question = viewClusters{v}
 	v.listeners.question = viewListeners{v}
+	v.served.question = servedBy{v}
+	v.destinations.question = destinationsBehind{v}
 	return v
 }
 
@@ -61,9 +68,7 @@ func (v *view) Resources(typeURL string, names []string) (map[string]*serve.Reso
 	case xds.TypeEndpoint:
 		return v.endpoints(r, names, log), changed, nil
 	case xds.TypeRoute:
-		if v.gateway == nil {
-			return v.routes(r, names), changed, nil
-		}
+		return v.routes(r, names), changed, nil
 	case xds.TypeNameTable:
 		return only(v.names(r), names), changed, nil
 	}
@@ -92,6 +97,12 @@ func pick(names []string, find func(string) *serve.Resource) map[string]*serve.R
 
 // routes are the route configurations of the names; all when names is nil.
 func (v *view) routes(r *reader, names []string) map[string]*serve.Resource {
+	if v.gateway != nil {
+		if names == nil {
+			names = v.gateway.edgeRouteNames()
+		}
+		return pick(names, func(name string) *serve.Resource { return v.edgeRouteConfig(r, name) })
+	}
 	if names == nil {
 		names = v.scope.sights.get(r).routeNames()
 	}
@@ -105,7 +116,9 @@ func (q viewClusters) build(r *reader, _ *resourceSet) *resourceSet {
 	v := q.view
 	own := v.own.get(r).clusters
 	if v.gateway != nil {
-		return together(v.gateway.clusters(r, v.scope), own)
+		all := together(v.gateway.clusters(r, v.scope), own)
+		v.destinations.get(r).addClusters(r, v, all.byName)
+		return all
 	}
 	shared := v.scope.clusters.get(r)
 	all := together(shared.byName, own)
@@ -165,6 +178,18 @@ func (q ownOf) build(r *reader, _ *ownResources) *ownResources {
 	own.listeners[out.Name] = s.encode(nil, out.Name, out)
 	own.listeners[in.Name] = s.encode(nil, in.Name, in)
 	return own
+}
+
+// hostBehind finds the host of a load assignment: one that clients of the scope see,
+// or, for what a gateway routes, that its routes lead to.
+func (v *view) hostBehind(r *reader, g *ground, n endpointsName, name string) *host {
+	switch {
+	case v.gateway == nil && n.sni:
+		return nil
+	case v.gateway == nil || n.sni:
+		return g.sight.byName[n.host]
+	}
+	return v.destinations.get(r).host(name)
 }
 
 // endpointNames are all load assignments of the scope.

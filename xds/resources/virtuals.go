@@ -9,10 +9,12 @@ import (
 	"github.com/isthmus-mesh/isthmus/model"
 )
 
-// virtuals finds the VirtualService of a host.
+// virtuals finds the VirtualService of a host: for sidecars, but for byAge.
 type virtuals struct {
 	exact    map[string]map[string][]*model.VirtualService // namespace, host; the oldest first
 	wildcard map[string][]wildcardRoutes                   // namespace; longest suffix first
+	// byAge are all of them, the oldest first.
+	byAge []*model.VirtualService
 	// exports is who sees those that do not say so.
 	exports model.Exports
 }
@@ -35,9 +37,13 @@ func (q virtualsOf) build(rd *reader, _ *virtuals) *virtuals {
 	v := &virtuals{
 		exact:    map[string]map[string][]*model.VirtualService{},
 		wildcard: map[string][]wildcardRoutes{},
+		byAge:    all,
 		exports:  q.source.mesh.get(rd).RouteExports,
 	}
 	for _, rule := range all {
+		if !rule.For(model.MeshGateway) {
+			continue
+		}
 		for _, host := range rule.Hosts {
 			v.add(host, rule)
 		}

@@ -83,7 +83,7 @@ func TestDistributeOverNetworks(t *testing.T) {
 	}
 
 	gateway := node("router", "istio-system", "gw-1", map[string]string{"istio": "ingressgateway"})
-	for _, l := range m.loadAssignment(m.view(gateway), webCluster).Endpoints {
+	for _, l := range m.loadAssignment(m.view(gateway), sniName(80, "", webHost)).Endpoints {
 		if l.LoadBalancingWeight != nil {
 			t.Errorf("the gateway weighs %v", l.Locality)
 		}

@@ -1,0 +1,78 @@
+package api
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestTakesGateways: one document for each kind of server.
+func TestTakesGateways(t *testing.T) {
+	for name, servers := range map[string]string{
+		"http":       `{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"]}`,
+		"http2":      `{port: {number: 80, name: h2, protocol: http2}, hosts: ["shop.example.com", "./a.example.com", "other/*.example.com", "*-api.example.com"]}`,
+		"grpc":       `{port: {number: 9000, name: grpc, protocol: GRPC}, hosts: ["*/rpc.example.com"]}`,
+		"redirect":   `{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"], tls: {httpsRedirect: true}}`,
+		"passed":     `{port: {number: 15443, name: tls, protocol: TLS}, tls: {mode: AUTO_PASSTHROUGH}, hosts: ["*.global"]}`,
+		"to service": `{port: {number: 15012, name: tls, protocol: TLS}, tls: {mode: PASSTHROUGH}, hosts: [istiod.istio-system.svc]}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			obj, err := decodeYAML(t, document("Gateway", `{selector: {istio: ingressgateway}, servers: [`+servers+`]}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			passes := strings.Contains(servers, "PASSTHROUGH")
+			if warnings := Warnings(obj); (len(warnings) > 0) != passes {
+				t.Errorf("warnings %q", warnings)
+			}
+		})
+	}
+}
+
+// TestRefusesGateways: what is wrong or not honoured, with the path of the field.
+func TestRefusesGateways(t *testing.T) {
+	for name, c := range map[string]struct{ server, want string }{
+		"no hosts": {
+			`{port: {number: 80, name: http, protocol: HTTP}}`,
+			"spec.servers[0].hosts: is empty",
+		},
+		"no host": {
+			`{port: {number: 80, name: http, protocol: HTTP}, hosts: ["a_b"]}`,
+			`spec.servers[0].hosts[0]: "a_b" is no DNS name`,
+		},
+		"no namespace": {
+			`{port: {number: 80, name: http, protocol: HTTP}, hosts: ["A_/b.example"]}`,
+			`spec.servers[0].hosts[0]: "A_" is none of`,
+		},
+		"TLS of plaintext": {
+			`{port: {number: 80, name: http, protocol: HTTP}, tls: {mode: SIMPLE}, hosts: ["*"]}`,
+			"spec.servers[0].tls: has no place beside port.protocol HTTP",
+		},
+		"a redirect of TLS": {
+			`{port: {number: 443, name: tls, protocol: TLS}, tls: {mode: AUTO_PASSTHROUGH, httpsRedirect: true}, hosts: ["*"]}`,
+			"spec.servers[0].tls.httpsRedirect: changes nothing here",
+		},
+		"TCP": {
+			`{port: {number: 80, name: tcp, protocol: TCP}, hosts: ["*"]}`,
+			"spec.servers[0].port.protocol: TCP is not honoured yet",
+		},
+		"no protocol": {
+			`{port: {number: 80, name: x, protocol: MONGO}, tls: {mode: AUTO_PASSTHROUGH}, hosts: ["*"]}`,
+			`spec.servers[0].port.protocol: "MONGO" is none of HTTP`,
+		},
+		"TLS without tls": {
+			`{port: {number: 443, name: tls, protocol: TLS}, hosts: ["*"]}`,
+			"spec.servers[0].tls: is missing",
+		},
+		"address": {
+			`{port: {number: 80, name: http, protocol: HTTP}, bind: 127.0.0.1, hosts: ["*"]}`,
+			"spec.servers[0].bind: is not honoured yet",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := decodeYAML(t, document("Gateway", `{selector: {istio: ingressgateway}, servers: [`+c.server+`]}`))
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want one with %q", err, c.want)
+			}
+		})
+	}
+}
