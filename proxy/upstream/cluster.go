@@ -215,6 +215,7 @@ func (c *Cluster) setLoad(la *config.LoadAssignment) {
 			}
 			if e := c.known[key]; e != nil && e.same(&eps[j]) {
 				e.usual.Store(usuals[at])
+				e.priority.Store(loc.Priority)
 				if !maps.Equal(e.cfg.TransportMatch, eps[j].TransportMatch) {
 					e.cfg.TransportMatch = eps[j].TransportMatch
 					old = append(old, e.adaptLocked(c.settings.Load(), false)...)
@@ -224,6 +225,7 @@ func (c *Cluster) setLoad(la *config.LoadAssignment) {
 			}
 			e := newEndpoint(c, &eps[j])
 			e.usual.Store(usuals[at])
+			e.priority.Store(loc.Priority)
 			e.begin()
 			if e.cfg.Gateway {
 				c.set.knocker.watch(e)

@@ -24,9 +24,11 @@ type Endpoint struct {
 	ended   atomic.Int64 // how many of them are over
 	conns   atomic.Int64 // open
 	retired atomic.Bool
-	attach  atomic.Pointer[Attachment]
-	health  health
-	latency latency // peak EWMA
+	// priority is the one that it has, or had last.
+	priority atomic.Uint32
+	attach   atomic.Pointer[Attachment]
+	health   health
+	latency  latency // peak EWMA
 	// usual is how long connections take where it stands; nil where nothing is
 	// known of that, as for ORIGINAL_DST.
 	usual    atomic.Pointer[usual]

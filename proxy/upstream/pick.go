@@ -141,8 +141,9 @@ func (l *level) settle(t *table, c *Cluster, h *Hint, e *Endpoint, now int64) *E
 	return nil
 }
 
-// has tells whether the endpoint is one of the level's.
-func (l *level) has(e *Endpoint) bool { return slices.Contains(l.endpoints, e) }
+// has tells whether the endpoint is of the level's priority, though it may be left out
+// or gone by now: for who leaves a priority, it was one of those all the same.
+func (l *level) has(e *Endpoint) bool { return e.priority.Load() == l.priority }
 
 // untried returns any endpoint that was not tried.
 func untried(list, tried []*Endpoint) *Endpoint {

@@ -162,3 +162,28 @@ func TestSlowStart(t *testing.T) {
 		t.Error("it is warming up for ever")
 	}
 }
+
+// TestLeaveWhatIsLeftOut: a request that is to leave a priority does so, too, when the
+// endpoint that it has tried there was left out, or is gone, by the time it failed.
+func TestLeaveWhatIsLeftOut(t *testing.T) {
+	near, far := locality(0, at(1), at(2), at(3)), locality(1, at(4))
+	ends := map[string]func(m *mesh){
+		"it is as it was":   func(*mesh) {},
+		"it is left out":    func(m *mesh) { report(m.endpoint(1), OutcomeReset, 3) },
+		"it is gone":        func(m *mesh) { m.set.ApplyEndpoints(eds("e", locality(0, at(2), at(3)), far)) },
+		"another has moved":  func(m *mesh) { m.set.ApplyEndpoints(eds("e", locality(0, at(1), at(3)), locality(1, at(4), at(2)))) },
+	}
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			m := newMesh(t, &config.Cluster{}, near, far)
+			tried := []*Endpoint{m.endpoint(1)}
+			end(m)
+			for range 50 {
+				e, err := m.Pick(Hint{Tried: tried, Leave: true})
+				if err != nil || e.priority.Load() != 1 {
+					t.Fatalf("got %v, %v, of the priority that it leaves", e.Addr(), err)
+				}
+			}
+		})
+	}
+}
