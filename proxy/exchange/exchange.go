@@ -23,6 +23,7 @@ type Exchange struct {
 	Deadline, TryEnd time.Time
 
 	idempotent bool // RFC 9110 section 9.2.2
+	reads      bool // it is GET or HEAD, which change nothing and have no body, as a rule
 	handBack   bool // the caller understands x-isthmus-failed
 	tries      int  // endpoints that were asked, those that could not be reached included
 	last       Failure
@@ -49,7 +50,7 @@ type Incoming struct {
 func (x *Exchange) Begin(in *Incoming, q *routes.Target) Verdict {
 	*x = Exchange{
 		Outcome: outcome.Request{GRPC: outcome.NoGRPCStatus}, GRPC: q.GRPC,
-		idempotent: isIdempotent(q.Method), handBack: in.HandBack,
+		idempotent: isIdempotent(q.Method), reads: q.Method == "GET" || q.Method == "HEAD", handBack: in.HandBack,
 	}
 	q.Path = routes.NormalizePath(in.HCM, q.Path)
 	if in.HCM.StripAnyHostPort {
@@ -293,6 +294,13 @@ func (x *Exchange) CallerGone() { x.flagged(outcome.DownstreamClosed) }
 
 // Tries returns how many endpoints were asked.
 func (x *Exchange) Tries() int { return x.tries }
+
+// MayTry reports whether the request can find out about an endpoint that fails: nobody was asked yet, it changes
+// nothing, and the answer 503 is no end of it.
+func (x *Exchange) MayTry() bool {
+	return x.reads && x.tries == 0 && x.last.Cause == 0 && x.limit(false) > 1 &&
+		x.Route.Retries.Answers(503, outcome.NoGRPCStatus, true)
+}
 
 func isIdempotent(method string) bool {
 	switch method {

@@ -82,7 +82,7 @@ type story struct {
 //	answered STATUS [grpc=N] [failed=MARK] [body-lost]
 //	broke CAUSE
 //	later 1s
-//	outcome
+//	maytry | outcome
 func (s *story) step(words []string) string {
 	args := map[string]string{}
 	for _, w := range words[1:] {
@@ -98,6 +98,8 @@ func (s *story) step(words []string) string {
 	case "later":
 		s.now = s.now.Add(s.duration(words[1]))
 		return ""
+	case "maytry":
+		return strconv.FormatBool(s.x.MayTry())
 	case "outcome":
 		o := &s.x.Outcome
 		return fmt.Sprintf("code %d, flag %s, grpc %d, %d tries", o.Code, o.Flag, o.GRPC, s.x.Tries())

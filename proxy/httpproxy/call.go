@@ -49,7 +49,7 @@ func (c *call) begin(h *Handler, info *downstream.Info, q *routes.Target, ending
 
 // pick chooses an endpoint, and waits for the first endpoints of a cluster that has just come.
 func (c *call) pick(info *downstream.Info) (*upstream.Endpoint, error) {
-	hint := upstream.Hint{OriginalDst: info.Local, Tried: c.tried, Again: c.again, Leave: c.leave}
+	hint := upstream.Hint{OriginalDst: info.Local, Tried: c.tried, Again: c.again, Leave: c.leave, Try: c.MayTry()}
 	ep, err := c.cluster.Pick(hint)
 	if err == nil {
 		return ep, nil

@@ -27,6 +27,7 @@ type Cluster struct {
 
 	table  atomic.Pointer[table]
 	cursor atomic.Uint64 // round robin
+	turns  atomic.Uint64 // of requests that might try an endpoint that is left out
 	ready  chan struct{}
 	isSet  sync.Once // guards the close of ready
 

@@ -35,9 +35,15 @@ type health struct {
 	// warm is when it began to take its share, 0 once it has all of it.
 	warm atomic.Int64
 
+	// tryAt is when one request may try an endpoint that is ejected, by Set.now; 0:
+	// none may. tried says that one does. See probation.go.
+	tryAt atomic.Int64
+	tried atomic.Bool
+
 	// Of an endpoint that is ejected; the cluster's lock guards them.
-	lost  bool  // it was unreachable: who knocks at it lets it in
-	until int64 // it stays out until then at least, by Set.now
+	lost      bool  // it was unreachable: who knocks at it lets it in
+	until     int64 // it stays out until then, unless it is found well before, by Set.now
+	probation probation
 }
 
 // ejectPolicy says when an endpoint is left out and for how long.
@@ -46,7 +52,9 @@ type ejectPolicy struct {
 	split                    bool   // local failures are not among the other two
 	base, max                time.Duration
 	// lost is base for endpoints that were unreachable, which are knocked at.
-	lost    time.Duration
+	lost time.Duration
+	// timed says that somebody set base: then nobody comes back earlier.
+	timed   bool
 	percent int // of the endpoints, for answers with an error
 	// chosen says that somebody set percent: then it holds for the whole cluster,
 	// whatever other priorities have.
@@ -56,8 +64,9 @@ type ejectPolicy struct {
 // policyOf returns the policy of a cluster. Ejection is on for every cluster
 // that is made of endpoints, whether asked for or not: an endpoint that cannot
 // be reached three times in a row, or answers 502, 503 or 504 five times in a
-// row, sits out 15 s, longer each time; one that was unreachable comes back as
-// soon as it can be reached. Where discovery gives figures, they hold.
+// row, sits out 15 s, longer each time; it comes back before, as soon as it can be
+// reached, or has answered requests that tried it. Where discovery gives figures,
+// they hold.
 func policyOf(c *config.Cluster) ejectPolicy {
 	if c.Type == config.ClusterOriginalDst {
 		return ejectPolicy{}
@@ -78,7 +87,7 @@ func policyOf(c *config.Cluster) ejectPolicy {
 		p.local = 0 // who turns both counts off wants no ejection
 	}
 	if o.BaseEjection > 0 {
-		p.base, p.lost = o.BaseEjection, o.BaseEjection
+		p.base, p.lost, p.timed = o.BaseEjection, o.BaseEjection, true
 	}
 	if o.MaxEjection > 0 {
 		p.max = max(o.MaxEjection, p.base)
@@ -133,6 +142,9 @@ func (e *Endpoint) Report(o Outcome) {
 	}
 
 	unreachable := o == outcomeConnectError || o == OutcomeLost
+	if h.ejected.Load() {
+		e.judge(false)
+	}
 	switch {
 	case p.local > 0 && h.failures.Load() >= p.local,
 		p.gateway > 0 && h.gateway.Load() >= p.gateway,
@@ -164,8 +176,12 @@ func (e *Endpoint) recovered() {
 		h.gateway.Store(0)
 		h.errors5x.Store(0)
 	}
-	if h.times.Load() != 0 && !h.ejected.Load() {
-		h.times.Store(0)
+	if h.times.Load() != 0 {
+		if h.ejected.Load() {
+			e.judge(true)
+		} else {
+			h.times.Store(0)
+		}
 	}
 	e.cleared()
 }
@@ -185,6 +201,7 @@ func (c *Cluster) eject(e *Endpoint, unreachable bool) {
 	h := &e.health
 	h.ejected.Store(true)
 	h.lost = unreachable
+	c.probeLocked(e)
 	pause := c.settings.Load().outlier.pause(h.times.Add(1), unreachable)
 	c.sitOutLocked(e, c.set.now()+int64(pause))
 	c.tell(EventEjection, 1)
@@ -217,6 +234,9 @@ func (c *Cluster) reviewLocked(e *Endpoint) {
 		}
 	case until < h.until:
 		c.sitOutLocked(e, until)
+	}
+	if p.timed {
+		h.tryAt.Store(0)
 	}
 }
 
@@ -308,6 +328,7 @@ func (c *Cluster) readmit(e *Endpoint, until int64) {
 func (c *Cluster) letInLocked(e *Endpoint) {
 	p := &c.settings.Load().outlier
 	e.health.ejected.Store(false)
+	e.health.tryAt.Store(0)
 	e.health.failures.Store(lastStrike(p.local))
 	e.health.gateway.Store(lastStrike(p.gateway))
 	e.health.errors5x.Store(lastStrike(p.errors5x))

@@ -20,6 +20,9 @@ type Hint struct {
 	// is the gateway of another network, and there is nothing else, it may be
 	// asked once more.
 	Again bool
+	// Try says that the request has been sent to nobody yet, and can be made elsewhere
+	// when it fails: it may find out whether an endpoint that is left out is well again.
+	Try bool
 	// Healthy asks for an endpoint that is not left out: an answer is at hand
 	// that would be given up for it.
 	Healthy bool
@@ -35,6 +38,12 @@ func (c *Cluster) Pick(h Hint) (*Endpoint, error) {
 	t := c.table.Load()
 	if len(t.levels) == 0 {
 		return nil, &PickError{Cluster: c.name, Msg: "it has no endpoints"}
+	}
+
+	if h.Try && t.trying {
+		if e := t.try(c); e != nil {
+			return e, nil
+		}
 	}
 
 	l := t.draw(c)

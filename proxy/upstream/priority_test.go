@@ -171,7 +171,7 @@ func TestLeaveWhatIsLeftOut(t *testing.T) {
 		"it is as it was":   func(*mesh) {},
 		"it is left out":    func(m *mesh) { report(m.endpoint(1), OutcomeReset, 3) },
 		"it is gone":        func(m *mesh) { m.set.ApplyEndpoints(eds("e", locality(0, at(2), at(3)), far)) },
-		"another has moved":  func(m *mesh) { m.set.ApplyEndpoints(eds("e", locality(0, at(1), at(3)), locality(1, at(4), at(2)))) },
+		"another has moved": func(m *mesh) { m.set.ApplyEndpoints(eds("e", locality(0, at(1), at(3)), locality(1, at(4), at(2)))) },
 	}
 	for name, end := range ends {
 		t.Run(name, func(t *testing.T) {

@@ -26,8 +26,10 @@ type table struct {
 	warming bool
 	// panic says that some level is used whole.
 	panic bool
-	// rest are endpoints that are left out, for who has nothing else.
-	rest []*Endpoint
+	// rest are endpoints that are left out, for who has nothing else, and trying says
+	// that requests may try some of them.
+	rest   []*Endpoint
+	trying bool
 }
 
 // level is the endpoints of one priority.
@@ -115,6 +117,7 @@ func buildTable(c *config.Cluster, la *config.LoadAssignment, members []member) 
 	for i := range members {
 		if e := members[i].e; !used[e] {
 			t.rest = append(t.rest, e)
+			t.trying = t.trying || e.health.tryAt.Load() != 0
 		}
 	}
 	return t

@@ -121,8 +121,9 @@ type ramp struct {
 }
 
 // backWindow is in what time a priority that comes back takes its load over again,
-// where the cluster has no slow start of its own.
-const backWindow = 10 * time.Second
+// where the cluster has no slow start of its own: the connections of all come about
+// meanwhile, and what is cold gets warm.
+const backWindow = 4 * time.Second
 
 // slowOf returns the slow start of the endpoints of a cluster, and that of its
 // priorities, which is there without being asked for.
