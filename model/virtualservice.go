@@ -151,10 +151,14 @@ type HTTPRedirect struct {
 	KeepPort bool
 }
 
+// MaxDirectBody is how large the body of a DirectResponse may be, in bytes: package
+// api refuses larger ones.
+const MaxDirectBody = 1 << 20
+
 // DirectResponse answers without asking anybody.
 type DirectResponse struct {
 	Status uint32
-	Body   []byte
+	Body   []byte // of MaxDirectBody at most
 }
 
 // HeaderEdits changes the header fields of requests and answers.

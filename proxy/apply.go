@@ -3,7 +3,6 @@ package proxy
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -21,6 +20,8 @@ const (
 	typeEndpoint = xds.TypeEndpoint
 	typeListener = xds.TypeListener
 	typeRoute    = xds.TypeRoute
+
+	typeVirtualHost = xds.TypeVirtualHost
 )
 
 var _ fetch.Handler = (*Proxy)(nil)
@@ -62,6 +63,8 @@ func (p *Proxy) Apply(typeURL string, added []fetch.Resource, removed []string) 
 		p.applyListenersLocked(decodeAll(added, config.DecodeListener, listenerName, bad), removed, bad)
 	case typeRoute:
 		p.applyRoutesLocked(decodeAll(added, config.DecodeRouteConfiguration, routeName, bad))
+	case typeVirtualHost:
+		p.applyHostsLocked(decodeAll(added, config.DecodeVirtualHost, virtualHostName, bad), removed, bad)
 	default:
 		return fmt.Errorf("resources of type %s are not used by this proxy", typeURL)
 	}
@@ -78,6 +81,9 @@ func clusterName(c *config.Cluster) string     { return c.Name }
 func loadName(l *config.LoadAssignment) string { return l.Name }
 func listenerName(l *config.Listener) string   { return l.Name }
 func routeName(r *config.RouteConfig) string   { return r.Name }
+
+func virtualHostName(v *config.VirtualHost) string { return v.Name }
+
 func kindOf(typeURL string) string {
 	switch typeURL {
 	case typeCluster:
@@ -86,6 +92,8 @@ func kindOf(typeURL string) string {
 		return "endpoint"
 	case typeListener:
 		return "listener"
+	case typeVirtualHost:
+		return "virtual_host"
 	default:
 		return "route"
 	}
@@ -166,82 +174,6 @@ func (p *Proxy) applyListenersLocked(add []*config.Listener, removed []string, b
 	p.updateWantedRoutesLocked()
 }
 
-// missingRoutesLocked returns the route configurations of a listener that have not
-// come yet.
-func (p *Proxy) missingRoutesLocked(l *config.Listener) []string {
-	return slices.DeleteFunc(l.RouteNames(), func(n string) bool {
-		s := p.routes[n]
-		return s != nil && s.Load() != nil
-	})
-}
-
-// updateWantedRoutesLocked works out the names to subscribe to, and forgets the routes
-// that nobody refers to any more.
-func (p *Proxy) updateWantedRoutesLocked() {
-	wanted := map[string]bool{}
-	all := p.listeners.Listeners()
-	for _, l := range p.pending {
-		all = append(all, l)
-	}
-
-	for _, l := range all {
-		for _, n := range l.RouteNames() {
-			wanted[n] = true
-		}
-	}
-
-	p.wantRoutes = slices.Sorted(maps.Keys(wanted))
-	for n := range p.routes {
-		if !wanted[n] {
-			delete(p.routes, n)
-		}
-	}
-}
-
-// applyRoutesLocked replaces route configurations, and puts listeners in force that
-// waited for them. A removed route configuration stays in force for as long
-// as a listener refers to it, as in Envoy.
-func (p *Proxy) applyRoutesLocked(add []*config.RouteConfig) {
-	for _, r := range add {
-		slot := p.slotLocked(r.Name)
-		if old := slot.Load(); old == nil || old.Version != r.Version {
-			slot.Store(r)
-		}
-	}
-
-	var now []*config.Listener
-	for _, l := range p.pending {
-		if len(p.missingRoutesLocked(l)) == 0 {
-			now = append(now, l)
-		}
-	}
-	if len(now) == 0 {
-		return
-	}
-
-	for _, l := range now {
-		delete(p.pending, l.Name)
-	}
-	for name, err := range p.listeners.Update(now, nil) {
-		p.log.Error("listener cannot be put in force", "listener", name, "error", err)
-	}
-	p.updateWantedRoutesLocked()
-}
-
-// slotLocked returns the slot of a name.
-func (p *Proxy) slotLocked(name string) *config.RouteSlot {
-	s := p.routes[name]
-	if s == nil {
-		s = &config.RouteSlot{}
-		p.routes[name] = s
-	}
-	return s
-}
-
-// Route implements routes.Provider. It is called while a listener is
-// put in force, that is from Apply, which holds mu.
-func (p *Proxy) Route(name string) *config.RouteSlot { return p.slotLocked(name) }
-
 // Wanted implements fetch.Handler.
 func (p *Proxy) Wanted(typeURL string) []string {
 	p.mu.Lock()
@@ -251,6 +183,8 @@ func (p *Proxy) Wanted(typeURL string) []string {
 		return slices.Clone(p.wantLoads)
 	case typeRoute:
 		return slices.Clone(p.wantRoutes)
+	case typeVirtualHost:
+		return slices.Clone(p.wantHosts)
 	}
 	return nil
 }

@@ -39,7 +39,7 @@ func ofTwoPlaces(t *testing.T) *node {
 	n.apply(typeCluster, res(t, typeCluster, passthrough), res(t, typeCluster, outbound, "ALPN", `"istio"`))
 	n.apply(typeEndpoint, res(t, typeEndpoint, twoPlaces,
 		"NEAR", fmt.Sprint(named(t, "near").Port()), "FAR", fmt.Sprint(named(t, "far").Port())))
-	n.apply(typeRoute, res(t, typeRoute, routes))
+	n.apply(typeRoute, res(t, typeRoute, routes8000))
 	n.goingTo(netip.MustParseAddrPort("10.1.2.3:8000"))
 	return n
 }

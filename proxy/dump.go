@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/proxy/routes"
 	"github.com/isthmus-mesh/isthmus/proxy/upstream"
 )
 
@@ -62,9 +63,9 @@ func (p *Proxy) ConfigDump() any {
 	for _, l := range p.pending {
 		d.Waiting = append(d.Waiting, l)
 	}
-	for _, s := range p.routes {
-		if r := s.Load(); r != nil {
-			d.Routes = append(d.Routes, r)
+	for _, t := range p.routes {
+		if table := t.slot.Load(); table != nil {
+			d.Routes = append(d.Routes, whole(table))
 		}
 	}
 
@@ -75,6 +76,19 @@ func (p *Proxy) ConfigDump() any {
 	slices.SortFunc(d.Routes, func(a, b *config.RouteConfig) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(d.Clusters, func(a, b *config.Cluster) int { return cmp.Compare(a.Name, b.Name) })
 	return d
+}
+
+// whole is a route configuration with all its virtual hosts, those that came by
+// themselves last and sorted by name.
+func whole(t *routes.Table) *config.RouteConfig {
+	apart := t.Apart()
+	if len(apart) == 0 {
+		return t.Config()
+	}
+	slices.SortFunc(apart, func(a, b *config.VirtualHost) int { return cmp.Compare(a.Name, b.Name) })
+	rc := *t.Config()
+	rc.VirtualHosts = slices.Concat(rc.VirtualHosts, apart)
+	return &rc
 }
 
 // ClusterDump returns the endpoints of every cluster, sorted by name.

@@ -22,9 +22,9 @@
 //	15443  peers (gateways)   SNI passthrough; cluster by SNI
 //	others as listeners say
 //
-// Order: a listener waits for its route configurations, and its former
-// version serves meanwhile; clusters may come before or after what refers to
-// them. What cannot be carried out is refused by name and field and leaves the
+// Order: a listener waits for its route configurations, and those for their
+// virtual hosts where these are resources of their own; the former version serves
+// meanwhile. Clusters may come before or after what refers to them. What cannot be carried out is refused by name and field and leaves the
 // former version in force.
 //
 // The package reads no environment, fetches nothing and holds no keys: the
@@ -92,8 +92,9 @@ type Proxy struct {
 	mu          sync.Mutex
 	served      map[string]bool // types that discovery has served
 	pending     map[string]*config.Listener
-	routes      map[string]*config.RouteSlot
+	routes      map[string]*routeTable
 	wantRoutes  []string
+	wantHosts   []string // route configurations whose virtual hosts are resources
 	wantLoads   []string
 	warm        bool      // sticky
 	warmSince   time.Time // when clusters and listeners were first there
@@ -120,7 +121,7 @@ func New(c Config) (*Proxy, error) {
 
 	p := &Proxy{
 		log: c.Logger, telemetry: tel, identity: c.Identity, now: time.Now,
-		served: map[string]bool{}, pending: map[string]*config.Listener{}, routes: map[string]*config.RouteSlot{},
+		served: map[string]bool{}, pending: map[string]*config.Listener{}, routes: map[string]*routeTable{},
 		neverClosed: make(chan struct{}),
 	}
 

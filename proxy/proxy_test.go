@@ -95,6 +95,7 @@ func res(t testing.TB, typeURL, js string, vars ...string) fetch.Resource {
 	msgs := map[string]proto.Message{
 		typeCluster: &clusterv3.Cluster{}, typeEndpoint: &endpointv3.ClusterLoadAssignment{},
 		typeListener: &listenerv3.Listener{}, typeRoute: &routev3.RouteConfiguration{},
+		typeVirtualHost: &routev3.VirtualHost{},
 	}
 	m := msgs[typeURL]
 	if err := protojson.Unmarshal([]byte(js), m); err != nil {
@@ -140,9 +141,9 @@ const (
 	outbound    = `{"name":"outbound|8000||web.bar","type":"EDS","eds_cluster_config":{"eds_config":{"ads":{}}},"lb_policy":"LEAST_REQUEST","connect_timeout":"2s",
 		"typed_extension_protocol_options":{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions":{"@type":"type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions","use_downstream_protocol_config":{"http_protocol_options":{},"http2_protocol_options":{}}}},
 		"transport_socket_matches":[{"name":"tlsMode-istio","match":{"tlsMode":"istio"},"transport_socket":{"name":"tls",` + typed + `extensions.transport_sockets.tls.v3.UpstreamTlsContext","sni":"outbound_.8000_._.web.bar",` + meshTLS + `}}},{"name":"plain","match":{},"transport_socket":{"name":"raw",` + typed + `extensions.transport_sockets.raw_buffer.v3.RawBuffer"}}}]}`
-	inbound   = `{"name":"inbound|8000||","type":"STATIC","load_assignment":{"cluster_name":"x","endpoints":[{"lb_endpoints":[{"endpoint":{"address":{"socket_address":{"address":"127.0.0.1","port_value":$PORT}}}}]}]}}`
-	endpoints = `{"cluster_name":"outbound|8000||web.bar","endpoints":[{"lb_endpoints":[{"metadata":{"filter_metadata":{"envoy.transport_socket_match":{"tlsMode":"$MODE"},"istio":{"workload":"web-1;bar;web;v1;cluster-2"}}},"endpoint":{"address":{"socket_address":{"address":"127.0.0.1","port_value":$PORT}}}}]}]}`
-	routes    = `{"name":"8000","virtual_hosts":[{"name":"web","domains":["web.bar","web.bar:8000"],"routes":[{"match":{"prefix":"/"},"route":{"cluster":"outbound|8000||web.bar","timeout":"0s"}}]}]}`
+	inbound    = `{"name":"inbound|8000||","type":"STATIC","load_assignment":{"cluster_name":"x","endpoints":[{"lb_endpoints":[{"endpoint":{"address":{"socket_address":{"address":"127.0.0.1","port_value":$PORT}}}}]}]}}`
+	endpoints  = `{"cluster_name":"outbound|8000||web.bar","endpoints":[{"lb_endpoints":[{"metadata":{"filter_metadata":{"envoy.transport_socket_match":{"tlsMode":"$MODE"},"istio":{"workload":"web-1;bar;web;v1;cluster-2"}}},"endpoint":{"address":{"socket_address":{"address":"127.0.0.1","port_value":$PORT}}}}]}]}`
+	routes8000 = `{"name":"8000","virtual_hosts":[{"name":"web","domains":["web.bar","web.bar:8000"],"routes":[{"match":{"prefix":"/"},"route":{"cluster":"outbound|8000||web.bar","timeout":"0s"}}]}]}`
 )
 
 // mesh sets up client sidecar → server sidecar → backend.
@@ -161,7 +162,7 @@ func mesh(t testing.TB, backend netip.AddrPort) (client, server *node) {
 		res(t, typeListener, serviceHTTP, "CLUSTER", "outbound|8000||web.bar"))
 	client.apply(typeCluster, res(t, typeCluster, passthrough), res(t, typeCluster, outbound, "ALPN", `"istio-http/1.1","istio"`))
 	client.apply(typeEndpoint, res(t, typeEndpoint, endpoints, "MODE", "istio", "PORT", fmt.Sprint(at.Port())))
-	client.apply(typeRoute, res(t, typeRoute, routes))
+	client.apply(typeRoute, res(t, typeRoute, routes8000))
 	client.goingTo(netip.MustParseAddrPort("10.1.2.3:8000"))
 	return client, server
 }
@@ -291,7 +292,7 @@ func TestWarming(t *testing.T) {
 	if d := n.ConfigDump().(Dump); len(d.Listeners) != 1 || len(d.Waiting) != 1 {
 		t.Errorf("%d listeners in force and %d waiting, want one each", len(d.Listeners), len(d.Waiting))
 	}
-	n.apply(typeRoute, res(t, typeRoute, routes))
+	n.apply(typeRoute, res(t, typeRoute, routes8000))
 	ready("outbound|8000||web.bar")
 	n.apply(typeEndpoint, res(t, typeEndpoint, endpoints, "MODE", "istio", "PORT", "1"))
 	ready("")

@@ -8,6 +8,10 @@ const (
 	TypeEndpoint = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 	TypeListener = "type.googleapis.com/envoy.config.listener.v3.Listener"
 	TypeRoute    = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+	// TypeVirtualHost are the virtual hosts of route configurations that many
+	// hosts share (VHDS): each a resource of its own, for the proxies that say
+	// that they take them so (FeatureVirtualHosts).
+	TypeVirtualHost = "type.googleapis.com/envoy.config.route.v3.VirtualHost"
 	// TypeNameTable is Istio's. Only sidecars that answer DNS ask for it; see
 	// package nds.
 	TypeNameTable = "type.googleapis.com/istio.networking.nds.v1.NameTable"
@@ -18,11 +22,12 @@ const (
 const HTTPOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 // Types lists the types of resources in the order in which proxies ask for them
-// and discovery pushes them: a listener never refers to a cluster that the proxy
-// has not been told of, and a name never leads to an address without a listener.
+// and discovery pushes them: a listener or a virtual host never refers to a cluster
+// that the proxy has not been told of, and a name never leads to an address without
+// a listener.
 // Source: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#eventual-consistency-considerations
 func Types() []string {
-	return []string{TypeCluster, TypeEndpoint, TypeListener, TypeRoute, TypeNameTable}
+	return []string{TypeCluster, TypeEndpoint, TypeListener, TypeRoute, TypeVirtualHost, TypeNameTable}
 }
 
 // Rank is a type's place in that order. Types that discovery does not have come
@@ -37,10 +42,12 @@ func Rank(typeURL string) int {
 		return 2
 	case TypeRoute:
 		return 3
-	case TypeNameTable:
+	case TypeVirtualHost:
 		return 4
+	case TypeNameTable:
+		return 5
 	}
-	return 5
+	return 6
 }
 
 // Known tells whether discovery has resources of the type.
@@ -58,6 +65,8 @@ func Short(typeURL string) string {
 		return "lds"
 	case TypeRoute:
 		return "rds"
+	case TypeVirtualHost:
+		return "vhds"
 	case TypeNameTable:
 		return "nds"
 	}

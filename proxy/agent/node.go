@@ -53,6 +53,7 @@ func (c *Config) node() (*corev3.Node, error) {
 		Metadata:             md,
 		UserAgentName:        "isthmus-proxy",
 		UserAgentVersionType: &corev3.Node_UserAgentVersion{UserAgentVersion: version.Version},
+		ClientFeatures:       []string{xds.FeatureVirtualHosts},
 	}, nil
 }
 

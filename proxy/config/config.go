@@ -1,5 +1,5 @@
 // Package config turns Envoy v3 resources (listeners, clusters, load
-// assignments, route configurations) into immutable Go values that the data
+// assignments, route configurations, virtual hosts) into immutable Go values that the data
 // plane runs on.
 //
 // It is pure: no sockets, no clocks, no files. It is strict: a field that is
@@ -74,7 +74,7 @@ type Service struct {
 // Error says why a resource was refused. Field is the path of the field
 // inside the resource, in proto names: filter_chains[1].filters[0].typed_config.
 type Error struct {
-	Kind  string // listener, cluster, load assignment, route configuration
+	Kind  string // listener, cluster, load assignment, route configuration, virtual host
 	Name  string // resource name; empty when it could not be read
 	Field string // empty when the resource as a whole is meant
 	Msg   string

@@ -42,3 +42,8 @@ func FuzzDecodeLoadAssignment(f *testing.F) {
 func FuzzDecodeRouteConfiguration(f *testing.F) {
 	fuzzDecode(f, pack(f, &routev3.RouteConfiguration{}, routes), DecodeRouteConfiguration)
 }
+
+func FuzzDecodeVirtualHost(f *testing.F) {
+	const host = `{"name":"80/web","domains":["web"],"routes":[{"match":{"prefix":"/"},"route":{"cluster":"c"}}]}`
+	fuzzDecode(f, pack(f, &routev3.VirtualHost{}, host), DecodeVirtualHost)
+}

@@ -62,8 +62,12 @@ func (h *HCM) decodeRoutes(a at, p *hcmv3.HttpConnectionManager) error {
 		}
 		return ra.in("config_source").fromADS(r.Rds.GetConfigSource())
 	case *hcmv3.HttpConnectionManager_RouteConfig:
+		ra := a.in("route_config")
 		var err error
-		h.Routes, err = decodeRouteConfig(a.in("route_config"), r.RouteConfig)
+		if h.Routes, err = decodeRouteConfig(ra, r.RouteConfig); err == nil && h.Routes.HostsApart {
+			// Several of one name would share the virtual hosts of that name.
+			err = ra.in("vhds").errorf("is not supported by this proxy in a configuration that is not a resource")
+		}
 		return err
 	default:
 		return a.errorf("has neither rds nor route_config")

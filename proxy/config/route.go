@@ -9,6 +9,9 @@ import (
 type RouteConfig struct {
 	Name         string
 	VirtualHosts []*VirtualHost
+	// HostsApart tells that there are more virtual hosts, which come as resources
+	// of their own (vhds).
+	HostsApart bool
 	// IgnorePortInHost drops the port of the Host header before matching.
 	IgnorePortInHost bool
 	// ByDestination sends a request whose Host only the domain "*" covers to
@@ -19,7 +22,8 @@ type RouteConfig struct {
 	Version       string
 }
 
-// VirtualHost is envoy.config.route.v3.VirtualHost. Domains are lower case
+// VirtualHost is envoy.config.route.v3.VirtualHost. As a resource of its own it is named
+// ROUTECONFIG/HOST. Domains are lower case
 // and of the forms "host", "*.suffix", "prefix.*" and "*".
 type VirtualHost struct {
 	Name    string

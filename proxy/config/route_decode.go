@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -33,9 +34,34 @@ func DecodeRouteConfiguration(body *anypb.Any) (*RouteConfig, error) {
 	return r, nil
 }
 
+// DecodeVirtualHost reads and checks a virtual host that is a resource of its own.
+func DecodeVirtualHost(body *anypb.Any) (*VirtualHost, error) {
+	p := &routev3.VirtualHost{}
+	a := at{kind: "virtual host"}
+	if err := a.unpack(body, p); err != nil {
+		return nil, err
+	}
+
+	a.name = p.GetName()
+	if config, host, ok := strings.Cut(a.name, "/"); !ok || config == "" || host == "" {
+		return nil, a.in("name").errorf("%q is not of the form ROUTECONFIG/HOST", a.name)
+	}
+
+	v, err := decodeVirtualHost(a, p)
+	if err != nil {
+		return nil, err
+	}
+	for i, d := range v.Domains {
+		if slices.Contains(v.Domains[:i], d) {
+			return nil, a.index("domains", i).errorf("%q is there twice", d)
+		}
+	}
+	return v, nil
+}
+
 func decodeRouteConfig(a at, p *routev3.RouteConfiguration) (*RouteConfig, error) {
 	if err := a.only(p, "name", "virtual_hosts", "validate_clusters", "max_direct_response_body_size_bytes",
-		"ignore_port_in_host_matching", "metadata", "request_headers_to_add", "request_headers_to_remove",
+		"ignore_port_in_host_matching", "metadata", "vhds", "request_headers_to_add", "request_headers_to_remove",
 		"response_headers_to_add", "response_headers_to_remove"); err != nil {
 		return nil, err
 	}
@@ -47,6 +73,12 @@ func decodeRouteConfig(a at, p *routev3.RouteConfiguration) (*RouteConfig, error
 	}
 	if r.Headers, err = decodeEdits(a, p); err != nil {
 		return nil, err
+	}
+	if v := p.GetVhds(); v != nil {
+		r.HostsApart = true
+		if err := a.in("vhds.config_source").fromADS(v.GetConfigSource()); err != nil {
+			return nil, err
+		}
 	}
 
 	domains := map[string]string{}

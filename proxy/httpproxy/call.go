@@ -35,7 +35,7 @@ type call struct {
 // begin routes the request.
 func (c *call) begin(h *Handler, info *downstream.Info, q *routes.Target, ending bool) exchange.Verdict {
 	v := c.Begin(&exchange.Incoming{
-		HCM: h.hcm, Table: h.routes.Table(), Start: c.start, Scheme: schemeOf(info),
+		HCM: h.hcm, Table: h.routes.Load(), Start: c.start, Scheme: schemeOf(info),
 		HandBack: info.Direction == config.DirectionInbound && info.MTLS(), Ending: ending,
 	}, q)
 	if v.Do != exchange.Pick {

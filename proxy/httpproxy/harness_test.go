@@ -19,6 +19,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
 	"github.com/isthmus-mesh/isthmus/proxy/mtls"
+	"github.com/isthmus-mesh/isthmus/proxy/routes"
 	"github.com/isthmus-mesh/isthmus/proxy/telemetry"
 	"github.com/isthmus-mesh/isthmus/proxy/upstream"
 	"github.com/isthmus-mesh/isthmus/test/leak"
@@ -29,17 +30,17 @@ func TestMain(m *testing.M) { leak.Main(m) }
 // slots is a RouteProvider for tests.
 type slots struct {
 	mu sync.Mutex
-	m  map[string]*config.RouteSlot
+	m  map[string]*routes.Slot
 }
 
-func (s *slots) Route(name string) *config.RouteSlot {
+func (s *slots) Route(name string) *routes.Slot {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.m == nil {
-		s.m = map[string]*config.RouteSlot{}
+		s.m = map[string]*routes.Slot{}
 	}
 	if s.m[name] == nil {
-		s.m[name] = &config.RouteSlot{}
+		s.m[name] = &routes.Slot{}
 	}
 	return s.m[name]
 }

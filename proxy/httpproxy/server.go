@@ -50,7 +50,7 @@ func New(cfg Config) (*Server, error) {
 type Handler struct {
 	server *Server
 	hcm    *config.HCM
-	routes *routes.Source
+	routes *routes.Slot
 	log    *telemetry.AccessLog // nil when no access log is asked for
 }
 
@@ -60,7 +60,7 @@ func (s *Server) Handler(hcm *config.HCM) (*Handler, error) {
 	if hcm.Routes != nil {
 		h.routes = routes.Inline(hcm.Routes, s.cfg.Clusters)
 	} else {
-		h.routes = routes.Follow(s.cfg.Routes.Route(hcm.RouteName), s.cfg.Clusters)
+		h.routes = s.cfg.Routes.Route(hcm.RouteName)
 	}
 	log, err := s.cfg.Telemetry.AccessLog(hcm.AccessLogs)
 	if err != nil {

@@ -4,9 +4,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
-	"sort"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,63 +14,61 @@ import (
 
 // Provider hands out the slots in which route configurations (RDS) arrive, by name.
 type Provider interface {
-	Route(name string) *config.RouteSlot
+	Route(name string) *Slot
 }
 
-// Source follows one route configuration, inline or by RDS, and compiles it once per change. It is safe for
-// concurrent use, and reading it takes no lock.
-type Source struct {
-	clusters *upstream.Set
-	slot     *config.RouteSlot // nil for an inline configuration
-	current  atomic.Pointer[Table]
-	compile  sync.Mutex // held by the one that compiles, so that it is done once
+// Slot holds the table of one name as it changes over time. It is stable: who wants
+// routes keeps the slot and loads from it per request. It is safe for concurrent use.
+type Slot struct {
+	table atomic.Pointer[Table]
 }
 
-// Inline returns the source of a configuration that does not change.
-func Inline(rc *config.RouteConfig, clusters *upstream.Set) *Source {
-	s := &Source{}
-	s.current.Store(Compile(rc, clusters))
+// Inline returns a slot with the table of a configuration that does not change.
+func Inline(rc *config.RouteConfig, clusters *upstream.Set) *Slot {
+	s := &Slot{}
+	s.Store(Compile(rc, clusters))
 	return s
 }
 
-// Follow returns the source of the configuration that arrives in slot.
-func Follow(slot *config.RouteSlot, clusters *upstream.Set) *Source {
-	return &Source{clusters: clusters, slot: slot}
-}
+// Load returns the current table, nil before the first one came.
+func (s *Slot) Load() *Table { return s.table.Load() }
 
-// Table returns the compiled form of the current configuration, or nil before the first has come.
-func (r *Source) Table() *Table {
-	t := r.current.Load()
-	if r.slot == nil {
-		return t
-	}
-	rc := r.slot.Load()
-	if rc == nil || t != nil && t.source == rc {
-		return t
-	}
-	r.compile.Lock()
-	defer r.compile.Unlock()
-	if t = r.current.Load(); t == nil || t.source != rc {
-		t = Compile(rc, r.clusters)
-		r.current.Store(t)
-	}
-	return t
-}
+// Store replaces the table. Requests under way keep the one that they began with.
+func (s *Slot) Store(t *Table) { s.table.Store(t) }
 
-// Table is a route configuration with its domains indexed and its clusters resolved. It is immutable.
+// Table is a route configuration with its domains indexed and its clusters resolved.
+// It is immutable.
 type Table struct {
 	source   *config.RouteConfig
-	exact    map[string]*virtualHost
+	clusters *upstream.Set
+	// domains finds virtual hosts by their domains as they are written, those with
+	// a * among them.
+	domains  index[*virtualHost]
 	suffixes []wildcard // longest first
 	prefixes []wildcard // longest first
 	any      *virtualHost
-	// byAddress finds a virtual host by an address among its domains; nil
+	// addresses finds a virtual host by an address among its domains; it is empty
 	// unless the configuration says that the destination decides.
-	byAddress map[netip.Addr]*virtualHost
+	addresses index[*virtualHost]
+	// apart are the virtual hosts that came by themselves (VHDS), by name.
+	apart index[*virtualHost]
 }
 
 // Name returns the name of the configuration.
 func (t *Table) Name() string { return t.source.Name }
+
+// Config returns the configuration, without the virtual hosts that came by
+// themselves.
+func (t *Table) Config() *config.RouteConfig { return t.source }
+
+// Apart lists the virtual hosts that came by themselves, in no order.
+func (t *Table) Apart() []*config.VirtualHost {
+	out := make([]*config.VirtualHost, 0, t.apart.n)
+	for _, v := range t.apart.all {
+		out = append(out, v.config)
+	}
+	return out
+}
 
 type wildcard struct {
 	part string
@@ -80,7 +76,7 @@ type wildcard struct {
 }
 
 type virtualHost struct {
-	name   string
+	config *config.VirtualHost
 	routes []*Route
 }
 
@@ -107,48 +103,18 @@ type share struct {
 
 // Compile indexes a route configuration and looks its clusters up.
 func Compile(rc *config.RouteConfig, clusters *upstream.Set) *Table {
-	t := &Table{source: rc, exact: map[string]*virtualHost{}}
+	n := 0
 	for _, v := range rc.VirtualHosts {
-		host := &virtualHost{name: v.Name}
-		for _, r := range v.Routes {
-			host.routes = append(host.routes, compileRoute(r, v, rc, clusters))
-		}
+		n += len(v.Domains)
+	}
+	e := (&Table{source: rc, clusters: clusters}).edit(n, 0)
+	for _, v := range rc.VirtualHosts {
+		host := e.compile(v)
 		for _, d := range v.Domains {
-			t.addDomain(d, host)
+			e.claim(d, host)
 		}
 	}
-	if rc.ByDestination {
-		t.indexAddresses()
-	}
-	longestFirst := func(w []wildcard) {
-		sort.SliceStable(w, func(i, j int) bool { return len(w[i].part) > len(w[j].part) })
-	}
-	longestFirst(t.suffixes)
-	longestFirst(t.prefixes)
-	return t
-}
-
-func (t *Table) addDomain(d string, host *virtualHost) {
-	switch {
-	case d == "*":
-		t.any = host
-	case strings.HasPrefix(d, "*"):
-		t.suffixes = append(t.suffixes, wildcard{d[1:], host})
-	case strings.HasSuffix(d, "*"):
-		t.prefixes = append(t.prefixes, wildcard{d[:len(d)-1], host})
-	default:
-		t.exact[d] = host
-	}
-}
-
-// indexAddresses finds the domains that are addresses.
-func (t *Table) indexAddresses() {
-	t.byAddress = map[netip.Addr]*virtualHost{}
-	for d, host := range t.exact {
-		if a, err := netip.ParseAddr(strings.Trim(d, "[]")); err == nil {
-			t.byAddress[a.Unmap()] = host
-		}
-	}
+	return e.done()
 }
 
 func compileRoute(r *config.Route, v *config.VirtualHost, rc *config.RouteConfig, clusters *upstream.Set) *Route {
@@ -216,11 +182,11 @@ type Target struct {
 // Find returns the route of a request, or nil.
 func (t *Table) Find(q *Target) *Route {
 	host := t.host(q.Authority)
-	if host == t.any && t.byAddress != nil {
+	if host == t.any && t.source.ByDestination && q.Destination.IsValid() {
 		// Nobody is known by this name, but the address may be somebody's:
 		// an ingress controller in the mesh connects to a Service and keeps
 		// the Host that its own client sent.
-		if at := t.byAddress[q.Destination]; at != nil {
+		if at := t.addresses.get(addressKey(q.Destination)); at != nil {
 			host = at
 		}
 	}
@@ -241,7 +207,7 @@ func (t *Table) host(authority string) *virtualHost {
 	if t.source.IgnorePortInHost {
 		authority = WithoutPort(authority)
 	}
-	if h := t.exact[authority]; h != nil {
+	if h := t.domains.get(authority); h != nil {
 		return h
 	}
 	for _, w := range t.suffixes {

@@ -181,10 +181,10 @@ func TestFinalDotMatchesTheRoute(t *testing.T) {
 			"web.foo.svc.cluster.local.": "exact", "Web.foo.svc.cluster.local.": "exact", "a.example.com.": "suffix",
 			".": "any", "": "any", "web.foo.svc.cluster.local..": "any",
 		} {
-			if got := table.host(host).name; got != want {
+			if got := table.host(host).config.Name; got != want {
 				t.Errorf("%q (ignoring ports: %v) leads to %s, want %s", host, ignore, got, want)
 			}
-			if got := table.host(host + ":8000").name; ignore && got != want {
+			if got := table.host(host + ":8000").config.Name; ignore && got != want {
 				t.Errorf("%q leads to %s, want %s", host+":8000", got, want)
 			}
 		}

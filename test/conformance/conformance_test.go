@@ -40,6 +40,8 @@ var decoders = map[string]func(*anypb.Any) error{
 	xds.TypeEndpoint: decode(config.DecodeLoadAssignment),
 	xds.TypeListener: decode(config.DecodeListener),
 	xds.TypeRoute:    decode(config.DecodeRouteConfiguration),
+
+	xds.TypeVirtualHost: decode(config.DecodeVirtualHost),
 	xds.TypeNameTable: func(body *anypb.Any) error {
 		table := &nds.NameTable{}
 		if err := body.UnmarshalTo(table); err != nil {
@@ -178,7 +180,12 @@ func (m *mesh) drawPod(i int) {
 		Network: "network1", TLS: m.r.IntN(3) > 0, Owner: "owner",
 	}
 	insert(m, m.store.Workloads, pod)
-	m.nodes = append(m.nodes, node("sidecar", pod))
+	// Of the two forms of routes, one is asked for after the other.
+	n := node("sidecar", pod)
+	if i%2 == 1 {
+		n = takesHosts(n)
+	}
+	m.nodes = append(m.nodes, n)
 	if i == 0 {
 		gw := &model.Workload{
 			Cluster: cluster, Namespace: "istio-system", Name: "gw", Addresses: []string{"10.1.1.1"},
@@ -206,6 +213,12 @@ func node(kind string, pod *model.Workload) serve.Node {
 		ID: id, Core: &corev3.Node{Id: id.String(), Metadata: meta},
 		Identity: identity.ID{TrustDomain: "cluster.local", Namespace: pod.Namespace, ServiceAccount: pod.Account},
 	}
+}
+
+// takesHosts is the node of a proxy that takes virtual hosts as resources.
+func takesHosts(n serve.Node) serve.Node {
+	n.Delta, n.Core.ClientFeatures = true, []string{xds.FeatureVirtualHosts}
+	return n
 }
 
 func (m *mesh) drawService(i int) {

@@ -50,6 +50,8 @@ type pair struct {
 type sidecar struct {
 	*proxy.Proxy
 	node serve.Node
+	// hosts are the virtual hosts that it was given last.
+	hosts map[string]*serve.Resource
 	// destination is where the connections to come want to go.
 	destination atomic.Pointer[netip.AddrPort]
 }
@@ -78,7 +80,7 @@ func newPair(t *testing.T) *pair {
 	})
 	p.endpoint(&model.Endpoint{})
 	p.server = p.start(node("sidecar", pod), p.ca.Identity("spiffe://cluster.local/ns/shop/sa/web"))
-	p.client = p.start(node("sidecar", caller), p.ca.Identity("spiffe://cluster.local/ns/client/sa/caller"))
+	p.client = p.start(takesHosts(node("sidecar", caller)), p.ca.Identity("spiffe://cluster.local/ns/client/sa/caller"))
 	p.server.wants(appAddress, p.port)
 	p.configure()
 	return p
@@ -181,7 +183,7 @@ func (p *pair) apply(s *sidecar, socket, address string, port uint16) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	for _, typeURL := range []string{xds.TypeCluster, xds.TypeEndpoint, xds.TypeListener, xds.TypeRoute} {
+	for _, typeURL := range []string{xds.TypeCluster, xds.TypeEndpoint, xds.TypeListener, xds.TypeRoute, xds.TypeVirtualHost} {
 		res, _, err := view.Resources(typeURL, s.Wanted(typeURL))
 		if err != nil {
 			p.t.Fatal(err)
@@ -196,10 +198,26 @@ func (p *pair) apply(s *sidecar, socket, address string, port uint16) {
 			}
 			add = append(add, fetch.Resource{Name: name, Version: r.Version, Body: body})
 		}
-		if err := s.Apply(typeURL, add, nil); err != nil {
+		if err := s.Apply(typeURL, add, s.gone(typeURL, res)); err != nil {
 			p.t.Fatal(err)
 		}
 	}
+}
+
+// gone lists the virtual hosts that the sidecar had at the last time and has not now.
+// Of the other types, what is left out is of no consequence here.
+func (s *sidecar) gone(typeURL string, now map[string]*serve.Resource) []string {
+	if typeURL != xds.TypeVirtualHost {
+		return nil
+	}
+	var out []string
+	for name := range s.hosts {
+		if now[name] == nil {
+			out = append(out, name)
+		}
+	}
+	s.hosts = now
+	return out
 }
 
 // at moves the listener of the name to an address. It is nil for another one that

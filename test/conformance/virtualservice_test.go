@@ -10,14 +10,12 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/protobuf/types/known/anypb"
-
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/compile"
 	"github.com/isthmus-mesh/isthmus/model"
-	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/xds"
 	"github.com/isthmus-mesh/isthmus/xds/resources"
+	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
 
 // object is a part of a document.
@@ -140,28 +138,41 @@ func refusesRoutes(t testing.TB, raw []byte) (taken bool, err error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	view, _, err := src.View(ctx, node("sidecar", &model.Workload{Cluster: cluster, Namespace: "shop", Name: "client", Account: "default", Addresses: []string{"10.0.0.9"}}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	all, _, err := view.Resources(xds.TypeRoute, []string{"80"})
-	if err != nil || len(all) == 0 {
-		t.Fatalf("%d route configurations: %v", len(all), err)
-	}
-	for _, res := range all {
-		if err := acceptsRoutes(res.Body); err != nil {
+	client := node("sidecar", &model.Workload{Cluster: cluster, Namespace: "shop", Name: "client", Account: "default", Addresses: []string{"10.0.0.9"}})
+	for _, n := range []serve.Node{client, takesHosts(client)} {
+		view, _, err := src.View(ctx, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := acceptsRoutesOf(t, view, xds.TypeRoute); err != nil {
+			return true, err
+		}
+		if !n.Delta {
+			continue
+		}
+		if err := acceptsRoutesOf(t, view, xds.TypeVirtualHost); err != nil {
 			return true, err
 		}
 	}
 	return true, nil
 }
 
-func acceptsRoutes(body *anypb.Any) error {
-	if err := valid(body); err != nil {
-		return err
+// acceptsRoutesOf gives the proxy's decoder what a view has for port 80.
+func acceptsRoutesOf(t testing.TB, view serve.View, typeURL string) error {
+	t.Helper()
+	all, _, err := view.Resources(typeURL, []string{"80"})
+	if err != nil || len(all) == 0 {
+		t.Fatalf("%d %s: %v", len(all), xds.Short(typeURL), err)
 	}
-	_, err := config.DecodeRouteConfiguration(body)
-	return err
+	for _, res := range all {
+		if err := valid(res.Body); err != nil {
+			return err
+		}
+		if err := decoders[typeURL](res.Body); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // TestProxyAcceptsEveryVirtualService: whatever the webhook lets through, proxies

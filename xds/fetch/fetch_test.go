@@ -269,6 +269,33 @@ func TestSubscribeAckNackReconnect(t *testing.T) {
 	p.expect(t, "Listener ack m2")
 }
 
+// TestVirtualHostsByRouteConfiguration: virtual hosts are asked for, taken and given up
+// by the name of their route configuration.
+func TestVirtualHostsByRouteConfiguration(t *testing.T) {
+	h := newRecorder()
+	srv, _ := start(t, h)
+	p := <-srv.streams
+	p.expect(t, "node Cluster", "Listener")
+	h.want(xds.TypeVirtualHost, "80", "81")
+	p.expect(t, "VirtualHost +80 +81")
+	p.send(t, xds.TypeVirtualHost, "n1", "80/a=1", "80/b=bad", "81/a=1", "82/a=1", "-82")
+	if got := h.next(t); got != "VirtualHost +80/a=1 +80/b=bad +81/a=1" {
+		t.Error(got)
+	}
+	p.expect(t, "VirtualHost nack n1: 80/b: version: is bad")
+	p.send(t, xds.TypeVirtualHost, "n2", "80/b=2", "-81")
+	if got := h.next(t); got != "VirtualHost +80/b=2 -81" {
+		t.Error(got)
+	}
+	p.expect(t, "VirtualHost ack n2")
+
+	h.want(xds.TypeVirtualHost, "80")
+	p.expect(t, "VirtualHost -81")
+	close(p.hang)
+	p = <-srv.streams
+	p.expect(t, "node Cluster", "Listener", "VirtualHost +80 80/a=1 80/b=2")
+}
+
 func TestUnreachable(t *testing.T) {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -32,11 +32,15 @@ type Handler interface {
 	//
 	// An update with neither added nor removed is the answer "there is
 	// nothing" to a first request: the handler may count the type as served.
+	// A route configuration without virtual hosts is answered for by its name
+	// in removed, of type xds.TypeVirtualHost.
 	Apply(typeURL string, added []Resource, removed []string) error
 
-	// Wanted is the set of names to subscribe to for xds.TypeEndpoint and
-	// xds.TypeRoute: those that the applied clusters and listeners refer to. It is
-	// not asked for the other types, of which a proxy takes all.
+	// Wanted is the set of names to subscribe to for xds.TypeEndpoint,
+	// xds.TypeRoute and xds.TypeVirtualHost: those that the applied clusters and
+	// listeners refer to, and of the last the names of the route configurations
+	// whose virtual hosts are resources of their own (xds.SubscribedAs). It is not
+	// asked for the other types, of which a proxy takes all.
 	// A name that is no longer wanted is unsubscribed; the client then calls
 	// no Apply for it: the handler drops it by itself.
 	Wanted(typeURL string) []string

@@ -9,6 +9,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
 // Keep says where a client keeps what is in force, so that a proxy that restarts
@@ -104,7 +106,7 @@ func (c *Client) restore(s *state) {
 func (c *Client) restoreType(s *state, typeURL string, kept []Resource) int {
 	if named(typeURL) {
 		wanted := set(c.cfg.Handler.Wanted(typeURL))
-		kept = slices.DeleteFunc(kept, func(r Resource) bool { return !wanted[r.Name] })
+		kept = slices.DeleteFunc(kept, func(r Resource) bool { return !wanted[xds.SubscribedAs(typeURL, r.Name)] })
 	}
 	err := c.cfg.Handler.Apply(typeURL, kept, nil)
 	if err != nil {

@@ -117,6 +117,30 @@ func TestKeptOverARestart(t *testing.T) {
 	})
 }
 
+// TestVirtualHostsAreKept: those of the route configurations that are still wanted are
+// there after a restart.
+func TestVirtualHostsAreKept(t *testing.T) {
+	keep := keepIn(t.TempDir())
+	t.Run("before", func(t *testing.T) {
+		h := newRecorder()
+		srv, _ := startWith(t, fetch.Config{Handler: h, Keep: keep})
+		p := <-srv.streams
+		p.expect(t, "node Cluster", "Listener")
+		h.want(xds.TypeVirtualHost, "80", "81")
+		p.expect(t, "VirtualHost +80 +81")
+		p.send(t, xds.TypeVirtualHost, "n1", "80/a=1", "80/b=1", "81/a=1")
+		changed(t, keep.File, nil)
+	})
+	h := newRecorder()
+	h.wanted[xds.TypeVirtualHost] = []string{"80"}
+	srv, _ := startWith(t, fetch.Config{Handler: h, Keep: keep})
+	if got := h.next(t); got != "VirtualHost +80/a=1 +80/b=1" {
+		t.Errorf("applied %q", got)
+	}
+	p := <-srv.streams
+	p.expect(t, "node Cluster", "Listener", "VirtualHost +80 80/a=1 80/b=1")
+}
+
 // TestNamesAreKept: the names that a sidecar answers for are kept, too, and given to
 // a client alone that still asks for them.
 func TestNamesAreKept(t *testing.T) {

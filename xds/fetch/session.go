@@ -16,7 +16,9 @@ import (
 )
 
 // named tells the types of which names are subscribed to, not all.
-func named(typeURL string) bool { return typeURL == xds.TypeEndpoint || typeURL == xds.TypeRoute }
+func named(typeURL string) bool {
+	return typeURL == xds.TypeEndpoint || typeURL == xds.TypeRoute || typeURL == xds.TypeVirtualHost
+}
 
 // session is one stream.
 type session struct {
@@ -208,7 +210,9 @@ func (s *session) update(m *discoveryv3.DeltaDiscoveryResponse) error {
 // unsubscribed while it was on its way.
 func (s *session) accept(m *discoveryv3.DeltaDiscoveryResponse) ([]Resource, []string, error) {
 	typeURL := m.GetTypeUrl()
-	skip := func(name string) bool { return named(typeURL) && !s.subscribed[typeURL][name] }
+	skip := func(name string) bool {
+		return named(typeURL) && !s.subscribed[typeURL][xds.SubscribedAs(typeURL, name)]
+	}
 	added := make([]Resource, 0, len(m.GetResources()))
 	seen := make(map[string]bool, len(m.GetResources()))
 	for _, r := range m.GetResources() {

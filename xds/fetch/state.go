@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/isthmus-mesh/isthmus/internal/wake"
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
 // resourceKey names a resource among those of all types.
@@ -83,12 +84,12 @@ func (s *state) record(typeURL string, added []Resource, removed []string, err e
 	s.changed.Send()
 }
 
-// forget drops the resources of a type that are not wanted any more.
+// forget drops the resources of a type whose names are not wanted any more.
 func (s *state) forget(typeURL string, wanted map[string]bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for n := range s.versions[typeURL] {
-		if !wanted[n] {
+		if !wanted[xds.SubscribedAs(typeURL, n)] {
 			s.dropLocked(typeURL, n)
 			s.changed.Send()
 		}

@@ -6,9 +6,9 @@
 //
 // Resources depend on little of a proxy, so proxies share them:
 //
-//   - a host (package-private type host) keeps the clusters, listeners and
-//     endpoints built for it, whoever sees it; it is replaced when a Service
-//     row of it is;
+//   - a host (package-private type host) keeps the clusters, listeners,
+//     endpoints and virtual hosts built for it, whoever sees it; it is replaced
+//     when a Service row of it is;
 //   - a scope is what the proxies of one namespace of one cluster see: their
 //     routes, and which hosts;
 //   - a view adds what depends on the proxy: its inbound ports and their

@@ -85,6 +85,8 @@ func (sc *scope) forgetGoneLocked() {
 		gone := func(name string) bool { list, _, _ := sight.behind(name); return len(list) == 0 }
 		sc.routed.forget(func(q routedOf) bool { return gone(q.name) })
 		sc.routes.forget(func(q routeKey) bool { return gone(q.name) })
+		sc.tables.forget(func(q tableKey) bool { return gone(q.name) })
+		sc.apart.forget(func(q virtualHostsOf) bool { return gone(q.name) })
 	}
 	if d == nil || d == sc.tidy.destinations {
 		return

@@ -25,6 +25,8 @@ type host struct {
 	clusters  memo[clusterKey, *serve.Resource]
 	endpoints memo[endpointsKey, *serve.Resource]
 	listeners memo[addressListener, *serve.Resource]
+	// virtualHosts are two for each port at most, and go with the host.
+	virtualHosts memo[plainVirtualHost, *serve.Resource]
 	// encodedName is the host's entry in name tables; see ownName.
 	encodedName []byte
 }

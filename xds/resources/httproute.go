@@ -35,10 +35,9 @@ func (b *routeBuilder) routes(rule *model.VirtualService) []*routev3.Route {
 		}
 		for j := range r.Matches {
 			m := &r.Matches[j]
-			if m.Port != 0 && m.Port != b.port || m.Namespace != "" && m.Namespace != b.namespace || !b.called(m) {
-				continue
+			if b.means(m) {
+				out = append(out, b.route(r, m))
 			}
-			out = append(out, b.route(r, m))
 		}
 	}
 	return out
@@ -47,6 +46,27 @@ func (b *routeBuilder) routes(rule *model.VirtualService) []*routev3.Route {
 // called tells whether a condition is about requests to the gateways.
 func (b *routeBuilder) called(m *model.HTTPMatch) bool {
 	return len(m.Gateways) == 0 || slices.ContainsFunc(b.gateways, func(g string) bool { return slices.Contains(m.Gateways, g) })
+}
+
+// any tells whether there are such routes.
+func (b *routeBuilder) any(rule *model.VirtualService) bool {
+	for i := range rule.HTTP {
+		matches := rule.HTTP[i].Matches
+		if len(matches) == 0 {
+			return true
+		}
+		for j := range matches {
+			if b.means(&matches[j]) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// means tells whether a condition is about the clients and the port.
+func (b *routeBuilder) means(m *model.HTTPMatch) bool {
+	return (m.Port == 0 || m.Port == b.port) && (m.Namespace == "" || m.Namespace == b.namespace) && b.called(m)
 }
 
 // route builds what becomes of the requests that satisfy one condition.

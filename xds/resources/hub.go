@@ -142,29 +142,29 @@ func (h *hub) announceLocked(typeURL string) {
 // else is to be done for a row that changed. To follow one more table is one
 // more line.
 func (h *hub) feeds() []feed {
-	const cds, eds, lds, rds, nds = xds.TypeCluster, xds.TypeEndpoint, xds.TypeListener, xds.TypeRoute, xds.TypeNameTable
+	const cds, eds, lds, rds, vhds, nds = xds.TypeCluster, xds.TypeEndpoint, xds.TypeListener, xds.TypeRoute, xds.TypeVirtualHost, xds.TypeNameTable
 	s := h.store
 	return []feed{
-		follow(s.Services, h.serviceChangedLocked, cds, eds, lds, rds, nds),
+		follow(s.Services, h.serviceChangedLocked, cds, eds, lds, rds, vhds, nds),
 		follow(s.Endpoints, h.endpointsChangedLocked, eds),
 		follow(s.Traits, nothing, cds, lds, nds),
 		follow(s.Workloads, h.workloadChangedLocked),
 		follow(s.Destinations, h.ruleChangedLocked, cds, eds, lds),
-		follow(s.Virtuals, nothing, cds, eds, rds),
+		follow(s.Virtuals, nothing, cds, eds, rds, vhds),
 		// Policies of the root namespace, gateways and the mesh configuration
 		// reach everywhere; they change rarely. Clients follow what servers
 		// accept, so policies are about their clusters as well.
 		follow(s.Peers, everyone, cds, eds),
 		follow(s.Gateways, everyone),
-		follow(s.Meshes, everyone, cds, eds, lds, rds, nds),
+		follow(s.Meshes, everyone, cds, eds, lds, rds, vhds, nds),
 		// Networks decide where a proxy stands and which endpoints it reaches.
-		follow(s.Networks, everyone, cds, eds, lds, rds, nds),
-		follow(s.Clusters, h.clusterChangedLocked, cds, eds, lds, rds, nds),
+		follow(s.Networks, everyone, cds, eds, lds, rds, vhds, nds),
+		follow(s.Clusters, h.clusterChangedLocked, cds, eds, lds, rds, vhds, nds),
 		follow(s.Entrances, nothing, eds),
 		follow(s.Names, nothing, eds),
-		follow(s.Exports, nothing, cds, eds, lds, rds, nds),
+		follow(s.Exports, nothing, cds, eds, lds, rds, vhds, nds),
 		// Where the mesh selects namespaces, it does so by their labels.
-		follow(s.Namespaces, nothing, cds, eds, lds, rds, nds),
+		follow(s.Namespaces, nothing, cds, eds, lds, rds, vhds, nds),
 	}
 }
 

@@ -225,12 +225,17 @@ func TestAnnouncementsCoverWhatIsRead(t *testing.T) {
 
 	s := m.source
 	for _, kind := range []string{xds.KindSidecar, xds.KindRouter} {
-		v := m.view(node(kind, "shop", "web-1", map[string]string{"app": "web", "istio": "ingressgateway"})).(*view)
+		v := m.view(takesHosts(node(kind, "shop", "web-1", map[string]string{"app": "web", "istio": "ingressgateway"}))).(*view)
 		for typeURL, ask := range map[string]func(r *reader) int{
 			xds.TypeCluster:  func(r *reader) int { return len(v.clusters.get(r).byName) },
 			xds.TypeListener: func(r *reader) int { return len(v.listeners.get(r).byName) },
 			xds.TypeEndpoint: func(r *reader) int { return len(v.endpoints(r, nil, changeLog{})) },
 			xds.TypeRoute:    func(r *reader) int { return len(v.routes(r, nil)) },
+			xds.TypeVirtualHost: func(r *reader) int {
+				// Whole route configurations are read from the same tables.
+				_ = v.scope.routeConfig(r, "80", false)
+				return len(v.virtualHosts(r, nil))
+			},
 			xds.TypeNameTable: func(r *reader) int {
 				if kind == xds.KindRouter {
 					return 1 // it has none, and asks for none

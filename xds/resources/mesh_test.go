@@ -122,6 +122,12 @@ func node(kind, ns, name string, labels map[string]string) serve.Node {
 	}
 }
 
+// takesHosts is the node of a proxy that takes virtual hosts as resources.
+func takesHosts(n serve.Node) serve.Node {
+	n.Delta, n.Core.ClientFeatures = true, []string{xds.FeatureVirtualHosts}
+	return n
+}
+
 func (m *mesh) view(n serve.Node) serve.View {
 	m.t.Helper()
 	ctx, cancel := context.WithTimeout(m.ctx, 5*time.Second)

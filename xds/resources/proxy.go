@@ -3,10 +3,12 @@ package resources
 import (
 	"cmp"
 	"fmt"
+	"slices"
 
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/isthmus-mesh/isthmus/model"
+	"github.com/isthmus-mesh/isthmus/xds"
 	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
 
@@ -21,11 +23,14 @@ type proxy struct {
 	network   string
 	locality  model.Locality
 	labels    map[string]string
+	// hostsApart tells that it takes virtual hosts as resources of their own.
+	hostsApart bool
 }
 
 // readNode reads a node: its id, and the metadata CLUSTER_ID, NETWORK, LABELS
 // and SERVICE_ACCOUNT. The account that was proven stands above the one that is
-// claimed.
+// claimed. Virtual hosts of their own there are on delta streams only: in the state
+// of the world, each change would bring all of them again.
 func readNode(n serve.Node) (*proxy, error) {
 	meta := n.Core.GetMetadata().GetFields()
 	p := &proxy{
@@ -34,6 +39,8 @@ func readNode(n serve.Node) (*proxy, error) {
 		account: cmp.Or(n.Identity.ServiceAccount, meta["SERVICE_ACCOUNT"].GetStringValue()),
 		network: meta["NETWORK"].GetStringValue(),
 		labels:  stringMap(meta["LABELS"]),
+
+		hostsApart: n.Delta && slices.Contains(n.Core.GetClientFeatures(), xds.FeatureVirtualHosts),
 	}
 	if p.cluster == "" {
 		return nil, fmt.Errorf("node %q: its metadata has no CLUSTER_ID; start the proxy with the name of its cluster", n.ID)

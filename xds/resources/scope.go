@@ -28,6 +28,8 @@ type scope struct {
 
 	routed    memo[routedOf, *routed]
 	routes    memo[routeKey, *serve.Resource]
+	tables    memo[tableKey, *serve.Resource]
+	apart     memo[virtualHostsOf, *resourceSet]
 	anywhere  memo[anywhereOf, *anywhere]
 	wildcards memo[wildcardListener, *serve.Resource]
 	claimants memo[claimantsOf, *claimants]

@@ -222,6 +222,9 @@ func (s *Source) viewLocked(r *reader, p *proxy, w *model.Workload) *view {
 		in = newInbound(w, services, &policy)
 		text = in.text()
 	}
+	if p.hostsApart {
+		text += "~vhds"
+	}
 	key := fmt.Sprintf("%s~%s/%s~%s~%s~%s~%s~%s", p.kind, p.cluster, p.namespace, from.network, from.locality, from.node, from.labels, text)
 	if old, ok := s.views[key]; ok {
 		if shared := old.Value(); shared != nil {
@@ -230,7 +233,7 @@ func (s *Source) viewLocked(r *reader, p *proxy, w *model.Workload) *view {
 	}
 
 	v := newView(s, key, s.scopeLocked(scopeKey{p.cluster, p.namespace}))
-	v.inbound, v.gateway = in, gw
+	v.inbound, v.gateway, v.hostsApart = in, gw, p.hostsApart
 	v.places = s.placesLocked(from)
 	v.from = v.places[allNeeds]
 	// Views are kept by the streams that use them; the map only lets others

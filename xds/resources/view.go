@@ -20,6 +20,8 @@ type view struct {
 	places  places
 	inbound *inbound
 	gateway *gateway
+	// hostsApart tells that virtual hosts are resources of their own.
+	hostsApart bool
 
 	// What the view shows, guarded by the Source's lock.
 	// Of a gateway: what it routes, where that leads, and the routes.
@@ -69,6 +71,11 @@ func (v *view) Resources(typeURL string, names []string) (map[string]*serve.Reso
 		return v.endpoints(r, names, log), changed, nil
 	case xds.TypeRoute:
 		return v.routes(r, names), changed, nil
+	case xds.TypeVirtualHost:
+		// Gateways have theirs in their route configurations.
+		if v.gateway == nil && v.hostsApart {
+			return v.virtualHosts(r, names), changed, nil
+		}
 	case xds.TypeNameTable:
 		return only(v.names(r), names), changed, nil
 	}
@@ -106,7 +113,23 @@ func (v *view) routes(r *reader, names []string) map[string]*serve.Resource {
 	if names == nil {
 		names = v.scope.sights.get(r).routeNames()
 	}
-	return pick(names, func(name string) *serve.Resource { return v.scope.routeConfig(r, name) })
+	return pick(names, func(name string) *serve.Resource { return v.scope.routeConfig(r, name, v.hostsApart) })
+}
+
+// virtualHosts are those of the route configurations of the names; of all when names
+// is nil.
+func (v *view) virtualHosts(r *reader, names []string) map[string]*serve.Resource {
+	if names == nil {
+		names = v.scope.sights.get(r).routeNames()
+	}
+	if len(names) == 1 {
+		return v.scope.virtualHosts(r, names[0]).byName
+	}
+	all := map[string]*serve.Resource{}
+	for _, name := range names {
+		maps.Copy(all, v.scope.virtualHosts(r, name).byName)
+	}
+	return all
 }
 
 // viewClusters asks for all clusters of a view.

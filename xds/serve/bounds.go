@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -14,6 +15,8 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
 // What one stream may say and keep. Whoever opened it, proven or not, is held to
@@ -86,7 +89,11 @@ func trim(core *corev3.Node) (*corev3.Node, error) {
 	if n := proto.Size(core.GetMetadata()); n > maxMetadata {
 		return nil, status.Errorf(codes.InvalidArgument, "the node's metadata have %d bytes, more than %d: fewer or shorter labels and annotations make them smaller", n, maxMetadata)
 	}
-	return &corev3.Node{Id: core.GetId(), Metadata: core.GetMetadata(), Locality: core.GetLocality()}, nil
+	kept := &corev3.Node{Id: core.GetId(), Metadata: core.GetMetadata(), Locality: core.GetLocality()}
+	if slices.Contains(core.GetClientFeatures(), xds.FeatureVirtualHosts) {
+		kept.ClientFeatures = []string{xds.FeatureVirtualHosts}
+	}
+	return kept, nil
 }
 
 // reason makes a proxy's text fit for a log line and a page: one line, not too

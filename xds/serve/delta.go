@@ -55,10 +55,11 @@ func (st *stream) handle(r *request) error {
 	names := sub.feed.names
 	if slices.Contains(r.subscribe, wildcard) && !names.key.all {
 		sub.mustAnswer = true
-		return st.exchange(sub, allNames().key, allNames)
+		all := allNames(r.typeURL)
+		return st.exchange(sub, all.key, func() *nameSet { return all })
 	}
 	if slices.Contains(r.unsubscribe, wildcard) && names.key.all {
-		rest := newNames(st.srv.hash, r.subscribe)
+		rest := newNames(st.srv.hash, r.typeURL, r.subscribe)
 		return st.exchange(sub, rest.key, func() *nameSet { return rest })
 	}
 
@@ -77,7 +78,7 @@ func (st *stream) handle(r *request) error {
 // clusters and listeners, as for every client that is older than the name "*".
 func (st *stream) firstNames(r *request) *nameSet {
 	if slices.Contains(r.subscribe, wildcard) || len(r.subscribe) == 0 && wholeState(r.typeURL) {
-		return allNames()
+		return allNames(r.typeURL)
 	}
-	return newNames(st.srv.hash, r.subscribe)
+	return newNames(st.srv.hash, r.typeURL, r.subscribe)
 }

@@ -5,7 +5,7 @@
 // proxy has, and a View gives resources that were built and encoded once; the
 // server keeps for each stream no more than the names and versions that it
 // sent, works out what has changed, and pushes it in an order that leaves no
-// dangling reference: clusters, endpoints, listeners, routes. Streams that share
+// dangling reference: clusters, endpoints, listeners, routes, virtual hosts. Streams that share
 // a View share one watcher and one computed difference.
 //
 // It builds no resources: that is for package xds/resources.

@@ -3,13 +3,16 @@ package serve
 import (
 	"hash/maphash"
 	"slices"
+
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
 // nameSet is what a stream subscribes to of one type: some names, or all. It is
 // never written once made.
 type nameSet struct {
-	key    nameKey
-	sorted []string // nil for all
+	typeURL string
+	key     nameKey
+	sorted  []string // nil for all
 }
 
 // nameKey tells sets apart. sum is the sum of two independent 64-bit hashes of
@@ -46,12 +49,17 @@ func (k nameKey) without(h hasher, name string) nameKey {
 	return k
 }
 
-// allNames is the set of everything.
-func allNames() *nameSet { return &nameSet{key: nameKey{all: true}} }
+// allNames is the set of everything of a type.
+func allNames(typeURL string) *nameSet { return &nameSet{typeURL: typeURL, key: nameKey{all: true}} }
+
+// keyless makes a set of names, without duplicates, that is not compared.
+func keyless(typeURL string, names []string) *nameSet {
+	return &nameSet{typeURL: typeURL, sorted: slices.Compact(slices.Sorted(slices.Values(names)))}
+}
 
 // newNames makes a set of names, without duplicates.
-func newNames(h hasher, names []string) *nameSet {
-	s := &nameSet{sorted: slices.Compact(slices.Sorted(slices.Values(names)))}
+func newNames(h hasher, typeURL string, names []string) *nameSet {
+	s := keyless(typeURL, names)
 	if s.sorted == nil {
 		s.sorted = []string{}
 	}
@@ -61,13 +69,28 @@ func newNames(h hasher, names []string) *nameSet {
 	return s
 }
 
-// has tells whether the set covers a name.
+// has tells whether the set covers a resource.
 func (s *nameSet) has(name string) bool {
-	if s.key.all {
-		return true
-	}
+	return s.key.all || s.lists(xds.SubscribedAs(s.typeURL, name))
+}
+
+// lists tells whether the name is one of the set.
+func (s *nameSet) lists(name string) bool {
 	_, ok := slices.BinarySearch(s.sorted, name)
 	return ok
+}
+
+// without lists the names of the set for which there is no resource.
+func (s *nameSet) without(res map[string]*Resource) []string {
+	if s.typeURL != xds.TypeVirtualHost {
+		return slices.DeleteFunc(slices.Clone(s.sorted), func(name string) bool { return res[name] != nil })
+	}
+
+	found := make(map[string]bool, len(s.sorted))
+	for name := range res {
+		found[xds.SubscribedAs(s.typeURL, name)] = true
+	}
+	return slices.DeleteFunc(slices.Clone(s.sorted), func(name string) bool { return found[name] })
 }
 
 // change is a set of names with others added and removed, known by its key
@@ -94,7 +117,7 @@ func (s *nameSet) plan(h hasher, add, remove []string) change {
 			continue
 		}
 		added[n] = true
-		if s.has(n) {
+		if s.lists(n) {
 			c.existing = append(c.existing, n)
 			continue
 		}
@@ -104,7 +127,7 @@ func (s *nameSet) plan(h hasher, add, remove []string) change {
 
 	removed := make(map[string]bool, len(remove))
 	for _, n := range remove {
-		if added[n] || removed[n] || !s.has(n) {
+		if added[n] || removed[n] || !s.lists(n) {
 			continue
 		}
 		removed[n] = true
@@ -131,5 +154,5 @@ func (c change) build() *nameSet {
 	}
 	out = append(out, c.add...)
 	slices.Sort(out)
-	return &nameSet{key: c.key, sorted: out}
+	return &nameSet{typeURL: c.base.typeURL, key: c.key, sorted: out}
 }

@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
 // TestNameSetsAgainstMaps changes sets at random, and compares them with maps:
@@ -20,7 +22,7 @@ func TestNameSetsAgainstMaps(t *testing.T) {
 		return out
 	}
 	for range 200 {
-		set, want := newNames(h, nil), map[string]bool{}
+		set, want := newNames(h, xds.TypeEndpoint, nil), map[string]bool{}
 		for range 20 {
 			add, remove := pick(), pick()
 			c := set.plan(h, add, remove)
@@ -40,13 +42,13 @@ func TestNameSetsAgainstMaps(t *testing.T) {
 			for n := range want {
 				names = append(names, n)
 			}
-			fresh := newNames(h, names)
+			fresh := newNames(h, xds.TypeEndpoint, names)
 			if !slices.Equal(set.sorted, fresh.sorted) || set.key != fresh.key {
 				t.Fatalf("after +%v -%v: got %v, want %v; keys equal: %v", add, remove, set.sorted, fresh.sorted, set.key == fresh.key)
 			}
 		}
 	}
-	all := allNames()
+	all := allNames(xds.TypeEndpoint)
 	if c := all.plan(h, []string{"a"}, []string{"b"}); !all.has("x") || c.key != all.key {
 		t.Error("the set of everything changes")
 	}

@@ -120,13 +120,16 @@ func (sub *subscription) newsAgain(cur *snapshot, sotw bool) *payload {
 	for _, r := range changed {
 		listed[r.Name] = true
 	}
-	for _, n := range sub.resend {
-		r, ok := cur.res[n]
-		switch {
-		case !ok && !slices.Contains(removed, n):
-			removed = append(removed, n)
-		case ok && !listed[n]:
+	again := keyless(sub.typeURL, sub.resend)
+	for name, r := range cur.res {
+		if again.has(name) && !listed[name] {
 			changed = append(changed, r)
+		}
+	}
+	sortByName(changed)
+	for _, n := range again.without(cur.res) {
+		if !slices.Contains(removed, n) {
+			removed = append(removed, n)
 		}
 	}
 	p.removed, p.count = removed, len(changed)

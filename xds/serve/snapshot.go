@@ -166,10 +166,7 @@ func (s *snapshot) compare(had func(string) (string, bool), known func(func(stri
 		}
 	}
 
-	for _, name := range s.names.sorted {
-		if _, ok := s.res[name]; ok {
-			continue
-		}
+	for _, name := range s.names.without(s.res) {
 		if had != nil {
 			if _, ok := had(name); ok {
 				continue

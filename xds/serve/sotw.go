@@ -49,7 +49,7 @@ func (st *stream) handleSotW(r *request) error {
 	if want.key == sub.feed.key.names {
 		return nil
 	}
-	more := want.key.all || slices.ContainsFunc(want.sorted, func(n string) bool { return !sub.feed.names.has(n) })
+	more := want.key.all || slices.ContainsFunc(want.sorted, func(n string) bool { return !sub.feed.names.key.all && !sub.feed.names.lists(n) })
 	sub.mustAnswer = sub.mustAnswer || more
 	return st.exchange(sub, want.key, func() *nameSet { return want })
 }

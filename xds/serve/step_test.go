@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"testing"
+
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
 // TestStep compares the quick difference of neighbours with the general one.
@@ -27,7 +29,7 @@ func TestStep(t *testing.T) {
 		{nil, []string{"1"}},
 		{[]string{"1"}, nil},
 	} {
-		for _, names := range []*nameSet{allNames(), newNames(newHasher(), []string{"a", "b", "c", "d"})} {
+		for _, names := range []*nameSet{allNames(xds.TypeCluster), newNames(newHasher(), xds.TypeCluster, []string{"a", "b", "c", "d"})} {
 			old := &snapshot{id: 1, names: names, res: res(c.old...)}
 			now := &snapshot{id: 2, names: names, res: res(c.now...)}
 			changed, removed := stepTo(now.res, old.res)

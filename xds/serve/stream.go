@@ -85,6 +85,7 @@ func (s *Server) serve(ctx context.Context, w wire, recv func() (*request, error
 		return err
 	}
 
+	node.Delta = !w.sotw()
 	left, atEnd := life(ctx, s.cfg.MaxAge, time.Now())
 	st := &stream{srv: s, ctx: ctx, node: node, wire: w, connected: time.Now(), atEnd: atEnd, leave: make(chan struct{})}
 	over := time.NewTimer(left)

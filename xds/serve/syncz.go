@@ -41,7 +41,7 @@ type ProxyStatus struct {
 	Peer      string                `json:"peer"`
 	View      string                `json:"view"`
 	Connected time.Time             `json:"connected"`
-	Types     map[string]TypeStatus `json:"types"` // by cds, eds, lds, rds
+	Types     map[string]TypeStatus `json:"types"` // by cds, eds, lds, rds, vhds, nds
 }
 
 // streamStatus is what the debug page may read while the stream runs.

@@ -31,13 +31,16 @@ type Node struct {
 	// Cluster is the one that was proven, too; "" when none was.
 	Cluster string
 	Peer    netip.AddrPort
+	// Delta tells that the stream is of the delta form of the protocol.
+	Delta bool
 }
 
 // View is what a proxy sees. Many streams share one. Its methods are called
 // from several goroutines.
 type View interface {
 	// Resources returns the resources of a type by name: those of names, or
-	// all when names is nil. Names that do not exist are left out. changed
+	// all when names is nil. Names that do not exist are left out. Virtual hosts
+	// go by the names of their route configurations (xds.SubscribedAs). changed
 	// is closed when the answer may have become another one; with it the
 	// answer is consistent, that is, no change between the two is missed. The
 	// map may be shared and is never written again, by neither side.
