@@ -5,9 +5,10 @@ import "strings"
 // FeatureVirtualHosts is how a proxy says, in the client features of its node, that
 // it takes the virtual hosts of a route configuration as resources of their own. It
 // is told nothing else of them then, on delta streams; every other proxy gets whole
-// route configurations. Envoy takes the other form over ADS in newer versions alone,
-// and older ones would be left without routes: so none is taken to know it that does
-// not say so, in the node of its bootstrap.
+// route configurations, and so does Envoy: older versions refuse the new form over
+// ADS, and 1.40 takes it, but does not say of which route configurations it wants the
+// virtual hosts (it asks for single ones, on demand), and forgets those that come
+// before it has a listener for them.
 const FeatureVirtualHosts = "isthmus.vhds"
 
 // VirtualHostName is the name of a virtual host as a resource. Hosts have no slash.

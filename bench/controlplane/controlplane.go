@@ -208,9 +208,11 @@ func Node(namespace, cluster string) func(i int) *corev3.Node {
 		addr := netip.AddrFrom4([4]byte{10, 200, byte(i >> 8), byte(i)})
 		name := fmt.Sprintf("client-%d", i)
 		return &corev3.Node{
-			Id:       xds.NodeID{Kind: xds.KindSidecar, IP: addr, Pod: name, Namespace: namespace, Domain: "cluster.local"}.String(),
-			Cluster:  "client." + namespace,
-			Locality: &corev3.Locality{Region: mesh.Region, Zone: mesh.Zone},
+			Id:      xds.NodeID{Kind: xds.KindSidecar, IP: addr, Pod: name, Namespace: namespace, Domain: "cluster.local"}.String(),
+			Cluster: "client." + namespace,
+
+			ClientFeatures: []string{xds.FeatureVirtualHosts},
+			Locality:       &corev3.Locality{Region: mesh.Region, Zone: mesh.Zone},
 			Metadata: &structpb.Struct{Fields: map[string]*structpb.Value{
 				"CLUSTER_ID": text(cluster), "NETWORK": text(mesh.Network), "NAMESPACE": text(namespace),
 				"SERVICE_ACCOUNT": text("client"), "NAME": text(name),

@@ -9,6 +9,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/bench/report"
 	"github.com/isthmus-mesh/isthmus/test/rig/mesh"
 	"github.com/isthmus-mesh/isthmus/test/rig/meter"
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
 // restartedPods is the size of the rolling restart.
@@ -71,7 +72,7 @@ func entryChanges(ctx context.Context, r *rig, rep *report.Report) error {
 	var delays []time.Duration
 	cost, err := r.measured(func() (err error) {
 		delays, err = r.changes(ctx, n, func(i int) (mesh.Change, *fleet.Watch) {
-			return mesh.Change{Kind: mesh.ChangeEntry, N: i}, r.fleet.WatchRoutes("80")
+			return mesh.Change{Kind: mesh.ChangeEntry, N: i}, r.fleet.WatchHosts(xds.VirtualHostName("80", mesh.EntryHost(i)))
 		})
 		return err
 	})

@@ -6,6 +6,7 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/proto"
 
@@ -20,10 +21,11 @@ const (
 	endpoints
 	listeners
 	routes
+	hosts // of routes, when the server sends them apart
 	kinds
 )
 
-var typeURLs = [kinds]string{xds.TypeCluster, xds.TypeEndpoint, xds.TypeListener, xds.TypeRoute}
+var typeURLs = [kinds]string{xds.TypeCluster, xds.TypeEndpoint, xds.TypeListener, xds.TypeRoute, xds.TypeVirtualHost}
 
 func kindOf(typeURL []byte) (kind, error) {
 	for k, u := range typeURLs {
@@ -76,10 +78,10 @@ func (a *atlas) string(n int32) string {
 	return a.strings[n]
 }
 
-// refersTo gives the names that a cluster (endpoints) or listener (routes)
-// wants. Other kinds refer to nothing.
+// refersTo gives the names that a cluster (endpoints), a listener (routes) or a route
+// configuration (its own, for virtual hosts apart) wants. Other kinds refer to nothing.
 func (a *atlas) refersTo(key refKey, body []byte) ([]int32, error) {
-	if key.kind != clusters && key.kind != listeners {
+	if key.kind.target() == key.kind {
 		return nil, nil
 	}
 	a.mu.RLock()
@@ -90,10 +92,13 @@ func (a *atlas) refersTo(key refKey, body []byte) ([]int32, error) {
 	}
 	var names []string
 	var err error
-	if key.kind == clusters {
+	switch key.kind {
+	case clusters:
 		names, err = endpointsOf(body)
-	} else {
+	case listeners:
 		names, err = routesOf(body)
+	default:
+		names, err = hostsOf(body)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", a.string(key.name), err)
@@ -148,4 +153,15 @@ func routesOf(body []byte) ([]string, error) {
 		}
 	}
 	return names, nil
+}
+
+func hostsOf(body []byte) ([]string, error) {
+	var r routev3.RouteConfiguration
+	if err := proto.Unmarshal(body, &r); err != nil {
+		return nil, err
+	}
+	if r.GetVhds() == nil {
+		return nil, nil
+	}
+	return []string{r.GetName()}, nil
 }

@@ -68,8 +68,8 @@ type Traffic struct {
 	Bytes, Pushes, Resources int64
 	// Connects counts streams that were opened.
 	Connects int64
-	// ByKind is Bytes of clusters, endpoints, listeners and routes.
-	ByKind [4]int64
+	// ByKind is Bytes of clusters, endpoints, listeners, routes and virtual hosts.
+	ByKind [kinds]int64
 }
 
 // Traffic adds up what came since the start.
@@ -152,8 +152,8 @@ func (f *Fleet) WatchEndpoints(name string) *Watch { return f.watch(endpoints, n
 // WatchClusters watches a cluster, which may not exist yet.
 func (f *Fleet) WatchClusters(name string) *Watch { return f.watch(clusters, name) }
 
-// WatchRoutes watches a route configuration.
-func (f *Fleet) WatchRoutes(name string) *Watch { return f.watch(routes, name) }
+// WatchHosts watches a virtual host, ROUTECONFIG/HOST, which may not exist yet.
+func (f *Fleet) WatchHosts(name string) *Watch { return f.watch(hosts, name) }
 
 func (f *Fleet) watch(k kind, name string) *Watch {
 	w := &Watch{f: f, kind: k, name: f.atlas.number([]byte(name)), left: f.cfg.Count, done: make(chan struct{})}

@@ -91,8 +91,9 @@ func TestFleet(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := f.Traffic()
-	// Clusters, endpoints, listeners, and the route configuration of port 80.
-	if first.Connects != count || first.Resources < count*(12+12+2+1) || first.Bytes == 0 {
+	// Clusters, endpoints, listeners, and the route configuration of port 80 with a
+	// virtual host for each.
+	if first.Connects != count || first.Resources < count*(12+12+2+1+12) || first.Bytes == 0 {
 		t.Fatalf("%+v", first)
 	}
 
@@ -112,7 +113,7 @@ func TestFleet(t *testing.T) {
 	if d.Resources != count || d.Pushes != count {
 		t.Errorf("one endpoint changed: %+v; want one resource in one push for each of %d proxies", d, count)
 	}
-	change(`{"Kind":"entry","N":1}`, f.WatchClusters("outbound|80||"+mesh.EntryHost(1)))
+	change(`{"Kind":"entry","N":1}`, f.WatchHosts("80/"+mesh.EntryHost(1)))
 	change(`{"Kind":"restart","N":6}`, f.WatchEndpoints(mesh.EndpointsName(1)))
 
 	s.end(t)

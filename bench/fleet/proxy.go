@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -10,6 +11,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
 const deltaMethod = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
@@ -23,7 +26,8 @@ type proxy struct {
 	i int
 	// held maps names to versions, by kind.
 	held [kinds]map[int32]int32
-	// refs counts who refers to a name of endpoints or routes.
+	// refs counts who refers to a name of endpoints or routes, or to a route
+	// configuration for its virtual hosts.
 	refs    [kinds]map[int32]int
 	refsOf  [kinds]map[int32][]int32
 	missing [kinds]int // names referred to and not held
@@ -106,7 +110,7 @@ func (p *proxy) session(ctx context.Context) error {
 // hello asks for clusters and listeners, and, after a break, at once for the
 // endpoints and routes that are known to be needed.
 func (p *proxy) hello(stream grpc.ClientStream) error {
-	for _, k := range []kind{clusters, endpoints, listeners, routes} {
+	for k := range kinds {
 		wildcard := k == clusters || k == listeners
 		if !wildcard && len(p.refs[k]) == 0 {
 			continue
@@ -185,10 +189,7 @@ func (p *proxy) receive(stream grpc.ClientStream, msg []byte) error {
 
 // subscribe tells of names that are wanted now or no longer.
 func (p *proxy) subscribe(stream grpc.ClientStream, from kind, more, less []string) error {
-	k := endpoints
-	if from == listeners {
-		k = routes
-	}
+	k := from.target()
 	if len(more) == 0 && len(less) == 0 {
 		return nil
 	}
@@ -197,12 +198,17 @@ func (p *proxy) subscribe(stream grpc.ClientStream, from kind, more, less []stri
 		ResourceNamesSubscribe: more, ResourceNamesUnsubscribe: less})
 }
 
-// target is the kind that k's resources refer to.
+// target is the kind that k's resources refer to; k itself when they refer to none.
 func (k kind) target() kind {
-	if k == listeners {
+	switch k {
+	case clusters:
+		return endpoints
+	case listeners:
 		return routes
+	case routes:
+		return hosts
 	}
-	return endpoints
+	return k
 }
 
 func (p *proxy) keep(k kind, r resource, more, less *[]string) error {
@@ -215,6 +221,9 @@ func (p *proxy) keep(k kind, r resource, more, less *[]string) error {
 		p.missing[k]--
 	}
 	p.held[k][name] = version
+	if k == hosts {
+		p.answered(r.name)
+	}
 	p.changed = append(p.changed, name)
 	refs, err := p.f.atlas.refersTo(refKey{k, name, version}, r.body)
 	if err != nil {
@@ -236,6 +245,16 @@ func (p *proxy) keep(k kind, r resource, more, less *[]string) error {
 	p.release(t, before, less)
 	p.refsOf[k][name] = refs
 	return nil
+}
+
+// answered notes that the virtual hosts of a route configuration have come, of which
+// this is one: its name is then held, as absent.
+func (p *proxy) answered(host []byte) {
+	routeConfig := p.f.atlas.number(host[:max(0, bytes.LastIndexByte(host, '/'))])
+	if _, held := p.held[hosts][routeConfig]; !held && p.refs[hosts][routeConfig] > 0 {
+		p.held[hosts][routeConfig] = absent
+		p.missing[hosts]--
+	}
 }
 
 // drop takes a removal. A name that something still refers to is kept as
@@ -271,13 +290,27 @@ func (p *proxy) release(t kind, refs []int32, less *[]string) {
 			p.missing[t]--
 		}
 		*less = append(*less, p.f.atlas.string(n))
+		if t == hosts {
+			p.forgetHosts(p.f.atlas.string(n))
+		}
+	}
+}
+
+// forgetHosts forgets the virtual hosts of a route configuration.
+func (p *proxy) forgetHosts(routeConfig string) {
+	for n := range p.held[hosts] {
+		if xds.SubscribedAs(xds.TypeVirtualHost, p.f.atlas.string(n)) == routeConfig {
+			delete(p.held[hosts], n)
+		}
 	}
 }
 
 // note tells the fleet when the proxy comes into sync or falls out of it.
 func (p *proxy) note() {
-	in := p.served[clusters] && p.served[listeners] && p.missing[endpoints] == 0 && p.missing[routes] == 0 &&
-		(p.served[endpoints] || !p.subscribed[endpoints]) && (p.served[routes] || !p.subscribed[routes])
+	in := p.served[clusters] && p.served[listeners]
+	for _, k := range []kind{endpoints, routes, hosts} {
+		in = in && p.missing[k] == 0 && (p.served[k] || !p.subscribed[k])
+	}
 	if in != p.synced {
 		p.synced = in
 		p.f.setSynced(in)

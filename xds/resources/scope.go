@@ -36,6 +36,9 @@ type scope struct {
 	shared    memo[sharedListener, *serve.Resource]
 	names     memo[scopeNamesOf, *serve.Resource]
 
+	// merged are sets of virtual hosts that views have asked for.
+	merged []*mergedHosts
+
 	// tidy is what there was when what has gone was last forgotten.
 	tidy struct {
 		sight        *sight

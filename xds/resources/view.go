@@ -2,6 +2,7 @@ package resources
 
 import (
 	"maps"
+	"slices"
 
 	"github.com/isthmus-mesh/isthmus/model"
 	"github.com/isthmus-mesh/isthmus/xds"
@@ -121,15 +122,9 @@ func (v *view) routes(r *reader, names []string) map[string]*serve.Resource {
 func (v *view) virtualHosts(r *reader, names []string) map[string]*serve.Resource {
 	if names == nil {
 		names = v.scope.sights.get(r).routeNames()
+		slices.Sort(names)
 	}
-	if len(names) == 1 {
-		return v.scope.virtualHosts(r, names[0]).byName
-	}
-	all := map[string]*serve.Resource{}
-	for _, name := range names {
-		maps.Copy(all, v.scope.virtualHosts(r, name).byName)
-	}
-	return all
+	return v.scope.virtualHostsOf(r, names)
 }
 
 // viewClusters asks for all clusters of a view.

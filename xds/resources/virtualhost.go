@@ -170,3 +170,47 @@ func (sc *scope) virtualHosts(r *reader, name string) *resourceSet {
 	}
 	return sc.apart.get(r, virtualHostsOf{sc, name})
 }
+
+// mergedHosts is the virtual hosts of several route configurations in one map, and what
+// it was made of.
+type mergedHosts struct {
+	names []string
+	parts []*resourceSet
+	all   map[string]*serve.Resource
+}
+
+// maxMerged bounds what a scope keeps: its proxies ask for the same ports, but for those
+// that are on their way from one set of names to another.
+const maxMerged = 4
+
+// virtualHostsOf returns those of several route configurations. It gives the same map
+// while they are the same: a namespace has many views, and each asks at every change.
+func (sc *scope) virtualHostsOf(r *reader, names []string) map[string]*serve.Resource {
+	if len(names) == 1 {
+		return sc.virtualHosts(r, names[0]).byName
+	}
+	parts := make([]*resourceSet, len(names))
+	size := 0
+	for i, name := range names {
+		parts[i] = sc.virtualHosts(r, name)
+		size += len(parts[i].byName)
+	}
+
+	i := slices.IndexFunc(sc.merged, func(m *mergedHosts) bool { return slices.Equal(m.names, names) })
+	if i >= 0 && slices.Equal(sc.merged[i].parts, parts) {
+		return sc.merged[i].all
+	}
+	m := &mergedHosts{names: names, parts: parts, all: make(map[string]*serve.Resource, size)}
+	for _, part := range parts {
+		maps.Copy(m.all, part.byName)
+	}
+	switch {
+	case i >= 0:
+		sc.merged[i] = m
+	case len(sc.merged) < maxMerged:
+		sc.merged = append(sc.merged, m)
+	default:
+		sc.merged = append(sc.merged[1:], m)
+	}
+	return m.all
+}
