@@ -114,7 +114,7 @@ bench-quick: bench-discovery ## The same within a minute, for an impression
 	@sh bench/install-deps.sh
 	go run ./bench run --quick
 
-bench-failover: deps lab images ## Break things in two clusters, count what callers notice: docs/failover.md (25 minutes, root; FAILOVER="--gets 50 …": go run ./bench failover --help)
+bench-failover: deps lab images ## Break things in two clusters, count what callers notice: docs/failover.md (15 minutes and more, root; FAILOVER="--gets 50 …": go run ./bench failover --help)
 	go run ./bench failover $(FAILOVER) --doc docs/failover.md --json bench/failover.json
 
 clean:

@@ -54,9 +54,10 @@ func (b Bar) String() string {
 }
 
 // flaps is how often a flapping fault comes, each time for flap, and goes for as
-// long.
+// long: often enough that the second and the third time may find what the one before
+// has left behind.
 const (
-	flaps = 6
+	flaps = 3
 	flap  = 10 * time.Second
 )
 

@@ -12,6 +12,8 @@ import (
 
 // Times are the moments of one run, by the clock that the clients share.
 type Times struct {
+	// From is since when requests count.
+	From time.Time
 	// Broke is just before the fault; Healed is when what made it had been
 	// taken back, or had come to its end by itself.
 	Broke, Healed time.Time

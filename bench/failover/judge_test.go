@@ -87,3 +87,15 @@ func TestDuplicates(t *testing.T) {
 		t.Errorf("%d of none", n)
 	}
 }
+
+// TestSince: what was sent while the scene was made ready is not judged.
+func TestSince(t *testing.T) {
+	run := record.Run{
+		"GET":  {answer(0, 5, "b"), answer(1000, 5, "a"), answer(2000, 5, "a")},
+		"POST": {failure(0, 5, "not ready")},
+	}
+	want := record.Run{"GET": run["GET"][1:]}
+	if got := since(run, began.Add(time.Second)); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}

@@ -54,10 +54,12 @@ func (r *Row) String() string {
 }
 
 const (
-	// before is how long is sent before the break.
+	// before is how long is sent before the break, of what is judged.
 	before = 3 * time.Second
-	// settled is for how long all answers must have come from the near cluster.
+	// settled is for how long all answers must have come from the near cluster, and
+	// look how often that is asked.
 	settled = 2 * time.Second
+	look    = 500 * time.Millisecond
 	// backTimeout bounds the wait for that: an endpoint that is left out for 15 s, and
 	// again for 30 s when its trial came a moment before the pods were ready, takes
 	// its load over in 10 s more.
@@ -66,6 +68,7 @@ const (
 
 // Measure makes one fault while both callers send, and judges what they saw.
 func (s *Scene) Measure(ctx context.Context, log *slog.Logger, f Fault, load record.Load) ([]Row, error) {
+	began := time.Now()
 	callers := map[string]*caller{}
 	for name, c := range map[string]Cluster{"near": s.Near, "far": s.Far} {
 		var err error
@@ -81,15 +84,11 @@ func (s *Scene) Measure(ctx context.Context, log *slog.Logger, f Fault, load rec
 	if err := s.ready(ctx, log, callers); err != nil {
 		return nil, err
 	}
-	for _, c := range callers { // what came before that does not count
-		if err := c.start(ctx, load); err != nil {
-			return nil, err
-		}
-	}
+	from := time.Now().Add(-settled) // what came before that does not count
 	if _, err := s.duplicates(ctx); err != nil {
 		return nil, err
 	}
-	if err := pause(ctx, before); err != nil {
+	if err := pause(ctx, time.Until(from.Add(before))); err != nil {
 		return nil, err
 	}
 
@@ -97,12 +96,15 @@ func (s *Scene) Measure(ctx context.Context, log *slog.Logger, f Fault, load rec
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Name, err)
 	}
+	at.From = from
 	if f.TakesCaller {
 		delete(callers, "near")
 	}
 	if !s.near(ctx, callers, backTimeout) {
 		log.Warn("the calls are not near after the fault", "fault", f.Name)
 	}
+	log.Info("time spent", "model", s.Model, "fault", f.Name, "until ready", from.Sub(began).Round(time.Second),
+		"broken", at.Healed.Sub(at.Broke).Round(time.Second), "until near", time.Since(at.Healed).Round(time.Second))
 	return s.rows(ctx, f, callers, at)
 }
 
@@ -156,8 +158,9 @@ func (s *Scene) ready(ctx context.Context, log *slog.Logger, callers map[string]
 
 // near waits until all callers are answered by the near cluster alone.
 func (s *Scene) near(ctx context.Context, callers map[string]*caller, within time.Duration) bool {
-	for limit := time.Now().Add(within); time.Now().Before(limit); {
-		if pause(ctx, settled) != nil {
+	wait := settled
+	for limit := time.Now().Add(within); time.Now().Before(limit); wait = look {
+		if pause(ctx, wait) != nil {
 			return false
 		}
 		all := true
@@ -180,7 +183,7 @@ func (s *Scene) rows(ctx context.Context, f Fault, callers map[string]*caller, a
 		if err != nil {
 			return nil, err
 		}
-		runs[name] = run
+		runs[name] = since(run, at.From)
 		delete(callers, name)
 	}
 	twice, err := s.duplicates(ctx)
@@ -208,6 +211,19 @@ func (s *Scene) rows(ctx context.Context, f Fault, callers map[string]*caller, a
 		}
 	}
 	return rows, nil
+}
+
+// since are the requests of a run that were due at from or later.
+func since(run record.Run, from time.Time) record.Run {
+	out := record.Run{}
+	for method, list := range run {
+		for _, r := range list {
+			if !r.Due.Before(from) {
+				out[method] = append(out[method], r)
+			}
+		}
+	}
+	return out
 }
 
 // keep writes what became of each request, for who wants to know more of it than

@@ -38,6 +38,7 @@ type Options struct {
 // Run measures every fault in every model. Whatever comes, the lab that it has
 // started is gone when it returns.
 func Run(ctx context.Context, log *slog.Logger, o Options) (rep *Report, err error) {
+	began := time.Now()
 	traffic, archive, err := Pack(ctx, o.Root, o.Dir)
 	if err != nil {
 		return nil, err
@@ -66,12 +67,16 @@ func Run(ctx context.Context, log *slog.Logger, o Options) (rep *Report, err err
 		return nil, err
 	}
 
+	log.Info("the lab is up", "took", time.Since(began).Round(time.Second))
+
 	rep = &Report{Where: o.Where, Rates: o.Rates}
-	for _, m := range o.Models {
-		if err := runModel(ctx, log, lab, m, o, rep); err != nil {
+	for i, m := range o.Models {
+		last := i == len(o.Models)-1
+		if err := runModel(ctx, log, lab, m, o, last, rep); err != nil {
 			return rep, err
 		}
 	}
+	log.Info("all is measured", "took", time.Since(began).Round(time.Second))
 	return rep, nil
 }
 
@@ -81,12 +86,12 @@ const startLab = `lab --name "$LAB" down
 lab --name "$LAB" up --clusters 2 --network multi --same-ranges
 lab --name "$LAB" load-image dist/images/*.tar`
 
-// runModel measures everything in one model.
-func runModel(ctx context.Context, log *slog.Logger, lab *Lab, m Model, o Options, rep *Report) error {
+// runModel measures everything in one model. The mesh of the last one goes with the lab.
+func runModel(ctx context.Context, log *slog.Logger, lab *Lab, m Model, o Options, last bool, rep *Report) error {
 	began := time.Now()
 	scene := NewScene(lab, m)
 	scene.Records, scene.StormRate = o.Records, o.StormRate
-	if !o.Keep {
+	if !o.Keep && !last {
 		defer func() {
 			if err := scene.Uninstall(context.WithoutCancel(ctx)); err != nil {
 				log.Warn("the mesh could not be taken out", "error", err)
@@ -106,13 +111,14 @@ func runModel(ctx context.Context, log *slog.Logger, lab *Lab, m Model, o Option
 	load := record.Load{URL: scene.URL, Rates: o.Rates, Timeout: giveUp}
 	if o.Checks {
 		for _, check := range []func(context.Context, record.Load) ([]Check, error){scene.Shares, scene.Storm} {
+			began := time.Now()
 			got, err := check(ctx, load)
 			if err != nil {
 				return fmt.Errorf("model %s: %w", m, err)
 			}
 			rep.Checks = append(rep.Checks, got...)
 			for i := range got {
-				log.Info(got[i].String())
+				log.Info(got[i].String(), "took", time.Since(began).Round(time.Second))
 			}
 		}
 	}
