@@ -86,7 +86,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"gateway mode":               {gw + `{selector: {a: b}, servers: [{port: {number: 443, name: tls, protocol: TLS}, tls: {mode: SIMPLE}, hosts: ["*"]}]}`, "spec.servers[0].tls.mode: SIMPLE"},
 		"pa port":                    {pa + `{portLevelMtls: {8080: {mode: STRICT}}}`, "spec.portLevelMtls: needs spec.selector"},
 		"pa mode":                    {pa + `{mtls: {mode: SOMETIMES}}`, "SOMETIMES"},
-		"sidecar":                    {"kind: Sidecar\nmetadata: {name: x}\nspec: {}", "Sidecar is not honoured yet"},
+		"workload entry":             {"kind: WorkloadEntry\nmetadata: {name: x}\nspec: {}", "WorkloadEntry is not honoured yet"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := decodeYAML(t, c.object)
@@ -157,7 +157,7 @@ func TestValidatorAnswers(t *testing.T) {
 		"good":            {GroupNetworking, "ServiceEntry", "CREATE", string(raw), true},
 		"bad":             {GroupNetworking, "ServiceEntry", "UPDATE", bad, false},
 		"bad, deleted":    {GroupNetworking, "ServiceEntry", "DELETE", bad, true},
-		"not honoured":    {GroupNetworking, "Sidecar", "CREATE", `{"kind":"Sidecar"}`, false},
+		"not honoured":    {GroupNetworking, "WorkloadEntry", "CREATE", `{"kind":"WorkloadEntry"}`, false},
 		"foreign gateway": {"gateway.networking.k8s.io", "Gateway", "CREATE", `{"kind":"Gateway"}`, true},
 		"foreign kind":    {"apps", "Deployment", "CREATE", `{}`, true},
 	} {

@@ -28,7 +28,7 @@ func TestFields(t *testing.T) {
 	if mesh := MeshFields(); !slices.Contains(mesh, Field{Path: "trustDomain", Honoured: true}) || !slices.Contains(mesh, Field{Path: "proxyHttpPort"}) {
 		t.Error("of MeshConfig trustDomain (honoured) and proxyHttpPort (not) are not listed")
 	}
-	if got := Fields("Sidecar"); got != nil && !slices.Contains(Kinds(), "Sidecar") {
+	if got := Fields("EnvoyFilter"); got != nil {
 		t.Errorf("of a kind that is not honoured %d fields are listed", len(got))
 	}
 }

@@ -36,7 +36,6 @@ func NotHonouredKinds() []NotHonouredKind {
 		{GroupSecurity, "AuthorizationPolicy", "authorizationpolicies", true, "restrict callers with PeerAuthentication mode STRICT and Kubernetes NetworkPolicy"},
 		{GroupSecurity, "RequestAuthentication", "requestauthentications", true, "check tokens in the application"},
 		{groupGatewayAPI, "BackendTLSPolicy", "backendtlspolicies", true, "open TLS in the application, or with a DestinationRule"},
-		{GroupNetworking, "Sidecar", "sidecars", false, "limit what a namespace sees with exportTo on its ServiceEntries and the annotation networking.istio.io/exportTo on Services"},
 		{GroupNetworking, "EnvoyFilter", "envoyfilters", false, "there is no Envoy to patch; ask for what it should do"},
 		{GroupNetworking, "WorkloadEntry", "workloadentries", false, machine},
 		{GroupNetworking, "WorkloadGroup", "workloadgroups", false, machine},

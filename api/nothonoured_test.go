@@ -47,8 +47,8 @@ func resources(groupVersion string, names ...string) *metav1.APIResourceList {
 func TestNotHonouredInCluster(t *testing.T) {
 	got, err := NotHonouredIn(served{
 		resources("apps/v1", "deployments"),
-		resources("networking.istio.io/v1", "gateways", "serviceentries", "sidecars", "sidecars/status"),
-		resources("networking.istio.io/v1alpha3", "envoyfilters", "sidecars"),
+		resources("networking.istio.io/v1", "gateways", "serviceentries", "workloadentries", "workloadentries/status"),
+		resources("networking.istio.io/v1alpha3", "envoyfilters", "workloadentries"),
 		resources("security.istio.io/v1", "authorizationpolicies", "authorizationpolicies/status", "peerauthentications"),
 		resources("gateway.networking.k8s.io/v1", "httproutes", "httproutes/status"),
 	})
@@ -64,8 +64,8 @@ func TestNotHonouredInCluster(t *testing.T) {
 		text = append(text, line)
 	}
 	const want = `security.istio.io/v1 AuthorizationPolicy status
-networking.istio.io/v1 Sidecar status
 networking.istio.io/v1alpha3 EnvoyFilter
+networking.istio.io/v1 WorkloadEntry status
 gateway.networking.k8s.io/v1 HTTPRoute status`
 	if s := strings.Join(text, "\n"); s != want {
 		t.Errorf("found\n%s\nwant\n%s", s, want)

@@ -23,11 +23,12 @@ const (
 	KindGateway            Kind = "Gateway"
 	KindPeerAuthentication Kind = "PeerAuthentication"
 	KindVirtualService     Kind = "VirtualService"
+	KindSidecar            Kind = "Sidecar"
 )
 
 // Kinds lists the kinds that are honoured.
 func Kinds() []Kind {
-	return []Kind{KindServiceEntry, KindDestinationRule, KindGateway, KindVirtualService, KindPeerAuthentication}
+	return []Kind{KindServiceEntry, KindDestinationRule, KindGateway, KindVirtualService, KindSidecar, KindPeerAuthentication}
 }
 
 // API groups of the kinds.
@@ -37,8 +38,8 @@ const (
 )
 
 // Object is a decoded configuration object. Spec is a *networking.ServiceEntry,
-// *networking.DestinationRule, *networking.Gateway, *networking.VirtualService or
-// *security.PeerAuthentication, as Kind says.
+// *networking.DestinationRule, *networking.Gateway, *networking.VirtualService,
+// *networking.Sidecar or *security.PeerAuthentication, as Kind says.
 type Object struct {
 	Kind       Kind
 	Namespace  string
@@ -69,6 +70,8 @@ func newSpec(k Kind) proto.Message {
 		return &networking.Gateway{}
 	case KindVirtualService:
 		return &networking.VirtualService{}
+	case KindSidecar:
+		return &networking.Sidecar{}
 	case KindPeerAuthentication:
 		return &security.PeerAuthentication{}
 	}
@@ -87,6 +90,8 @@ func honouredFields(k Kind) fieldSet {
 		return gatewayFields
 	case KindVirtualService:
 		return virtualServiceFields
+	case KindSidecar:
+		return sidecarFields
 	case KindPeerAuthentication:
 		return peerAuthenticationFields
 	}
@@ -152,6 +157,8 @@ func Validate(obj *Object) error {
 		validateGateway(&p, spec)
 	case *networking.VirtualService:
 		validateVirtualService(&p, spec)
+	case *networking.Sidecar:
+		validateSidecar(&p, spec)
 	case *security.PeerAuthentication:
 		validatePeerAuthentication(&p, spec)
 	default:

@@ -207,6 +207,8 @@ func (r *Reader) Check(obj *api.Object) (notes []string, err error) {
 		return nil, nil
 	case obj.Kind == api.KindVirtualService:
 		return r.checkRoutes(obj), nil
+	case obj.Kind == api.KindSidecar:
+		return r.checkSidecar(obj), nil
 	case obj.Kind != api.KindServiceEntry:
 		return nil, nil
 	}

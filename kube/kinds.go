@@ -45,6 +45,7 @@ func configKinds() []configKind {
 		{kind: kindEntry, api: api.KindServiceEntry, group: api.GroupNetworking, resource: "serviceentries"},
 		{kind: kindDestination, api: api.KindDestinationRule, group: api.GroupNetworking, resource: "destinationrules"},
 		{kind: kindVirtual, api: api.KindVirtualService, group: api.GroupNetworking, resource: "virtualservices"},
+		{kind: kindSidecar, api: api.KindSidecar, group: api.GroupNetworking, resource: "sidecars"},
 		{kind: kindGateway, api: api.KindGateway, group: api.GroupNetworking, resource: "gateways"},
 		{kind: kindPeer, api: api.KindPeerAuthentication, group: api.GroupSecurity, resource: "peerauthentications"},
 		{kind: kindRange, api: "ServiceCIDR", group: groupKubernetesNetworking, resource: "servicecidrs", optional: true},

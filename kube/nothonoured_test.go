@@ -23,7 +23,7 @@ import (
 )
 
 var (
-	sidecarResource = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "sidecars"}
+	proxyConfigResource = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "proxyconfigs"}
 	authzResource   = schema.GroupVersionResource{Group: "security.istio.io", Version: "v1", Resource: "authorizationpolicies"}
 	routeResource   = schema.GroupVersionResource{Group: "gateway.networking.k8s.io", Version: "v1", Resource: "httproutes"}
 )
@@ -61,7 +61,7 @@ func newTakenOver(t *testing.T, objects ...*unstructured.Unstructured) *takenOve
 	k := fake.NewClientset()
 	k.Discovery().(*fakediscovery.FakeDiscovery).Resources = []*metav1.APIResourceList{
 		{GroupVersion: "networking.istio.io/v1", APIResources: []metav1.APIResource{
-			{Name: "serviceentries"}, {Name: "sidecars"}, {Name: "sidecars/status"},
+			{Name: "serviceentries"}, {Name: "proxyconfigs"}, {Name: "proxyconfigs/status"},
 		}},
 		{GroupVersion: "security.istio.io/v1", APIResources: []metav1.APIResource{
 			{Name: "authorizationpolicies"}, {Name: "authorizationpolicies/status"},
@@ -76,7 +76,7 @@ func newTakenOver(t *testing.T, objects ...*unstructured.Unstructured) *takenOve
 		heads = append(heads, head(u))
 	}
 	c.dyn = fakedynamic.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{
-		sidecarResource: "SidecarList", authzResource: "AuthorizationPolicyList", routeResource: "HTTPRouteList",
+		proxyConfigResource: "ProxyConfigList", authzResource: "AuthorizationPolicyList", routeResource: "HTTPRouteList",
 	}, whole...)
 	scheme := fakemetadata.NewTestScheme()
 	if err := metav1.AddMetaToScheme(scheme); err != nil {
@@ -154,39 +154,39 @@ func (c *takenOver) statusWrites() int {
 // condition that says so, beside those of others, a line in the log, and counts.
 // What may be another controller's is logged and counted only.
 func TestNotHonouredIsTold(t *testing.T) {
-	watched := foreign("networking.istio.io/v1", "Sidecar", "shop", "split")
+	watched := foreign("networking.istio.io/v1", "ProxyConfig", "shop", "split")
 	watched.Object["status"] = map[string]any{"conditions": []any{map[string]any{"type": "Healthy", "status": "True"}}}
-	theirs := foreign("networking.istio.io/v1", "Sidecar", "shop", "canary")
+	theirs := foreign("networking.istio.io/v1", "ProxyConfig", "shop", "canary")
 	theirs.SetLabels(map[string]string{"istio.io/rev": "canary"})
 	c := newTakenOver(t, watched, theirs,
 		foreign("security.istio.io/v1", "AuthorizationPolicy", "shop", "deny-all"),
 		foreign("gateway.networking.k8s.io/v1", "HTTPRoute", "shop", "route"))
 
 	c.eventually("the conditions", func() bool {
-		deny, split := readCondition(c.object(authzResource, "shop", "deny-all")), readCondition(c.object(sidecarResource, "shop", "split"))
+		deny, split := readCondition(c.object(authzResource, "shop", "deny-all")), readCondition(c.object(proxyConfigResource, "shop", "split"))
 		return deny.status == "False" && strings.Contains(deny.message, "nobody is refused by it") && deny.generation == 1 &&
 			split.status == "False" && strings.Contains(split.message, "changes nothing")
 	})
-	conditions, _, _ := unstructured.NestedSlice(c.object(sidecarResource, "shop", "split").Object, "status", "conditions")
+	conditions, _, _ := unstructured.NestedSlice(c.object(proxyConfigResource, "shop", "split").Object, "status", "conditions")
 	if text := fmt.Sprint(conditions); len(conditions) != 2 || !strings.Contains(text, "Healthy") || !strings.Contains(text, "reason:NotHonoured") {
 		t.Errorf("conditions: %v", conditions)
 	}
 	c.eventually("the lines", func() bool { return strings.Count(c.log.String(), "\n") >= 3 })
 	for _, want := range []string{
 		`level=WARN msg="configuration object is not honoured" kind=AuthorizationPolicy group=security.istio.io namespace=shop name=deny-all why=`,
-		`level=WARN msg="configuration object is not honoured" kind=Sidecar group=networking.istio.io namespace=shop name=split why=`,
+		`level=WARN msg="configuration object is not honoured" kind=ProxyConfig group=networking.istio.io namespace=shop name=split why=`,
 		`level=INFO msg="configuration object is not honoured" kind=HTTPRoute group=gateway.networking.k8s.io namespace=shop name=route why=`,
 	} {
 		if strings.Count(c.log.String(), want) != 1 {
 			t.Errorf("the log\n%s\nwant %s", c.log, want)
 		}
 	}
-	if got := fmt.Sprint(c.notHonoured.Count()); got != "map[HTTPRoute.gateway.networking.k8s.io:1 Sidecar.networking.istio.io:1 AuthorizationPolicy.security.istio.io:1]" {
+	if got := fmt.Sprint(c.notHonoured.Count()); got != "map[HTTPRoute.gateway.networking.k8s.io:1 ProxyConfig.networking.istio.io:1 AuthorizationPolicy.security.istio.io:1]" {
 		t.Errorf("counted %s", got)
 	}
 	for name, u := range map[string]*unstructured.Unstructured{
 		"another controller's": c.object(routeResource, "shop", "route"),
-		"another revision's":   c.object(sidecarResource, "shop", "canary"),
+		"another revision's":   c.object(proxyConfigResource, "shop", "canary"),
 	} {
 		if u.Object["status"] != nil {
 			t.Errorf("%s has a status: %v", name, u.Object["status"])
@@ -260,7 +260,7 @@ func TestConditionThatStandsIsNotWritten(t *testing.T) {
 func TestManyAreCounted(t *testing.T) {
 	var objects []*unstructured.Unstructured
 	for i := range 50 {
-		objects = append(objects, foreign("networking.istio.io/v1", "Sidecar", "shop", fmt.Sprintf("v%02d", i)))
+		objects = append(objects, foreign("networking.istio.io/v1", "ProxyConfig", "shop", fmt.Sprintf("v%02d", i)))
 	}
 	objects = append(objects, foreign("security.istio.io/v1", "AuthorizationPolicy", "shop", "deny-all"))
 	c := newTakenOver(t)

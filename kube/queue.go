@@ -19,6 +19,7 @@ const (
 	kindEntry
 	kindDestination
 	kindVirtual
+	kindSidecar
 	kindPeer
 	kindGateway
 	// kindRange is a ServiceCIDR: where Services' addresses come from.

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -20,6 +21,7 @@ import (
 	fakedynamic "k8s.io/client-go/dynamic/fake"
 	"k8s.io/client-go/kubernetes/fake"
 
+	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/model"
 	"github.com/isthmus-mesh/isthmus/test/leak"
 )
@@ -32,6 +34,8 @@ func TestMain(m *testing.M) { leak.Main(m) }
 var entriesResource = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "serviceentries"}
 
 var peersResource = schema.GroupVersionResource{Group: "security.istio.io", Version: "v1", Resource: "peerauthentications"}
+
+var sidecarsResource = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "sidecars"}
 
 var rangesResource = schema.GroupVersionResource{Group: "networking.k8s.io", Version: "v1", Resource: "servicecidrs"}
 
@@ -53,7 +57,10 @@ func newCluster(t *testing.T, objects ...runtime.Object) *cluster {
 	c := &cluster{t: t, store: store, kube: fake.NewClientset(objects...)}
 	c.kube.Discovery().(*fakediscovery.FakeDiscovery).Resources = []*metav1.APIResourceList{{
 		GroupVersion: "networking.istio.io/v1",
-		APIResources: []metav1.APIResource{{Name: "serviceentries", Kind: "ServiceEntry", Namespaced: true}},
+		APIResources: []metav1.APIResource{
+			{Name: "serviceentries", Kind: "ServiceEntry", Namespaced: true},
+			{Name: "sidecars", Kind: "Sidecar", Namespaced: true},
+		},
 	}, {
 		GroupVersion: "security.istio.io/v1",
 		APIResources: []metav1.APIResource{{
@@ -71,7 +78,7 @@ func newCluster(t *testing.T, objects ...runtime.Object) *cluster {
 	c.dyn = fakedynamic.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(),
 		map[schema.GroupVersionResource]string{
 			entriesResource: "ServiceEntryList", peersResource: "PeerAuthenticationList", rangesResource: "ServiceCIDRList",
-			exportsResource: "ServiceExportList",
+			exportsResource: "ServiceExportList", sidecarsResource: "SidecarList",
 		})
 	status := NewStatusWriter(c.dyn, slog.New(slog.DiscardHandler))
 	r, err := NewReader(store, Clients{Kube: c.kube, Dynamic: c.dyn}, Config{
@@ -309,6 +316,69 @@ func TestWrongPolicyOpensNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.eventually("no policy", func(txn model.ReadTxn) bool { return c.store.Peers.NumObjects(txn) == 0 })
+}
+
+// TestSidecars: they become rows, a wrong edit leaves the last good one in force, and of
+// two for a whole namespace the younger is told that it changes nothing.
+func TestSidecars(t *testing.T) {
+	c := newCluster(t)
+	ctx := context.Background()
+	sidecar := func(name string, created time.Time, host string) *unstructured.Unstructured {
+		u := &unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": "networking.istio.io/v1", "kind": "Sidecar",
+			"metadata": map[string]any{"namespace": "shop", "name": name},
+			"spec":     map[string]any{"egress": []any{map[string]any{"hosts": []any{host}}}},
+		}}
+		u.SetCreationTimestamp(metav1.NewTime(created))
+		return u
+	}
+	client := c.dyn.Resource(sidecarsResource).Namespace("shop")
+	early := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	if _, err := client.Create(ctx, sidecar("default", early, "./*"), metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	own := func(txn model.ReadTxn) bool {
+		for s := range c.store.Sidecars.All(txn) {
+			return s.Name == "default" && slices.Equal(s.Egress, []model.EgressHost{{Namespace: ".", Host: "*"}})
+		}
+		return false
+	}
+	c.eventually("the row", own)
+	if _, err := client.Update(ctx, sidecar("default", early, "everything"), metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.eventuallySaid("default", "everything")
+	if !own(c.store.Read()) {
+		t.Error("a wrong edit took the Sidecar away")
+	}
+
+	if _, err := client.Create(ctx, sidecar("second", early.Add(time.Hour), "*/*"), metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.eventuallySaid("second", "changes nothing: Sidecar shop/default, which is older")
+	obj, err := api.Decode([]byte(`{"kind": "Sidecar", "metadata": {"name": "third", "namespace": "shop"}, "spec": {}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if notes, err := c.reader.Check(obj); err != nil || len(notes) != 1 || !strings.Contains(notes[0], "Sidecar shop/default") {
+		t.Errorf("of a third one is said %q, %v", notes, err)
+	}
+
+	for _, name := range []string{"default", "second"} {
+		if err := client.Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.eventually("no row", func(txn model.ReadTxn) bool { return c.store.Sidecars.NumObjects(txn) == 0 })
+}
+
+// eventuallySaid waits until the status of a Sidecar says something.
+func (c *cluster) eventuallySaid(name, text string) {
+	c.t.Helper()
+	c.eventually("a status that says "+text, func(model.ReadTxn) bool {
+		u, err := c.dyn.Resource(sidecarsResource).Namespace("shop").Get(context.Background(), name, metav1.GetOptions{})
+		return err == nil && strings.Contains(fmt.Sprint(u.Object["status"]), text)
+	})
 }
 
 func TestMeshConfigIsFollowed(t *testing.T) {

@@ -61,11 +61,12 @@ func (r *Reader) write(first bool) {
 	}
 
 	endpoints := map[ref]bool{} // services whose endpoints are to be made anew
-	entriesChanged, routesChanged := false, false
+	entriesChanged, routesChanged, sidecarsChanged := false, false, false
 	for ref := range refs {
 		entriesChanged = r.writeOne(txn, ref, endpoints) || entriesChanged
 		// The mesh configuration says which namespace is the root.
 		routesChanged = routesChanged || ref.kind == kindVirtual || ref.kind == kindGateway || ref.kind == kindMesh
+		sidecarsChanged = sidecarsChanged || ref.kind == kindSidecar
 	}
 
 	for ref := range endpoints {
@@ -76,6 +77,9 @@ func (r *Reader) write(first bool) {
 	}
 	if routesChanged {
 		r.tellRoutes(txn)
+	}
+	if sidecarsChanged {
+		r.tellSidecars(txn)
 	}
 
 	// The first transaction holds all that the cluster had: Synced says so, and
@@ -116,7 +120,7 @@ func (r *Reader) writeOne(txn model.WriteTxn, c ref, endpoints map[ref]bool) (en
 	case kindEntry:
 		r.readEntry(c)
 		entriesChanged = true
-	case kindDestination, kindVirtual, kindGateway, kindPeer:
+	case kindDestination, kindVirtual, kindSidecar, kindGateway, kindPeer:
 		r.writePolicy(txn, c)
 	}
 	return entriesChanged
@@ -375,11 +379,11 @@ func ofOtherRevision(labels map[string]string, ours string) bool {
 	return revision != "" && revision != ours
 }
 
-// writePolicy writes the row of a DestinationRule, VirtualService, Gateway or
-// PeerAuthentication.
+// writePolicy writes the row of a DestinationRule, VirtualService, Sidecar, Gateway
+// or PeerAuthentication.
 func (r *Reader) writePolicy(txn model.WriteTxn, c ref) {
 	obj, exists := r.decode(c)
-	if obj == nil && exists && c.kind == kindPeer {
+	if obj == nil && exists && (c.kind == kindPeer || c.kind == kindSidecar) {
 		// An edit that is wrong must not open what was closed: the last
 		// good one stays.
 		return
@@ -405,6 +409,12 @@ func (r *Reader) writePolicy(txn model.WriteTxn, c ref) {
 			return
 		}
 		r.store.Virtuals.Remove(txn, (&model.VirtualService{Cluster: r.cfg.Cluster, Namespace: c.namespace, Name: c.name}).Key())
+	case kindSidecar:
+		if obj.Spec != nil {
+			r.store.Sidecars.Put(txn, compile.Sidecar(r.cfg.Cluster, obj))
+			return
+		}
+		r.store.Sidecars.Remove(txn, (&model.Sidecar{Cluster: r.cfg.Cluster, Namespace: c.namespace, Name: c.name}).Key())
 	case kindGateway:
 		if obj.Spec != nil {
 			r.store.Gateways.Put(txn, compile.Gateway(r.cfg.Cluster, obj))

@@ -71,6 +71,7 @@ type Store struct {
 	Workloads    Table[*Workload]
 	Destinations Table[*DestinationRule]
 	Virtuals     Table[*VirtualService]
+	Sidecars     Table[*Sidecar]
 	Peers        Table[*PeerAuthentication]
 	Gateways     Table[*Gateway]
 	Namespaces   Table[*Namespace]
@@ -104,6 +105,7 @@ func NewStore() (*Store, error) {
 		newTable(s, &s.Workloads, "workloads"),
 		newTable(s, &s.Destinations, "destinations"),
 		newTable(s, &s.Virtuals, "virtuals"),
+		newTable(s, &s.Sidecars, "sidecars"),
 		newTable(s, &s.Peers, "peers"),
 		newTable(s, &s.Gateways, "gateways"),
 		newTable(s, &s.Namespaces, "namespaces"),

@@ -19,9 +19,9 @@ func policyCluster(t *testing.T) (kubeconfig string) {
 		"/apis": `{"kind":"APIGroupList","apiVersion":"v1","groups":[
 			{"name":"networking.istio.io","versions":[{"groupVersion":"networking.istio.io/v1","version":"v1"}],"preferredVersion":{"groupVersion":"networking.istio.io/v1","version":"v1"}},
 			{"name":"security.istio.io","versions":[{"groupVersion":"security.istio.io/v1","version":"v1"}],"preferredVersion":{"groupVersion":"security.istio.io/v1","version":"v1"}}]}`,
-		"/apis/networking.istio.io/v1": `{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"networking.istio.io/v1","resources":[{"name":"sidecars","kind":"Sidecar","namespaced":true}]}`,
+		"/apis/networking.istio.io/v1": `{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"networking.istio.io/v1","resources":[{"name":"proxyconfigs","kind":"ProxyConfig","namespaced":true}]}`,
 		"/apis/security.istio.io/v1":   `{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"security.istio.io/v1","resources":[{"name":"authorizationpolicies","kind":"AuthorizationPolicy","namespaced":true}]}`,
-		"/apis/networking.istio.io/v1/sidecars": `{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","items":[
+		"/apis/networking.istio.io/v1/proxyconfigs": `{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","items":[
 			{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"namespace":"shop","name":"split"}}]}`,
 		"/apis/security.istio.io/v1/authorizationpolicies": `{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","items":[
 			{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"namespace":"shop","name":"deny-all"}}]}`,
@@ -79,7 +79,7 @@ func TestUnheededIsTold(t *testing.T) {
 			for _, want := range []string{
 				"AuthorizationPolicy shop/deny-all: AuthorizationPolicy is not honoured yet by this version: nobody is refused by it",
 				`PeerAuthentication shop/odd: is skipped when it is read: `,
-				"Sidecar shop/split: Sidecar is not honoured yet by this version, and changes nothing",
+				"ProxyConfig shop/split: ProxyConfig is not honoured yet by this version, and changes nothing",
 			} {
 				_, after, found := strings.Cut(rest, want)
 				if !found {

@@ -68,6 +68,7 @@ func (c *Client) Unheeded(ctx context.Context) ([]Unheeded, error) {
 		{Group: api.GroupNetworking, Version: "v1", Resource: "destinationrules"},
 		{Group: api.GroupNetworking, Version: "v1", Resource: "virtualservices"},
 		{Group: api.GroupNetworking, Version: "v1", Resource: "gateways"},
+		{Group: api.GroupNetworking, Version: "v1", Resource: "sidecars"},
 	} {
 		wrong, err := c.wrongOf(ctx, k)
 		if err != nil {

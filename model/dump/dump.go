@@ -33,6 +33,7 @@ func Config(store *model.Store) http.Handler {
 			"services":            rows(store.Services, txn),
 			"destinationRules":    rows(store.Destinations, txn),
 			"virtualServices":     rows(store.Virtuals, txn),
+			"sidecars":            rows(store.Sidecars, txn),
 			"peerAuthentications": rows(store.Peers, txn),
 			"gateways":            rows(store.Gateways, txn),
 			"networks":            rows(store.Networks, txn),

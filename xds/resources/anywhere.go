@@ -158,7 +158,7 @@ type wildcardListener struct {
 
 func (q wildcardListener) build(r *reader, old *serve.Resource) *serve.Resource {
 	s := q.scope.source
-	mesh, w := s.mesh.get(r), q.scope.anywhere.get(r, anywhereOf(q))
+	mesh, w := q.scope.mesh.get(r), q.scope.anywhere.get(r, anywhereOf(q))
 	if w == nil {
 		return nil
 	}

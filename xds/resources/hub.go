@@ -79,7 +79,7 @@ func (h *hub) watchProxy(ctx context.Context, p *proxy) <-chan struct{} {
 	w := &waiter{
 		ch:    make(chan struct{}),
 		pod:   model.WorkloadKey(p.cluster, p.namespace, p.name),
-		scope: scopeKey{p.cluster, p.namespace},
+		scope: scopeKey{cluster: p.cluster, namespace: p.namespace},
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -156,6 +156,8 @@ func (h *hub) feeds() []feed {
 		// accept, so policies are about their clusters as well.
 		follow(s.Peers, everyone, cds, eds),
 		follow(s.Gateways, everyone),
+		// A Sidecar decides which part of the mesh a proxy sees.
+		follow(s.Sidecars, everyone),
 		follow(s.Meshes, everyone, cds, eds, lds, rds, vhds, nds),
 		// Networks decide where a proxy stands and which endpoints it reaches.
 		follow(s.Networks, everyone, cds, eds, lds, rds, vhds, nds),
@@ -186,7 +188,7 @@ func everyone[R any](f *found, _ R) { f.everyone = true }
 // serviceChangedLocked: the proxies of the namespace may have the service's ports
 // now.
 func (h *hub) serviceChangedLocked(f *found, svc *model.Service) {
-	h.fireLocked(h.namespaces[scopeKey{svc.Cluster, svc.Namespace}])
+	h.fireLocked(h.namespaces[scopeKey{cluster: svc.Cluster, namespace: svc.Namespace}])
 
 	key := svc.Key()
 	now, _, ok := h.store.Services.Get(f.txn, h.store.Services.ByKey(key))

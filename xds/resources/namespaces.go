@@ -24,7 +24,7 @@ func (q namespacesOf) build(r *reader, old *namespaces) *namespaces {
 		now.selected = map[scopeKey]bool{}
 		for ns := range readAll(r, &s.store.Namespaces) {
 			if mesh.SelectsNamespace(ns.Name, ns.Labels) {
-				now.selected[scopeKey{ns.Cluster, ns.Name}] = true
+				now.selected[scopeKey{cluster: ns.Cluster, namespace: ns.Name}] = true
 			}
 		}
 	}
@@ -36,5 +36,5 @@ func (q namespacesOf) build(r *reader, old *namespaces) *namespaces {
 
 // has tells whether a service counts.
 func (n *namespaces) has(svc *model.Service) bool {
-	return n.all || n.selected[scopeKey{svc.Cluster, svc.Namespace}]
+	return n.all || n.selected[scopeKey{cluster: svc.Cluster, namespace: svc.Namespace}]
 }

@@ -209,7 +209,7 @@ func TestNameTableIsForgotten(t *testing.T) {
 	kept := func() string {
 		m.source.mu.Lock()
 		defer m.source.mu.Unlock()
-		return fmt.Sprint(len(m.source.nameTables), len(m.source.scopes[scopeKey{testCluster, "shop"}].names))
+		return fmt.Sprint(len(m.source.nameTables), len(m.source.scopes[scopeKey{cluster: testCluster, namespace: "shop"}].names))
 	}
 	if got := kept(); got != "21 21" {
 		t.Fatalf("kept: %s", got)

@@ -46,7 +46,7 @@ type routeKey struct {
 }
 
 func (q routeKey) build(r *reader, old *serve.Resource) *serve.Resource {
-	mesh, to := q.scope.source.mesh.get(r), q.scope.routed.get(r, routedOf(q))
+	mesh, to := q.scope.mesh.get(r), q.scope.routed.get(r, routedOf(q))
 	if to == nil {
 		return nil
 	}
@@ -78,7 +78,7 @@ type tableKey struct {
 }
 
 func (q tableKey) build(r *reader, old *serve.Resource) *serve.Resource {
-	mesh := q.scope.source.mesh.get(r)
+	mesh := q.scope.mesh.get(r)
 	return q.scope.source.encode(old, q.name, &routev3.RouteConfiguration{
 		Name:                     q.name,
 		ValidateClusters:         wrapperspb.Bool(false),

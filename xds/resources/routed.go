@@ -42,7 +42,7 @@ func (q routedOf) build(r *reader, old *routed) *routed {
 	}
 	b := routedBuilder{
 		now: &routed{port: port, single: single, clients: old.clients}, old: old,
-		sight: sight, rules: q.scope.source.virtuals.get(r), same: true,
+		sight: sight, egress: q.scope.egress, rules: q.scope.source.virtuals.get(r), same: true,
 	}
 	b.addHosts(list)
 	if !single && port == beyondPort {
@@ -65,6 +65,7 @@ func (q routedOf) build(r *reader, old *routed) *routed {
 type routedBuilder struct {
 	now, old *routed
 	sight    *sight
+	egress   *egress
 	rules    *virtuals
 	// same tells that so far all claim the names that they did, in the same order.
 	same bool
@@ -93,6 +94,9 @@ func (b *routedBuilder) addHosts(list []*host) {
 func (b *routedBuilder) addBeyond() {
 	c := b.now.clients
 	for _, name := range b.rules.beyond(c.namespace, c.mesh.RootNamespace, b.sight.byName) {
+		if !b.egress.admits(name.rule.Namespace, name.name) {
+			continue
+		}
 		// One that is about other ports or clients alone claims nothing.
 		v := virtualHost{clients: c, name: name.name, rule: name.rule}
 		if v.routeBuilder().any(name.rule) {

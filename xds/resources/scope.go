@@ -12,14 +12,19 @@ import (
 type scopeKey struct {
 	cluster   model.ClusterID
 	namespace string
+	// egress is the text of what a Sidecar leaves; "" for all.
+	egress string
 }
 
-// scope is a namespace of a cluster. Its proxies see the same hosts by the same
-// rules, and so share what is remembered here. The Source's lock guards it.
+// scope is a namespace of a cluster, or the part of its proxies for which the same
+// Sidecar holds. They see the same hosts by the same rules, and so share what is remembered here. The Source's lock guards it.
 type scope struct {
 	source *Source
 	key    scopeKey
+	egress *egress
 
+	// mesh is the mesh configuration as it holds here.
+	mesh         answer[scopeMeshOf, *model.Mesh]
 	sights       answer[sightOf, *sight]
 	ground       answer[groundOf, *ground]
 	destinations answer[destinationsOf, *destinations]
@@ -46,8 +51,9 @@ type scope struct {
 	}
 }
 
-func newScope(s *Source, key scopeKey) *scope {
-	sc := &scope{source: s, key: key}
+func newScope(s *Source, key scopeKey, seen *egress) *scope {
+	sc := &scope{source: s, key: key, egress: seen}
+	sc.mesh.question = scopeMeshOf{sc}
 	sc.sights.question = sightOf{sc}
 	sc.ground.question = groundOf{sc}
 	sc.destinations.question = destinationsOf{sc}
@@ -81,7 +87,7 @@ func (q sightOf) build(r *reader, old *sight) *sight {
 	sc := q.scope
 	all := sc.source.hosts.get(r, hostsOf{sc.source, sc.key.cluster})
 	out := &sight{}
-	out.visible, out.byName = visibleHosts(sc, all, sc.source.mesh.get(r).ServiceExports, old)
+	out.visible, out.byName = visibleHosts(sc, all, sc.source.mesh.get(r).ServiceExports, sc.routedTo(r, all), old)
 	if old != nil && slices.Equal(old.visible, out.visible) {
 		// What changed is hidden from the namespace.
 		return old
@@ -100,19 +106,26 @@ func (q sightOf) build(r *reader, old *sight) *sight {
 	return out
 }
 
-// visibleHosts filters by exportTo; byDefault is who sees what says nothing. When every host is visible, which is the
-// usual case, the slices that all scopes share are used. Hosts that are seen in
+// visibleHosts filters by exportTo and by what a Sidecar leaves; byDefault is who sees
+// what says nothing of it, and routed are hosts that are left because routes lead there.
+// When every host is visible, which is the usual case, the slices that all scopes share
+// are used. Hosts that are seen in
 // part are the scope's own, and are kept when they did not change.
-func visibleHosts(sc *scope, all *hosts, byDefault model.Exports, old *sight) ([]*host, map[string]*host) {
-	hidden := func(r *model.Service) bool { return !r.VisibleIn(sc.key.namespace, byDefault) }
-	if !slices.ContainsFunc(all.list, func(h *host) bool { return slices.ContainsFunc(h.rows, hidden) }) {
+func visibleHosts(sc *scope, all *hosts, byDefault model.Exports, routed map[string]bool, old *sight) ([]*host, map[string]*host) {
+	hidden := func(h *host, r *model.Service) bool {
+		return !r.VisibleIn(sc.key.namespace, byDefault) || !routed[h.name] && !sc.egress.admits(r.Namespace, h.name)
+	}
+	inPart := func(h *host) bool {
+		return slices.ContainsFunc(h.rows, func(r *model.Service) bool { return hidden(h, r) })
+	}
+	if !slices.ContainsFunc(all.list, inPart) {
 		return all.list, all.byName
 	}
 
 	var list []*host
 	byName := make(map[string]*host, len(all.list))
 	for _, h := range all.list {
-		rows := slices.DeleteFunc(slices.Clone(h.rows), hidden)
+		rows := slices.DeleteFunc(slices.Clone(h.rows), func(r *model.Service) bool { return hidden(h, r) })
 		switch {
 		case len(rows) == 0:
 			continue

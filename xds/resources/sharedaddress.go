@@ -97,7 +97,7 @@ type sharedListener struct {
 }
 
 func (q sharedListener) build(r *reader, old *serve.Resource) *serve.Resource {
-	mesh := q.scope.source.mesh.get(r)
+	mesh := q.scope.mesh.get(r)
 	l := outboundListener(q.address, q.port)
 	l.ListenerFilters = []*listenerv3.ListenerFilter{tlsInspector()}
 	// A client of TLS speaks first, however long it takes.

@@ -50,6 +50,7 @@ type Source struct {
 	mesh     answer[meshOf, *model.Mesh]
 	rules    answer[rulesOf, *rules]
 	virtuals answer[virtualsOf, *virtuals]
+	sidecars answer[sidecarsOf, *sidecars]
 	peers    answer[peersOf, *peers]
 	policies memo[policyOf, *namespacePolicy]
 	gateways answer[gatewaysOf, *gateways]
@@ -95,6 +96,7 @@ func New(store *model.Store, cfg Config) (*Source, error) {
 	s.mesh.question = meshOf{s}
 	s.rules.question = rulesOf{s}
 	s.virtuals.question = virtualsOf{s}
+	s.sidecars.question = sidecarsOf{s}
 	s.peers.question = peersOf{s}
 	s.gateways.question = gatewaysOf{s}
 	s.members.question = membershipOf{s}
@@ -213,6 +215,7 @@ func (s *Source) viewLocked(r *reader, p *proxy, w *model.Workload) *view {
 	var in *inbound
 	var gw *gateway
 	var text string
+	var seen *egress
 	if p.kind == xds.KindRouter {
 		gw = newGateway(w, services, slices.Collect(firsts(s.store.Gateways.All(r.txn))), s.mesh.get(r).RootNamespace)
 		text = gw.text()
@@ -221,18 +224,19 @@ func (s *Source) viewLocked(r *reader, p *proxy, w *model.Workload) *view {
 		policy := s.peers.get(r).in(w.Namespace).of(w.Labels)
 		in = newInbound(w, services, &policy)
 		text = in.text()
+		seen = newEgress(s.sidecars.get(r).of(w.Namespace, w.Labels), w.Namespace)
 	}
 	if p.hostsApart {
 		text += "~vhds"
 	}
-	key := fmt.Sprintf("%s~%s/%s~%s~%s~%s~%s~%s", p.kind, p.cluster, p.namespace, from.network, from.locality, from.node, from.labels, text)
+	key := fmt.Sprintf("%s~%s/%s~%s~%s~%s~%s~%s~%s", p.kind, p.cluster, p.namespace, from.network, from.locality, from.node, from.labels, seen.text(), text)
 	if old, ok := s.views[key]; ok {
 		if shared := old.Value(); shared != nil {
 			return shared
 		}
 	}
 
-	v := newView(s, key, s.scopeLocked(scopeKey{p.cluster, p.namespace}))
+	v := newView(s, key, s.scopeLocked(scopeKey{p.cluster, p.namespace, seen.text()}, seen))
 	v.inbound, v.gateway, v.hostsApart = in, gw, p.hostsApart
 	v.places = s.placesLocked(from)
 	v.from = v.places[allNeeds]
@@ -255,10 +259,10 @@ func firsts[R any](query iter.Seq2[R, uint64]) iter.Seq[R] {
 }
 
 // scopeLocked finds or makes a scope.
-func (s *Source) scopeLocked(key scopeKey) *scope {
+func (s *Source) scopeLocked(key scopeKey, seen *egress) *scope {
 	sc := s.scopes[key]
 	if sc == nil {
-		sc = newScope(s, key)
+		sc = newScope(s, key, seen)
 		s.scopes[key] = sc
 	}
 	return sc

@@ -176,7 +176,7 @@ type ownOf struct{ view *view }
 
 func (q ownOf) build(r *reader, _ *ownResources) *ownResources {
 	v := q.view
-	s, mesh := v.source, v.source.mesh.get(r)
+	s, mesh := v.source, v.scope.mesh.get(r)
 	own := &ownResources{map[string]*serve.Resource{}, map[string]*serve.Resource{}}
 	if v.gateway != nil {
 		own.clusters[blackHoleCluster] = s.encode(nil, blackHoleCluster, blackHole(mesh))
