@@ -37,8 +37,8 @@ func (m *mesh) seenBy(namespace string, labels map[string]string) []string {
 	v := m.view(node("sidecar", namespace, "client-1", labels))
 	var out []string
 	for _, name := range slices.Sorted(maps.Keys(m.resources(v, xds.TypeCluster))) {
-		if _, _, host, ok := parseClusterName(name); ok {
-			out = append(out, strings.TrimSuffix(host, ".svc.cluster.local"))
+		if rest, outbound := strings.CutPrefix(name, "outbound|"); outbound {
+			out = append(out, strings.TrimSuffix(rest[strings.LastIndexByte(rest, '|')+1:], ".svc.cluster.local"))
 		}
 	}
 	return slices.Compact(out)
