@@ -24,8 +24,8 @@ import (
 
 var (
 	proxyConfigResource = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "proxyconfigs"}
-	authzResource   = schema.GroupVersionResource{Group: "security.istio.io", Version: "v1", Resource: "authorizationpolicies"}
-	routeResource   = schema.GroupVersionResource{Group: "gateway.networking.k8s.io", Version: "v1", Resource: "httproutes"}
+	authzResource       = schema.GroupVersionResource{Group: "security.istio.io", Version: "v1", Resource: "authorizationpolicies"}
+	routeResource       = schema.GroupVersionResource{Group: "gateway.networking.k8s.io", Version: "v1", Resource: "httproutes"}
 )
 
 // lines is a log whose lines can be read while it is written.
