@@ -37,7 +37,7 @@ func (p *Proxy) applyRoutesLocked(add []*config.RouteConfig) {
 			t.answered = false
 			t.slot.Store(routes.Compile(rc, p.clusters))
 		case t.answered:
-			// The header edits of the configuration are compiled into each host.
+			// The header edits of the configuration are part of each host's routes.
 			table, _ := routes.Compile(rc, p.clusters).With(t.slot.Load().Apart(), nil)
 			t.slot.Store(table)
 		}

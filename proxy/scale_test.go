@@ -15,7 +15,6 @@ import (
 func BenchmarkStart(b *testing.B) {
 	const services, perService = 1000, 10
 	var clusters, loads, hosts []fetch.Resource
-	var vhosts []string
 	for i := range services {
 		named := func(s string) string { return strings.ReplaceAll(s, "web.bar", fmt.Sprintf("svc-%d.bar", i)) }
 		clusters = append(clusters, res(b, typeCluster, named(outbound), "ALPN", `"istio-http/1.1","istio"`))
@@ -27,9 +26,8 @@ func BenchmarkStart(b *testing.B) {
 			eps = append(eps, strings.ReplaceAll(one[from:to], "127.0.0.1", fmt.Sprintf("10.%d.%d.%d", i/250, i%250, j+1)))
 		}
 		loads = append(loads, res(b, typeEndpoint, one[:from]+strings.Join(eps, ",")+one[to:], "MODE", "istio", "PORT", "8000"))
-		vhosts = append(vhosts, fmt.Sprintf(`{"name":"v%[1]d","domains":["svc-%[1]d.bar","svc-%[1]d.bar:8000","svc-%[1]d.bar.svc.cluster.local"],"routes":[{"match":{"prefix":"/"},"route":{"cluster":"outbound|8000||svc-%[1]d.bar","timeout":"0s"}}]}`, i))
+		hosts = append(hosts, res(b, typeVirtualHost, fmt.Sprintf(`{"name":"8000/svc-%[1]d.bar.svc.cluster.local","domains":["svc-%[1]d.bar","svc-%[1]d.bar:8000","svc-%[1]d.bar.svc.cluster.local"],"routes":[{"match":{"prefix":"/"},"route":{"cluster":"outbound|8000||svc-%[1]d.bar","timeout":"0s"}}]}`, i)))
 	}
-	hosts = append(hosts, res(b, typeRoute, `{"name":"8000","virtual_hosts":[`+strings.Join(vhosts, ",")+`]}`))
 	listeners := []fetch.Resource{
 		res(b, typeListener, virtualOutbound, "CLUSTER", "PassthroughCluster"),
 		res(b, typeListener, serviceHTTP, "CLUSTER", "PassthroughCluster"),
@@ -44,7 +42,8 @@ func BenchmarkStart(b *testing.B) {
 		n.apply(typeCluster, clusters...)
 		n.apply(typeEndpoint, loads...)
 		n.apply(typeListener, listeners...)
-		n.apply(typeRoute, hosts...)
+		n.apply(typeRoute, res(b, typeRoute, hostsApart))
+		n.apply(typeVirtualHost, hosts...)
 		if err := n.Ready(); err != nil {
 			b.Fatal(err)
 		}

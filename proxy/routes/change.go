@@ -92,12 +92,8 @@ func inForce(list []wildcard, holds func(wildcard) bool) []wildcard {
 	return slices.Compact(list)
 }
 
-func (e *edit) compile(v *config.VirtualHost) *virtualHost {
-	host := &virtualHost{config: v}
-	for _, r := range v.Routes {
-		host.routes = append(host.routes, compileRoute(r, v, e.table.source, e.table.clusters))
-	}
-	return host
+func (e *edit) host(v *config.VirtualHost) *virtualHost {
+	return &virtualHost{config: v, source: e.table.source, clusters: e.table.clusters}
 }
 
 // join takes in a virtual host that came by itself, unless it has a domain of
@@ -111,7 +107,7 @@ func (e *edit) join(v *config.VirtualHost) error {
 			}
 		}
 	}
-	e.joinWhereFree(e.compile(v))
+	e.joinWhereFree(e.host(v))
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
@@ -92,6 +93,28 @@ func TestChangesAgainstWhole(t *testing.T) {
 			}
 			if n := len(table.Apart()); n != len(have) {
 				t.Fatalf("seed %d, step %d: %d virtual hosts, want %d", seed, step, n, len(have))
+			}
+		}
+	}
+}
+
+// TestFirstRequestsTogether: of requests that are the first to a host at the same time,
+// all have the same route.
+func TestFirstRequestsTogether(t *testing.T) {
+	set := clusters(t)
+	for range 50 {
+		table, _ := Compile(&config.RouteConfig{Name: "80"}, set).With(many(1), nil)
+		found := make([]*Route, 8)
+		var requests sync.WaitGroup
+		for i := range found {
+			requests.Go(func() {
+				found[i] = table.Find(&Target{Authority: "svc-0.ns0", Path: "/"})
+			})
+		}
+		requests.Wait()
+		for _, r := range found {
+			if r == nil || r != found[0] {
+				t.Fatalf("routes %p and %p", r, found[0])
 			}
 		}
 	}

@@ -36,8 +36,7 @@ func (s *Slot) Load() *Table { return s.table.Load() }
 // Store replaces the table. Requests under way keep the one that they began with.
 func (s *Slot) Store(t *Table) { s.table.Store(t) }
 
-// Table is a route configuration with its domains indexed and its clusters resolved.
-// It is immutable.
+// Table is a route configuration with its domains indexed. It is immutable.
 type Table struct {
 	source   *config.RouteConfig
 	clusters *upstream.Set
@@ -75,9 +74,26 @@ type wildcard struct {
 	host *virtualHost
 }
 
+// virtualHost is one with its routes, which are compiled for the first request: most
+// workloads call few of the hosts that they see, and a compiled one takes a kilobyte.
 type virtualHost struct {
-	config *config.VirtualHost
-	routes []*Route
+	config   *config.VirtualHost
+	source   *config.RouteConfig
+	clusters *upstream.Set
+	routes   atomic.Pointer[[]*Route] // nil before the first request
+}
+
+// compiled returns the routes. Of several first requests, all get those of one.
+func (v *virtualHost) compiled() []*Route {
+	if routes := v.routes.Load(); routes != nil {
+		return *routes
+	}
+	routes := make([]*Route, 0, len(v.config.Routes))
+	for _, r := range v.config.Routes {
+		routes = append(routes, compileRoute(r, v.config, v.source, v.clusters))
+	}
+	v.routes.CompareAndSwap(nil, &routes)
+	return *v.routes.Load()
 }
 
 // Route is one compiled config.Route. That of a split is asked for with Choose.
@@ -101,7 +117,7 @@ type share struct {
 	weight uint32
 }
 
-// Compile indexes a route configuration and looks its clusters up.
+// Compile indexes a route configuration.
 func Compile(rc *config.RouteConfig, clusters *upstream.Set) *Table {
 	n := 0
 	for _, v := range rc.VirtualHosts {
@@ -109,7 +125,7 @@ func Compile(rc *config.RouteConfig, clusters *upstream.Set) *Table {
 	}
 	e := (&Table{source: rc, clusters: clusters}).edit(n, 0)
 	for _, v := range rc.VirtualHosts {
-		host := e.compile(v)
+		host := e.host(v)
 		for _, d := range v.Domains {
 			e.claim(d, host)
 		}
@@ -194,7 +210,7 @@ func (t *Table) Find(q *Target) *Route {
 		return nil
 	}
 	path, query, _ := strings.Cut(q.Path, "?")
-	for _, r := range host.routes {
+	for _, r := range host.compiled() {
 		if matches(&r.Match, q, path, query) {
 			return r
 		}
