@@ -61,3 +61,29 @@ EOF`)
 	m.lab.must(t, "kubectl --context cluster-1 delete virtualservice -n foo httpbin")
 	m.lab.eventually(t, 20*time.Second, curl+"-H 'x-canary: yes' "+host+"/headers | grep -q ' 200 '")
 }
+
+// limitSidecars: what a Sidecar leaves out is no host of the mesh to the sidecars of its
+// namespace, and what it names is one again, within moments.
+func limitSidecars(t *testing.T, m *mesh) {
+	const call = fromOne + "curl -sS -m 10 -o /dev/null -w '%{http_code}' http://httpbin.bar.global:8000/headers"
+	apply := func(hosts string) string {
+		return `kubectl --context cluster-1 apply -n foo -f - <<EOF
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: default}
+spec:
+  egress:
+  - hosts: [` + hosts + `]
+  outboundTrafficPolicy: {mode: REGISTRY_ONLY}
+EOF`
+	}
+	if out := m.lab.refused(t, apply(`"httpbin.bar.global"`)); !strings.Contains(out, "spec.egress[0].hosts[0]") {
+		t.Errorf("refused without the field: %s", out)
+	}
+
+	m.lab.must(t, apply(`"istio-system/*"`))
+	m.lab.eventually(t, 20*time.Second, "test \"$("+call+" || true)\" != 200")
+	m.lab.must(t, apply(`"./*", "istio-system/*"`))
+	m.lab.eventually(t, 20*time.Second, "test \"$("+call+")\" = 200")
+	m.lab.must(t, "kubectl --context cluster-1 delete sidecar -n foo default")
+}
