@@ -24,6 +24,7 @@ const inNamespace = "ISTHMUS_TEST_BLACK_HOLE"
 // TestBlackHole has the near endpoint of a cluster vanish under load: nothing that is sent to it arrives any more, on
 // connections of old or new. No GET may fail, and none may take longer than it takes to know.
 func TestBlackHole(t *testing.T) {
+	t.Parallel()
 	if ownNetwork(t) {
 		bothVersions(t, blackHole)
 	}

@@ -18,6 +18,7 @@ import (
 // end, and what is sent to their addresses vanishes. No request may fail, and none may wait until a connection to such
 // an address fails.
 func TestPlaceIsGone(t *testing.T) {
+	t.Parallel()
 	if !ownNetwork(t) {
 		return
 	}

@@ -131,6 +131,7 @@ func TestFloodsOfCallers(t *testing.T) {
 	h := simpleHop(t, config.HTTP2, addr)
 	run := func(name string, send func(*rawH2, int) error) {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // a connection of its own, which lingers for a while
 			c := dialH2(t, h.addr)
 			c.headers(1, true, get("/")...)
 			c.await(func(f nethttp2.Frame) bool { return f.Header().StreamID == 1 && f.Header().Flags.Has(1) })
@@ -158,6 +159,7 @@ func TestFloodsOfEndpoints(t *testing.T) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			result := make(chan nethttp2.ErrCode, 1)
 			addr := rawBackend(t, func(conn net.Conn) {
 				_, _ = io.ReadFull(conn, make([]byte, len(nethttp2.ClientPreface)))

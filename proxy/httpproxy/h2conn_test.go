@@ -154,6 +154,7 @@ func TestBodyDiffersFromLength(t *testing.T) {
 }
 
 func TestConnectionErrors(t *testing.T) {
+	t.Parallel()
 	h := simpleHop(t, config.HTTP2, backend(t, http.NotFoundHandler()))
 	for name, break_ := range map[string]func(c *rawH2){
 		"data on an idle stream": func(c *rawH2) { _ = c.fr.WriteData(1, true, []byte("x")) },
@@ -168,6 +169,7 @@ func TestConnectionErrors(t *testing.T) {
 		"reset of an idle stream": func(c *rawH2) { _ = c.fr.WriteRSTStream(5, nethttp2.ErrCodeCancel) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // a connection of its own, which lingers for a while
 			c := dialH2(t, h.addr)
 			break_(c)
 			if c.await(func(f nethttp2.Frame) bool { g, ok := f.(*nethttp2.GoAwayFrame); return ok && g.ErrCode != 0 }) == nil {

@@ -84,6 +84,7 @@ func stoppable(t *testing.T) (addr string, stop func()) {
 // TestApplicationEndsBeforeItsSidecar has one of two applications close its port under load, while its sidecar goes
 // on: as in a rolling restart. No request may fail.
 func TestApplicationEndsBeforeItsSidecar(t *testing.T) {
+	t.Parallel()
 	bothVersions(t, func(t *testing.T, h2 bool, proto config.HTTPProtocol) {
 		ca := mtlstest.NewCA(t, "root")
 		stays, _ := stoppable(t)

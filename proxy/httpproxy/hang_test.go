@@ -56,6 +56,7 @@ func (p *place) most() (times, requests int) {
 // on each try, the second try of a GET leaves the place, whatever has become of the endpoint of the first meanwhile, so
 // that none waits longer than once; and in the end nobody finds out any more.
 func TestPlaceHangs(t *testing.T) {
+	t.Parallel()
 	bothVersions(t, func(t *testing.T, h2 bool, proto config.HTTPProtocol) {
 		const pods, requests, tryTime = 5, 300, 500 * time.Millisecond
 		near, far := newPlace(t, 0, pods), newPlace(t, 1, 1)

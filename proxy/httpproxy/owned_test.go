@@ -63,6 +63,7 @@ func TestForwardedForOfSeveralLines(t *testing.T) {
 // TestUpgradeWithEarlyData has a WebSocket client that sends before a slow server has agreed: the bytes come into the
 // buffer in which the request head was parsed.
 func TestUpgradeWithEarlyData(t *testing.T) {
+	t.Parallel()
 	addr := rawBackend(t, func(c net.Conn) {
 		buf := make([]byte, 4096)
 		_, _ = c.Read(buf)
@@ -90,6 +91,7 @@ func TestUpgradeWithEarlyData(t *testing.T) {
 
 // TestSilentCallers has callers that stop in the middle, or never begin.
 func TestSilentCallers(t *testing.T) {
+	t.Parallel()
 	addr := backend(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
 	h := startHop(t, setup{
 		hcm: config.HCM{Routes: toCluster("c"), StreamIdleTimeout: 300 * time.Millisecond,
@@ -132,6 +134,7 @@ func TestSilentCallers(t *testing.T) {
 
 // TestSlowBodyIsNoSilentOne sends a body in pieces, each within the limit, and keeps the connection.
 func TestSlowBodyIsNoSilentOne(t *testing.T) {
+	t.Parallel()
 	addr := backend(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n, _ := io.Copy(io.Discard, r.Body)
 		w.Header().Set("X-Got", strings.Repeat("x", int(n)))

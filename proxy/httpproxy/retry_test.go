@@ -140,7 +140,9 @@ func TestRequestsPerConnection(t *testing.T) {
 }
 
 func TestStreamIdleTimeout(t *testing.T) {
+	t.Parallel()
 	bothVersions(t, func(t *testing.T, h2 bool, proto config.HTTPProtocol) {
+		t.Parallel()
 		addr := backend(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
 		h := startHop(t, setup{
 			hcm:      config.HCM{Routes: toCluster("c"), StreamIdleTimeout: time.Second},

@@ -36,6 +36,7 @@ func twoEndpoints(t *testing.T, near, far string) (*config.Cluster, *config.Load
 // dead machine is waited for is not dead, and gets all of it in the end. The next
 // request on the connection is impatient again.
 func TestSlowUpload(t *testing.T) {
+	t.Parallel()
 	var got, requests atomic.Int64
 	near := backend(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if requests.Add(1) == 1 {
