@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
+	"github.com/isthmus-mesh/isthmus/proxy/upstream"
 )
 
 // TestPlaceIsGone has all near endpoints of a cluster go away under load, as pods do that are deleted: their connections
@@ -60,6 +62,12 @@ func placeIsGone(t *testing.T, h2 bool, proto config.HTTPProtocol) {
 		defer swallow(t, near.Endpoints[i].Addr)()
 		stops[i]()
 	}
+	// A POST on a connection whose end has not been noticed may have been acted on, and would fail.
+	eventually(t, "the ends of the connections to be noticed", func() bool {
+		return !slices.ContainsFunc(h.set.Get("c").Endpoints(), func(e *upstream.Endpoint) bool {
+			return e.Addr() != at && h.server.pool(e).h2.ready() != nil
+		})
+	})
 	var failed, slow atomic.Int32
 	var slowest atomic.Int64
 	var wg sync.WaitGroup
