@@ -14,7 +14,7 @@ var gatewayFields = fieldSet{
 		"port":  {"number": nil, "protocol": nil, "name": nil},
 		"hosts": nil,
 		"name":  nil,
-		"tls":   {"mode": nil, "httpsRedirect": nil},
+		"tls":   {"mode": nil, "httpsRedirect": nil, "credentialName": nil, "minProtocolVersion": nil, "maxProtocolVersion": nil},
 	},
 }
 
@@ -55,9 +55,12 @@ func validateServer(p *problems, path string, s *networking.Server) {
 		}
 	}
 
-	if PlainHTTP(s) {
+	switch {
+	case PlainHTTP(s):
 		validatePlainServer(p, path, s)
-	} else {
+	case EndsTLS(s):
+		validateEndingServer(p, path, s)
+	default:
 		validatePassingServer(p, path, s)
 	}
 	validateServerHosts(p, path, s)
@@ -67,6 +70,61 @@ func validateServer(p *problems, path string, s *networking.Server) {
 func validatePlainServer(p *problems, path string, s *networking.Server) {
 	if tls := s.Tls; tls != nil && (tls.Mode != networking.ServerTLSSettings_PASSTHROUGH || !tls.HttpsRedirect) {
 		p.addf(path+".tls", "has no place beside port.protocol %s, which is plaintext, but for httpsRedirect: true; remove it", s.Port.Protocol)
+	}
+	checkNoTLSEnd(p, path+".tls", s.Tls)
+}
+
+// caCertSuffix ends the name of a Secret with roots for the certificate in the Secret
+// without it (ServerTLSSettings.credential_name).
+const caCertSuffix = "-cacert"
+
+// EndsTLS tells whether a server of a Gateway ends TLS and routes the requests in it.
+func EndsTLS(s *networking.Server) bool {
+	switch s.GetTls().GetMode() {
+	case networking.ServerTLSSettings_SIMPLE, networking.ServerTLSSettings_MUTUAL, networking.ServerTLSSettings_OPTIONAL_MUTUAL:
+		return strings.EqualFold(s.GetPort().GetProtocol(), "HTTPS")
+	}
+	return false
+}
+
+// validateEndingServer looks at a server for HTTPS.
+func validateEndingServer(p *problems, path string, s *networking.Server) {
+	tls := s.Tls
+	path += ".tls"
+	switch {
+	case tls.CredentialName == "":
+		p.addf(path+".credentialName", "is missing; name a Secret with tls.crt and tls.key in the namespace of the gateway's pods")
+	case len(validation.IsDNS1123Subdomain(tls.CredentialName)) > 0:
+		p.addf(path+".credentialName", "%q is no name of a Secret; give that of one in the namespace of the gateway's pods, without the namespace", tls.CredentialName)
+	case strings.HasSuffix(tls.CredentialName, caCertSuffix):
+		p.addf(path+".credentialName", "%q: a name that ends with %s is that of the roots for clients; name the Secret with the certificate, without it", tls.CredentialName, caCertSuffix)
+	}
+	if tls.HttpsRedirect {
+		p.addf(path+".httpsRedirect", "changes nothing here; set it on the server with port.protocol HTTP")
+	}
+
+	least, most := tls.MinProtocolVersion, tls.MaxProtocolVersion
+	for _, v := range []struct {
+		field   string
+		version networking.ServerTLSSettings_TLSProtocol
+	}{{".minProtocolVersion", least}, {".maxProtocolVersion", most}} {
+		switch v.version {
+		case networking.ServerTLSSettings_TLSV1_0, networking.ServerTLSSettings_TLSV1_1:
+			p.addf(path+v.field, "%s is not spoken any more (RFC 8996); set TLSV1_2 or TLSV1_3", v.version)
+		}
+	}
+	if most != networking.ServerTLSSettings_TLS_AUTO && least > most {
+		p.addf(path+".minProtocolVersion", "%s is above maxProtocolVersion %s", least, most)
+	}
+}
+
+// checkNoTLSEnd notes what has a meaning only where TLS ends.
+func checkNoTLSEnd(p *problems, path string, tls *networking.ServerTLSSettings) {
+	if tls.GetCredentialName() != "" {
+		p.addf(path+".credentialName", "changes nothing here; it is for port.protocol HTTPS with mode SIMPLE, MUTUAL or OPTIONAL_MUTUAL")
+	}
+	if tls.GetMinProtocolVersion() != 0 || tls.GetMaxProtocolVersion() != 0 {
+		p.addf(path, "minProtocolVersion and maxProtocolVersion change nothing here; they are for mode SIMPLE, MUTUAL or OPTIONAL_MUTUAL")
 	}
 }
 
@@ -79,6 +137,7 @@ func validatePassingServer(p *problems, path string, s *networking.Server) {
 	default:
 		p.addf(path+".port.protocol", "%q is none of HTTP, HTTP2, GRPC, which route requests, and TLS, which with tls.mode AUTO_PASSTHROUGH or PASSTHROUGH passes TLS through by its server name", s.GetPort().GetProtocol())
 	}
+	checkNoTLSEnd(p, path+".tls", s.Tls)
 	if s.GetTls().GetHttpsRedirect() {
 		p.addf(path+".tls.httpsRedirect", "changes nothing here; set it on the server with port.protocol HTTP")
 	}
@@ -88,9 +147,9 @@ func validatePassingServer(p *problems, path string, s *networking.Server) {
 	case s.Tls != nil && mode == networking.ServerTLSSettings_PASSTHROUGH:
 		checkPassthrough(p, path+".hosts", s.Hosts)
 	case s.Tls == nil:
-		p.addf(path+".tls", "is missing; set mode AUTO_PASSTHROUGH, or PASSTHROUGH for single Services")
+		p.addf(path+".tls", "is missing; set mode SIMPLE and credentialName with port.protocol HTTPS, or mode AUTO_PASSTHROUGH, or PASSTHROUGH for single Services")
 	default:
-		p.addf(path+".tls.mode", "%s is not honoured yet; set AUTO_PASSTHROUGH, or PASSTHROUGH for single Services", mode)
+		p.addf(path+".tls.mode", "%s is not honoured yet with port.protocol %s; set AUTO_PASSTHROUGH, or PASSTHROUGH for single Services, or, with HTTPS, SIMPLE, MUTUAL or OPTIONAL_MUTUAL", mode, s.GetPort().GetProtocol())
 	}
 }
 

@@ -12,6 +12,9 @@ func TestTakesGateways(t *testing.T) {
 		"http2":      `{port: {number: 80, name: h2, protocol: http2}, hosts: ["shop.example.com", "./a.example.com", "other/*.example.com", "*-api.example.com"]}`,
 		"grpc":       `{port: {number: 9000, name: grpc, protocol: GRPC}, hosts: ["*/rpc.example.com"]}`,
 		"redirect":   `{port: {number: 80, name: http, protocol: HTTP}, hosts: ["*"], tls: {httpsRedirect: true}}`,
+		"https":      `{port: {number: 443, name: https, protocol: HTTPS}, hosts: ["*"], tls: {mode: SIMPLE, credentialName: shop-tls, minProtocolVersion: TLSV1_2, maxProtocolVersion: TLSV1_3}}`,
+		"mutual":     `{port: {number: 443, name: https, protocol: https}, hosts: ["a.example.com"], tls: {mode: MUTUAL, credentialName: shop-tls}}`,
+		"optional":   `{port: {number: 443, name: https, protocol: HTTPS}, hosts: ["a.example.com"], tls: {mode: OPTIONAL_MUTUAL, credentialName: shop-tls}}`,
 		"passed":     `{port: {number: 15443, name: tls, protocol: TLS}, tls: {mode: AUTO_PASSTHROUGH}, hosts: ["*.global"]}`,
 		"to service": `{port: {number: 15012, name: tls, protocol: TLS}, tls: {mode: PASSTHROUGH}, hosts: [istiod.istio-system.svc]}`,
 	} {
@@ -50,6 +53,38 @@ func TestRefusesGateways(t *testing.T) {
 		"a redirect of TLS": {
 			`{port: {number: 443, name: tls, protocol: TLS}, tls: {mode: AUTO_PASSTHROUGH, httpsRedirect: true}, hosts: ["*"]}`,
 			"spec.servers[0].tls.httpsRedirect: changes nothing here",
+		},
+		"HTTPS without a certificate": {
+			`{port: {number: 443, name: https, protocol: HTTPS}, tls: {mode: SIMPLE}, hosts: ["*"]}`,
+			"spec.servers[0].tls.credentialName: is missing",
+		},
+		"a certificate of another namespace": {
+			`{port: {number: 443, name: https, protocol: HTTPS}, tls: {mode: SIMPLE, credentialName: other/tls}, hosts: ["*"]}`,
+			`spec.servers[0].tls.credentialName: "other/tls" is no name of a Secret`,
+		},
+		"an old version": {
+			`{port: {number: 443, name: https, protocol: HTTPS}, tls: {mode: SIMPLE, credentialName: tls, minProtocolVersion: TLSV1_0}, hosts: ["*"]}`,
+			"spec.servers[0].tls.minProtocolVersion: TLSV1_0 is not spoken any more",
+		},
+		"versions of which there are none": {
+			`{port: {number: 443, name: https, protocol: HTTPS}, tls: {mode: SIMPLE, credentialName: tls, minProtocolVersion: TLSV1_3, maxProtocolVersion: TLSV1_2}, hosts: ["*"]}`,
+			"spec.servers[0].tls.minProtocolVersion: TLSV1_3 is above",
+		},
+		"cipher suites": {
+			`{port: {number: 443, name: https, protocol: HTTPS}, tls: {mode: SIMPLE, credentialName: tls, cipherSuites: [ECDHE-RSA-AES128-GCM-SHA256]}, hosts: ["*"]}`,
+			"spec.servers[0].tls.cipherSuites: is not honoured yet",
+		},
+		"HTTPS by a pattern that no certificate has": {
+			`{port: {number: 443, name: https, protocol: HTTPS}, tls: {mode: SIMPLE, credentialName: tls}, hosts: ["*-a.example"]}`,
+			`spec.servers[0].hosts[0]: "*-a.example": in a server name`,
+		},
+		"a certificate that nobody is shown": {
+			`{port: {number: 443, name: tls, protocol: TLS}, tls: {mode: AUTO_PASSTHROUGH, credentialName: tls}, hosts: ["*"]}`,
+			"spec.servers[0].tls.credentialName: changes nothing here",
+		},
+		"the mesh's own": {
+			`{port: {number: 443, name: https, protocol: HTTPS}, tls: {mode: ISTIO_MUTUAL}, hosts: ["*"]}`,
+			"spec.servers[0].tls.mode: ISTIO_MUTUAL is not honoured yet",
 		},
 		"TCP": {
 			`{port: {number: 80, name: tcp, protocol: TCP}, hosts: ["*"]}`,

@@ -109,7 +109,7 @@ func warnPolicy(w *problems, path string, s Policy) {
 // Gateways in one must not open the gateway of another with it.
 func warnGateway(w *problems, namespace string, gw *networking.Gateway) {
 	for i, s := range gw.Servers {
-		if PlainHTTP(s) {
+		if PlainHTTP(s) || EndsTLS(s) {
 			continue
 		}
 		switch s.GetTls().GetMode() {

@@ -416,7 +416,7 @@ kind: Gateway
 metadata: {name: g, namespace: foo}
 spec: {selector: {istio: gw}, servers: [{port: {number: 15443, name: tls, protocol: TLS}, hosts: ["*/*.Global"], tls: {mode: AUTO_PASSTHROUGH}}]}
 `))
-	if d := cmp.Diff([]model.GatewayServer{{Port: 15443, Hosts: []string{"*.global"}}}, gw.Servers); d != "" {
+	if d := cmp.Diff([]model.GatewayServer{{Port: 15443, Name: "tls", Hosts: []string{"*.global"}}}, gw.Servers); d != "" {
 		t.Error(d)
 	}
 }

@@ -1,6 +1,9 @@
 package compile
 
 import (
+	"cmp"
+	"crypto/tls"
+	"strconv"
 	"strings"
 
 	networking "istio.io/api/networking/v1alpha3"
@@ -20,11 +23,15 @@ func Gateway(c model.ClusterID, obj *api.Object) *model.Gateway {
 		Selector:  gw.Selector,
 	}
 
-	for _, s := range gw.Servers {
+	for i, s := range gw.Servers {
 		server := model.GatewayServer{
 			Port:            uint16(s.GetPort().GetNumber()),
+			Name:            cmp.Or(s.GetPort().GetName(), strconv.Itoa(i)),
 			Mode:            serverMode(s),
 			RedirectToHTTPS: s.GetTls().GetHttpsRedirect(),
+		}
+		if server.Mode == model.ServeHTTPS {
+			server.TLS = serverTLS(s.Tls)
 		}
 		for _, h := range s.Hosts {
 			server.Hosts = append(server.Hosts, gatewayHost(h, obj.Namespace))
@@ -38,10 +45,29 @@ func serverMode(s *networking.Server) model.ServerMode {
 	switch {
 	case api.PlainHTTP(s):
 		return model.ServeHTTP
+	case api.EndsTLS(s):
+		return model.ServeHTTPS
 	case s.GetTls().GetMode() == networking.ServerTLSSettings_PASSTHROUGH:
 		return model.PassToServices
 	}
 	return model.PassMesh
+}
+
+func serverTLS(t *networking.ServerTLSSettings) model.ServerTLS {
+	versions := map[networking.ServerTLSSettings_TLSProtocol]uint16{
+		networking.ServerTLSSettings_TLSV1_2: tls.VersionTLS12, networking.ServerTLSSettings_TLSV1_3: tls.VersionTLS13,
+	}
+	out := model.ServerTLS{
+		Credential: t.CredentialName,
+		MinVersion: versions[t.MinProtocolVersion], MaxVersion: versions[t.MaxProtocolVersion],
+	}
+	switch t.Mode {
+	case networking.ServerTLSSettings_MUTUAL:
+		out.Client = model.ClientCertRequired
+	case networking.ServerTLSSettings_OPTIONAL_MUTUAL:
+		out.Client = model.ClientCertOptional
+	}
+	return out
 }
 
 // gatewayHost resolves the namespace before a host of a Gateway's server: "./"

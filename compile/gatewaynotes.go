@@ -52,7 +52,7 @@ func (n *gatewayNoting) bind(v *model.VirtualService, g *model.Gateway) {
 	opened, serves := false, false
 	for j := range g.Servers {
 		s := &g.Servers[j]
-		if s.Mode != model.ServeHTTP {
+		if !s.Mode.RoutesRequests() {
 			continue
 		}
 		serves = true

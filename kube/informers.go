@@ -28,6 +28,9 @@ type builtins struct {
 	// mesh follows the ConfigMap of the mesh configuration; nil where the
 	// cluster has none to give.
 	mesh cache.SharedIndexInformer
+	// secrets are those of the control plane's namespace, with what gateways need of
+	// them; nil for a remote cluster.
+	secrets cache.SharedIndexInformer
 }
 
 // newBuiltins makes the informers and lets their events fill the queue. synced
@@ -43,6 +46,10 @@ func (r *Reader) newBuiltins() (c *builtins, synced []cache.InformerSynced, err 
 	}
 	if r.cfg.MeshConfigMap != "" {
 		c.mesh = configMapInformer(r.clients.Kube, r.cfg.Namespace, r.cfg.MeshConfigMap)
+	}
+
+	if !r.cfg.Remote {
+		c.secrets = informers.NewSharedInformerFactoryWithOptions(r.clients.Kube, 0, informers.WithNamespace(r.cfg.Namespace)).Core().V1().Secrets().Informer()
 	}
 
 	if err := c.slices.AddIndexers(cache.Indexers{indexService: sliceService, indexPod: slicePods}); err != nil {
@@ -63,6 +70,7 @@ func (r *Reader) newBuiltins() (c *builtins, synced []cache.InformerSynced, err 
 		{c.nodes, stripNode, r.handler(kindNode)},
 		{c.namespaces, stripNamespace, r.handler(kindNamespace)},
 		{c.mesh, nil, r.handler(kindMesh)},
+		{c.secrets, stripSecret, r.handler(kindSecret)},
 	} {
 		if i.informer == nil {
 			continue
@@ -102,6 +110,9 @@ func (c *builtins) all() []cache.SharedIndexInformer {
 	out := []cache.SharedIndexInformer{c.services, c.slices, c.pods, c.nodes, c.namespaces}
 	if c.mesh != nil {
 		out = append(out, c.mesh)
+	}
+	if c.secrets != nil {
+		out = append(out, c.secrets)
 	}
 	return out
 }

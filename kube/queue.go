@@ -25,6 +25,8 @@ const (
 	// kindRange is a ServiceCIDR: where Services' addresses come from.
 	kindRange
 	kindExport
+	// kindSecret is a Secret of the control plane's namespace.
+	kindSecret
 )
 
 // ref names an object that changed.

@@ -22,14 +22,8 @@ func (r *Reader) tellRoutes(txn model.ReadTxn) {
 // routeNotes says what of VirtualServices changes nothing beside each other and the
 // Gateways.
 func (r *Reader) routeNotes(txn model.ReadTxn, all []*model.VirtualService) func(*model.VirtualService) []string {
-	var gateways []*model.Gateway
-	for g := range r.store.Gateways.All(txn) {
-		if g.Cluster == r.cfg.Cluster {
-			gateways = append(gateways, g)
-		}
-	}
 	inMesh := compile.RouteNotes(all, r.store.Mesh(txn, r.cfg.Cluster).RootNamespace, r.cfg.ClusterDomain)
-	atGateways := compile.GatewayNotes(all, gateways)
+	atGateways := compile.GatewayNotes(all, r.gateways(txn))
 	return func(v *model.VirtualService) []string { return slices.Concat(inMesh[v.Key()], atGateways[v.Key()]) }
 }
 

@@ -133,3 +133,21 @@ func stripUnstructured(obj any) (any, error) {
 	u.SetAnnotations(annotations)
 	return u, nil
 }
+
+// stripSecret keeps what gateways show and judge by: neither tokens nor ways to other
+// clusters are held here, nor the key of the mesh's own authority.
+func stripSecret(obj any) (any, error) {
+	s, ok := obj.(*corev1.Secret)
+	if !ok {
+		return obj, nil
+	}
+	data := map[string][]byte{}
+	if s.Type == corev1.SecretTypeTLS || s.Type == corev1.SecretTypeOpaque || s.Type == "" {
+		for _, name := range compile.CredentialKeys() {
+			if v, has := s.Data[name]; has {
+				data[name] = v
+			}
+		}
+	}
+	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: s.Name, ResourceVersion: s.ResourceVersion, UID: s.UID}, Data: data}, nil
+}

@@ -61,9 +61,10 @@ func (r *Reader) write(first bool) {
 	}
 
 	endpoints := map[ref]bool{} // services whose endpoints are to be made anew
-	entriesChanged, routesChanged, sidecarsChanged := false, false, false
+	entriesChanged, routesChanged, sidecarsChanged, serversChanged := false, false, false, false
 	for ref := range refs {
 		entriesChanged = r.writeOne(txn, ref, endpoints) || entriesChanged
+		serversChanged = serversChanged || ref.kind == kindGateway || ref.kind == kindSecret
 		// The mesh configuration says which namespace is the root.
 		routesChanged = routesChanged || ref.kind == kindVirtual || ref.kind == kindGateway || ref.kind == kindMesh
 		sidecarsChanged = sidecarsChanged || ref.kind == kindSidecar
@@ -80,6 +81,9 @@ func (r *Reader) write(first bool) {
 	}
 	if sidecarsChanged {
 		r.tellSidecars(txn)
+	}
+	if serversChanged {
+		r.tellGateways(txn)
 	}
 
 	// The first transaction holds all that the cluster had: Synced says so, and
@@ -122,6 +126,8 @@ func (r *Reader) writeOne(txn model.WriteTxn, c ref, endpoints map[ref]bool) (en
 		entriesChanged = true
 	case kindDestination, kindVirtual, kindSidecar, kindGateway, kindPeer:
 		r.writePolicy(txn, c)
+	case kindSecret:
+		r.writeCredential(txn, c)
 	}
 	return entriesChanged
 }
@@ -389,7 +395,7 @@ func (r *Reader) writePolicy(txn model.WriteTxn, c ref) {
 		return
 	}
 
-	if obj != nil && c.kind != kindVirtual { // tellRoutes
+	if obj != nil && c.kind != kindVirtual && c.kind != kindGateway { // tellRoutes, tellGateways
 		r.tell(c, outcome{notes: api.Warnings(obj)})
 	}
 	if obj == nil {

@@ -31,12 +31,40 @@ const (
 	PassToServices
 	// ServeHTTP routes requests by the VirtualServices that name the Gateway.
 	ServeHTTP
+	// ServeHTTPS ends TLS first, as ServerTLS says.
+	ServeHTTPS
 )
+
+// RoutesRequests tells whether VirtualServices say what becomes of what comes.
+func (m ServerMode) RoutesRequests() bool { return m == ServeHTTP || m == ServeHTTPS }
+
+// ClientCert is whether clients show certificates.
+type ClientCert uint8
+
+// What is asked of clients. One that is shown is always verified.
+const (
+	ClientCertNone ClientCert = iota
+	ClientCertOptional
+	ClientCertRequired
+)
+
+// ServerTLS is how a server ends TLS.
+type ServerTLS struct {
+	// Credential is the Secret, in the gateway pod's namespace, with the certificate.
+	Credential string
+	Client     ClientCert
+	// MinVersion and MaxVersion are of TLS, as in crypto/tls; 0 leaves them to the
+	// proxy: 1.2 at least.
+	MinVersion, MaxVersion uint16
+}
 
 // GatewayServer is a port of a Gateway.
 type GatewayServer struct {
 	Port uint16
 	Mode ServerMode
+	// Name is the port's, or one made of its place: no two of a Gateway share it.
+	Name string
+	TLS  ServerTLS // with ServeHTTPS
 	// Hosts are the names accepted: exact, *.suffix or *. With NAMESPACE/
 	// before it, a name is accepted only for services of that namespace, or, with
 	// ServeHTTP, only where VirtualServices of that namespace route it.

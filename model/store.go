@@ -74,6 +74,7 @@ type Store struct {
 	Sidecars     Table[*Sidecar]
 	Peers        Table[*PeerAuthentication]
 	Gateways     Table[*Gateway]
+	Credentials  Table[*Credential]
 	Namespaces   Table[*Namespace]
 	Networks     Table[*Network]
 	Entrances    Table[*Entrance]
@@ -108,6 +109,7 @@ func NewStore() (*Store, error) {
 		newTable(s, &s.Sidecars, "sidecars"),
 		newTable(s, &s.Peers, "peers"),
 		newTable(s, &s.Gateways, "gateways"),
+		newTable(s, &s.Credentials, "credentials"),
 		newTable(s, &s.Namespaces, "namespaces"),
 		newTable(s, &s.Networks, "networks"),
 		newTable(s, &s.Entrances, "entrances"),

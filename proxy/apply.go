@@ -22,6 +22,7 @@ const (
 	typeRoute    = xds.TypeRoute
 
 	typeVirtualHost = xds.TypeVirtualHost
+	typeSecret      = xds.TypeSecret
 )
 
 var _ fetch.Handler = (*Proxy)(nil)
@@ -65,6 +66,8 @@ func (p *Proxy) Apply(typeURL string, added []fetch.Resource, removed []string) 
 		p.applyRoutesLocked(decodeAll(added, config.DecodeRouteConfiguration, routeName, bad))
 	case typeVirtualHost:
 		p.applyHostsLocked(decodeAll(added, config.DecodeVirtualHost, virtualHostName, bad), removed, bad)
+	case typeSecret:
+		p.applySecretsLocked(decodeAll(added, config.DecodeSecret, secretName, bad), removed)
 	default:
 		return fmt.Errorf("resources of type %s are not used by this proxy", typeURL)
 	}
@@ -83,6 +86,7 @@ func listenerName(l *config.Listener) string   { return l.Name }
 func routeName(r *config.RouteConfig) string   { return r.Name }
 
 func virtualHostName(v *config.VirtualHost) string { return v.Name }
+func secretName(s *config.Secret) string           { return s.Name }
 
 func kindOf(typeURL string) string {
 	switch typeURL {
@@ -94,6 +98,8 @@ func kindOf(typeURL string) string {
 		return "listener"
 	case typeVirtualHost:
 		return "virtual_host"
+	case typeSecret:
+		return "secret"
 	default:
 		return "route"
 	}
@@ -185,6 +191,8 @@ func (p *Proxy) Wanted(typeURL string) []string {
 		return slices.Clone(p.wantRoutes)
 	case typeVirtualHost:
 		return slices.Clone(p.wantHosts)
+	case typeSecret:
+		return slices.Clone(p.wantSecrets)
 	}
 	return nil
 }

@@ -93,8 +93,10 @@ type Proxy struct {
 	served      map[string]bool // types that discovery has served
 	pending     map[string]*config.Listener
 	routes      map[string]*routeTable
+	secrets     map[string]*config.SecretSlot
 	wantRoutes  []string
 	wantHosts   []string // route configurations whose virtual hosts are resources
+	wantSecrets []string
 	wantLoads   []string
 	warm        bool      // sticky
 	warmSince   time.Time // when clusters and listeners were first there
@@ -121,7 +123,7 @@ func New(c Config) (*Proxy, error) {
 
 	p := &Proxy{
 		log: c.Logger, telemetry: tel, identity: c.Identity, now: time.Now,
-		served: map[string]bool{}, pending: map[string]*config.Listener{}, routes: map[string]*routeTable{},
+		served: map[string]bool{}, pending: map[string]*config.Listener{}, routes: map[string]*routeTable{}, secrets: map[string]*config.SecretSlot{},
 		neverClosed: make(chan struct{}),
 	}
 
@@ -141,7 +143,7 @@ func New(c Config) (*Proxy, error) {
 	}
 
 	p.listeners = listen.New(listen.Options{
-		Clusters: p.clusters, Identity: c.Identity, HTTP: handlers{web}, Telemetry: tel,
+		Clusters: p.clusters, Identity: c.Identity, Secrets: p, HTTP: handlers{web}, Telemetry: tel,
 		Logger: c.Logger, DrainTime: c.DrainTime, MaxConnections: c.MaxConnections, OriginalDst: c.OriginalDst,
 	})
 	return p, nil

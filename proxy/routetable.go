@@ -133,6 +133,7 @@ func (p *Proxy) updateWantedRoutesLocked() {
 		}
 	}
 
+	p.updateWantedSecretsLocked(all)
 	p.wantRoutes = slices.Sorted(maps.Keys(wanted))
 	for n := range p.routes {
 		if !wanted[n] {

@@ -15,7 +15,17 @@ const (
 	// TypeNameTable is Istio's. Only sidecars that answer DNS ask for it; see
 	// package nds.
 	TypeNameTable = "type.googleapis.com/istio.networking.nds.v1.NameTable"
+	// TypeSecret is certificates and keys that gateways show to clients from outside
+	// of the mesh (SDS). A workload's own come from elsewhere.
+	TypeSecret = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 )
+
+// SecretPrefix begins the name of a TypeSecret; after it stands the Kubernetes Secret's.
+const SecretPrefix = "kubernetes://"
+
+// CACertSuffix ends the name of a TypeSecret that holds roots, by which clients are
+// judged, in place of a certificate.
+const CACertSuffix = "-cacert"
 
 // HTTPOptions is the name under which a cluster has its HTTP settings, in
 // typed_extension_protocol_options.
@@ -27,7 +37,7 @@ const HTTPOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 // a listener.
 // Source: https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#eventual-consistency-considerations
 func Types() []string {
-	return []string{TypeCluster, TypeEndpoint, TypeListener, TypeRoute, TypeVirtualHost, TypeNameTable}
+	return []string{TypeCluster, TypeEndpoint, TypeListener, TypeRoute, TypeVirtualHost, TypeNameTable, TypeSecret}
 }
 
 // Rank is a type's place in that order. Types that discovery does not have come
@@ -46,15 +56,17 @@ func Rank(typeURL string) int {
 		return 4
 	case TypeNameTable:
 		return 5
+	case TypeSecret:
+		return 6
 	}
-	return 6
+	return 7
 }
 
 // Known tells whether discovery has resources of the type.
 func Known(typeURL string) bool { return Rank(typeURL) < Rank("") }
 
 // Short is the name of a type in logs, metrics and debug output: cds, eds, lds,
-// rds, nds, and for any other type the name of its message.
+// rds, nds, sds, and for any other type the name of its message.
 func Short(typeURL string) string {
 	switch typeURL {
 	case TypeCluster:
@@ -69,6 +81,8 @@ func Short(typeURL string) string {
 		return "vhds"
 	case TypeNameTable:
 		return "nds"
+	case TypeSecret:
+		return "sds"
 	}
 	return typeURL[strings.LastIndexByte(typeURL, '.')+1:]
 }

@@ -213,7 +213,7 @@ func TestListenerRefused(t *testing.T) {
 		},
 		"other certificate": {
 			from:  `{"name":"default","sds_config"`,
-			to:    `{"name":"kubernetes://secret","sds_config"`,
+			to:    `{"name":"file-root:secret","sds_config"`,
 			field: "filter_chains[0].transport_socket.typed_config.common_tls_context.tls_certificate_sds_secret_configs[0].name",
 		},
 		"CRL": {

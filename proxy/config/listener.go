@@ -50,6 +50,17 @@ func (l *Listener) RouteNames() []string {
 	return names
 }
 
+// SecretNames returns the names of the Secrets (SDS) that the listener needs.
+func (l *Listener) SecretNames() []string {
+	var names []string
+	for _, c := range l.AllChains() {
+		if c.TLS != nil {
+			names = append(names, c.TLS.SecretNames()...)
+		}
+	}
+	return names
+}
+
 // AllChains returns every chain, the default one last.
 func (l *Listener) AllChains() []*FilterChain {
 	all := append([]*FilterChain(nil), l.Chains...)

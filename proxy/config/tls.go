@@ -12,6 +12,7 @@ const (
 	CertMesh              // SDS "default" or "ROOTCA"
 	CertInline            // carried in the resource
 	CertSystem            // the system's roots (system_root_certs)
+	CertNamed             // a Secret that discovery serves under a name
 )
 
 // TLSParams bounds the protocol versions, as crypto/tls constants; 0 leaves
@@ -26,6 +27,7 @@ type TLSParams struct {
 type TrustRoots struct {
 	Source CertSource
 	Pool   *x509.CertPool // CertInline
+	Name   string         // CertNamed
 }
 
 // DownstreamTLS is envoy.extensions.transport_sockets.tls.v3
@@ -33,7 +35,8 @@ type TrustRoots struct {
 type DownstreamTLS struct {
 	Params            TLSParams
 	ALPN              []string
-	Cert              CertSource // CertMesh or CertInline
+	Cert              CertSource // CertMesh, CertInline or CertNamed
+	CertName          string     // CertNamed
 	CertPEM           []byte     // CertInline
 	KeyPEM            []byte     `json:"-"`
 	Roots             TrustRoots
@@ -41,6 +44,18 @@ type DownstreamTLS struct {
 	RequireClientCert bool
 	// Access identifies what a client has to prove.
 	Access string
+}
+
+// SecretNames are the Secrets that the context needs.
+func (d *DownstreamTLS) SecretNames() []string {
+	var out []string
+	if d.Cert == CertNamed {
+		out = append(out, d.CertName)
+	}
+	if d.Roots.Source == CertNamed {
+		out = append(out, d.Roots.Name)
+	}
+	return out
 }
 
 // UpstreamTLS is envoy.extensions.transport_sockets.tls.v3

@@ -3,12 +3,15 @@ package config
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	rawbufferv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
 // The SDS names that the proxy's own identity serves.
@@ -41,7 +44,7 @@ func decodeDownstreamSocket(a at, p *corev3.TransportSocket) (*DownstreamTLS, er
 
 	d := &DownstreamTLS{
 		Params: c.params, ALPN: m.GetCommonTlsContext().GetAlpnProtocols(),
-		Cert: c.cert, CertPEM: c.certPEM, KeyPEM: c.keyPEM, Roots: c.roots, SANs: c.sans,
+		Cert: c.cert, CertName: c.certName, CertPEM: c.certPEM, KeyPEM: c.keyPEM, Roots: c.roots, SANs: c.sans,
 		RequireClientCert: m.GetRequireClientCertificate().GetValue(),
 	}
 
@@ -95,6 +98,9 @@ func decodeUpstreamSocket(a at, p *corev3.TransportSocket) (Transport, error) {
 		Cert: c.cert, CertPEM: c.certPEM, KeyPEM: c.keyPEM, Roots: c.roots, SANs: c.sans,
 		AutoSNI: m.GetAutoHostSni(),
 	}
+	if c.cert == CertNamed || c.roots.Source == CertNamed {
+		return t, ca.in("common_tls_context").errorf("names a secret other than %q and %q, which this proxy has for listeners alone", secretOwn, secretRoots)
+	}
 	// Envoy would connect to anybody, and show it who we are.
 	if t.TLS.Cert == CertMesh && t.TLS.Roots.Source == CertNone {
 		return t, ca.in("common_tls_context").errorf("presents the mesh certificate without roots to verify the server against")
@@ -133,6 +139,7 @@ func (a at) socketBody(p *corev3.TransportSocket) (*anypb.Any, at, error) {
 type common struct {
 	params          TLSParams
 	cert            CertSource
+	certName        string
 	certPEM, keyPEM []byte
 	roots           TrustRoots
 	sans            []SANMatch
@@ -186,10 +193,13 @@ func (c *common) decodeCertificate(a at, p *tlsv3.CommonTlsContext) error {
 	}
 
 	if len(named) == 1 {
-		if n := named[0].GetName(); n != secretOwn {
-			return a.in("tls_certificate_sds_secret_configs[0].name").errorf("secret %q is not served here; the workload's own is %q", n, secretOwn)
-		}
 		c.cert = CertMesh
+		if n := named[0].GetName(); n != secretOwn {
+			if err := a.in("tls_certificate_sds_secret_configs[0]").servedByName(named[0], secretOwn); err != nil {
+				return err
+			}
+			c.cert, c.certName = CertNamed, n
+		}
 	}
 
 	if len(inline) == 1 {
@@ -207,11 +217,21 @@ func (c *common) decodeCertificate(a at, p *tlsv3.CommonTlsContext) error {
 }
 
 func (c *common) rootsByName(a at, p *tlsv3.SdsSecretConfig) error {
-	if p.GetName() != secretRoots {
-		return a.in("name").errorf("secret %q is not served here; the mesh's trust bundle is %q", p.GetName(), secretRoots)
+	if p.GetName() == secretRoots {
+		c.roots.Source = CertMesh
+		return nil
 	}
-	c.roots.Source = CertMesh
-	return nil
+	c.roots = TrustRoots{Source: CertNamed, Name: p.GetName()}
+	return a.servedByName(p, secretRoots)
+}
+
+// servedByName refuses secrets but those that discovery serves; own is what the proxy
+// has itself in such a place.
+func (a at) servedByName(p *tlsv3.SdsSecretConfig, own string) error {
+	if !strings.HasPrefix(p.GetName(), xds.SecretPrefix) {
+		return a.in("name").errorf("secret %q is not served here; the proxy's own is %q, and others begin with %s", p.GetName(), own, xds.SecretPrefix)
+	}
+	return a.in("sds_config").fromADS(p.GetSdsConfig())
 }
 
 func (c *common) decodeValidation(a at, p *tlsv3.CertificateValidationContext) error {

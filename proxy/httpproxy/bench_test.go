@@ -108,7 +108,7 @@ func meshTLS(ca *mtlstest.CA, proto config.HTTPProtocol) (*config.UpstreamTLS, *
 func twoHops(t testing.TB, last setup, proto config.HTTPProtocol) string {
 	ca := mtlstest.NewCA(t, "root")
 	up, down := meshTLS(ca, proto)
-	server, err := mtls.NewServer(down, ca.Identity("spiffe://cluster.local/ns/bar/sa/server"))
+	server, err := mtls.NewServer(down, ca.Identity("spiffe://cluster.local/ns/bar/sa/server"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

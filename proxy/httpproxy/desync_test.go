@@ -63,7 +63,7 @@ func (n *noisy) serve(c net.Conn) {
 func overTLS(t *testing.T, serve func(net.Conn)) (*config.Cluster, mtls.Identity) {
 	ca := mtlstest.NewCA(t, "root")
 	up, down := meshTLS(ca, config.HTTP1)
-	server, err := mtls.NewServer(down, ca.Identity("spiffe://cluster.local/ns/bar/sa/server"))
+	server, err := mtls.NewServer(down, ca.Identity("spiffe://cluster.local/ns/bar/sa/server"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

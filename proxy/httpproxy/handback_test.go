@@ -23,7 +23,7 @@ import (
 // pod is an inbound sidecar before an application at app, reached by the mesh's TLS.
 func pod(t *testing.T, ca *mtlstest.CA, proto config.HTTPProtocol, app string) *hop {
 	_, down := meshTLS(ca, proto)
-	server, err := mtls.NewServer(down, ca.Identity("spiffe://cluster.local/ns/bar/sa/server"))
+	server, err := mtls.NewServer(down, ca.Identity("spiffe://cluster.local/ns/bar/sa/server"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -252,7 +252,7 @@ func TestTelemetryOverTwoHops(t *testing.T) {
 		ca := mtlstest.NewCA(t, "root")
 		up, down := meshTLS(ca, proto)
 		const serverID, clientID = "spiffe://cluster.local/ns/bar/sa/server", "spiffe://cluster.local/ns/foo/sa/client"
-		server, err := mtls.NewServer(down, ca.Identity(serverID))
+		server, err := mtls.NewServer(down, ca.Identity(serverID), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -92,7 +92,7 @@ func (m *Manager) newChainLocked(l *config.Listener, fc *config.FilterChain) (*c
 
 	var err error
 	if fc.TLS != nil {
-		if c.tls, err = mtls.NewServer(fc.TLS, m.opt.Identity); err != nil {
+		if c.tls, err = mtls.NewServer(fc.TLS, m.opt.Identity, m.opt.Secrets); err != nil {
 			return nil, err
 		}
 	}

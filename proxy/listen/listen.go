@@ -66,6 +66,7 @@ type Telemetry interface {
 type Options struct {
 	Clusters  *upstream.Set
 	Identity  mtls.Identity // nil: chains that need it are refused
+	Secrets   mtls.Secrets  // nil: chains that need one are refused
 	HTTP      HTTP          // nil: chains with HTTP are refused
 	Telemetry Telemetry     // nil: nothing is counted
 	Logger    *slog.Logger  // nil: nothing is logged

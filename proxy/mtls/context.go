@@ -23,14 +23,23 @@ type Server struct {
 	required bool      // a peer has to show a certificate
 }
 
-// NewServer makes a Server.
-func NewServer(c *config.DownstreamTLS, id Identity) (*Server, error) {
+// NewServer makes a Server. secrets may be nil for a context that names none.
+func NewServer(c *config.DownstreamTLS, id Identity, secrets Secrets) (*Server, error) {
+	if secrets == nil && len(c.SecretNames()) > 0 {
+		return nil, errors.New("downstream TLS: the context names secrets, and none are served here")
+	}
 	own, err := ownCertificate(c.Cert, c.CertPEM, c.KeyPEM, id)
+	if c.Cert == config.CertNamed {
+		own, err = namedCertificate(secrets.Secret(c.CertName), c.CertName), nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("downstream TLS: %w", err)
 	}
 
 	v := newVerifier(c.Roots, c.SANs, x509.ExtKeyUsageClientAuth, id)
+	if c.Roots.Source == config.CertNamed {
+		v = &verifier{sans: c.SANs, usage: x509.ExtKeyUsageClientAuth, now: time.Now, roots: namedRoots(secrets.Secret(c.Roots.Name), c.Roots.Name)}
+	}
 	base := &tls.Config{
 		MinVersion:                  orVersion(c.Params.MinVersion, tls.VersionTLS12),
 		MaxVersion:                  c.Params.MaxVersion,
@@ -196,6 +205,32 @@ func ownCertificate(src config.CertSource, certPEM, keyPEM []byte, id Identity) 
 		}
 		return nil, errNoCertificate
 	}, nil
+}
+
+// namedCertificate returns a getter of a certificate that discovery serves. While there
+// is none, or it has expired, handshakes end with an alert: a client must not take for a
+// server's what it could not verify.
+func namedCertificate(slot *config.SecretSlot, name string) func() (*tls.Certificate, error) {
+	return func() (*tls.Certificate, error) {
+		s := slot.Load()
+		switch {
+		case s == nil || s.Certificate == nil:
+			return nil, fmt.Errorf("%w: secret %q is missing, or is no certificate with its key", errNoSecret, name)
+		case time.Now().After(s.Certificate.Leaf.NotAfter):
+			return nil, fmt.Errorf("%w: the certificate in secret %q has expired", errNoSecret, name)
+		}
+		return s.Certificate, nil
+	}
+}
+
+// namedRoots returns a getter of roots that discovery serves.
+func namedRoots(slot *config.SecretSlot, name string) func() (*x509.CertPool, error) {
+	return func() (*x509.CertPool, error) {
+		if s := slot.Load(); s != nil && s.Roots != nil {
+			return s.Roots, nil
+		}
+		return nil, fmt.Errorf("%w: secret %q is missing, or holds no roots", errNoSecret, name)
+	}
 }
 
 // newVerifier returns nil for a context that does not verify peers.

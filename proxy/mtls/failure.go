@@ -20,6 +20,7 @@ const (
 	ReasonSANMismatch   Reason = "san_mismatch"
 	ReasonNoCertificate Reason = "no_certificate"
 	ReasonNoIdentity    Reason = "no_identity" // we have no certificate or roots yet
+	ReasonNoSecret      Reason = "no_secret"   // a gateway's certificate is missing, or has expired
 	ReasonRemoteAlert   Reason = "remote_alert"
 	ReasonTimeout       Reason = "timeout"
 	ReasonProtocol      Reason = "protocol"
@@ -49,8 +50,11 @@ func ReasonOf(err error) Reason {
 	if errors.As(err, &v) {
 		return v.Reason
 	}
-	if errors.Is(err, errNoCertificate) {
+	switch {
+	case errors.Is(err, errNoCertificate):
 		return ReasonNoIdentity
+	case errors.Is(err, errNoSecret):
+		return ReasonNoSecret
 	}
 
 	var ne net.Error
@@ -69,6 +73,8 @@ func ReasonOf(err error) Reason {
 	}
 	return ReasonProtocol
 }
+
+var errNoSecret = errors.New("nothing to show or to judge by")
 
 var errNoCertificate = errors.New("no certificate of our own yet: the mesh's CA has not signed one")
 

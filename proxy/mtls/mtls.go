@@ -8,7 +8,14 @@ package mtls
 import (
 	"crypto/tls"
 	"crypto/x509"
+
+	"github.com/isthmus-mesh/isthmus/proxy/config"
 )
+
+// Secrets hands out the slots in which the Secrets arrive that discovery serves, by name.
+type Secrets interface {
+	Secret(name string) *config.SecretSlot
+}
 
 // Identity is the proxy's own certificate and the roots it trusts, as they
 // are now. Implementations are safe for concurrent use.

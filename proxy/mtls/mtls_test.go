@@ -62,7 +62,7 @@ func newPeers(t testing.TB, ca *mtlstest.CA) *peers {
 		t.Fatal(err)
 	}
 	p.clientTLS = c.Config(config.ProtocolTCP, "")
-	if p.serverTLS, err = NewServer(down, p.server); err != nil {
+	if p.serverTLS, err = NewServer(down, p.server, nil); err != nil {
 		t.Fatal(err)
 	}
 	return p

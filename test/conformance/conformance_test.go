@@ -42,6 +42,7 @@ var decoders = map[string]func(*anypb.Any) error{
 	xds.TypeRoute:    decode(config.DecodeRouteConfiguration),
 
 	xds.TypeVirtualHost: decode(config.DecodeVirtualHost),
+	xds.TypeSecret:      decode(config.DecodeSecret),
 	xds.TypeNameTable: func(body *anypb.Any) error {
 		table := &nds.NameTable{}
 		if err := body.UnmarshalTo(table); err != nil {
@@ -189,7 +190,7 @@ func (m *mesh) drawPod(i int) {
 	if i == 0 {
 		gw := &model.Workload{
 			Cluster: cluster, Namespace: "istio-system", Name: "gw", Addresses: []string{"10.1.1.1"},
-			Account: "gw", Labels: map[string]string{"istio": "ingressgateway"}, Network: "network1",
+			Account: "gw", Labels: map[string]string{"istio": "ingressgateway"}, Network: "network1", Router: true,
 		}
 		insert(m, m.store.Workloads, gw)
 		m.nodes = append(m.nodes, node("router", gw))
@@ -346,7 +347,11 @@ func (m *mesh) drawPolicies() {
 		insert(m, m.store.Gateways, &model.Gateway{
 			Cluster: cluster, Namespace: "istio-system", Name: "gw", Selector: map[string]string{"istio": "ingressgateway"},
 			Servers: []model.GatewayServer{{Port: 15443, Hosts: pick(r, []string{"*.global"}, []string{"*.global", "*.local"}, []string{"*"})},
-				{Port: pick[uint16](r, 15012, 15443), Mode: model.PassToServices, Hosts: []string{"istiod.istio-system.svc.cluster.local"}}},
+				{Port: pick[uint16](r, 15012, 15443), Mode: model.PassToServices, Hosts: []string{"istiod.istio-system.svc.cluster.local"}},
+				{Port: 80, Mode: model.ServeHTTP, Hosts: []string{"*"}, RedirectToHTTPS: r.IntN(3) == 0},
+				{Port: pick[uint16](r, 443, 15443), Mode: model.ServeHTTPS, Name: "https", Hosts: pick(r, []string{"*"}, []string{"foo/a.example.com", "b.example.com"}),
+					TLS: model.ServerTLS{Credential: "shop", Client: pick(r, model.ClientCertNone, model.ClientCertOptional, model.ClientCertRequired)}}},
 		})
+		insert(m, m.store.Credentials, shopCredential(m.t))
 	}
 }

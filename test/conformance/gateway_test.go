@@ -11,12 +11,14 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/api"
 	"github.com/isthmus-mesh/isthmus/compile"
 	"github.com/isthmus-mesh/isthmus/model"
+	"github.com/isthmus-mesh/isthmus/proxy/mtls/mtlstest"
 	"github.com/isthmus-mesh/isthmus/xds/resources"
 )
 
@@ -74,6 +76,7 @@ func (g *ingress) add(objects ...string) {
 	}
 	g.configure()
 	g.apply(g.gateway, "0.0.0.0_8080", "127.0.0.1", 0)
+	g.apply(g.gateway, "0.0.0.0_8443", "127.0.0.1", 0)
 }
 
 // call sends a request, as a client outside of the mesh does.
@@ -199,7 +202,8 @@ func drawServer(r *rand.Rand) object {
 		"hosts": []string{pick(r, "*", "*.example.com", "shop/web.example.com", "./web.example.com", "web.shop.svc.cluster.local", text(r)), pick(r, "b.example.com", text(r))},
 	}
 	if r.IntN(2) == 0 {
-		out["tls"] = pick(r, object{"httpsRedirect": true}, object{"mode": "AUTO_PASSTHROUGH"}, object{"mode": "PASSTHROUGH"}, object{"mode": text(r)})
+		out["tls"] = pick(r, object{"httpsRedirect": true}, object{"mode": pick(r, "SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL"), "credentialName": pick(r, "shop", text(r)), "minProtocolVersion": pick(r, "TLS_AUTO", "TLSV1_2", "TLSV1_3")},
+			object{"mode": "AUTO_PASSTHROUGH"}, object{"mode": "PASSTHROUGH"}, object{"mode": text(r)})
 	}
 	return out
 }
@@ -226,6 +230,7 @@ func refusesGateway(t testing.TB, raw []byte) (taken bool, err error) {
 		Ports: []model.Port{{Name: "http", Number: 80, Protocol: model.HTTP}},
 	})
 	store.Clusters.Put(txn, &model.Cluster{ID: cluster, Synced: true})
+	store.Credentials.Put(txn, shopCredential(t))
 	for _, doc := range []string{frontGateway, frontRoutes, string(raw)} {
 		obj, err := api.Decode([]byte(doc))
 		if err != nil {
@@ -267,6 +272,18 @@ func refusesGateway(t testing.TB, raw []byte) (taken bool, err error) {
 	}
 	return true, nil
 }
+
+// shopCredential is a Secret that Gateways may name, one for all draws.
+var shopCredential = func() func(testing.TB) *model.Credential {
+	var once sync.Once
+	var row *model.Credential
+	return func(t testing.TB) *model.Credential {
+		once.Do(func() {
+			row = credential(mtlstest.NewCA(t, "web"), "shop", time.Now().Add(time.Hour), "web.example.com")
+		})
+		return row
+	}
+}()
 
 // drawGatewayObject is a Gateway or a VirtualService for one.
 func drawGatewayObject(t testing.TB, seed uint64) []byte {

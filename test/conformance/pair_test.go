@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -183,7 +184,7 @@ func (p *pair) apply(s *sidecar, socket, address string, port uint16) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	for _, typeURL := range []string{xds.TypeCluster, xds.TypeEndpoint, xds.TypeListener, xds.TypeRoute, xds.TypeVirtualHost} {
+	for _, typeURL := range []string{xds.TypeCluster, xds.TypeEndpoint, xds.TypeListener, xds.TypeRoute, xds.TypeVirtualHost, xds.TypeSecret} {
 		res, _, err := view.Resources(typeURL, s.Wanted(typeURL))
 		if err != nil {
 			p.t.Fatal(err)
@@ -207,7 +208,11 @@ func (p *pair) apply(s *sidecar, socket, address string, port uint16) {
 // gone lists the virtual hosts that the sidecar had at the last time and has not now.
 // Of the other types, what is left out is of no consequence here.
 func (s *sidecar) gone(typeURL string, now map[string]*serve.Resource) []string {
-	if typeURL != xds.TypeVirtualHost {
+	switch typeURL {
+	case xds.TypeSecret:
+		return slices.DeleteFunc(s.Wanted(typeURL), func(name string) bool { return now[name] != nil })
+	case xds.TypeVirtualHost:
+	default:
 		return nil
 	}
 	var out []string

@@ -79,6 +79,7 @@ func TestReplicatedControlPlanes(t *testing.T) {
 		{"memory", memory},
 		{"protocols", protocols},
 		{"virtual service", routeRequests},
+		{"ingress", ingress},
 		{"sidecar", limitSidecars},
 		{"bad config is refused", badConfigRefused},
 		{"failover", failoverReplicated},

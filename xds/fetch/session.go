@@ -17,7 +17,7 @@ import (
 
 // named tells the types of which names are subscribed to, not all.
 func named(typeURL string) bool {
-	return typeURL == xds.TypeEndpoint || typeURL == xds.TypeRoute || typeURL == xds.TypeVirtualHost
+	return typeURL == xds.TypeEndpoint || typeURL == xds.TypeRoute || typeURL == xds.TypeVirtualHost || typeURL == xds.TypeSecret
 }
 
 // session is one stream.

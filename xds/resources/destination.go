@@ -31,8 +31,8 @@ func (q destinationsBehind) build(r *reader, _ *destinationSet) *destinationSet 
 	v := q.view
 	out := &destinationSet{byName: map[string]clusterKey{}, clusters: map[routedTo]string{}}
 	served := v.served.get(r)
-	for _, port := range slices.Sorted(maps.Keys(served.byPort)) {
-		for _, h := range served.byPort[port] {
+	for _, name := range slices.Sorted(maps.Keys(served.byRoutes)) {
+		for _, h := range served.byRoutes[name] {
 			for i := range h.rules {
 				s := &h.rules[i]
 				for j := range s.rule.HTTP {

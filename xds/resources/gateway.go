@@ -25,6 +25,9 @@ type gatewayPort struct {
 	services []passedService
 	// http are servers that route requests, those of the oldest Gateway first.
 	http []httpServer
+	// https are those that end TLS before, in the same order. No two have a host in
+	// common.
+	https []httpServer
 }
 
 // newGateway gathers the servers of the Gateways that select the workload. The
@@ -43,7 +46,7 @@ func newGateway(w *model.Workload, services []*model.Service, gateways []*model.
 		mayPass := gw.Namespace == w.Namespace || gw.Namespace == root
 		for i := range gw.Servers {
 			server := &gw.Servers[i]
-			if server.Mode != model.ServeHTTP && !mayPass {
+			if !server.Mode.RoutesRequests() && !mayPass {
 				continue
 			}
 			port := targetPort(w, services, server.Port)
@@ -64,6 +67,7 @@ func newGateway(w *model.Workload, services []*model.Service, gateways []*model.
 	for _, p := range ports {
 		slices.Sort(p.hosts)
 		p.hosts = slices.Compact(p.hosts)
+		p.https = apart(p.https)
 		slices.SortFunc(p.services, passedService.compare)
 		p.services = slices.Compact(p.services)
 		g.ports = append(g.ports, *p)
@@ -76,9 +80,9 @@ func newGateway(w *model.Workload, services []*model.Service, gateways []*model.
 func (p *gatewayPort) add(gw *model.Gateway, server *model.GatewayServer) {
 	switch server.Mode {
 	case model.ServeHTTP:
-		p.http = append(p.http, httpServer{
-			gateway: gw.QualifiedName(), namespace: gw.Namespace, server: server,
-		})
+		p.http = append(p.http, newHTTPServer(gw, server))
+	case model.ServeHTTPS:
+		p.https = append(p.https, newHTTPServer(gw, server))
 	case model.PassToServices:
 		for _, host := range server.Hosts {
 			p.services = append(p.services, passedService{host, server.Port})
@@ -122,7 +126,7 @@ func (g *gateway) text() string {
 	for i := range g.ports {
 		p := &g.ports[i]
 		fmt.Fprint(&b, p.number, p.hosts, p.services)
-		for _, s := range p.http {
+		for _, s := range slices.Concat(p.http, p.https) {
 			fmt.Fprint(&b, s.gateway, *s.server)
 		}
 	}
@@ -176,6 +180,7 @@ func (g *gateway) listeners(mesh *model.Mesh) []*listenerv3.Listener {
 	var out []*listenerv3.Listener
 	for _, p := range g.ports {
 		chains := p.passedChains(mesh)
+		chains = append(chains, p.tlsChains(mesh, chains)...)
 		if chain := p.meshChain(mesh); chain != nil {
 			chains = append(chains, chain)
 		}

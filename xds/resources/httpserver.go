@@ -20,6 +20,31 @@ type httpServer struct {
 	server    *model.GatewayServer
 }
 
+func newHTTPServer(gw *model.Gateway, server *model.GatewayServer) httpServer {
+	return httpServer{gateway: gw.QualifiedName(), namespace: gw.Namespace, server: server}
+}
+
+// httpSet is servers of a port of a gateway that share their routes: all that have no
+// TLS, or one that ends it, whose hosts are told apart by their server name before.
+type httpSet struct {
+	name    string // of the route configuration
+	servers []httpServer
+	// misdirected are hosts of other servers that end TLS on the port.
+	misdirected []string
+}
+
+// httpSets are those of the port.
+func (p *gatewayPort) httpSets() []httpSet {
+	var out []httpSet
+	if len(p.http) > 0 {
+		out = append(out, httpSet{name: plainRoutes(p.number), servers: p.http})
+	}
+	for i := range p.https {
+		out = append(out, httpSet{name: p.https[i].routes(), servers: p.https[i : i+1], misdirected: p.otherHosts(i)})
+	}
+	return out
+}
+
 // plainRoutes is the name of the route configuration of a pod's port.
 func plainRoutes(port uint16) string { return "http." + utoa(port) }
 
@@ -54,7 +79,10 @@ type servedHost struct {
 	domain   string
 	owner    string // the namespace of the oldest Gateway that has it
 	redirect bool
-	rules    []servedRule // the oldest first
+	// misdirected tells that requests for the host belong on another connection: one
+	// whose TLS was opened for it.
+	misdirected bool
+	rules       []servedRule // the oldest first
 }
 
 // servedRule is a VirtualService that has a say in a host, with the Gateways by which
@@ -66,29 +94,28 @@ type servedRule struct {
 }
 
 // served is what the ports of a gateway route. It is immutable.
-type served struct{ byPort map[uint16][]servedHost }
+type served struct {
+	byRoutes map[string][]servedHost // by the name of the route configuration
+}
 
 // servedBy asks what a view's gateway routes.
 type servedBy struct{ view *view }
 
 func (q servedBy) build(r *reader, _ *served) *served {
 	rules := q.view.source.virtuals.get(r)
-	out := &served{byPort: map[uint16][]servedHost{}}
-	for i := range q.view.gateway.ports {
-		p := &q.view.gateway.ports[i]
-		if len(p.http) > 0 {
-			out.byPort[p.number] = p.servedHosts(rules, q.view.scope.key.namespace)
-		}
+	out := &served{byRoutes: map[string][]servedHost{}}
+	for _, set := range q.view.gateway.httpSets() {
+		out.byRoutes[set.name] = set.servedHosts(rules, q.view.scope.key.namespace)
 	}
 	return out
 }
 
 // servedHosts are the hosts that servers and VirtualServices share, by name. namespace
 // is the gateway's own: VirtualServices that are not shown to it do not count.
-func (p *gatewayPort) servedHosts(rules *virtuals, namespace string) []servedHost {
+func (set *httpSet) servedHosts(rules *virtuals, namespace string) []servedHost {
 	byDomain := map[string]*servedHost{}
-	for i := range p.http {
-		s := &p.http[i]
+	for i := range set.servers {
+		s := &set.servers[i]
 		if s.server.RedirectToHTTPS {
 			for _, h := range s.server.Hosts {
 				_, pattern := splitGatewayHost(h)
@@ -103,6 +130,10 @@ func (p *gatewayPort) servedHosts(rules *virtuals, namespace string) []servedHos
 				serveHost(byDomain, domain, s, rule)
 			}
 		}
+	}
+
+	for _, host := range set.misdirected {
+		byDomain[host] = &servedHost{domain: host, misdirected: true}
 	}
 
 	out := make([]servedHost, 0, len(byDomain))
@@ -141,23 +172,23 @@ func serveHost(byDomain map[string]*servedHost, domain string, s *httpServer, ru
 	}
 }
 
-// edgeRoutesKey asks for the route configuration of a gateway's port.
+// edgeRoutesKey asks for a route configuration of a gateway.
 type edgeRoutesKey struct {
 	view *view
-	port uint16
+	name string
 }
 
 func (q edgeRoutesKey) build(r *reader, old *serve.Resource) *serve.Resource {
 	v, mesh := q.view, q.view.source.mesh.get(r)
 	rc := &routev3.RouteConfiguration{
-		Name:                     plainRoutes(q.port),
+		Name:                     q.name,
 		ValidateClusters:         wrapperspb.Bool(false),
 		IgnorePortInHostMatching: true,
 	}
-	for _, h := range v.served.get(r).byPort[q.port] {
+	for _, h := range v.served.get(r).byRoutes[q.name] {
 		if routes := v.edgeRoutes(r, mesh, &h); len(routes) > 0 {
 			rc.VirtualHosts = append(rc.VirtualHosts, &routev3.VirtualHost{
-				Name: h.domain + ":" + utoa(q.port), Domains: []string{h.domain}, Routes: routes,
+				Name: h.domain, Domains: []string{h.domain}, Routes: routes,
 			})
 		}
 	}
@@ -168,6 +199,9 @@ func (q edgeRoutesKey) build(r *reader, old *serve.Resource) *serve.Resource {
 // edgeRoutes are the routes of a host: those of its VirtualServices one after the
 // other, and last the first that any request satisfies, wherever it stood.
 func (v *view) edgeRoutes(r *reader, mesh *model.Mesh, h *servedHost) []*routev3.Route {
+	if h.misdirected {
+		return []*routev3.Route{misdirected()}
+	}
 	if h.redirect {
 		return []*routev3.Route{redirectToHTTPS()}
 	}
@@ -211,23 +245,39 @@ func redirectToHTTPS() *routev3.Route {
 	}
 }
 
+// misdirected tells a client that another connection is for its request (RFC 9110
+// section 15.5.20): by this one it might evade what its host asks of a client's TLS.
+func misdirected() *routev3.Route {
+	return &routev3.Route{
+		Name:   "misdirected",
+		Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
+		Action: &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{Status: 421}},
+	}
+}
+
+// httpSets are those of all ports.
+func (g *gateway) httpSets() []httpSet {
+	var out []httpSet
+	for i := range g.ports {
+		out = append(out, g.ports[i].httpSets()...)
+	}
+	return out
+}
+
 // edgeRouteNames are the route configurations of the gateway.
 func (g *gateway) edgeRouteNames() []string {
 	var out []string
-	for i := range g.ports {
-		if len(g.ports[i].http) > 0 {
-			out = append(out, plainRoutes(g.ports[i].number))
-		}
+	for _, set := range g.httpSets() {
+		out = append(out, set.name)
 	}
 	return out
 }
 
 // edgeRouteConfig returns the route configuration of a name; nil when there is none.
 func (v *view) edgeRouteConfig(r *reader, name string) *serve.Resource {
-	for i := range v.gateway.ports {
-		if p := &v.gateway.ports[i]; len(p.http) > 0 && plainRoutes(p.number) == name {
-			return v.edgeRouteConfigs.get(r, edgeRoutesKey{v, p.number})
-		}
+	if !slices.Contains(v.gateway.edgeRouteNames(), name) {
+		// Of names that lead nowhere nothing is remembered: clients make them up.
+		return nil
 	}
-	return nil
+	return v.edgeRouteConfigs.get(r, edgeRoutesKey{v, name})
 }

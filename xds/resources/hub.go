@@ -143,6 +143,7 @@ func (h *hub) announceLocked(typeURL string) {
 // more line.
 func (h *hub) feeds() []feed {
 	const cds, eds, lds, rds, vhds, nds = xds.TypeCluster, xds.TypeEndpoint, xds.TypeListener, xds.TypeRoute, xds.TypeVirtualHost, xds.TypeNameTable
+	const sds = xds.TypeSecret
 	s := h.store
 	return []feed{
 		follow(s.Services, h.serviceChangedLocked, cds, eds, lds, rds, vhds, nds),
@@ -156,6 +157,7 @@ func (h *hub) feeds() []feed {
 		// accept, so policies are about their clusters as well.
 		follow(s.Peers, everyone, cds, eds),
 		follow(s.Gateways, everyone),
+		follow(s.Credentials, nothing, sds),
 		// A Sidecar decides which part of the mesh a proxy sees.
 		follow(s.Sidecars, everyone),
 		follow(s.Meshes, everyone, cds, eds, lds, rds, vhds, nds),

@@ -19,6 +19,7 @@ type proxy struct {
 	namespace string
 	name      string
 	account   string
+	proven    bool // a certificate shows the account and the namespace
 	address   string
 	network   string
 	locality  model.Locality
@@ -36,6 +37,7 @@ func readNode(n serve.Node) (*proxy, error) {
 	p := &proxy{
 		kind: n.ID.Kind, namespace: n.ID.Namespace, name: n.ID.Pod,
 		cluster: model.ClusterID(meta["CLUSTER_ID"].GetStringValue()),
+		proven:  n.Identity.ServiceAccount != "" && n.Identity.Namespace == n.ID.Namespace,
 		account: cmp.Or(n.Identity.ServiceAccount, meta["SERVICE_ACCOUNT"].GetStringValue()),
 		network: meta["NETWORK"].GetStringValue(),
 		labels:  stringMap(meta["LABELS"]),

@@ -216,9 +216,11 @@ func (s *Source) viewLocked(r *reader, p *proxy, w *model.Workload) *view {
 	var gw *gateway
 	var text string
 	var seen *egress
+	hasSecrets := false
 	if p.kind == xds.KindRouter {
 		gw = newGateway(w, services, slices.Collect(firsts(s.store.Gateways.All(r.txn))), s.mesh.get(r).RootNamespace)
-		text = gw.text()
+		hasSecrets = s.mayHaveSecrets(r, p)
+		text = fmt.Sprint(gw.text(), "~", hasSecrets)
 	} else {
 		// Not remembered: a workload says itself which namespace it is in.
 		policy := s.peers.get(r).in(w.Namespace).of(w.Labels)
@@ -237,7 +239,7 @@ func (s *Source) viewLocked(r *reader, p *proxy, w *model.Workload) *view {
 	}
 
 	v := newView(s, key, s.scopeLocked(scopeKey{p.cluster, p.namespace, seen.text()}, seen))
-	v.inbound, v.gateway, v.hostsApart = in, gw, p.hostsApart
+	v.inbound, v.gateway, v.hostsApart, v.hasSecrets = in, gw, p.hostsApart, hasSecrets
 	v.places = s.placesLocked(from)
 	v.from = v.places[allNeeds]
 	// Views are kept by the streams that use them; the map only lets others

@@ -23,12 +23,15 @@ type view struct {
 	gateway *gateway
 	// hostsApart tells that virtual hosts are resources of their own.
 	hostsApart bool
+	// hasSecrets tells that the proxies have proved to be the gateway's pods.
+	hasSecrets bool
 
 	// What the view shows, guarded by the Source's lock.
 	// Of a gateway: what it routes, where that leads, and the routes.
 	served           answer[servedBy, *served]
 	destinations     answer[destinationsBehind, *destinationSet]
 	edgeRouteConfigs memo[edgeRoutesKey, *serve.Resource]
+	secretConfigs    memo[secretKey, *serve.Resource]
 
 	own         answer[ownOf, *ownResources]
 	clusters    answer[viewClusters, *resourceSet]
@@ -77,6 +80,8 @@ func (v *view) Resources(typeURL string, names []string) (map[string]*serve.Reso
 		if v.gateway == nil && v.hostsApart {
 			return v.virtualHosts(r, names), changed, nil
 		}
+	case xds.TypeSecret:
+		return v.secrets(r, names), changed, nil
 	case xds.TypeNameTable:
 		return only(v.names(r), names), changed, nil
 	}

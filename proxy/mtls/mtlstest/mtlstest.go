@@ -57,12 +57,21 @@ func (ca *CA) Issue(uri string, notAfter time.Time) *tls.Certificate {
 	if err != nil {
 		ca.t.Fatal(err)
 	}
+	return ca.issue(&x509.Certificate{NotAfter: notAfter, URIs: []*url.URL{u}})
+}
+
+// IssueServer signs a certificate for host names that is valid until notAfter.
+func (ca *CA) IssueServer(notAfter time.Time, hosts ...string) *tls.Certificate {
+	ca.t.Helper()
+	return ca.issue(&x509.Certificate{NotAfter: notAfter, DNSNames: hosts})
+}
+
+func (ca *CA) issue(tmpl *x509.Certificate) *tls.Certificate {
+	ca.t.Helper()
 	key := newKey(ca.t)
-	tmpl := &x509.Certificate{
-		SerialNumber: serial(ca.t), NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: notAfter,
-		KeyUsage: x509.KeyUsageDigitalSignature, URIs: []*url.URL{u},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
+	tmpl.SerialNumber, tmpl.NotBefore = serial(ca.t), time.Now().Add(-24*time.Hour)
+	tmpl.KeyUsage = x509.KeyUsageDigitalSignature
+	tmpl.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, ca.Cert, &key.PublicKey, ca.key)
 	if err != nil {
 		ca.t.Fatal(err)
