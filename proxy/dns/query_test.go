@@ -348,6 +348,18 @@ func FuzzQuery(f *testing.F) {
 		if len(answer) == 0 {
 			return
 		}
+		question, asked := p.Question()
+		if asked != nil {
+			// The other parser reads no label with a dot in it, which DNS allows. Such a
+			// question comes back as it was, with a refusal.
+			var reply dnsmessage.Parser
+			head, err := reply.Start(answer)
+			if err != nil || head.RCode == dnsmessage.RCodeSuccess || head.ID != h.ID || !head.Response {
+				t.Fatalf("answered %+v (%v) to a question that cannot be read: %v", head, err, asked)
+			}
+			return
+		}
+
 		m := read(t, answer)
 		if len(answer) > q.size || m.ID != h.ID || !m.Response {
 			t.Fatalf("%d bytes of %d: %+v", len(answer), q.size, m.Header)
@@ -355,9 +367,8 @@ func FuzzQuery(f *testing.F) {
 		if m.RCode != dnsmessage.RCodeSuccess {
 			return
 		}
-		question, err := p.Question()
-		if err != nil || len(m.Questions) != 1 || m.Questions[0] != question {
-			t.Fatalf("answered %v, asked %v (%v)", m.Questions, question, err)
+		if len(m.Questions) != 1 || m.Questions[0] != question {
+			t.Fatalf("answered %v, asked %v", m.Questions, question)
 		}
 	})
 }
