@@ -46,7 +46,7 @@ is in it.`,
 			if len(args) == 1 {
 				fields = slices.DeleteFunc(fields, func(f apiField) bool { return !strings.EqualFold(f.Kind, args[0]) })
 				if len(fields) == 0 {
-					return fmt.Errorf("Istio's API has no kind %q; there are %s", args[0], strings.Join(apiKinds(), ", "))
+					return fmt.Errorf("kind %q is none of the API of Istio; there are %s", args[0], strings.Join(apiKinds(), ", "))
 				}
 			}
 			if missing {
