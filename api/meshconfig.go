@@ -27,7 +27,7 @@ var honouredMesh = fieldSet{
 		"discoveryAddress": nil, "terminationDrainDuration": nil, "concurrency": nil, "proxyMetadata": nil,
 		"holdApplicationUntilProxyStarts": nil,
 	},
-	"serviceSettings": nil, "discoverySelectors": nil,
+	"serviceSettings": nil, "discoverySelectors": nil, "pathNormalization": nil,
 	"defaultServiceExportTo": nil, "defaultDestinationRuleExportTo": nil, "defaultVirtualServiceExportTo": nil,
 	// Package inject reads it.
 	"enablePrometheusMerge": nil,

@@ -33,7 +33,6 @@ func NotHonouredKinds() []NotHonouredKind {
 	const machine = "list the machine under spec.endpoints of a ServiceEntry with resolution STATIC"
 	const plugin = "the proxy runs no plug-ins"
 	return []NotHonouredKind{
-		{GroupSecurity, "AuthorizationPolicy", "authorizationpolicies", true, "restrict callers with PeerAuthentication mode STRICT and Kubernetes NetworkPolicy"},
 		{GroupSecurity, "RequestAuthentication", "requestauthentications", true, "check tokens in the application"},
 		{groupGatewayAPI, "BackendTLSPolicy", "backendtlspolicies", true, "open TLS in the application, or with a DestinationRule"},
 		{GroupNetworking, "EnvoyFilter", "envoyfilters", false, "there is no Envoy to patch; ask for what it should do"},

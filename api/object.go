@@ -24,11 +24,13 @@ const (
 	KindPeerAuthentication Kind = "PeerAuthentication"
 	KindVirtualService     Kind = "VirtualService"
 	KindSidecar            Kind = "Sidecar"
+
+	KindAuthorizationPolicy Kind = "AuthorizationPolicy"
 )
 
 // Kinds lists the kinds that are honoured.
 func Kinds() []Kind {
-	return []Kind{KindServiceEntry, KindDestinationRule, KindGateway, KindVirtualService, KindSidecar, KindPeerAuthentication}
+	return []Kind{KindServiceEntry, KindDestinationRule, KindGateway, KindVirtualService, KindSidecar, KindPeerAuthentication, KindAuthorizationPolicy}
 }
 
 // API groups of the kinds.
@@ -39,7 +41,8 @@ const (
 
 // Object is a decoded configuration object. Spec is a *networking.ServiceEntry,
 // *networking.DestinationRule, *networking.Gateway, *networking.VirtualService,
-// *networking.Sidecar or *security.PeerAuthentication, as Kind says.
+// *networking.Sidecar, *security.PeerAuthentication or *security.AuthorizationPolicy,
+// as Kind says.
 type Object struct {
 	Kind       Kind
 	Namespace  string
@@ -74,6 +77,8 @@ func newSpec(k Kind) proto.Message {
 		return &networking.Sidecar{}
 	case KindPeerAuthentication:
 		return &security.PeerAuthentication{}
+	case KindAuthorizationPolicy:
+		return &security.AuthorizationPolicy{}
 	}
 	return nil
 }
@@ -94,6 +99,8 @@ func honouredFields(k Kind) fieldSet {
 		return sidecarFields
 	case KindPeerAuthentication:
 		return peerAuthenticationFields
+	case KindAuthorizationPolicy:
+		return authorizationPolicyFields
 	}
 	return nil
 }
@@ -161,6 +168,8 @@ func Validate(obj *Object) error {
 		validateSidecar(&p, spec)
 	case *security.PeerAuthentication:
 		validatePeerAuthentication(&p, spec)
+	case *security.AuthorizationPolicy:
+		validateAuthorizationPolicy(&p, obj, spec)
 	default:
 		return &NotHonouredError{Kind: string(obj.Kind)}
 	}

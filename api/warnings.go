@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	networking "istio.io/api/networking/v1alpha3"
+	security "istio.io/api/security/v1beta1"
 )
 
 // Labels of configuration objects that the mesh acts on.
@@ -36,6 +37,8 @@ func Warnings(obj *Object) []string {
 		warnDestinationRule(&w, spec)
 	case *networking.Gateway:
 		warnGateway(&w, obj.Namespace, spec)
+	case *security.AuthorizationPolicy:
+		warnAuthorizationPolicy(&w, spec)
 	}
 	warnMetadata(&w, "metadata.labels", obj.Kind, obj.Labels)
 	warnMetadata(&w, "metadata.annotations", obj.Kind, obj.Annotations)

@@ -38,7 +38,21 @@ func Mesh(c model.ClusterID, mc *meshconfig.MeshConfig) *model.Mesh {
 	m.ServiceExports = defaultExports(mc.DefaultServiceExportTo)
 	m.RuleExports = defaultExports(mc.DefaultDestinationRuleExportTo)
 	m.RouteExports = defaultExports(mc.DefaultVirtualServiceExportTo)
+	m.Paths = pathNormalization(mc.PathNormalization)
 	return m
+}
+
+// pathNormalization reads MeshConfig.pathNormalization.
+func pathNormalization(n *meshconfig.MeshConfig_ProxyPathNormalization) model.PathNormalization {
+	switch n.GetNormalization() {
+	case meshconfig.MeshConfig_ProxyPathNormalization_NONE:
+		return model.PathsAsTheyCome
+	case meshconfig.MeshConfig_ProxyPathNormalization_MERGE_SLASHES:
+		return model.PathsMerged
+	case meshconfig.MeshConfig_ProxyPathNormalization_DECODE_AND_MERGE_SLASHES:
+		return model.PathsDecoded
+	}
+	return model.PathsBase
 }
 
 func namespaceSelectors(selectors []*meshconfig.LabelSelector) []model.LabelSelector {

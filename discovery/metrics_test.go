@@ -18,7 +18,7 @@ func TestNotInForceIsMeasured(t *testing.T) {
 	notHonoured := func() map[schema.GroupKind]int {
 		return map[schema.GroupKind]int{
 			{Group: "gateway.networking.k8s.io", Kind: "Gateway"}:     3,
-			{Group: "security.istio.io", Kind: "AuthorizationPolicy"}: 1,
+			{Group: "security.istio.io", Kind: "RequestAuthentication"}: 1,
 		}
 	}
 	registry := prometheus.NewRegistry()
@@ -28,7 +28,7 @@ func TestNotInForceIsMeasured(t *testing.T) {
 	const want = `# TYPE isthmus_config_objects_not_in_force gauge
 isthmus_config_objects_not_in_force{group="gateway.networking.k8s.io",kind="Gateway"} 3
 isthmus_config_objects_not_in_force{group="networking.istio.io",kind="Gateway"} 2
-isthmus_config_objects_not_in_force{group="security.istio.io",kind="AuthorizationPolicy"} 1
+isthmus_config_objects_not_in_force{group="security.istio.io",kind="RequestAuthentication"} 1
 `
 	if _, got, _ := strings.Cut(answer.Body.String(), "in part: kinds that are not honoured, and objects that are wrong.\n"); got != want {
 		t.Errorf("measured\n%s\nwant\n%s", answer.Body, want)

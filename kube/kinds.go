@@ -48,6 +48,7 @@ func configKinds() []configKind {
 		{kind: kindSidecar, api: api.KindSidecar, group: api.GroupNetworking, resource: "sidecars"},
 		{kind: kindGateway, api: api.KindGateway, group: api.GroupNetworking, resource: "gateways"},
 		{kind: kindPeer, api: api.KindPeerAuthentication, group: api.GroupSecurity, resource: "peerauthentications"},
+		{kind: kindAuthorization, api: api.KindAuthorizationPolicy, group: api.GroupSecurity, resource: "authorizationpolicies"},
 		{kind: kindRange, api: "ServiceCIDR", group: groupKubernetesNetworking, resource: "servicecidrs", optional: true},
 		exportKind(),
 	}

@@ -21,6 +21,7 @@ const (
 	kindVirtual
 	kindSidecar
 	kindPeer
+	kindAuthorization
 	kindGateway
 	// kindRange is a ServiceCIDR: where Services' addresses come from.
 	kindRange

@@ -33,6 +33,8 @@ func TestMain(m *testing.M) { leak.Main(m) }
 
 var entriesResource = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "serviceentries"}
 
+var policiesResource = schema.GroupVersionResource{Group: "security.istio.io", Version: "v1", Resource: "authorizationpolicies"}
+
 var peersResource = schema.GroupVersionResource{Group: "security.istio.io", Version: "v1", Resource: "peerauthentications"}
 
 var sidecarsResource = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "sidecars"}
@@ -67,6 +69,8 @@ func newCluster(t *testing.T, objects ...runtime.Object) *cluster {
 			Name:       "peerauthentications",
 			Kind:       "PeerAuthentication",
 			Namespaced: true,
+		}, {
+			Name: "authorizationpolicies", Kind: "AuthorizationPolicy", Namespaced: true,
 		}},
 	}, {
 		GroupVersion: "networking.k8s.io/v1",
@@ -78,7 +82,7 @@ func newCluster(t *testing.T, objects ...runtime.Object) *cluster {
 	c.dyn = fakedynamic.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(),
 		map[schema.GroupVersionResource]string{
 			entriesResource: "ServiceEntryList", peersResource: "PeerAuthenticationList", rangesResource: "ServiceCIDRList",
-			exportsResource: "ServiceExportList", sidecarsResource: "SidecarList",
+			exportsResource: "ServiceExportList", sidecarsResource: "SidecarList", policiesResource: "AuthorizationPolicyList",
 		})
 	status := NewStatusWriter(c.dyn, slog.New(slog.DiscardHandler))
 	r, err := NewReader(store, Clients{Kube: c.kube, Dynamic: c.dyn}, Config{

@@ -128,6 +128,8 @@ func (r *Reader) writeOne(txn model.WriteTxn, c ref, endpoints map[ref]bool) (en
 		r.writePolicy(txn, c)
 	case kindSecret:
 		r.writeCredential(txn, c)
+	case kindAuthorization:
+		r.writeAuthorization(txn, c)
 	}
 	return entriesChanged
 }

@@ -37,7 +37,22 @@ type Mesh struct {
 	// ServiceEntries, DestinationRules, and VirtualServices that do not say so
 	// themselves.
 	ServiceExports, RuleExports, RouteExports Exports
+	// Paths is what proxies make of the paths of requests.
+	Paths PathNormalization
 }
+
+// PathNormalization is what becomes of a path before anything is decided about it.
+type PathNormalization uint8
+
+// The values. Each does what those before it do, but for PathsAsTheyCome: PathsBase
+// resolves dot segments and takes a backslash for a slash, PathsMerged makes one of several
+// slashes, PathsDecoded decodes those that are encoded.
+const (
+	PathsBase PathNormalization = iota
+	PathsMerged
+	PathsDecoded
+	PathsAsTheyCome
+)
 
 // Key is the primary key.
 func (m *Mesh) Key() string { return string(m.Cluster) }

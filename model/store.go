@@ -73,6 +73,7 @@ type Store struct {
 	Virtuals     Table[*VirtualService]
 	Sidecars     Table[*Sidecar]
 	Peers        Table[*PeerAuthentication]
+	Policies     Table[*AuthorizationPolicy]
 	Gateways     Table[*Gateway]
 	Credentials  Table[*Credential]
 	Namespaces   Table[*Namespace]
@@ -108,6 +109,7 @@ func NewStore() (*Store, error) {
 		newTable(s, &s.Virtuals, "virtuals"),
 		newTable(s, &s.Sidecars, "sidecars"),
 		newTable(s, &s.Peers, "peers"),
+		newTable(s, &s.Policies, "policies"),
 		newTable(s, &s.Gateways, "gateways"),
 		newTable(s, &s.Credentials, "credentials"),
 		newTable(s, &s.Namespaces, "namespaces"),

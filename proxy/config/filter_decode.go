@@ -16,8 +16,9 @@ import (
 // defaultTCPIdle is Envoy's idle_timeout of tcp_proxy.
 const defaultTCPIdle = time.Hour
 
-// decodeFilters reads the network filters of a chain: an optional
-// sni_cluster, then exactly one of http_connection_manager and tcp_proxy.
+// decodeFilters reads the network filters of a chain: those that decide who may
+// connect, an optional sni_cluster, then exactly one of http_connection_manager and
+// tcp_proxy.
 func (c *FilterChain) decodeFilters(a at, filters []*listenerv3.Filter) error {
 	sni := false
 	for i, f := range filters {
@@ -43,6 +44,11 @@ func (c *FilterChain) decodeFilters(a at, filters []*listenerv3.Filter) error {
 				}
 			}
 			sni = true
+		case name == tcpAccessMessage:
+			var access *AccessFilter
+			if access, err = decodeTCPAccess(ca, body); err == nil {
+				c.ConnAccess = append(c.ConnAccess, access)
+			}
 		case name == "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy":
 			c.TCP, err = decodeTCPProxy(ca, body)
 		case name == "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager":
@@ -61,6 +67,10 @@ func (c *FilterChain) decodeFilters(a at, filters []*listenerv3.Filter) error {
 
 	if c.HTTP == nil && c.TCP == nil {
 		return a.in("filters").errorf("has neither http_connection_manager nor tcp_proxy")
+	}
+	if c.TCP == nil && len(c.ConnAccess) > 0 {
+		// Nothing is known of a reason to, and the requests are to be asked about.
+		return a.in("filters").errorf("has a network rbac filter before http_connection_manager, which this proxy does not support")
 	}
 	if sni {
 		if c.TCP == nil {

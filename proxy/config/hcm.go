@@ -53,9 +53,13 @@ type HCM struct {
 	UseRemoteAddress  bool
 	GenerateRequestID bool     // default true
 	Upgrades          []string // lower case upgrade types allowed, e.g. websocket
-	MergeSlashes      bool
-	NormalizePath     bool
-	StripAnyHostPort  bool
+	// NormalizePath resolves dot segments and takes a backslash for a slash;
+	// UnescapeSlashes decodes %2f and %5c before that, and MergeSlashes makes one of
+	// several slashes.
+	MergeSlashes     bool
+	NormalizePath    bool
+	UnescapeSlashes  bool
+	StripAnyHostPort bool
 
 	// IdleTimeout ends a connection without requests (default 1 h),
 	// StreamIdleTimeout a request on which nothing moves (default 5 min),
@@ -67,6 +71,9 @@ type HCM struct {
 	MaxHeaderBytes    uint32 // 0: the engine's default
 
 	MaxConcurrentStreams uint32 // HTTP/2; 0: default
+
+	// Access is asked about each request, in this order.
+	Access []*AccessFilter
 
 	AccessLogs []AccessLog
 }

@@ -7,6 +7,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"google.golang.org/protobuf/types/known/anypb"
 )
 
 func decodeHCM(a at, p *hcmv3.HttpConnectionManager) (*HCM, error) {
@@ -85,8 +86,8 @@ func (a at) fromADS(p *corev3.ConfigSource) error {
 	return nil
 }
 
-// decodeHTTPFilters accepts the router alone: every other filter would act on
-// requests.
+// decodeHTTPFilters accepts those that decide who may send requests, and the router:
+// every other filter would act on requests in a way that is not known here.
 func (h *HCM) decodeHTTPFilters(a at, p *hcmv3.HttpConnectionManager) error {
 	for i, f := range p.GetHttpFilters() {
 		fa := a.index("http_filters", i)
@@ -94,23 +95,28 @@ func (h *HCM) decodeHTTPFilters(a at, p *hcmv3.HttpConnectionManager) error {
 			return err
 		}
 
+		last := i == len(p.GetHttpFilters())-1
 		body := f.GetTypedConfig()
-		if body.MessageName() != "envoy.extensions.filters.http.router.v3.Router" {
-			return fa.in("typed_config").errorf("HTTP filter %q (%s) is not supported by this proxy", f.GetName(), body.MessageName())
-		}
-
-		r := &routerv3.Router{}
-		ra := fa.in("typed_config")
-		if err := ra.unpack(body, r); err != nil {
-			return err
-		}
-
-		if err := ra.only(r, "dynamic_stats", "start_child_span", "suppress_envoy_headers",
-			"respect_expected_rq_timeout", "suppress_grpc_request_failure_code_stats"); err != nil {
-			return err
-		}
-		if i != len(p.GetHttpFilters())-1 {
-			return fa.errorf("the router is not the last filter")
+		ca := fa.in("typed_config")
+		switch name := body.MessageName(); {
+		case name == "envoy.extensions.filters.http.router.v3.Router":
+			if !last {
+				return fa.errorf("the router is not the last filter")
+			}
+			if err := checkRouter(ca, body); err != nil {
+				return err
+			}
+		case name == httpAccessMessage:
+			if last {
+				return fa.errorf("is the last filter: the router is missing")
+			}
+			access, err := decodeHTTPAccess(ca, body)
+			if err != nil {
+				return err
+			}
+			h.Access = append(h.Access, access)
+		default:
+			return ca.errorf("HTTP filter %q (%s) is not supported by this proxy", f.GetName(), name)
 		}
 	}
 
@@ -118,6 +124,16 @@ func (h *HCM) decodeHTTPFilters(a at, p *hcmv3.HttpConnectionManager) error {
 		return a.in("http_filters").errorf("is empty: the router is missing")
 	}
 	return nil
+}
+
+// checkRouter refuses settings of the router that would change something.
+func checkRouter(a at, body *anypb.Any) error {
+	r := &routerv3.Router{}
+	if err := a.unpack(body, r); err != nil {
+		return err
+	}
+	return a.only(r, "dynamic_stats", "start_child_span", "suppress_envoy_headers",
+		"respect_expected_rq_timeout", "suppress_grpc_request_failure_code_stats")
 }
 
 func (h *HCM) decodeProtocol(a at, p *hcmv3.HttpConnectionManager) error {
@@ -142,6 +158,8 @@ func (h *HCM) decodeProtocol(a at, p *hcmv3.HttpConnectionManager) error {
 	// Any other action would change which route a request takes.
 	switch p.GetPathWithEscapedSlashesAction() {
 	case hcmv3.HttpConnectionManager_IMPLEMENTATION_SPECIFIC_DEFAULT, hcmv3.HttpConnectionManager_KEEP_UNCHANGED:
+	case hcmv3.HttpConnectionManager_UNESCAPE_AND_FORWARD:
+		h.UnescapeSlashes = true
 	default:
 		return a.in("path_with_escaped_slashes_action").errorf("%v is not supported by this proxy", p.GetPathWithEscapedSlashesAction())
 	}

@@ -78,11 +78,13 @@ type FilterChain struct {
 	TLS   *DownstreamTLS // nil: plaintext
 	HTTP  *HCM
 	TCP   *TCPProxy
+	// ConnAccess is asked about each connection of TCP, in this order.
+	ConnAccess []*AccessFilter
 	// HandshakeTimeout bounds TLS termination.
 	HandshakeTimeout time.Duration
 	// Version identifies the chain's content. Access identifies what a peer
-	// has to prove before it is let in; empty for plaintext. Whatever else
-	// comes to decide over that belongs to it.
+	// has to prove before it is let in; empty for plaintext. ConnAccess decides
+	// beside it.
 	Version string
 	Access  string
 }

@@ -38,7 +38,7 @@ func (m *StringMatch) Match(s string) bool {
 	}
 
 	if m.IgnoreCase {
-		s, v = strings.ToLower(s), strings.ToLower(v)
+		return m.matchFolded(s)
 	}
 
 	switch m.Kind {
@@ -51,4 +51,44 @@ func (m *StringMatch) Match(s string) bool {
 	default:
 		return strings.Contains(s, v)
 	}
+}
+
+// matchFolded compares without regard to the case of ASCII letters, as Envoy does,
+// and makes no copy of s: this is asked of each request.
+func (m *StringMatch) matchFolded(s string) bool {
+	n := len(m.Value)
+	if len(s) < n {
+		return false
+	}
+	switch m.Kind {
+	case MatchExact:
+		return len(s) == n && equalFolded(s, m.Value)
+	case MatchPrefix:
+		return equalFolded(s[:n], m.Value)
+	case MatchSuffix:
+		return equalFolded(s[len(s)-n:], m.Value)
+	}
+	for i := range len(s) - n + 1 {
+		if equalFolded(s[i:i+n], m.Value) {
+			return true
+		}
+	}
+	return false
+}
+
+// equalFolded compares texts of one length.
+func equalFolded(a, b string) bool {
+	for i := range len(a) {
+		if lowerASCII(a[i]) != lowerASCII(b[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func lowerASCII(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		return c + 'a' - 'A'
+	}
+	return c
 }

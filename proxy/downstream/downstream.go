@@ -75,4 +75,7 @@ type TCPRecorder interface {
 	// NoHealthyUpstream, UpstreamFailure (no connection), UpstreamTerminated
 	// or DownstreamClosed (broken off by that side), or None.
 	Close(outcome.Flag)
+	// Denied ends the record of a connection that a policy refused, in place of Close;
+	// the details are Envoy's.
+	Denied(details string)
 }

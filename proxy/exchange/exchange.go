@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/proxy/access"
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/outcome"
 	"github.com/isthmus-mesh/isthmus/proxy/routes"
@@ -43,6 +44,11 @@ type Incoming struct {
 	HandBack bool
 	// Ending says that this proxy is about to end, and with it, most likely, the application of its pod.
 	Ending bool
+	// Caller says what the one who sent the request may do; nil: everything. Fields are the request's, and Edge is of
+	// its connection; both are read only if Caller is set.
+	Caller *access.Caller
+	Fields access.Fields
+	Edge   *Edge
 }
 
 // Begin routes the request. It brings the path and the authority of q into the form in which they are routed and sent
@@ -57,10 +63,13 @@ func (x *Exchange) Begin(in *Incoming, q *routes.Target) Verdict {
 		q.Authority = routes.WithoutPort(q.Authority)
 	}
 
+	q.Scheme = in.Scheme
+	if in.Caller != nil && !x.allowed(in, q) {
+		return reply(&Answer{Status: 403, Body: accessDenied})
+	}
 	if in.Table == nil {
 		return reply(notReady())
 	}
-	q.Scheme = in.Scheme
 	if x.Route = in.Table.Find(q); x.Route == nil {
 		return reply(noRoute(in.Table.Name(), q))
 	}
@@ -80,6 +89,20 @@ func (x *Exchange) Begin(in *Incoming, q *routes.Target) Verdict {
 	// An application that ends closes its idle connections. A request that arrives on one at that moment may have had
 	// its effect or not; where that matters, it does not go there. A connection that is refused leaves no doubt.
 	return Verdict{Do: Pick, Fresh: in.Ending && !x.idempotent}
+}
+
+// accessDenied is what Envoy's rbac filter says to those whom it refuses.
+const accessDenied = "RBAC: access denied"
+
+// allowed asks whether the caller may send the request, as it will be sent on. Nothing else is told to one who may not:
+// neither which routes there are, nor whether there is anybody behind them.
+func (x *Exchange) allowed(in *Incoming, q *routes.Target) bool {
+	details, allowed := in.Caller.Decide(&access.Request{
+		Method: q.Method, Scheme: q.Scheme, Authority: q.Authority, Path: q.Path, Fields: in.Fields,
+		ClientCert: in.Edge.Cert.Element, KeepCert: in.Edge.Cert.Keep, TrustPeer: in.HCM.UseRemoteAddress,
+	})
+	x.Outcome.Details = details
+	return allowed
 }
 
 // Refuse answers a request that is malformed or cannot be served as it is; it may stand in Begin's place.

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/proxy/access"
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
 	"github.com/isthmus-mesh/isthmus/proxy/exchange"
@@ -32,11 +33,23 @@ type call struct {
 	entry    *telemetry.Entry // nil when nothing is logged
 }
 
-// begin routes the request.
-func (c *call) begin(h *Handler, info *downstream.Info, q *routes.Target, ending bool) exchange.Verdict {
+// asking is where a request comes from.
+type asking struct {
+	h      *Handler
+	info   *downstream.Info
+	caller *access.Caller
+	edge   *exchange.Edge
+	fields access.Fields
+	ending bool // the connection is to end
+}
+
+// begin asks whether the request may pass, and routes it.
+func (c *call) begin(from *asking, q *routes.Target) exchange.Verdict {
+	h, info := from.h, from.info
 	v := c.Begin(&exchange.Incoming{
 		HCM: h.hcm, Table: h.routes.Load(), Start: c.start, Scheme: schemeOf(info),
-		HandBack: info.Direction == config.DirectionInbound && info.MTLS(), Ending: ending,
+		HandBack: info.Direction == config.DirectionInbound && info.MTLS(), Ending: from.ending,
+		Caller: from.caller, Fields: from.fields, Edge: from.edge,
 	}, q)
 	if v.Do != exchange.Pick {
 		return v
@@ -154,7 +167,7 @@ func (c *call) finish(h *Handler, handles *telemetry.HTTP, now time.Time) {
 		return
 	}
 	e.Code, e.GRPC, e.Flags = c.Outcome.Code, c.Outcome.GRPC, c.Outcome.Flag.String()
-	e.Received, e.Sent = c.Outcome.Received, c.Outcome.Sent
+	e.Received, e.Sent, e.Details = c.Outcome.Received, c.Outcome.Sent, c.Outcome.Details
 	if c.ep != nil {
 		e.Upstream = c.ep.Addr()
 	}

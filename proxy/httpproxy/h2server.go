@@ -22,6 +22,8 @@ type h2server struct {
 	edge exchange.Edge
 	c    *http2.Conn
 
+	peer peer // of accept, which is called by one goroutine
+
 	mu      sync.Mutex // guards counted and ending
 	counted countedCluster
 	ending  *time.Timer
@@ -104,7 +106,8 @@ func (s *h2server) accept(sink http2.Sink, h *http2.Head) {
 	}
 
 	q := p.target()
-	switch v := p.call.begin(s.h, s.info, &q, false); {
+	from := asking{h: s.h, info: s.info, caller: s.peer.of(s.h, s.info), edge: &s.edge, fields: &p.req}
+	switch v := p.call.begin(&from, &q); {
 	case v.Do == exchange.Reply:
 		p.replyLocked(v.Answer)
 	case upstreamProtocol(p.call.cluster, config.ProtocolHTTP2) == config.ProtocolHTTP2:

@@ -6,10 +6,12 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	nethttp2 "golang.org/x/net/http2"
 
+	"github.com/isthmus-mesh/isthmus/proxy/access"
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
 	"github.com/isthmus-mesh/isthmus/proxy/http1"
@@ -50,13 +52,15 @@ func New(cfg Config) (*Server, error) {
 type Handler struct {
 	server *Server
 	hcm    *config.HCM
+	access *access.Policy          // nil lets everybody pass
+	next   atomic.Pointer[Handler] // took the place of this one; nil while it is in force
 	routes *routes.Slot
 	log    *telemetry.AccessLog // nil when no access log is asked for
 }
 
 // Handler compiles an HTTP connection manager. An error means that it cannot be honoured as it stands.
 func (s *Server) Handler(hcm *config.HCM) (*Handler, error) {
-	h := &Handler{server: s, hcm: hcm}
+	h := &Handler{server: s, hcm: hcm, access: access.Compile(hcm.Access, s.cfg.Telemetry.HTTPAccess)}
 	if hcm.Routes != nil {
 		h.routes = routes.Inline(hcm.Routes, s.cfg.Clusters)
 	} else {

@@ -39,6 +39,7 @@ type session struct {
 	bridged bool // the request came by HTTP/2
 	info    *downstream.Info
 	edge    exchange.Edge
+	peer    peer
 
 	in       http1.Reader
 	out      http1.Writer
@@ -260,7 +261,11 @@ func (s *session) forward() {
 		s.replyRest(c.Refuse(statusOf(err), outcome.DownstreamProtocol, err.Error()).Answer)
 		return
 	}
-	v := c.begin(s.h, s.info, &q, s.draining.Load())
+	from := asking{h: s.h, info: s.info, edge: &s.edge, fields: s, ending: s.draining.Load()}
+	if !s.bridged { // else the HTTP/2 side has asked
+		from.caller = s.peer.of(s.h, s.info)
+	}
+	v := c.begin(&from, &q)
 	if v.Do == exchange.Reply {
 		s.replyRest(v.Answer)
 		return

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/proxy/access"
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
 	"github.com/isthmus-mesh/isthmus/proxy/mtls"
@@ -33,6 +34,8 @@ type chain struct {
 	tls  *mtls.Server
 	http HTTPHandler
 	tcp  *tcpProxy
+	// access is the policy of http; that of tcp is there.
+	access *access.Policy
 
 	bound   bool // the listener has a socket of its own
 	retired bool // not in force any more; guarded by the lock of connections
@@ -99,10 +102,11 @@ func (m *Manager) newChainLocked(l *config.Listener, fc *config.FilterChain) (*c
 
 	switch {
 	case fc.TCP != nil:
-		c.tcp, err = newTCPProxy(m, fc.TCP)
+		c.tcp, err = newTCPProxy(m, fc)
 	case m.opt.HTTP == nil:
 		return nil, errors.New("HTTP is not served here")
 	default:
+		c.access = access.Compile(fc.HTTP.Access, uncounted)
 		c.http, err = m.opt.HTTP.Handler(fc.HTTP)
 	}
 	return c, err

@@ -125,6 +125,9 @@ func (m *Manager) retireChainsLocked(ch change) {
 		}
 	}
 
+	for _, c := range gone {
+		c.supersede(ch.next)
+	}
 	strangers := ch.old.conns.retire(gone, func(c *connection) bool { return !m.mayStayLocked(c) })
 	for _, c := range gone {
 		c.endGently()
@@ -178,7 +181,7 @@ func (m *Manager) mayStayLocked(c *connection) bool {
 	if now.cfg.TLS != nil && now.cfg.Access != c.chain.cfg.Access {
 		return false
 	}
-	return now.tcp == nil || !m.leadsNowhere(now.cfg.TCP)
+	return (now.tcp == nil || !m.leadsNowhere(now.cfg.TCP)) && now.admits(c)
 }
 
 // takerLocked finds the listener that a redirected connection would go to now,

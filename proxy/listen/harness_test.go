@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/proxy/access"
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
 	"github.com/isthmus-mesh/isthmus/proxy/mtls"
@@ -34,6 +35,7 @@ type record struct {
 	mu        sync.Mutex
 	opened    []string // peer principals of TCP connections
 	closed    []outcome.Flag
+	denied    []string // why
 	failures  []string
 	refused   int
 	overLimit []string // listeners
@@ -43,6 +45,12 @@ type record struct {
 }
 
 type recorder struct{ r *record }
+
+func (r recorder) Denied(details string) {
+	r.r.mu.Lock()
+	defer r.r.mu.Unlock()
+	r.r.denied = append(r.r.denied, details)
+}
 
 func (r *record) TCPFor(
 	cfg *config.TCPProxy,
@@ -57,6 +65,8 @@ func (r *record) TCPFor(
 		return recorder{r}
 	}, nil
 }
+
+func (r *record) TCPAccess(string) access.Counts { return access.Counts{} }
 
 func (r *record) HandshakeFailed(reason mtls.Reason) {
 	r.mu.Lock()

@@ -6,8 +6,10 @@
 // A [Manager] holds the listeners. Updates replace snapshots. A connection whose
 // filter chain is replaced goes on for as long as its peer would be let in: HTTP
 // is asked to end after the current requests, so that the next ones are served
-// by the new configuration; a long stream is not broken. One that would be
-// refused (mutual TLS has become strict, its root is not trusted any more) is
+// by the new configuration, and those that come before that are decided about by
+// the policies of it; a long stream is not broken. One that would be
+// refused (mutual TLS has become strict, its root is not trusted any more, a policy
+// says no) is
 // cut off when the drain time is over.
 //
 // Nothing is waited for without an end, and no more connections are held than
@@ -22,6 +24,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/proxy/access"
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
 	"github.com/isthmus-mesh/isthmus/proxy/mtls"
@@ -51,6 +54,8 @@ type Telemetry interface {
 	// configuration comes, and fails for an access log that cannot be written as
 	// it is asked for.
 	TCPFor(cfg *config.TCPProxy) (func(*downstream.Info, *upstream.Endpoint) downstream.TCPRecorder, error)
+	// TCPAccess gives the counters of a filter that decides who may connect.
+	TCPAccess(shadowPrefix string) access.Counts
 	// HandshakeFailed counts a TLS handshake with a peer that failed.
 	HandshakeFailed(reason mtls.Reason)
 	// NoFilterChain counts a connection that no chain matched.
@@ -345,3 +350,6 @@ func (silent) ConnOpen(config.Direction)   {}
 func (silent) ConnClose(config.Direction)  {}
 func (silent) Add(int64, int64)            {}
 func (silent) Close(outcome.Flag)          {}
+func (silent) Denied(string)               {}
+
+func (silent) TCPAccess(string) access.Counts { return access.Counts{} }

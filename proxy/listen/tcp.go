@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 
+	"github.com/isthmus-mesh/isthmus/proxy/access"
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
 	"github.com/isthmus-mesh/isthmus/proxy/duplex"
@@ -22,19 +23,21 @@ const defaultAttempts = 3
 type tcpProxy struct {
 	m        *Manager
 	cfg      *config.TCPProxy
+	access   *access.Policy // nil lets everybody connect
 	record   func(*downstream.Info, *upstream.Endpoint) downstream.TCPRecorder
 	clusters []*upstream.Ref
 	weights  []uint32 // running totals
 	total    uint32   // of all weights; 0: there is one cluster
 }
 
-func newTCPProxy(m *Manager, cfg *config.TCPProxy) (*tcpProxy, error) {
+func newTCPProxy(m *Manager, fc *config.FilterChain) (*tcpProxy, error) {
+	cfg := fc.TCP
 	record, err := m.opt.Telemetry.TCPFor(cfg)
 	if err != nil {
 		return nil, err
 	}
 
-	t := &tcpProxy{m: m, cfg: cfg, record: record}
+	t := &tcpProxy{m: m, cfg: cfg, record: record, access: access.Compile(fc.ConnAccess, m.opt.Telemetry.TCPAccess)}
 	if len(cfg.Weighted) == 0 {
 		t.clusters = []*upstream.Ref{m.opt.Clusters.Ref(cfg.Cluster)}
 	}
@@ -70,6 +73,13 @@ func (t *tcpProxy) cluster(info *downstream.Info) (*upstream.Cluster, string) {
 func (t *tcpProxy) serve(conn net.Conn, info *downstream.Info) {
 	if info.Protocol == config.ProtocolUnknown {
 		info.Protocol = config.ProtocolTCP
+	}
+
+	if details, allowed := t.access.For(connectionOf(info)).Decide(nil); !allowed {
+		t.m.refused.event("connection refused by policy", "listener", info.Listener, "peer", info.Peer,
+			"principal", info.PeerPrincipal(), "destination", info.Local, "details", details)
+		t.record(info, nil).Denied(details)
+		return
 	}
 
 	cluster, name := t.cluster(info)

@@ -80,7 +80,8 @@ const NoGRPCStatus = -1
 type Request struct {
 	Code     int // HTTP status; 0 when no response was sent
 	Flag     Flag
-	GRPC     int // grpc-status or NoGRPCStatus
+	Details  string // Envoy's response code details, where one of its filters refused the request; else empty
+	GRPC     int    // grpc-status or NoGRPCStatus
 	Duration time.Duration
 	Received int64 // request body bytes
 	Sent     int64 // response body bytes

@@ -11,14 +11,18 @@ import (
 // NormalizePath resolves dot segments and, as the configuration asks, empty ones, so that a path is routed as
 // the application will read it. It allocates only when there is something to change.
 func NormalizePath(hcm *config.HCM, path string) string {
-	if !hcm.NormalizePath && !hcm.MergeSlashes || !strings.HasPrefix(path, "/") {
+	if !hcm.NormalizePath && !hcm.MergeSlashes && !hcm.UnescapeSlashes || !strings.HasPrefix(path, "/") {
 		return path
 	}
 	p, query, hasQuery := strings.Cut(path, "?")
-	dots := hcm.NormalizePath && (strings.Contains(p, "/.") || strings.ContainsAny(p, `\%`))
-	slashes := hcm.MergeSlashes && strings.Contains(p, "//")
-	if !dots && !slashes {
+	odd := strings.IndexByte(p, '%') >= 0 || strings.IndexByte(p, '\\') >= 0
+	dots := hcm.NormalizePath && (odd || strings.Contains(p, "/."))
+	slashes := hcm.MergeSlashes && (odd || strings.Contains(p, "//"))
+	if !dots && !slashes && !(hcm.UnescapeSlashes && odd) {
 		return path
+	}
+	if hcm.UnescapeSlashes {
+		p = unescapeSlashes.Replace(p)
 	}
 	if hcm.NormalizePath {
 		p = removeDotSegments(decodeUnreserved(strings.ReplaceAll(p, `\`, "/")))
@@ -31,6 +35,9 @@ func NormalizePath(hcm *config.HCM, path string) string {
 	}
 	return p
 }
+
+// unescapeSlashes decodes what stands for slashes of either kind.
+var unescapeSlashes = strings.NewReplacer("%2f", "/", "%2F", "/", "%5c", `\`, "%5C", `\`)
 
 // decodeUnreserved decodes percent-encoded unreserved characters (RFC 3986 section 6.2.2.2).
 func decodeUnreserved(p string) string {

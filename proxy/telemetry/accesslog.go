@@ -23,6 +23,7 @@ type Entry struct {
 	Protocol                        string // HTTP/1.1, HTTP/2; empty for TCP
 	Code                            int
 	Flags                           string
+	Details                         string // why a policy refused it; empty otherwise
 	GRPC                            int
 	Received, Sent                  int64
 	Upstream                        netip.AddrPort

@@ -265,11 +265,23 @@ func stringOperator(name string) func(e *Entry) string {
 		return func(e *Entry) string { return e.Info.PeerPrincipal() }
 	case "REQUESTED_SERVER_NAME":
 		return func(e *Entry) string { return e.Info.SNI }
-	case "RESPONSE_CODE_DETAILS", "CONNECTION_TERMINATION_DETAILS", "UPSTREAM_TRANSPORT_FAILURE_REASON",
-		"UPSTREAM_LOCAL_ADDRESS":
+	case "RESPONSE_CODE_DETAILS":
+		return func(e *Entry) string { return detailsIf(e, e.Protocol != "") }
+	case "CONNECTION_TERMINATION_DETAILS":
+		return func(e *Entry) string { return detailsIf(e, e.Protocol == "") }
+	case "UPSTREAM_TRANSPORT_FAILURE_REASON", "UPSTREAM_LOCAL_ADDRESS":
 		return func(*Entry) string { return "" } // part of Istio's default format; not recorded
 	}
 	return nil
+}
+
+// detailsIf is the entry's details where they are of the kind that is asked for: of
+// requests, or of connections.
+func detailsIf(e *Entry, ofKind bool) string {
+	if !ofKind {
+		return ""
+	}
+	return e.Details
 }
 
 // requestHeader reads REQ(A?B): header A, or B when A is absent.

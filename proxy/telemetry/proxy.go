@@ -189,7 +189,12 @@ func (r *tcpRecord) Add(received, sent int64) {
 
 // Close implements downstream.TCPRecorder. The end is counted under its flags,
 // the beginning without: nobody knew then.
-func (r *tcpRecord) Close(flag outcome.Flag) {
+func (r *tcpRecord) Close(flag outcome.Flag) { r.end(flag, "") }
+
+// Denied implements downstream.TCPRecorder.
+func (r *tcpRecord) Denied(details string) { r.end(outcome.None, details) }
+
+func (r *tcpRecord) end(flag outcome.Flag, details string) {
 	closed := r.counters
 	if flag != outcome.None {
 		closed = r.t.TCP(r.stream, flag)
@@ -201,7 +206,7 @@ func (r *tcpRecord) Close(flag outcome.Flag) {
 	}
 
 	e := NewEntry(r.info)
-	e.Flags = flag.String()
+	e.Flags, e.Details = flag.String(), details
 	e.Start = r.info.Start
 	e.Received, e.Sent = r.received.Load(), r.sent.Load()
 	if r.ep != nil {

@@ -10,6 +10,7 @@ package telemetry
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -123,6 +124,8 @@ type Metrics struct {
 	tlsFailures *prometheus.CounterVec
 	xdsRejected *prometheus.CounterVec
 	ownRefused  *prometheus.CounterVec
+	httpAccess  accessMetrics
+	tcpAccess   accessMetrics
 	clusters    clusterMetrics
 
 	http sync.Map // Stream → *HTTP
@@ -136,8 +139,9 @@ func New(reg prometheus.Registerer) (*Metrics, error) {
 	m.makeTCP()
 	m.makeOwn()
 	m.clusters = newClusterMetrics()
+	m.httpAccess, m.tcpAccess = newAccessMetrics("http", "Requests"), newAccessMetrics("tcp", "Connections")
 
-	for _, c := range append(m.clusters.all(),
+	for _, c := range append(slices.Concat(m.clusters.all(), m.httpAccess.all(), m.tcpAccess.all()),
 		m.requests, m.requestDuration, m.requestBytes, m.responseBytes,
 		m.tcpSent, m.tcpReceived, m.tcpOpened, m.tcpClosed,
 		m.active, m.noChain, m.overLimit, m.tlsFailures, m.xdsRejected, m.ownRefused,

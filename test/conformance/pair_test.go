@@ -138,6 +138,9 @@ func application(t *testing.T) uint16 {
 		s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprintf(w, "%s\n%s\n%s\n%s\n", r.Host, r.Header.Get("X-Forwarded-Client-Cert"), r.RequestURI, r.Header.Get("X-Version"))
 		}), ReadHeaderTimeout: 10 * time.Second}
+		s.Protocols = new(http.Protocols)
+		s.Protocols.SetHTTP1(true)
+		s.Protocols.SetUnencryptedHTTP2(true)
 		go func() { _ = s.Serve(l) }()
 		t.Cleanup(func() { s.Close() })
 		return uint16(port)

@@ -81,6 +81,7 @@ func TestReplicatedControlPlanes(t *testing.T) {
 		{"virtual service", routeRequests},
 		{"ingress", ingress},
 		{"sidecar", limitSidecars},
+		{"isolation", isolateTeams},
 		{"bad config is refused", badConfigRefused},
 		{"failover", failoverReplicated},
 		{"discovery down", discoveryDown},
@@ -340,12 +341,12 @@ EOF`)
 	}
 	out = m.lab.refused(t, `kubectl --context cluster-1 apply -n foo -f - <<EOF
 apiVersion: security.istio.io/v1
-kind: AuthorizationPolicy
-metadata: {name: deny}
-spec: {action: DENY}
+kind: RequestAuthentication
+metadata: {name: tokens}
+spec: {jwtRules: [{issuer: example.com, jwksUri: "https://example.com/keys"}]}
 EOF`)
-	if !strings.Contains(out, "AuthorizationPolicy") {
-		t.Errorf("the refusal does not say that AuthorizationPolicy is not honoured: %s", out)
+	if !strings.Contains(out, "RequestAuthentication") {
+		t.Errorf("the refusal does not say that RequestAuthentication is not honoured: %s", out)
 	}
 	m.lab.must(t, callHTTPBin)
 }

@@ -16,6 +16,8 @@ import (
 // through, each with the server names that may pass. It is immutable.
 type gateway struct {
 	ports []gatewayPort // sorted by number
+	// access are the AuthorizationPolicies that hold for the gateway's pods.
+	access []*accessPolicy
 }
 
 type gatewayPort struct {
@@ -130,6 +132,7 @@ func (g *gateway) text() string {
 			fmt.Fprint(&b, s.gateway, *s.server)
 		}
 	}
+	b.WriteString(accessText(g.access))
 	return b.String()
 }
 
@@ -178,11 +181,18 @@ func (p *gatewayPort) serverNames() []string {
 // that are named (passedService) get whatever asks for them.
 func (g *gateway) listeners(mesh *model.Mesh) []*listenerv3.Listener {
 	var out []*listenerv3.Listener
+	// Requests are judged by every policy that selects the pod. Bytes that it cannot read
+	// are judged by the workload that they are for; but who chooses the gateway by its
+	// labels means it.
+	access, named := newAccessFilters(mesh, g.access), newAccessFilters(mesh, byLabel(g.access))
 	for _, p := range g.ports {
 		chains := p.passedChains(mesh)
 		chains = append(chains, p.tlsChains(mesh, chains)...)
 		if chain := p.meshChain(mesh); chain != nil {
 			chains = append(chains, chain)
+		}
+		for _, chain := range chains {
+			chain.Filters = slices.Concat(named.tcp, chain.Filters)
 		}
 		l := &listenerv3.Listener{
 			Name:         anyAddress + "_" + utoa(p.number),
@@ -193,7 +203,7 @@ func (g *gateway) listeners(mesh *model.Mesh) []*listenerv3.Listener {
 			l.ListenerFilters = []*listenerv3.ListenerFilter{tlsInspector()}
 		}
 		if len(p.http) > 0 {
-			l.FilterChains = append(l.FilterChains, p.plainChain(mesh, len(chains) > 0))
+			l.FilterChains = append(l.FilterChains, p.plainChain(mesh, access.http, len(chains) > 0))
 		}
 		if len(l.FilterChains) > 0 {
 			out = append(out, l)

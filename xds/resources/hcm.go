@@ -1,6 +1,8 @@
 package resources
 
 import (
+	"slices"
+
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
@@ -42,7 +44,7 @@ func sniCluster() *listenerv3.Filter {
 // Timeouts that Envoy sets by itself are off: a mesh that cuts long requests
 // breaks applications that worked without it.
 func httpManager(mesh *model.Mesh, statPrefix string) *hcmv3.HttpConnectionManager {
-	return &hcmv3.HttpConnectionManager{
+	m := &hcmv3.HttpConnectionManager{
 		CodecType:         hcmv3.HttpConnectionManager_AUTO,
 		StatPrefix:        statPrefix,
 		ServerName:        serverName,
@@ -55,6 +57,21 @@ func httpManager(mesh *model.Mesh, statPrefix string) *hcmv3.HttpConnectionManag
 			ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(&routerv3.Router{})},
 		}},
 	}
+	normalizePaths(m, mesh.Paths)
+	return m
+}
+
+// normalizePaths brings the paths of requests into one form, for routes, policies and the
+// application alike.
+func normalizePaths(m *hcmv3.HttpConnectionManager, paths model.PathNormalization) {
+	m.NormalizePath = wrapperspb.Bool(paths != model.PathsAsTheyCome)
+	switch paths {
+	case model.PathsMerged:
+		m.MergeSlashes = true
+	case model.PathsDecoded:
+		m.MergeSlashes = true
+		m.PathWithEscapedSlashesAction = hcmv3.HttpConnectionManager_UNESCAPE_AND_FORWARD
+	}
 }
 
 // outboundHTTP routes by the configuration that RDS gives under the name.
@@ -66,10 +83,11 @@ func outboundHTTP(mesh *model.Mesh, routeName string) *listenerv3.Filter {
 	return filter("envoy.filters.network.http_connection_manager", m)
 }
 
-// inboundHTTP sends everything to the application, with the caller's identity
-// in x-forwarded-client-cert and nothing that the caller claimed there.
-func inboundHTTP(mesh *model.Mesh, port uint16, cluster string) *listenerv3.Filter {
+// inboundHTTP sends everything that the filters let pass to the application, with the
+// caller's identity in x-forwarded-client-cert and nothing that the caller claimed there.
+func inboundHTTP(mesh *model.Mesh, port uint16, cluster string, access []*hcmv3.HttpFilter) *listenerv3.Filter {
 	m := httpManager(mesh, "inbound_"+utoa(port))
+	m.HttpFilters = slices.Concat(access, m.HttpFilters)
 	m.ForwardClientCertDetails = hcmv3.HttpConnectionManager_SANITIZE_SET
 	m.SetCurrentClientCertDetails = &hcmv3.HttpConnectionManager_SetCurrentClientCertDetails{
 		Subject: wrapperspb.Bool(true), Uri: true,

@@ -48,9 +48,9 @@ func (p *gatewayPort) httpSets() []httpSet {
 // plainRoutes is the name of the route configuration of a pod's port.
 func plainRoutes(port uint16) string { return "http." + utoa(port) }
 
-// plainChain serves HTTP without TLS; besideTLS tells that TLS comes to the port, too.
-func (p *gatewayPort) plainChain(mesh *model.Mesh, besideTLS bool) *listenerv3.FilterChain {
-	c := &listenerv3.FilterChain{Name: "http", Filters: []*listenerv3.Filter{edgeHTTP(mesh, plainRoutes(p.number))}}
+// plainChain serves HTTP without TLS, to those whom access lets pass; besideTLS tells that TLS comes to the port, too.
+func (p *gatewayPort) plainChain(mesh *model.Mesh, access []*hcmv3.HttpFilter, besideTLS bool) *listenerv3.FilterChain {
+	c := &listenerv3.FilterChain{Name: "http", Filters: []*listenerv3.Filter{edgeHTTP(mesh, plainRoutes(p.number), access)}}
 	if besideTLS {
 		c.FilterChainMatch = &listenerv3.FilterChainMatch{TransportProtocol: "raw_buffer"}
 	}
@@ -60,8 +60,9 @@ func (p *gatewayPort) plainChain(mesh *model.Mesh, besideTLS bool) *listenerv3.F
 // edgeHTTP serves clients that are not of the mesh, by the configuration that RDS
 // gives under the name: what they say of themselves does not count, and paths are
 // brought into one form before they are routed, as applications will read them.
-func edgeHTTP(mesh *model.Mesh, routeName string) *listenerv3.Filter {
+func edgeHTTP(mesh *model.Mesh, routeName string, access []*hcmv3.HttpFilter) *listenerv3.Filter {
 	m := httpManager(mesh, "outbound_"+routeName)
+	m.HttpFilters = slices.Concat(access, m.HttpFilters)
 	m.UseRemoteAddress = wrapperspb.Bool(true)
 	m.NormalizePath = wrapperspb.Bool(true)
 	m.ForwardClientCertDetails = hcmv3.HttpConnectionManager_SANITIZE_SET

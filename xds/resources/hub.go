@@ -14,6 +14,8 @@ import (
 // goroutine does it all.
 type hub struct {
 	store *model.Store
+	// cluster is the one whose mesh configuration holds.
+	cluster model.ClusterID
 
 	mu     sync.Mutex
 	topics map[string]chan struct{}
@@ -47,9 +49,10 @@ type waiter struct {
 	release func() bool
 }
 
-func newHub(store *model.Store) *hub {
+func newHub(store *model.Store, cluster model.ClusterID) *hub {
 	h := &hub{
 		store:      store,
+		cluster:    cluster,
 		topics:     map[string]chan struct{}{},
 		pods:       map[string]map[*waiter]struct{}{},
 		namespaces: map[scopeKey]map[*waiter]struct{}{},
@@ -156,6 +159,7 @@ func (h *hub) feeds() []feed {
 		// reach everywhere; they change rarely. Clients follow what servers
 		// accept, so policies are about their clusters as well.
 		follow(s.Peers, everyone, cds, eds),
+		follow(s.Policies, h.policyChangedLocked),
 		follow(s.Gateways, everyone),
 		follow(s.Credentials, nothing, sds),
 		// A Sidecar decides which part of the mesh a proxy sees.
@@ -202,6 +206,20 @@ func (h *hub) serviceChangedLocked(f *found, svc *model.Service) {
 	}
 	if mattered != (len(h.nodeServices) > 0) {
 		f.everyone = true
+	}
+}
+
+// policyChangedLocked: the proxies that a policy may select are those of its namespace,
+// or all.
+func (h *hub) policyChangedLocked(f *found, p *model.AuthorizationPolicy) {
+	if p.Namespace == h.store.Mesh(f.txn, h.cluster).RootNamespace {
+		f.everyone = true
+		return
+	}
+	for key, set := range h.namespaces {
+		if key.namespace == p.Namespace {
+			h.fireLocked(set)
+		}
 	}
 }
 

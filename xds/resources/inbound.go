@@ -27,6 +27,8 @@ type inbound struct {
 	ports []inboundPortSpec // sorted by number
 	// mode holds for all other ports.
 	mode model.MTLSMode
+	// access are the AuthorizationPolicies that hold for the workload.
+	access []*accessPolicy
 }
 
 type inboundPortSpec struct {
@@ -95,6 +97,7 @@ func (in *inbound) text() string {
 			fmt.Fprintf(&b, ",%s/%s/%s", svc.Host, svc.Namespace, svc.Name)
 		}
 	}
+	b.WriteString(accessText(in.access))
 	return b.String()
 }
 
@@ -136,15 +139,16 @@ func (in *inbound) listener(mesh *model.Mesh) *listenerv3.Listener {
 		ListenerFilters:  []*listenerv3.ListenerFilter{originalDst(), tlsInspector(), httpInspector()},
 	}
 
+	access := newAccessFilters(mesh, in.access)
 	strict := in.mode == model.MTLSStrict
 	for _, p := range in.ports {
 		strict = strict && p.mode == model.MTLSStrict
 		cluster := inboundClusterName(p.number)
-		g := chainGroup{mesh: mesh, port: p.number, protocol: p.protocol, mode: p.mode, cluster: cluster}
+		g := chainGroup{mesh: mesh, port: p.number, protocol: p.protocol, mode: p.mode, cluster: cluster, access: access}
 		l.FilterChains = append(l.FilterChains, g.chains()...)
 	}
 
-	rest := chainGroup{mesh: mesh, protocol: model.TCP, mode: in.mode, cluster: inboundPassthroughCluster}
+	rest := chainGroup{mesh: mesh, protocol: model.TCP, mode: in.mode, cluster: inboundPassthroughCluster, access: access}
 	l.FilterChains = append(l.FilterChains, rest.chains()...)
 
 	if strict {
@@ -165,6 +169,7 @@ type chainGroup struct {
 	protocol model.Protocol
 	mode     model.MTLSMode
 	cluster  string
+	access   accessFilters
 }
 
 func (g *chainGroup) chains() []*listenerv3.FilterChain {
@@ -232,10 +237,10 @@ func (g *chainGroup) chain(kind, transport string, alpn []string, mutual, http b
 	}
 	answer := alpnTCP()
 	if http {
-		fc.Filters = []*listenerv3.Filter{inboundHTTP(g.mesh, g.port, g.cluster)}
+		fc.Filters = []*listenerv3.Filter{inboundHTTP(g.mesh, g.port, g.cluster, g.access.http)}
 		answer = []string{"h2", "http/1.1"}
 	} else {
-		fc.Filters = []*listenerv3.Filter{tcpProxy(g.mesh, g.cluster)}
+		fc.Filters = slices.Concat(g.access.tcp, []*listenerv3.Filter{tcpProxy(g.mesh, g.cluster)})
 	}
 	if mutual {
 		fc.TransportSocket = downstreamTLS(g.mesh, answer)
