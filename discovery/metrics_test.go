@@ -17,7 +17,7 @@ func TestNotInForceIsMeasured(t *testing.T) {
 	}
 	notHonoured := func() map[schema.GroupKind]int {
 		return map[schema.GroupKind]int{
-			{Group: "gateway.networking.k8s.io", Kind: "Gateway"}:     3,
+			{Group: "gateway.networking.k8s.io", Kind: "Gateway"}:       3,
 			{Group: "security.istio.io", Kind: "RequestAuthentication"}: 1,
 		}
 	}
