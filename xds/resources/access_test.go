@@ -160,3 +160,48 @@ func TestPolicyChangeRebuildsWhomItSelects(t *testing.T) {
 		before = after
 	}
 }
+
+// TestPoliciesAtTheGateway: a gateway judges requests wherever it reads them, with TLS
+// and without; TLS that it passes on is judged by policies that choose it by its labels
+// alone.
+func TestPoliciesAtTheGateway(t *testing.T) {
+	const https = "{port: {number: 443, name: https, protocol: HTTPS}, tls: {mode: SIMPLE, credentialName: cert}, hosts: [a.example.com]}"
+	const pass = "{port: {number: 443, name: tls, protocol: TLS}, tls: {mode: AUTO_PASSTHROUGH}, hosts: ['*.local']}"
+	for _, tt := range []struct {
+		name, spec string
+		passed     bool // whether what is passed on is judged
+	}{
+		{name: "of the namespace", spec: "{}"},
+		{name: "of the gateway", spec: "{selector: {matchLabels: {istio: ingressgateway}}}", passed: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newScene(t, gatewayDoc("istio-system", "edge", early, httpPort("'*'")+", "+https+", "+pass)+"---\n"+
+				policyHead+"metadata: {name: nobody, namespace: istio-system}\nspec: "+tt.spec+"\n")
+
+			read, passed := 0, 0
+			for _, res := range s.resources(s.gateway, xds.TypeListener) {
+				for _, chain := range decoded[*listenerv3.Listener](t, res).FilterChains {
+					hcm := &hcmv3.HttpConnectionManager{}
+					last := chain.Filters[len(chain.Filters)-1].GetTypedConfig()
+					if !last.MessageIs(hcm) {
+						passed++
+						if judged := chain.Filters[0].GetTypedConfig().MessageIs(&tcprbacv3.RBAC{}); judged != tt.passed {
+							t.Errorf("chain %s is judged: %t, want %t", chain.Name, judged, tt.passed)
+						}
+						continue
+					}
+					read++
+					if err := last.UnmarshalTo(hcm); err != nil {
+						t.Fatal(err)
+					}
+					if len(chain.Filters) != 1 || !hcm.HttpFilters[0].GetTypedConfig().MessageIs(&httprbacv3.RBAC{}) {
+						t.Errorf("chain %s reads requests and judges none", chain.Name)
+					}
+				}
+			}
+			if read != 2 || passed != 1 {
+				t.Errorf("%d chains read requests and %d pass TLS on, want 2 and 1", read, passed)
+			}
+		})
+	}
+}

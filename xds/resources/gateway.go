@@ -186,14 +186,15 @@ func (g *gateway) listeners(mesh *model.Mesh) []*listenerv3.Listener {
 	// labels means it.
 	access, named := newAccessFilters(mesh, g.access), newAccessFilters(mesh, byLabel(g.access))
 	for _, p := range g.ports {
-		chains := p.passedChains(mesh)
-		chains = append(chains, p.tlsChains(mesh, chains)...)
+		passed := p.passedChains(mesh)
+		ended := p.tlsChains(mesh, passed, access.http)
 		if chain := p.meshChain(mesh); chain != nil {
-			chains = append(chains, chain)
+			passed = append(passed, chain)
 		}
-		for _, chain := range chains {
+		for _, chain := range passed {
 			chain.Filters = slices.Concat(named.tcp, chain.Filters)
 		}
+		chains := slices.Concat(passed, ended)
 		l := &listenerv3.Listener{
 			Name:         anyAddress + "_" + utoa(p.number),
 			Address:      socketAddress(anyAddress, p.number),

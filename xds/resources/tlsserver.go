@@ -7,6 +7,7 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -71,8 +72,8 @@ func (p *gatewayPort) otherHosts(i int) []string {
 }
 
 // tlsChains end TLS, a chain for each server. before are chains for TLS that pass it on,
-// whose server names they leave alone.
-func (p *gatewayPort) tlsChains(mesh *model.Mesh, before []*listenerv3.FilterChain) []*listenerv3.FilterChain {
+// whose server names they leave alone; access are the filters that judge requests.
+func (p *gatewayPort) tlsChains(mesh *model.Mesh, before []*listenerv3.FilterChain, access []*hcmv3.HttpFilter) []*listenerv3.FilterChain {
 	var out []*listenerv3.FilterChain
 	for i := range p.https {
 		s := &p.https[i]
@@ -90,7 +91,7 @@ func (p *gatewayPort) tlsChains(mesh *model.Mesh, before []*listenerv3.FilterCha
 		}
 		out = append(out, &listenerv3.FilterChain{
 			Name: s.routes(), FilterChainMatch: match, TransportSocket: s.transport(),
-			Filters: []*listenerv3.Filter{edgeHTTP(mesh, s.routes())},
+			Filters: []*listenerv3.Filter{edgeHTTP(mesh, s.routes(), access)},
 		})
 	}
 	return out
