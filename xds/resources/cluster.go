@@ -36,6 +36,9 @@ type clusterKey struct {
 	// routed tells a gateway's cluster for a headless service, to which its clients
 	// have not chosen an address.
 	routed bool
+	// edge tells a gateway's cluster for requests that it has read: what HTTP version
+	// its clients speak says nothing of what the application does.
+	edge bool
 	// from is where the clients stand, of a cluster that depends on it.
 	from *place
 }
@@ -175,7 +178,7 @@ func (b *clusterBuilder) build() (string, *clusterv3.Cluster) {
 
 	b.discovery(c, subset)
 	balance(c, pol)
-	c.TypedExtensionProtocolOptions = httpOptions(b.port.Protocol, pol.ConnectionPool)
+	c.TypedExtensionProtocolOptions = httpOptions(b.port.Protocol, pol.ConnectionPool, b.key.edge)
 	b.transport(c, pol)
 	return c.Name, c
 }
@@ -266,7 +269,7 @@ func staticClusters(mesh *model.Mesh) []*clusterv3.Cluster {
 			ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: clusterv3.Cluster_ORIGINAL_DST},
 			LbPolicy:                      clusterv3.Cluster_CLUSTER_PROVIDED,
 			ConnectTimeout:                durationpb.New(connectTimeout(mesh)),
-			TypedExtensionProtocolOptions: httpOptions(model.Unknown, nil),
+			TypedExtensionProtocolOptions: httpOptions(model.Unknown, nil, false),
 		},
 		blackHole(mesh),
 	}

@@ -107,7 +107,10 @@ func connectionOptions(mesh *model.Mesh, pool *model.ConnectionPool) *clusterv3.
 // httpOptions says which HTTP version the endpoints are spoken to in: HTTP/2
 // where the port is declared so, else what the caller speaks; and how connections
 // are used. Ports that carry no HTTP need none.
-func httpOptions(p model.Protocol, pool *model.ConnectionPool) map[string]*anypb.Any {
+//
+// From the edge, where browsers choose HTTP/2 by themselves, a port that is declared as
+// HTTP is spoken to in HTTP/1.1, as in Istio: its application may know no other.
+func httpOptions(p model.Protocol, pool *model.ConnectionPool, edge bool) map[string]*anypb.Any {
 	if p != model.Unknown && !p.IsHTTP() {
 		return nil
 	}
@@ -116,7 +119,8 @@ func httpOptions(p model.Protocol, pool *model.ConnectionPool) map[string]*anypb
 	}
 
 	o := &httpv3.HttpProtocolOptions{CommonHttpProtocolOptions: commonHTTP(pool)}
-	if onlyHTTP2(p, pool) {
+	switch {
+	case onlyHTTP2(p, pool):
 		o.UpstreamProtocolOptions = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
 			ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
 				ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{
@@ -124,7 +128,15 @@ func httpOptions(p model.Protocol, pool *model.ConnectionPool) map[string]*anypb
 				},
 			},
 		}
-	} else {
+	case edge && p == model.HTTP && !pool.ClientProtocol:
+		o.UpstreamProtocolOptions = &httpv3.HttpProtocolOptions_ExplicitHttpConfig_{
+			ExplicitHttpConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
+				ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{
+					HttpProtocolOptions: &corev3.Http1ProtocolOptions{},
+				},
+			},
+		}
+	default:
 		o.UpstreamProtocolOptions = &httpv3.HttpProtocolOptions_UseDownstreamProtocolConfig{
 			UseDownstreamProtocolConfig: &httpv3.HttpProtocolOptions_UseDownstreamHttpConfig{
 				HttpProtocolOptions:  &corev3.Http1ProtocolOptions{},

@@ -76,7 +76,7 @@ func (s *destinationSet) add(r *reader, v *view, to routedTo) {
 		return
 	}
 
-	s.take(to, clusterKey{host: h, port: number, subset: to.subset, routed: p.svc.Headless})
+	s.take(to, clusterKey{host: h, port: number, subset: to.subset, routed: p.svc.Headless, edge: true})
 }
 
 // take gives a destination its cluster. Clusters are known by their host's name; should

@@ -10,9 +10,11 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 
 	"github.com/isthmus-mesh/isthmus/model"
 	"github.com/isthmus-mesh/isthmus/xds"
+	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
 
 const (
@@ -222,4 +224,49 @@ func TestPlaintextBesideTLS(t *testing.T) {
 	if want := []string{"passthrough tls", "http raw_buffer"}; !slices.Equal(got, want) || len(l.ListenerFilters) != 1 {
 		t.Errorf("chains %q, %d filters; want %q", got, len(l.ListenerFilters), want)
 	}
+}
+
+// TestGatewaySpeaksWhatIsDeclared: clients of a gateway choose their HTTP version without
+// knowing the application; it is spoken to in the one that its port declares. Callers in
+// the mesh choose for themselves.
+func TestGatewaySpeaksWhatIsDeclared(t *testing.T) {
+	s := newScene(t, gatewayService+gatewayDoc("shop", "front", early, httpPort(`"*"`))+
+		routeDoc("shop", "v", early, `gateways: [front], hosts: ["*"], http: [{route: [{destination: {host: plain}, weight: 1}, {destination: {host: rpc}, weight: 1}, {destination: {host: asks}, weight: 1}]}]`)+
+		"---\nkind: DestinationRule\nmetadata: {name: d, namespace: shop}\nspec: {host: asks, trafficPolicy: {connectionPool: {http: {useClientProtocol: true}}}}\n")
+	insert(s.mesh, s.store.Services,
+		service("shop", "plain", "10.96.0.21", port("http", 80, model.HTTP, 8080)),
+		service("shop", "asks", "10.96.0.22", port("http", 80, model.HTTP, 8080)),
+		service("shop", "rpc", "10.96.0.23", port("grpc", 80, model.GRPC, 8080)))
+
+	for _, tt := range []struct{ name, edge, mesh string }{
+		{name: "plain", edge: "HTTP/1.1", mesh: "the caller's"},
+		{name: "rpc", edge: "HTTP/2", mesh: "HTTP/2"},
+		{name: "asks", edge: "the caller's", mesh: "the caller's"},
+	} {
+		name := clusterName(80, "", tt.name+".shop.svc.cluster.local")
+		if got := spokenIn(t, s.resources(s.gateway, xds.TypeCluster)[name]); got != tt.edge {
+			t.Errorf("%s is spoken to in %s from the gateway, want %s", tt.name, got, tt.edge)
+		}
+		if got := spokenIn(t, s.resources(s.client, xds.TypeCluster)[name]); got != tt.mesh {
+			t.Errorf("%s is spoken to in %s from the mesh, want %s", tt.name, got, tt.mesh)
+		}
+	}
+}
+
+// spokenIn is the HTTP version of a cluster.
+func spokenIn(t *testing.T, r *serve.Resource) string {
+	t.Helper()
+	o := &httpv3.HttpProtocolOptions{}
+	if err := decoded[*clusterv3.Cluster](t, r).TypedExtensionProtocolOptions[xds.HTTPOptions].UnmarshalTo(o); err != nil {
+		t.Fatal(err)
+	}
+	switch {
+	case o.GetUseDownstreamProtocolConfig() != nil:
+		return "the caller's"
+	case o.GetExplicitHttpConfig().GetHttp2ProtocolOptions() != nil:
+		return "HTTP/2"
+	case o.GetExplicitHttpConfig().GetHttpProtocolOptions() != nil:
+		return "HTTP/1.1"
+	}
+	return "nothing"
 }

@@ -119,7 +119,7 @@ func inboundCluster(mesh *model.Mesh, name string, protocol model.Protocol, serv
 		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: clusterv3.Cluster_ORIGINAL_DST},
 		LbPolicy:                      clusterv3.Cluster_CLUSTER_PROVIDED,
 		ConnectTimeout:                durationpb.New(connectTimeout(mesh)),
-		TypedExtensionProtocolOptions: httpOptions(protocol, nil),
+		TypedExtensionProtocolOptions: httpOptions(protocol, nil, false),
 		UpstreamBindConfig: &corev3.BindConfig{SourceAddress: &corev3.SocketAddress{
 			Address: "127.0.0.6", PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: 0},
 		}},
