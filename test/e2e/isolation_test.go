@@ -16,7 +16,7 @@ func isolateTeams(t *testing.T, m *mesh) {
 		apply  = "kubectl --context cluster-2 apply -n bar -f - <<EOF\n"
 		code   = "curl -sS -m 10 -o /dev/null -w '%{http_code}' "
 		across = fromOne + code + "http://httpbin.bar.global:8000/headers"
-		beside = "kubectl --context cluster-2 exec -n bar deploy/isolated -c sleep -- " + code + "http://httpbin.bar:8000/headers"
+		beside = "kubectl --context cluster-2 exec -n bar deploy/sleep -c sleep -- " + code + "http://httpbin.bar:8000/headers"
 	)
 	policy := func(name, spec string) string {
 		return "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: " + name + "}\nspec: " + spec + "\nEOF"
@@ -31,8 +31,8 @@ func isolateTeams(t *testing.T, m *mesh) {
 		t.Errorf("refused without the field and the reason: %s", out)
 	}
 
-	m.lab.must(t, `sed -e 's/name: sleep/name: isolated/' samples/sleep/sleep.yaml | sed -e 's/- name: isolated/- name: sleep/' | kubectl --context cluster-2 apply -n bar -f -`)
-	m.lab.must(t, "kubectl --context cluster-2 wait -n bar --for=condition=available deployment/isolated --timeout=180s")
+	m.lab.must(t, `kubectl --context cluster-2 apply -n bar -f samples/sleep/sleep.yaml`)
+	m.lab.must(t, "kubectl --context cluster-2 wait -n bar --for=condition=available deployment/sleep --timeout=180s")
 	answers(across, "200")
 	answers(beside, "200")
 
@@ -50,7 +50,7 @@ func isolateTeams(t *testing.T, m *mesh) {
 	answers(fromOne+code+"http://httpbin.bar.global:8000//get", "403")
 
 	m.lab.must(t, "kubectl --context cluster-2 delete -n bar authorizationpolicy nobody own exported")
-	m.lab.must(t, "kubectl --context cluster-2 delete -n bar deployment,service,serviceaccount isolated")
+	m.lab.must(t, "kubectl --context cluster-2 delete -n bar -f samples/sleep/sleep.yaml")
 	answers(fromOne+code+"http://httpbin.bar.global:8000/get", "200")
 	m.lab.must(t, callHTTPBin)
 }
