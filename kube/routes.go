@@ -29,10 +29,15 @@ func (r *Reader) routeNotes(txn model.ReadTxn, all []*model.VirtualService) func
 
 // routes are the VirtualServices of the Reader's cluster.
 func (r *Reader) routes(txn model.ReadTxn) []*model.VirtualService {
-	var out []*model.VirtualService
-	for v := range r.store.Virtuals.All(txn) {
-		if v.Cluster == r.cfg.Cluster {
-			out = append(out, v)
+	return rowsOf(r.cfg.Cluster, r.store.Virtuals, txn)
+}
+
+// rowsOf are the rows of a table that were read from a cluster.
+func rowsOf[R model.Row](c model.ClusterID, t model.Table[R], txn model.ReadTxn) []R {
+	var out []R
+	for row := range t.All(txn) {
+		if row.ReadFrom() == c {
+			out = append(out, row)
 		}
 	}
 	return out

@@ -25,13 +25,7 @@ func (r *Reader) tellSidecars(txn model.ReadTxn) {
 
 // sidecars are the Sidecars of the Reader's cluster.
 func (r *Reader) sidecars(txn model.ReadTxn) []*model.Sidecar {
-	var out []*model.Sidecar
-	for s := range r.store.Sidecars.All(txn) {
-		if s.Cluster == r.cfg.Cluster {
-			out = append(out, s)
-		}
-	}
-	return out
+	return rowsOf(r.cfg.Cluster, r.store.Sidecars, txn)
 }
 
 // checkSidecar says whether another Sidecar will hold instead of one that is about to be

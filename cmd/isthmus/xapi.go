@@ -42,6 +42,7 @@ is in it.`,
 			if output != "" && output != "json" && output != "yaml" {
 				return fmt.Errorf("output format %q: json and yaml are possible", output)
 			}
+
 			fields := apiFields()
 			if len(args) == 1 {
 				fields = slices.DeleteFunc(fields, func(f apiField) bool { return !strings.EqualFold(f.Kind, args[0]) })
@@ -49,6 +50,7 @@ is in it.`,
 					return fmt.Errorf("kind %q is none of the API of Istio; there are %s", args[0], strings.Join(apiKinds(), ", "))
 				}
 			}
+
 			if missing {
 				fields = slices.DeleteFunc(fields, func(f apiField) bool { return f.Honoured })
 			}
@@ -58,6 +60,7 @@ is in it.`,
 			return printFields(cmd.OutOrStdout(), fields)
 		},
 	}
+
 	cmd.Flags().BoolVar(&missing, "missing", false, "only what is not honoured")
 	cmd.Flags().StringVarP(&output, "output", "o", "", "json or yaml; a table for people when empty")
 	return cmd

@@ -185,6 +185,7 @@ func (g *gateway) listeners(mesh *model.Mesh) []*listenerv3.Listener {
 	// are judged by the workload that they are for; but who chooses the gateway by its
 	// labels means it.
 	access, named := newAccessFilters(mesh, g.access), newAccessFilters(mesh, byLabel(g.access))
+
 	for _, p := range g.ports {
 		passed := p.passedChains(mesh)
 		ended := p.tlsChains(mesh, passed, access.http)
@@ -194,6 +195,7 @@ func (g *gateway) listeners(mesh *model.Mesh) []*listenerv3.Listener {
 		for _, chain := range passed {
 			chain.Filters = slices.Concat(named.tcp, chain.Filters)
 		}
+
 		chains := slices.Concat(passed, ended)
 		l := &listenerv3.Listener{
 			Name:         anyAddress + "_" + utoa(p.number),
