@@ -113,11 +113,14 @@ func (k *knocker) run(addr netip.AddrPort, d *door) {
 		case <-t.C:
 		}
 
-		list, doubted, used := k.look(addr, d)
-		if len(list) == 0 {
+		list, doubted, used, open := k.look(addr, d)
+		if !open {
 			return
 		}
 		switch {
+		case len(list) == 0: // doubted again while it was looked at
+			pause = firstKnock
+			continue
 		case !doubted && !used:
 			pause = gatewayKnock
 			continue
@@ -133,9 +136,11 @@ func (k *knocker) run(addr netip.AddrPort, d *door) {
 }
 
 // look drops the endpoints that nothing is to be found out about, and the door with
-// the last of them. It returns the others, whether one of them is in doubt, and
-// whether they were used since the last look.
-func (k *knocker) look(addr netip.AddrPort, d *door) (list []*Endpoint, doubted, used bool) {
+// the last of them: open is false then, and only then may the goroutine of the door end.
+// An endpoint that came to be in doubt meanwhile relies on it, and is in the list of the
+// next look. It returns the others, whether one of them is in doubt, and whether they
+// were used since the last look.
+func (k *knocker) look(addr netip.AddrPort, d *door) (list []*Endpoint, doubted, used, open bool) {
 	k.mu.Lock()
 	all := make([]*Endpoint, 0, len(d.endpoints))
 	for e := range d.endpoints {
@@ -164,11 +169,11 @@ func (k *knocker) look(addr netip.AddrPort, d *door) (list []*Endpoint, doubted,
 	}
 	if len(d.endpoints) == 0 {
 		delete(k.doors, addr)
-		return nil, false, false
+		return nil, false, false, false
 	}
 	used = began != d.used
 	d.used = began
-	return list, doubted, used
+	return list, doubted, used, true
 }
 
 // knock tries the address and tells its endpoints. All of them hear of a failure: a

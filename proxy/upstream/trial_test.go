@@ -172,10 +172,32 @@ func TestUnusedGatewayIsLeftAlone(t *testing.T) {
 	gw.Gateway = true
 	m := newMesh(t, &config.Cluster{}, locality(0, gw))
 	d := m.set.knocker.doors[m.endpoint(1).addr]
-	list, doubted, used := m.set.knocker.look(m.endpoint(1).addr, d)
-	if len(list) != 1 || doubted || used {
-		t.Errorf("got %v, in doubt %v, used %v", list, doubted, used)
+	list, doubted, used, open := m.set.knocker.look(m.endpoint(1).addr, d)
+	if len(list) != 1 || doubted || used || !open {
+		t.Errorf("got %v, in doubt %v, used %v, open %v", list, doubted, used, open)
 	}
+}
+
+// TestDoubtedWhileItIsLookedAt: an endpoint that comes to be in doubt at the very moment
+// at which nobody seems to want to know about it any more is knocked at all the same.
+// It was forgotten, and so left out for as long as there was another.
+func TestDoubtedWhileItIsLookedAt(t *testing.T) {
+	m := newMesh(t, &config.Cluster{}, locality(0, at(1)), locality(1, at(2)))
+	e, k := m.endpoint(1), m.set.knocker
+
+	// Nobody waits behind the door, and it is about to be looked at, which stops at the
+	// lock of the cluster.
+	m.Cluster.mu.Lock()
+	k.watch(e)
+	k.mu.Lock()
+	d := k.doors[e.addr]
+	k.mu.Unlock()
+	d.soon <- struct{}{}
+	time.Sleep(2 * firstKnock)
+
+	e.doubt(true)
+	m.Cluster.mu.Unlock()
+	await(t, "it is let in again", func() bool { return e.health.trial.Load() != whoKnocks })
 }
 
 // TestGatewayHandsBack: one pod of many behind a gateway is no reason to leave it,
