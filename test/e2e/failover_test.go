@@ -69,8 +69,29 @@ func loseNothing(t *testing.T, s *failover.Scene) {
 const scaleGateway = `kubectl --context "$NEAR" scale -n istio-system deploy/"$GATEWAY" --replicas="$PODS"
 kubectl --context "$NEAR" rollout status -n istio-system deploy/"$GATEWAY" --timeout=120s`
 
+// whatProxiesKnow prints which endpoints the callers' proxies use, and what they and
+// the proxies on the way have warned of.
+const whatProxiesKnow = `for c in "$NEAR" "$FAR"; do
+  echo "$c: endpoints of the caller"
+  istioctl x locality target.failover --from caller.failover --context "$c" 2>&1
+  kubectl --context "$c" get pods,endpointslices -n failover -o wide 2>&1
+  for pod in $(kubectl --context "$c" get pods -n istio-system -l istio=ingressgateway -o name); do
+    echo "$c: $pod"
+    kubectl --context "$c" logs -n istio-system "$pod" --since=3m 2>&1 | grep -v level=INFO | tail -n 12
+  done
+  echo "$c: caller"
+  kubectl --context "$c" logs -n failover caller -c istio-proxy --since=3m 2>&1 | grep -v level=INFO | tail -n 12
+done`
+
 // lostNothing makes one fault.
 func lostNothing(t *testing.T, s *failover.Scene, log *slog.Logger, f failover.Fault, load record.Load) {
+	defer func() {
+		if t.Failed() {
+			out, err := s.Lab.Run(context.WithoutCancel(t.Context()), whatProxiesKnow, "NEAR="+s.Near.Context, "FAR="+s.Far.Context)
+			t.Logf("what the proxies know: %v\n%s", err, out)
+		}
+	}()
+
 	rows, err := s.Measure(t.Context(), log, f, load)
 	if err != nil {
 		t.Fatal(err)
@@ -108,5 +129,6 @@ func failoverReplicated(t *testing.T, m *mesh) {
 	if err := s.PassLocal(t.Context()); err != nil {
 		t.Fatalf("open the gateways for the service: %v", err)
 	}
+	defer func() { m.explained = t.Failed() }()
 	loseNothing(t, s)
 }

@@ -50,6 +50,8 @@ type mesh struct {
 	one, two shell // a release folder for each cluster, its context current
 	certs    string
 	gateway2 string
+	// explained says that the step that failed has said why.
+	explained bool
 }
 
 // fromOne calls from the injected client in cluster-1.
@@ -89,7 +91,9 @@ func TestReplicatedControlPlanes(t *testing.T) {
 		{"least access", leastAccess},
 	} {
 		if !t.Run(step.name, func(t *testing.T) { step.run(t, m) }) {
-			m.explain(t)
+			if !m.explained {
+				m.explain(t)
+			}
 			t.FailNow()
 		}
 	}
