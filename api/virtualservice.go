@@ -29,11 +29,13 @@ var virtualServiceFields = fieldSet{
 		"retries":        nil,
 		"headers":        nil,
 	},
+	"tls": {"match": connectionMatchFields.and("sniHosts", nil), "route": connectionDestinationFields},
+	"tcp": {"match": connectionMatchFields, "route": connectionDestinationFields},
 }
 
 func validateVirtualService(p *problems, vs *networking.VirtualService) {
 	if len(vs.Hosts) == 0 {
-		p.addf("spec.hosts", "is empty; list the host names whose requests it routes")
+		p.addf("spec.hosts", "is empty; list the host names whose traffic it routes")
 	}
 	seen := map[string]bool{}
 	for i, h := range vs.Hosts {
@@ -51,8 +53,8 @@ func validateVirtualService(p *problems, vs *networking.VirtualService) {
 
 	p.checkExportTo("spec.exportTo", vs.ExportTo, false)
 	p.checkGateways("spec.gateways", vs.Gateways)
-	if len(vs.Http) == 0 {
-		p.addf("spec.http", "is empty; give a route")
+	if len(vs.Http)+len(vs.Tls)+len(vs.Tcp) == 0 {
+		p.addf("spec", "has no route; give one under http, tls or tcp")
 	}
 	for i, r := range vs.Http {
 		at := indexed("spec.http", i)
@@ -60,6 +62,12 @@ func validateVirtualService(p *problems, vs *networking.VirtualService) {
 		for j, m := range r.Match {
 			p.checkMatchedGateways(indexed(at+".match", j)+".gateways", m.GetGateways(), vs.Gateways)
 		}
+	}
+	for i, r := range vs.Tls {
+		validateTLSRoute(p, indexed("spec.tls", i), r, vs)
+	}
+	for i, r := range vs.Tcp {
+		validateTCPRoute(p, indexed("spec.tcp", i), r, vs)
 	}
 }
 
@@ -166,6 +174,19 @@ func validateWhere(p *problems, path string, r *networking.HTTPRoute) {
 const maxDirectBody = 1 << 20
 
 func validateDestinations(p *problems, path string, list []*networking.HTTPRouteDestination) {
+	for i, d := range list {
+		validateHeaders(p, indexed(path, i)+".headers", d.GetHeaders(), len(list) == 1)
+	}
+	validateWeighted(p, path, list)
+}
+
+// weighted is a destination of a route with its weight.
+type weighted interface {
+	GetDestination() *networking.Destination
+	GetWeight() int32
+}
+
+func validateWeighted[W weighted](p *problems, path string, list []W) {
 	total := int64(0)
 	for i, d := range list {
 		at := indexed(path, i)
@@ -173,16 +194,15 @@ func validateDestinations(p *problems, path string, list []*networking.HTTPRoute
 			p.addf(at+".destination", "is missing; name a host")
 			continue
 		}
-		validateDestination(p, at+".destination", d.Destination)
-		validateHeaders(p, at+".headers", d.Headers, len(list) == 1)
-		if d.Weight < 0 {
-			p.addf(at+".weight", "%d is no weight; set 0 or more", d.Weight)
+		validateDestination(p, at+".destination", d.GetDestination())
+		if d.GetWeight() < 0 {
+			p.addf(at+".weight", "%d is no weight; set 0 or more", d.GetWeight())
 		}
-		total += int64(d.Weight)
+		total += int64(d.GetWeight())
 	}
 	switch {
 	case len(list) > 1 && total == 0:
-		p.addf(path, "has no weight above 0, so that no request would have a destination; set weight")
+		p.addf(path, "has no weight above 0, so that nothing would have a destination; set weight")
 	case len(list) > 1 && total > math.MaxUint32:
 		// Proxies refuse it, and with it the routes of all hosts (WeightedCluster).
 		p.addf(path, "has weights of %d together; set them so that they are %d at most", total, uint32(math.MaxUint32))

@@ -47,7 +47,11 @@ func TestTakesVirtualServices(t *testing.T) {
 		"time":          httpOf(`{timeout: 2s, ` + to + `}`),
 		"retries":       httpOf(`{retries: {attempts: 3, perTryTimeout: 2s, retryOn: "gateway-error,503", retryRemoteLocalities: true, retryIgnorePreviousHosts: true, backoff: 10ms}, ` + to + `}`),
 		"no retries":    httpOf(`{retries: {attempts: 0}, ` + to + `}`),
-		"edits":         httpOf(`{headers: {request: {set: {x: "y", Host: a.b}, add: {z: "1"}, remove: [q]}, response: {remove: [server]}}, route: [{destination: {host: web}, headers: {response: {set: {v: one}}}}]}`),
+		"tls": `{hosts: [web, "*.example.com"], tls: [{match: [{sniHosts: [web.shop, a.example.com, "*.b.example.com"], port: 443, sourceNamespace: shop,
+			destinationSubnets: [10.0.0.0/8, 10.1.2.3, "2001:db8::/32"]}], route: [{destination: {host: web, subset: v1}, weight: 1}, {destination: {host: web}, weight: 2}]}]}`,
+		"tls of all names": `{hosts: ["*"], gateways: [front], tls: [{match: [{sniHosts: ["*"], gateways: [front]}], ` + to + `}]}`,
+		"tcp":              `{hosts: [web], gateways: [mesh, front], tcp: [{match: [{port: 1, gateways: [mesh]}, {destinationSubnets: [10.0.0.1]}], ` + to + `}, {` + to + `}]}`,
+		"edits":            httpOf(`{headers: {request: {set: {x: "y", Host: a.b}, add: {z: "1"}, remove: [q]}, response: {remove: [server]}}, route: [{destination: {host: web}, headers: {response: {set: {v: one}}}}]}`),
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := decodeYAML(t, document("VirtualService", spec)); err != nil {
@@ -99,11 +103,51 @@ func TestRefusesVirtualServices(t *testing.T) {
 		},
 		"no routes": {
 			`{hosts: [web]}`,
-			"spec.http: is empty",
+			"spec: has no route; give one under http, tls or tcp",
 		},
-		"tcp": {
-			`{hosts: [web], http: [{` + to + `}], tcp: [{route: [{destination: {host: web}}]}]}`,
-			"spec.tcp: is not honoured yet",
+		"tls without a match": {
+			`{hosts: [web], tls: [{` + to + `}]}`,
+			"spec.tls[0].match: is empty; say by sniHosts",
+		},
+		"tls without names": {
+			`{hosts: [web], tls: [{match: [{port: 443}], ` + to + `}]}`,
+			"spec.tls[0].match[0].sniHosts: is empty",
+		},
+		"tls by the name of another host": {
+			`{hosts: [web, "*.example.com"], tls: [{match: [{sniHosts: [a.example.com, example.com]}], ` + to + `}]}`,
+			`spec.tls[0].match[0].sniHosts[1]: "example.com" is none of spec.hosts (web, *.example.com)`,
+		},
+		"tls by a part of a label": {
+			`{hosts: ["*.example.com"], tls: [{match: [{sniHosts: ["*-a.example.com"]}], ` + to + `}]}`,
+			`spec.tls[0].match[0].sniHosts[0]: "*-a.example.com": in a server name`,
+		},
+		"tls to nowhere": {
+			`{hosts: [web], tls: [{match: [{sniHosts: [web]}]}]}`,
+			"spec.tls[0].route: is empty",
+		},
+		"tcp to nowhere": {
+			`{hosts: [web], tcp: [{}]}`,
+			"spec.tcp[0].route: is empty",
+		},
+		"tcp by weights of nothing": {
+			`{hosts: [web], tcp: [{route: [{destination: {host: a}}, {destination: {host: b}}]}]}`,
+			"spec.tcp[0].route: has no weight above 0",
+		},
+		"tcp by labels of clients": {
+			`{hosts: [web], tcp: [{match: [{sourceLabels: {a: b}}], ` + to + `}]}`,
+			"spec.tcp[0].match[0].sourceLabels: is not honoured yet",
+		},
+		"tcp to no subnet": {
+			`{hosts: [web], tcp: [{match: [{destinationSubnets: [10.0.0.0/8, 10.0.0.0/33]}], ` + to + `}]}`,
+			`spec.tcp[0].match[0].destinationSubnets[1]: "10.0.0.0/33" is neither an address nor a range`,
+		},
+		"tcp of another gateway": {
+			`{hosts: [web], tcp: [{match: [{gateways: [other]}], ` + to + `}]}`,
+			`spec.tcp[0].match[0].gateways[0]: "other" is not among spec.gateways (mesh)`,
+		},
+		"tcp of no namespace": {
+			`{hosts: [web], tcp: [{match: [{sourceNamespace: a.b, port: 70000}], ` + to + `}]}`,
+			`spec.tcp[0].match[0].sourceNamespace: "a.b" is no namespace`,
 		},
 		"not honoured": {
 			httpOf(`{mirror: {host: web}, ` + to + `}`),

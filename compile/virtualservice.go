@@ -34,6 +34,12 @@ func VirtualService(c model.ClusterID, obj *api.Object, clusterDomain string) *m
 	for _, r := range vs.Http {
 		row.HTTP = append(row.HTTP, b.route(r))
 	}
+	for _, r := range vs.Tls {
+		row.TLS = append(row.TLS, b.tlsRoute(r))
+	}
+	for _, r := range vs.Tcp {
+		row.TCP = append(row.TCP, b.tcpRoute(r))
+	}
 	return row
 }
 
@@ -83,19 +89,25 @@ func (b *routeBuilder) route(r *networking.HTTPRoute) model.HTTPRoute {
 	}
 
 	for _, d := range r.Route {
-		to := model.WeightedDestination{
-			Host:    b.host(d.Destination.Host),
-			Subset:  d.Destination.Subset,
-			Port:    uint16(d.Destination.GetPort().GetNumber()),
-			Weight:  uint32(d.Weight),
-			Headers: headerEdits(d.Headers),
-		}
-		if len(r.Route) == 1 {
-			to.Weight = 1 // it has all of it, whatever is written
-		}
+		to := b.destination(d.Destination, d.Weight, len(r.Route))
+		to.Headers = headerEdits(d.Headers)
 		if to.Weight > 0 {
 			out.Destinations = append(out.Destinations, to)
 		}
+	}
+	return out
+}
+
+// destination is one of a route's, of which there are several.
+func (b *routeBuilder) destination(d *networking.Destination, weight int32, several int) model.WeightedDestination {
+	out := model.WeightedDestination{
+		Host:   b.host(d.Host),
+		Subset: d.Subset,
+		Port:   uint16(d.GetPort().GetNumber()),
+		Weight: uint32(weight),
+	}
+	if several == 1 {
+		out.Weight = 1 // it has all of it, whatever is written
 	}
 	return out
 }

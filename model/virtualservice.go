@@ -2,6 +2,7 @@ package model
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 	"time"
 )
@@ -9,7 +10,7 @@ import (
 // MeshGateway stands among the gateways of a VirtualService for all sidecars.
 const MeshGateway = "mesh"
 
-// VirtualService is one object of that kind, as far as it is about HTTP requests.
+// VirtualService is one object of that kind.
 type VirtualService struct {
 	Cluster   ClusterID
 	Namespace string
@@ -20,8 +21,10 @@ type VirtualService struct {
 	// Gateways are those whose requests it routes, as NAMESPACE/NAME, and
 	// MeshGateway; none: MeshGateway alone.
 	Gateways []string
-	// HTTP are the routes; the first that a request satisfies is taken.
+	// HTTP are the routes of requests, TLS those of TLS connections that nobody ends
+	// before, and TCP those of all others; the first that is satisfied is taken.
 	HTTP     []HTTPRoute
+	TLS, TCP []ConnectionRoute
 	ExportTo []string
 	// ExportByDefault tells that the object does not say who sees it.
 	ExportByDefault bool
@@ -42,6 +45,42 @@ func (v *VirtualService) For(gateway string) bool {
 		return gateway == MeshGateway
 	}
 	return slices.Contains(v.Gateways, gateway)
+}
+
+// RoutesConnections tells whether the object routes anything but HTTP requests.
+func (v *VirtualService) RoutesConnections() bool { return len(v.TLS)+len(v.TCP) > 0 }
+
+// Destinations are those of all routes.
+func (v *VirtualService) Destinations() iter.Seq[*WeightedDestination] {
+	return func(yield func(*WeightedDestination) bool) {
+		for i := range v.HTTP {
+			for j := range v.HTTP[i].Destinations {
+				if !yield(&v.HTTP[i].Destinations[j]) {
+					return
+				}
+			}
+		}
+		for d := range v.ConnectionDestinations() {
+			if !yield(d) {
+				return
+			}
+		}
+	}
+}
+
+// ConnectionDestinations are those of the routes of connections.
+func (v *VirtualService) ConnectionDestinations() iter.Seq[*WeightedDestination] {
+	return func(yield func(*WeightedDestination) bool) {
+		for _, routes := range [][]ConnectionRoute{v.TLS, v.TCP} {
+			for i := range routes {
+				for j := range routes[i].Destinations {
+					if !yield(&routes[i].Destinations[j]) {
+						return
+					}
+				}
+			}
+		}
+	}
 }
 
 // CompareAge orders by the object's creation, which nobody can choose, then by key: the

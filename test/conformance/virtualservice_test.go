@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -109,6 +110,70 @@ func drawRoute(r *rand.Rand) object {
 	return out
 }
 
+// drawConnectionRoute draws a tls route, or a tcp route.
+func drawConnectionRoute(r *rand.Rand, tls bool) object {
+	out := object{}
+	for range 1 + r.IntN(3) {
+		m := object{"destinationSubnets": []string{pick(r, "10.0.0.0/8", "10.96.0.0/16", "203.0.113.5", "::/0", "0.0.0.0/0", text(r))}}
+		if tls {
+			m["sniHosts"] = []string{pick(r, "web", "tls.example", "*.tls.example", text(r)), pick(r, "a.tls.example", "*.a.tls.example")}
+		}
+		if r.IntN(2) == 0 {
+			delete(m, "destinationSubnets")
+		}
+		if r.IntN(4) == 0 {
+			m["port"] = pick(r, 443, 6000, r.IntN(70000))
+		}
+		match, _ := out["match"].([]object)
+		out["match"] = append(match, m)
+	}
+	route := []object{drawDestination(r)}
+	for range r.IntN(3) {
+		route = append(route, drawDestination(r))
+	}
+	for _, d := range route {
+		delete(d, "headers")
+	}
+	out["route"] = route
+	return out
+}
+
+// drawVirtualService draws the spec of one.
+func drawVirtualService(r *rand.Rand) object {
+	switch r.IntN(3) {
+	case 0:
+		return object{
+			"hosts": []string{"web", "tls.example", "*.tls.example"}, "tls": []object{drawConnectionRoute(r, true), drawConnectionRoute(r, true)},
+		}
+	case 1:
+		return object{
+			"hosts": []string{"web", "tcp.example", "range.example"}, "tcp": []object{drawConnectionRoute(r, false), drawConnectionRoute(r, false)},
+		}
+	}
+	return object{"hosts": []string{pick(r, "web", "web", text(r))}, "http": []object{drawRoute(r)}}
+}
+
+// connectionHosts are hosts of every shape of listener: at an address, at any, and below a
+// prefix; by name and by nothing.
+func connectionHosts() []*model.Service {
+	entry := func(host, address string, protocol model.Protocol, port uint16) *model.Service {
+		out := &model.Service{
+			Host: host, Cluster: cluster, Namespace: "shop", Name: strings.TrimPrefix(host, "*."), Origin: model.FromServiceEntry, Resolution: model.ByDNS,
+			Ports:    []model.Port{{Name: "p", Number: port, Protocol: protocol, Target: port}},
+			Resolved: []model.Endpoint{{Address: "x.example.org", Ports: map[string]uint16{"p": port}}},
+		}
+		if address != "" {
+			out.Addresses = []netip.Prefix{netip.MustParsePrefix(address)}
+		}
+		return out
+	}
+	return []*model.Service{
+		entry("tls.example", "", model.TLS, 443), entry("*.tls.example", "", model.TLS, 443), entry("http.example", "", model.HTTP, 443),
+		entry("a.tls.example", "203.0.113.5/32", model.TLS, 443), entry("b.tls.example", "203.0.113.5/32", model.TLS, 443),
+		entry("tcp.example", "", model.TCP, 6000), entry("range.example", "10.0.0.0/9", model.TCP, 6000),
+	}
+}
+
 // refusesRoutes tells what is wrong with the routes that clients are sent by a valid
 // VirtualService; nil for a document that is none.
 func refusesRoutes(t testing.TB, raw []byte) (taken bool, err error) {
@@ -125,9 +190,15 @@ func refusesRoutes(t testing.TB, raw []byte) (taken bool, err error) {
 	txn := store.Write()
 	svc := &model.Service{
 		Host: "web.shop.svc.cluster.local", Cluster: cluster, Namespace: "shop", Name: "web",
-		Ports: []model.Port{{Name: "http", Number: 80, Protocol: model.HTTP}},
+		Addresses: []netip.Prefix{netip.MustParsePrefix(webVIP + "/32")},
+		Ports: []model.Port{
+			{Name: "http", Number: 80, Protocol: model.HTTP}, {Name: "tls", Number: 443, Protocol: model.TLS},
+			{Name: "tcp", Number: 6000, Protocol: model.TCP}, {Name: "any", Number: 7000},
+		},
 	}
-	store.Services.Put(txn, svc)
+	for _, svc := range append(connectionHosts(), svc) {
+		store.Services.Put(txn, svc)
+	}
 	store.Virtuals.Put(txn, compile.VirtualService(cluster, obj, "cluster.local"))
 	store.Clusters.Put(txn, &model.Cluster{ID: cluster, Synced: true})
 	txn.Commit()
@@ -147,6 +218,9 @@ func refusesRoutes(t testing.TB, raw []byte) (taken bool, err error) {
 		if err := acceptsRoutesOf(t, view, xds.TypeRoute); err != nil {
 			return true, err
 		}
+		if err := acceptsAll(t, view, xds.TypeListener, nil); err != nil {
+			return true, err
+		}
 		if !n.Delta {
 			continue
 		}
@@ -160,7 +234,13 @@ func refusesRoutes(t testing.TB, raw []byte) (taken bool, err error) {
 // acceptsRoutesOf gives the proxy's decoder what a view has for port 80.
 func acceptsRoutesOf(t testing.TB, view serve.View, typeURL string) error {
 	t.Helper()
-	all, _, err := view.Resources(typeURL, []string{"80"})
+	return acceptsAll(t, view, typeURL, []string{"80"})
+}
+
+// acceptsAll gives the proxy's decoder the resources of the names, or all.
+func acceptsAll(t testing.TB, view serve.View, typeURL string, names []string) error {
+	t.Helper()
+	all, _, err := view.Resources(typeURL, names)
 	if err != nil || len(all) == 0 {
 		t.Fatalf("%d %s: %v", len(all), xds.Short(typeURL), err)
 	}
@@ -182,7 +262,7 @@ func TestProxyAcceptsEveryVirtualService(t *testing.T) {
 	taken := 0
 	for seed := range uint64(draws) {
 		r := rand.New(rand.NewPCG(seed, 7))
-		spec := object{"hosts": []string{pick(r, "web", "web", text(r))}, "http": []object{drawRoute(r)}}
+		spec := drawVirtualService(r)
 		raw, err := json.Marshal(object{
 			"apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
 			"metadata": object{"name": "v", "namespace": "shop"}, "spec": spec,
@@ -211,7 +291,7 @@ func FuzzVirtualService(f *testing.F) {
 		r := rand.New(rand.NewPCG(seed, 7))
 		raw, err := json.Marshal(object{
 			"kind": "VirtualService", "metadata": object{"name": "v", "namespace": "shop"},
-			"spec": object{"hosts": []string{"web"}, "http": []object{drawRoute(r)}},
+			"spec": drawVirtualService(r),
 		})
 		if err != nil {
 			f.Fatal(err)

@@ -135,10 +135,8 @@ func (sc *scope) routedTo(r *reader, all *hosts) map[string]bool {
 		if rule == nil {
 			return
 		}
-		for i := range rule.HTTP {
-			for _, d := range rule.HTTP[i].Destinations {
-				out[d.Host] = true
-			}
+		for d := range rule.Destinations() {
+			out[d.Host] = true
 		}
 	}
 

@@ -154,7 +154,7 @@ func (h *hub) feeds() []feed {
 		follow(s.Traits, nothing, cds, lds, nds),
 		follow(s.Workloads, h.workloadChangedLocked),
 		follow(s.Destinations, h.ruleChangedLocked, cds, eds, lds),
-		follow(s.Virtuals, nothing, cds, eds, rds, vhds),
+		follow(s.Virtuals, nothing, cds, eds, lds, rds, vhds),
 		// Policies of the root namespace, gateways and the mesh configuration
 		// reach everywhere; they change rarely. Clients follow what servers
 		// accept, so policies are about their clusters as well.

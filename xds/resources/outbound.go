@@ -96,23 +96,29 @@ type destinationsOf struct{ scope *scope }
 func (q destinationsOf) build(r *reader, _ *destinations) *destinations {
 	s := q.scope.source
 	rules, root := s.rules.get(r), s.mesh.get(r).RootNamespace
+	sight := q.scope.sights.get(r)
+	router := connectionRouter{
+		namespace: q.scope.key.namespace, root: root, virtuals: s.connections.get(r), rules: rules, sight: sight,
+	}
 	d := &destinations{claims: map[string][]claim{}, anywhere: map[uint16]*anywhere{}}
-	for _, hp := range portsByAge(q.scope.sights.get(r).hosts) {
+	for _, hp := range portsByAge(sight.hosts) {
 		if hp.port.Number == outboundPort || hp.port.Number == inboundPort {
 			continue
 		}
 		rule := rules.find(q.scope.key.namespace, root, hp.host)
-		if tcpTimesOf(rule, hp.port.Number) == (tcpTimes{}) {
+		if tcpTimesOf(rule, "", hp.port.Number) == (tcpTimes{}) {
 			// A listener does not depend on anything else of it.
 			rule = nil
 		}
+		routes := router.routes(hp.host, hp.port)
 		for _, addr := range s.ownAddresses(r, hp.host, hp.port) {
 			name := listenerName(addr, hp.port.Number)
-			d.claims[name] = append(d.claims[name], claim{hp.host, hp.port, addr, rule})
+			d.claims[name] = append(d.claims[name], claim{hp.host, hp.port, addr, rule, at(addr, routes)})
 		}
-		d.wantAnywhere(hp.host, hp.port, rule)
+		d.wantAnywhere(hp.host, hp.port, rule, routes)
 	}
 	for _, w := range d.anywhere {
+		w.fillIn()
 		w.sort()
 	}
 	return d
@@ -127,7 +133,7 @@ func (q listenersOf) build(r *reader, _ *resourceSet) *resourceSet {
 	out := map[string]*serve.Resource{}
 	for name, list := range d.claims {
 		c := list[0]
-		if tellApart(list) != nil {
+		if tellApart(list) != nil || len(c.routes) > 0 {
 			out[name] = sc.shared.get(r, sharedListener{sc, c.address, c.port.Number})
 		} else {
 			out[name] = c.host.listeners.get(r, addressListener{c.host, c.port.Number, c.address, c.rule})
@@ -222,21 +228,29 @@ type addressListener struct {
 func (q addressListener) build(r *reader, old *serve.Resource) *serve.Resource {
 	mesh, p := q.host.source.mesh.get(r), q.host.port(q.port)
 	l := outboundListener(q.address, q.port)
-	to := tcpRoute{clusterName(q.port, "", q.host.name), tcpTimesOf(q.rule, q.port)}
-	tcp := &listenerv3.FilterChain{Filters: []*listenerv3.Filter{to.filter(mesh)}}
+	tcp := &listenerv3.FilterChain{Filters: []*listenerv3.Filter{toHost(q.host, q.port, q.rule).filter(mesh)}}
 	if p.Protocol != model.Unknown {
 		l.FilterChains = []*listenerv3.FilterChain{tcp}
 		return q.host.source.encode(old, l.Name, l)
 	}
 
-	// The port declares nothing: HTTP is known by its first bytes.
+	sniffHTTP(mesh, l, q.host, q.port)
+	l.DefaultFilterChain = tcp
+	return q.host.source.encode(old, l.Name, l)
+}
+
+// sniffHTTP takes HTTP to a port that declares nothing, which is known by its first bytes.
+func sniffHTTP(mesh *model.Mesh, l *listenerv3.Listener, h *host, port uint16) {
 	l.ListenerFilters = []*listenerv3.ListenerFilter{httpInspector()}
 	l.ListenerFiltersTimeout = durationpb.New(sniffTimeout)
 	l.ContinueOnListenerFiltersTimeout = true
 	l.FilterChains = []*listenerv3.FilterChain{{
 		FilterChainMatch: &listenerv3.FilterChainMatch{ApplicationProtocols: sniffedHTTP()},
-		Filters:          []*listenerv3.Filter{outboundHTTP(mesh, q.host.name+":"+utoa(q.port))},
+		Filters:          []*listenerv3.Filter{outboundHTTP(mesh, h.name+":"+utoa(port))},
 	}}
-	l.DefaultFilterChain = tcp
-	return q.host.source.encode(old, l.Name, l)
+}
+
+// toHost leads to a host, by the DestinationRule that counts for it, or nil.
+func toHost(h *host, port uint16, rule *model.DestinationRule) tcpRoute {
+	return tcpRoute{cluster: clusterName(port, "", h.name), times: tcpTimesOf(rule, "", port)}
 }

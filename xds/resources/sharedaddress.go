@@ -23,6 +23,8 @@ type claim struct {
 	// rule is the DestinationRule that counts for the host, if it has a say in
 	// its listener; else nil.
 	rule *model.DestinationRule
+	// routes are those of connections to the address that need not go to the host.
+	routes []connectionRoute
 }
 
 // byName tells whether connections to the host can be known by the server name.
@@ -57,39 +59,58 @@ func tellApart(claims []claim) []claim {
 	return told
 }
 
-// claimants are the hosts that share an address and port, in the order of their
-// filter chains.
-type claimants struct{ list []claimant }
-
-type claimant struct {
-	host string
-	to   tcpRoute
-	// tls tells that the host is known by its server name.
-	tls bool
+// claimants are the hosts that share an address and port, or one that has it, by the routes
+// of connections that there are for them.
+type claimants struct {
+	// routes are in the order of their filter chains. One without names is the last.
+	routes []connectionRoute
+	// sniffed has HTTP, which is known by its first bytes; nil: nobody.
+	sniffed *host
+	// serverFirst tells that clients may wait for the server to speak.
+	serverFirst bool
 }
 
-// claimantsOf asks which hosts share a listener.
+// claimantsOf asks for the routes of a listener.
 type claimantsOf struct {
 	scope *scope
 	name  string
 }
 
 func (q claimantsOf) build(r *reader, old *claimants) *claimants {
+	claims := q.scope.destinations.get(r).claims[q.name]
 	out := &claimants{}
-	for _, c := range tellApart(q.scope.destinations.get(r).claims[q.name]) {
-		to := tcpRoute{clusterName(c.port.Number, "", c.host.name), tcpTimesOf(c.rule, c.port.Number)}
-		out.list = append(out.list, claimant{c.host.name, to, c.byName()})
+	told := tellApart(claims)
+	if told == nil && len(claims) > 0 {
+		told = claims[:1]
 	}
-	if old != nil && slices.Equal(old.list, out.list) {
+
+	for _, c := range told {
+		own := connectionRoute{to: toHost(c.host, c.port.Number, c.rule)}
+		routes := c.routes
+		if len(told) > 1 {
+			routes = namedLike(c.host.name, routes)
+			if c.byName() {
+				own.names = []string{c.host.name}
+			}
+		} else if c.port.Protocol == model.Unknown {
+			out.sniffed = c.host
+		}
+		out.routes = append(append(out.routes, routes...), own)
+		out.serverFirst = out.serverFirst || c.port.Protocol != model.TLS
+	}
+	out.routes = reachable(out.routes)
+
+	if old != nil && slices.EqualFunc(old.routes, out.routes, connectionRoute.equal) &&
+		old.sniffed == out.sniffed && old.serverFirst == out.serverFirst {
 		return old
 	}
 	return out
 }
 
-// sharedListener asks for the listener of an address and port of several hosts,
-// by its name. A connection whose server name is none of theirs goes to the host
-// that speaks no TLS, or where those to unknown destinations go: to none of the
-// others.
+// sharedListener asks for the listener of an address and port of several hosts, or of one
+// whose connections are routed. Of several, a connection whose server name is none of theirs
+// goes to the host that speaks no TLS, or where those to unknown destinations go: to none
+// of the others.
 type sharedListener struct {
 	scope   *scope
 	address string
@@ -99,23 +120,34 @@ type sharedListener struct {
 func (q sharedListener) build(r *reader, old *serve.Resource) *serve.Resource {
 	mesh := q.scope.mesh.get(r)
 	l := outboundListener(q.address, q.port)
-	l.ListenerFilters = []*listenerv3.ListenerFilter{tlsInspector()}
-	// A client of TLS speaks first, however long it takes.
-	l.ListenerFiltersTimeout = durationpb.New(0)
+	c := q.scope.claimants.get(r, claimantsOf{q.scope, l.Name})
+	if c.sniffed != nil {
+		sniffHTTP(mesh, l, c.sniffed, q.port)
+	}
 
 	rest := tcpRoute{cluster: fallbackCluster(mesh)}
-	for _, c := range q.scope.claimants.get(r, claimantsOf{q.scope, l.Name}).list {
-		if !c.tls {
-			rest = c.to
-			l.ListenerFiltersTimeout = durationpb.New(sniffTimeout)
-			l.ContinueOnListenerFiltersTimeout = true
+	named := false
+	for _, route := range c.routes {
+		if len(route.names) == 0 {
+			rest = route.to
 			continue
 		}
+		named = true
 		l.FilterChains = append(l.FilterChains, &listenerv3.FilterChain{
-			FilterChainMatch: &listenerv3.FilterChainMatch{ServerNames: []string{c.host}},
-			Filters:          []*listenerv3.Filter{c.to.filter(mesh)},
+			FilterChainMatch: &listenerv3.FilterChainMatch{ServerNames: route.names},
+			Filters:          []*listenerv3.Filter{route.to.filter(mesh)},
 		})
 	}
 	l.DefaultFilterChain = &listenerv3.FilterChain{Filters: []*listenerv3.Filter{rest.filter(mesh)}}
+
+	if named {
+		l.ListenerFilters = append([]*listenerv3.ListenerFilter{tlsInspector()}, l.ListenerFilters...)
+		// A client of TLS speaks first, however long it takes.
+		l.ListenerFiltersTimeout = durationpb.New(0)
+		if c.serverFirst {
+			l.ListenerFiltersTimeout = durationpb.New(sniffTimeout)
+			l.ContinueOnListenerFiltersTimeout = true
+		}
+	}
 	return q.scope.source.encode(old, l.Name, l)
 }

@@ -50,17 +50,19 @@ type Source struct {
 	mesh     answer[meshOf, *model.Mesh]
 	rules    answer[rulesOf, *rules]
 	virtuals answer[virtualsOf, *virtuals]
-	sidecars answer[sidecarsOf, *sidecars]
-	peers    answer[peersOf, *peers]
-	policies memo[policyOf, *namespacePolicy]
-	access   answer[accessOf, *accessPolicies]
-	gateways answer[gatewaysOf, *gateways]
-	members  answer[membershipOf, *membership]
-	given    answer[allocationOf, *allocation]
-	counted  answer[namespacesOf, *namespaces]
-	exports  answer[exportedOf, *exported]
-	compared answer[comparedOf, *compared]
-	hosts    memo[hostsOf, *hosts]
+	// connections are they where any routes connections; else nil.
+	connections answer[connectionVirtualsOf, *virtuals]
+	sidecars    answer[sidecarsOf, *sidecars]
+	peers       answer[peersOf, *peers]
+	policies    memo[policyOf, *namespacePolicy]
+	access      answer[accessOf, *accessPolicies]
+	gateways    answer[gatewaysOf, *gateways]
+	members     answer[membershipOf, *membership]
+	given       answer[allocationOf, *allocation]
+	counted     answer[namespacesOf, *namespaces]
+	exports     answer[exportedOf, *exported]
+	compared    answer[comparedOf, *compared]
+	hosts       memo[hostsOf, *hosts]
 	// nameTables are those of namespaces that see all hosts.
 	nameTables memo[nameTableOf, *serve.Resource]
 
@@ -97,6 +99,7 @@ func New(store *model.Store, cfg Config) (*Source, error) {
 	s.mesh.question = meshOf{s}
 	s.rules.question = rulesOf{s}
 	s.virtuals.question = virtualsOf{s}
+	s.connections.question = connectionVirtualsOf{s}
 	s.sidecars.question = sidecarsOf{s}
 	s.peers.question = peersOf{s}
 	s.access.question = accessOf{s}

@@ -1,6 +1,7 @@
 package resources
 
 import (
+	"slices"
 	"time"
 
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
@@ -12,8 +13,40 @@ import (
 
 // tcpRoute is where a connection goes, and how long it may last.
 type tcpRoute struct {
+	// cluster has all connections, unless split are those that share them.
 	cluster string
+	split   []clusterShare
 	times   tcpTimes
+}
+
+// clusterShare is a cluster with its weight.
+type clusterShare struct {
+	cluster string
+	weight  uint32
+}
+
+// add adds a destination.
+func (t *tcpRoute) add(cluster string, weight uint32) {
+	if t.cluster == "" {
+		t.cluster, t.split = cluster, append(t.split, clusterShare{cluster, weight})
+		return
+	}
+	t.split = append(t.split, clusterShare{cluster, weight})
+}
+
+// orNowhere is the route once its destinations are complete: closed, where there are none.
+func (t tcpRoute) orNowhere() tcpRoute {
+	if t.cluster == "" {
+		t.cluster = blackHoleCluster
+	}
+	if len(t.split) == 1 {
+		t.split = nil
+	}
+	return t
+}
+
+func (t tcpRoute) equal(o tcpRoute) bool {
+	return t.cluster == o.cluster && t.times == o.times && slices.Equal(t.split, o.split)
 }
 
 // tcpTimes are the bounds of a connection.
@@ -25,9 +58,10 @@ type tcpTimes struct {
 	age       time.Duration // it is closed after so long in any case; 0: never
 }
 
-// tcpTimesOf are the bounds that a rule sets for connections to a port of its host.
-func tcpTimesOf(rule *model.DestinationRule, port uint16) tcpTimes {
-	pool := policyFor(rule, nil, port).ConnectionPool
+// tcpTimesOf are the bounds that a rule sets for connections to a port of its host, and
+// to a subset there.
+func tcpTimesOf(rule *model.DestinationRule, subset string, port uint16) tcpTimes {
+	pool := policyFor(rule, subsetOf(rule, subset), port).ConnectionPool
 	if pool == nil {
 		return tcpTimes{}
 	}
@@ -44,6 +78,13 @@ func (t tcpRoute) filter(mesh *model.Mesh) *listenerv3.Filter {
 		StatPrefix:       t.cluster,
 		ClusterSpecifier: &tcpv3.TcpProxy_Cluster{Cluster: t.cluster},
 		AccessLog:        accessLog(mesh),
+	}
+	if len(t.split) > 0 {
+		split := &tcpv3.TcpProxy_WeightedCluster{}
+		for _, s := range t.split {
+			split.Clusters = append(split.Clusters, &tcpv3.TcpProxy_WeightedCluster_ClusterWeight{Name: s.cluster, Weight: s.weight})
+		}
+		p.ClusterSpecifier = &tcpv3.TcpProxy_WeightedClusters{WeightedClusters: split}
 	}
 	if t.times.idleGiven {
 		p.IdleTimeout = durationpb.New(t.times.idle)
