@@ -165,6 +165,40 @@ spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 15443, name:
 	}
 }
 
+// TestPassthroughKeepsToItsCluster: what a ServiceEntry adds to a Service, as a rule
+// the gateway of another cluster, is for clients in this one. The gateway had it too:
+// with all pods gone it led callers of the other cluster back there, and while their
+// connections lasted they never noticed that the pods had come back.
+func TestPassthroughKeepsToItsCluster(t *testing.T) {
+	s := newScene(t, `---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: {name: g, namespace: istio-system}
+spec: {selector: {istio: ingressgateway}, servers: [{port: {number: 15443, name: tls, protocol: TLS}, tls: {mode: AUTO_PASSTHROUGH}, hosts: ["*.local"]}]}
+`)
+	entry := &model.Service{
+		Host: webHost, Cluster: testCluster, Namespace: "shop", Name: "elsewhere",
+		Origin: model.FromServiceEntry, JoinsService: true, Resolution: model.ByEndpoints,
+		Ports: []model.Port{port("http", 80, model.HTTP, 80)},
+	}
+	insert(s.mesh, s.store.Services, entry)
+	insert(s.mesh, s.store.Endpoints, &model.EndpointSet{
+		Host: webHost, Cluster: testCluster, Namespace: "shop", Name: "elsewhere",
+		Endpoints: []model.Endpoint{{Address: "203.0.113.9", Ports: map[string]uint16{"http": 15443}, TLS: true}},
+	})
+	client := s.loadAssignment(s.client, "outbound|80||"+webHost).String()
+	if !strings.Contains(client, "203.0.113.9") {
+		t.Errorf("a client in the cluster has %s", client)
+	}
+	name := "outbound_.80_._." + webHost
+	if s.cluster(s.gateway, name) == nil {
+		t.Fatalf("the gateway has no %s", name)
+	}
+	if got := s.loadAssignment(s.gateway, name).String(); strings.Contains(got, "203.0.113.9") {
+		t.Errorf("the gateway has %s", got)
+	}
+}
+
 // TestClientsRuleStandsAlone: a rule of the client's namespace takes the place of
 // that of the service's namespace, and inherits nothing of it.
 func TestClientsRuleStandsAlone(t *testing.T) {

@@ -91,6 +91,14 @@ func (k endpointsKey) build(r *reader, old *serve.Resource) *serve.Resource {
 	}
 
 	for _, row := range k.host.backing(port) {
+		// Who asks a gateway by server name comes from another cluster, and has what a
+		// ServiceEntry adds to a Service at home: that is how replicated control planes
+		// name each other's gateways. One that led on to the next cluster's when its own
+		// pods are gone would hide that from callers, and keep them on that way as long
+		// as their connection lasts; two would send it round for ever.
+		if k.passthrough && row.Origin == model.FromServiceEntry {
+			continue
+		}
 		if row.Resolution == model.ByDNS {
 			// An entry that joins a Service; the host is another one when the
 			// entry changes.
