@@ -28,6 +28,7 @@ var virtualServiceFields = fieldSet{
 		"timeout":        nil,
 		"retries":        nil,
 		"headers":        nil,
+		"fault":          faultFields,
 	},
 	"tls": {"match": connectionMatchFields.and("sniHosts", nil), "route": connectionDestinationFields},
 	"tcp": {"match": connectionMatchFields, "route": connectionDestinationFields},
@@ -131,6 +132,7 @@ func validateHTTPRoute(p *problems, path string, r *networking.HTTPRoute) {
 
 	validateWhere(p, path, r)
 	validateRewrite(p, path, r)
+	validateFault(p, path, r)
 	validateHeaders(p, path+".headers", r.Headers, true)
 	p.checkDuration(path+".timeout", r.Timeout, time.Millisecond)
 	validateRetries(p, path+".retries", r.Retries)

@@ -47,6 +47,9 @@ func TestTakesVirtualServices(t *testing.T) {
 		"time":          httpOf(`{timeout: 2s, ` + to + `}`),
 		"retries":       httpOf(`{retries: {attempts: 3, perTryTimeout: 2s, retryOn: "gateway-error,503", retryRemoteLocalities: true, retryIgnorePreviousHosts: true, backoff: 10ms}, ` + to + `}`),
 		"no retries":    httpOf(`{retries: {attempts: 0}, ` + to + `}`),
+		"fault":         httpOf(`{fault: {delay: {fixedDelay: 5s, percentage: {value: 0.1}}, abort: {httpStatus: 503, percentage: {value: 100}}}, ` + to + `}`),
+		"old percent":   httpOf(`{fault: {delay: {fixedDelay: 1h, percent: 100}}, ` + to + `}`),
+		"gRPC abort":    httpOf(`{fault: {abort: {grpcStatus: UNAVAILABLE, percentage: {value: 0}}}, ` + to + `}`),
 		"tls": `{hosts: [web, "*.example.com"], tls: [{match: [{sniHosts: [web.shop, a.example.com, "*.b.example.com"], port: 443, sourceNamespace: shop,
 			destinationSubnets: [10.0.0.0/8, 10.1.2.3, "2001:db8::/32"]}], route: [{destination: {host: web, subset: v1}, weight: 1}, {destination: {host: web}, weight: 2}]}]}`,
 		"tls of all names": `{hosts: ["*"], gateways: [front], tls: [{match: [{sniHosts: ["*"], gateways: [front]}], ` + to + `}]}`,
@@ -152,6 +155,62 @@ func TestRefusesVirtualServices(t *testing.T) {
 		"not honoured": {
 			httpOf(`{mirror: {host: web}, ` + to + `}`),
 			"spec.http[0].mirror: is not honoured yet",
+		},
+		"a fault of nothing": {
+			httpOf(`{fault: {}, ` + to + `}`),
+			"spec.http[0].fault: is empty",
+		},
+		"a fault beside an answer": {
+			httpOf(`{fault: {abort: {httpStatus: 500, percentage: {value: 1}}}, directResponse: {status: 200}}`),
+			"spec.http[0].fault: stands beside an answer that the proxy gives itself",
+		},
+		"a delay for nobody": {
+			httpOf(`{fault: {delay: {fixedDelay: 5s}}, ` + to + `}`),
+			"spec.http[0].fault.delay.percentage: is missing",
+		},
+		"a delay of nothing": {
+			httpOf(`{fault: {delay: {percentage: {value: 1}}}, ` + to + `}`),
+			"spec.http[0].fault.delay.fixedDelay: is missing",
+		},
+		"a short delay": {
+			httpOf(`{fault: {delay: {fixedDelay: 1us, percentage: {value: 1}}}, ` + to + `}`),
+			"spec.http[0].fault.delay.fixedDelay: 1µs is too short",
+		},
+		"a long delay": {
+			httpOf(`{fault: {delay: {fixedDelay: 61m, percentage: {value: 1}}}, ` + to + `}`),
+			"spec.http[0].fault.delay.fixedDelay: 1h1m0s is too long; set 1h0m0s or less",
+		},
+		"a delay that grows": {
+			httpOf(`{fault: {delay: {exponentialDelay: 5s, percentage: {value: 1}}}, ` + to + `}`),
+			"spec.http[0].fault.delay.exponentialDelay: is not honoured yet",
+		},
+		"two percentages": {
+			httpOf(`{fault: {delay: {fixedDelay: 5s, percent: 5, percentage: {value: 1}}}, ` + to + `}`),
+			"spec.http[0].fault.delay.percent: stands beside percentage",
+		},
+		"no percent": {
+			httpOf(`{fault: {delay: {fixedDelay: 5s, percent: 101}}, ` + to + `}`),
+			"spec.http[0].fault.delay.percent: 101 is no percentage",
+		},
+		"no percentage": {
+			httpOf(`{fault: {abort: {httpStatus: 500, percentage: {value: 100.1}}}, ` + to + `}`),
+			"spec.http[0].fault.abort.percentage.value: 100.1 is no percentage",
+		},
+		"an abort for nobody": {
+			httpOf(`{fault: {abort: {httpStatus: 500}}, ` + to + `}`),
+			"spec.http[0].fault.abort.percentage: is missing",
+		},
+		"an abort without a status": {
+			httpOf(`{fault: {abort: {percentage: {value: 1}}}, ` + to + `}`),
+			"spec.http[0].fault.abort: says no status",
+		},
+		"an abort with no status": {
+			httpOf(`{fault: {abort: {httpStatus: 99, percentage: {value: 1}}}, ` + to + `}`),
+			"spec.http[0].fault.abort.httpStatus: 99 is no status",
+		},
+		"no status of gRPC": {
+			httpOf(`{fault: {abort: {grpcStatus: GONE, percentage: {value: 1}}}, ` + to + `}`),
+			`spec.http[0].fault.abort.grpcStatus: "GONE" is no status of gRPC`,
 		},
 		"nowhere": {
 			httpOf(`{timeout: 1s}`),

@@ -76,6 +76,7 @@ func (b *routeBuilder) route(r *networking.HTTPRoute) model.HTTPRoute {
 		Headers:  headerEdits(r.Headers),
 		Timeout:  r.Timeout.AsDuration(),
 		Retry:    retryPolicy(r.Retries),
+		Fault:    fault(r.Fault),
 	}
 
 	for _, m := range r.Match {

@@ -112,6 +112,8 @@ type HTTPRoute struct {
 	Timeout time.Duration
 	// Retry is nil where the mesh's holds.
 	Retry *RetryPolicy
+	// Fault is what clients are made to suffer; nil: nothing.
+	Fault *HTTPFault
 }
 
 // HTTPMatch is a condition on a request, all parts of which must hold.

@@ -241,6 +241,11 @@ func TestListenerRefused(t *testing.T) {
 			to:    `"http_filters":[{"name":"rbac","typed_config":{"@type":"type.googleapis.com/google.protobuf.Empty"}},`,
 			field: "filter_chains[0].filters[0].typed_config.http_filters[0].typed_config",
 		},
+		"fault for all routes": {
+			from:  `"http_filters":[`,
+			to:    `"http_filters":[{"name":"fault","typed_config":{"@type":"type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault","abort":{}}},`,
+			field: "filter_chains[0].filters[0].typed_config.http_filters[0].typed_config.abort",
+		},
 		"no router": {
 			from:  `{"name":"router","typed_config":{"@type":"type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}`,
 			to:    ``,
@@ -676,6 +681,29 @@ func TestDecodeRoutes(t *testing.T) {
 	}
 }
 
+// faultOf is what a route says to the fault filter.
+func faultOf(fields string) string {
+	return `"typed_per_filter_config":{"envoy.filters.http.fault":{"@type":"type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault",` + fields + `}}`
+}
+
+func TestDecodeFault(t *testing.T) {
+	for fields, want := range map[string]Fault{
+		`"delay":{"fixed_delay":"5s","percentage":{"numerator":100}},"abort":{"http_status":503,"percentage":{"numerator":1250,"denominator":"TEN_THOUSAND"}}`: {
+			Delay: 5 * time.Second, DelayShare: Whole, Status: 503, AbortShare: 125_000,
+		},
+		`"abort":{"grpc_status":14,"percentage":{"numerator":2000000,"denominator":"MILLION"}}`: {ByGRPC: true, GRPCStatus: 14, AbortShare: Whole},
+	} {
+		r, err := DecodeRouteConfiguration(pack(t, &routev3.RouteConfiguration{},
+			strings.Replace(routes, `"match":{"prefix":"/"},"direct_response"`, `"match":{"prefix":"/"},`+faultOf(fields)+`,"direct_response"`, 1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.VirtualHosts[1].Routes[0].Fault; got == nil || *got != want {
+			t.Errorf("%s: got %+v", fields, got)
+		}
+	}
+}
+
 func TestDecodeRetries(t *testing.T) {
 	policy := `"num_retries":2,"retry_back_off":{"base_interval":"0.010s"},"retriable_status_codes":[503],
 		"retry_priority":{"name":"envoy.retry_priorities.previous_priorities","typed_config":{
@@ -745,6 +773,31 @@ func TestRoutesRefused(t *testing.T) {
 			from:  `"name":"block_all"`,
 			to:    `"name":"block_all","typed_per_filter_config":{"x":{"@type":"type.googleapis.com/google.protobuf.Empty"}}`,
 			field: "virtual_hosts[1].typed_per_filter_config",
+		},
+		"of an unknown filter": {
+			from:  `"match":{"prefix":"/"},"direct_response"`,
+			to:    `"match":{"prefix":"/"},"typed_per_filter_config":{"x":{"@type":"type.googleapis.com/google.protobuf.Empty"}},"direct_response"`,
+			field: "virtual_hosts[1].routes[0].typed_per_filter_config.x",
+		},
+		"fault that is more": {
+			from:  `"match":{"prefix":"/"},"direct_response"`,
+			to:    `"match":{"prefix":"/"},` + faultOf(`"delay":{"fixed_delay":"1s","percentage":{"numerator":1}},"max_active_faults":3`) + `,"direct_response"`,
+			field: "virtual_hosts[1].routes[0].typed_per_filter_config.envoy.filters.http.fault.max_active_faults",
+		},
+		"delay without end": {
+			from:  `"match":{"prefix":"/"},"direct_response"`,
+			to:    `"match":{"prefix":"/"},` + faultOf(`"delay":{"fixed_delay":"3601s","percentage":{"numerator":1}}`) + `,"direct_response"`,
+			field: "virtual_hosts[1].routes[0].typed_per_filter_config.envoy.filters.http.fault.delay.fixed_delay",
+		},
+		"delay by a header": {
+			from:  `"match":{"prefix":"/"},"direct_response"`,
+			to:    `"match":{"prefix":"/"},` + faultOf(`"delay":{"header_delay":{}}`) + `,"direct_response"`,
+			field: "virtual_hosts[1].routes[0].typed_per_filter_config.envoy.filters.http.fault.delay.header_delay",
+		},
+		"abort without a status": {
+			from:  `"match":{"prefix":"/"},"direct_response"`,
+			to:    `"match":{"prefix":"/"},` + faultOf(`"abort":{"percentage":{"numerator":1}}`) + `,"direct_response"`,
+			field: "virtual_hosts[1].routes[0].typed_per_filter_config.envoy.filters.http.fault.abort",
 		},
 		"tls only": {
 			from:  `"name":"block_all"`,

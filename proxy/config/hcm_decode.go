@@ -5,6 +5,7 @@ import (
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -86,8 +87,8 @@ func (a at) fromADS(p *corev3.ConfigSource) error {
 	return nil
 }
 
-// decodeHTTPFilters accepts those that decide who may send requests, and the router:
-// every other filter would act on requests in a way that is not known here.
+// decodeHTTPFilters accepts those that decide who may send requests, those to which
+// routes speak, and the router: every other filter would act on requests in a way that is not known here.
 func (h *HCM) decodeHTTPFilters(a at, p *hcmv3.HttpConnectionManager) error {
 	for i, f := range p.GetHttpFilters() {
 		fa := a.index("http_filters", i)
@@ -115,6 +116,14 @@ func (h *HCM) decodeHTTPFilters(a at, p *hcmv3.HttpConnectionManager) error {
 				return err
 			}
 			h.Access = append(h.Access, access)
+		case name == faultMessage:
+			if last {
+				return fa.errorf("is the last filter: the router is missing")
+			}
+			// What it does to requests, their routes say.
+			if err := ca.plain(body, &faultv3.HTTPFault{}); err != nil {
+				return err
+			}
 		default:
 			return ca.errorf("HTTP filter %q (%s) is not supported by this proxy", f.GetName(), name)
 		}

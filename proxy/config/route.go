@@ -41,6 +41,8 @@ type Route struct {
 	Direct   *DirectResponse
 	Redirect *Redirect
 	Headers  HeaderEdits
+	// Fault is what some of its requests suffer; nil: nothing.
+	Fault *Fault
 }
 
 // RouteMatch is envoy.config.route.v3.RouteMatch. Exactly one of Prefix,

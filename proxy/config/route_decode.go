@@ -155,7 +155,7 @@ func decodeVirtualHost(a at, p *routev3.VirtualHost) (*VirtualHost, error) {
 func decodeRoute(a at, p *routev3.Route) (*Route, error) {
 	if err := a.only(p, "name", "match", "route", "redirect", "direct_response", "metadata", "decorator",
 		"tracing", "stat_prefix", "request_headers_to_add", "request_headers_to_remove",
-		"response_headers_to_add", "response_headers_to_remove"); err != nil {
+		"response_headers_to_add", "response_headers_to_remove", "typed_per_filter_config"); err != nil {
 		return nil, err
 	}
 
@@ -165,6 +165,9 @@ func decodeRoute(a at, p *routev3.Route) (*Route, error) {
 		return nil, err
 	}
 	if err := r.Match.decode(a.in("match"), p.GetMatch()); err != nil {
+		return nil, err
+	}
+	if err := r.decodeFilters(a.in("typed_per_filter_config"), p.GetTypedPerFilterConfig()); err != nil {
 		return nil, err
 	}
 

@@ -18,6 +18,9 @@ type Answer struct {
 	Body     string
 	Location string // of a redirect
 	Mark     string // FailedField
+	// ByGRPC says that callers of gRPC get the status GRPC, and not what stands for Status there.
+	ByGRPC bool
+	GRPC   int
 }
 
 func reply(a *Answer) Verdict { return Verdict{Do: Reply, Answer: a} }
@@ -91,6 +94,9 @@ func (x *Exchange) Local(a *Answer, server string, now time.Time) Local {
 	kind := "text/plain"
 	if x.GRPC {
 		x.Outcome.GRPC = grpcStatus(a.Status)
+		if a.ByGRPC {
+			x.Outcome.GRPC = a.GRPC
+		}
 		out.Status, out.Body, kind = 200, "", "application/grpc"
 	}
 	x.Outcome.Code = out.Status

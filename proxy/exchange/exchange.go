@@ -31,6 +31,7 @@ type Exchange struct {
 	sent       bool // an endpoint may have got a request that failed
 	answered   bool // and may have answered it
 	spent      bool // there would have been another try, but for the limit
+	abort      bool // a fault of the route answers it
 }
 
 // Incoming is a request as it came.
@@ -42,6 +43,9 @@ type Incoming struct {
 	// HandBack says that the caller is a sidecar of the mesh, which proved it: it may be told that another endpoint
 	// can still be asked.
 	HandBack bool
+	// Again says that the request was begun before, by the HTTP version that it came by: faults have had their turn.
+	// Delayed says that one held it up.
+	Again, Delayed bool
 	// Ending says that this proxy is about to end, and with it, most likely, the application of its pod.
 	Ending bool
 	// Caller says what the one who sent the request may do; nil: everything. Fields are the request's, and Edge is of
@@ -63,6 +67,10 @@ func (x *Exchange) Begin(in *Incoming, q *routes.Target) Verdict {
 		q.Authority = routes.WithoutPort(q.Authority)
 	}
 
+	if in.Delayed {
+		x.Outcome.Flag = outcome.DelayInjected
+	}
+
 	q.Scheme = in.Scheme
 	if in.Caller != nil && !x.allowed(in, q) {
 		return reply(&Answer{Status: 403, Body: accessDenied})
@@ -73,6 +81,14 @@ func (x *Exchange) Begin(in *Incoming, q *routes.Target) Verdict {
 	if x.Route = in.Table.Find(q); x.Route == nil {
 		return reply(noRoute(in.Table.Name(), q))
 	}
+	if f := x.Route.Fault; f != nil && !in.Again {
+		return x.suffer(f, in, q)
+	}
+	return x.onward(in, q)
+}
+
+// onward goes on with a request whose route is known.
+func (x *Exchange) onward(in *Incoming, q *routes.Target) Verdict {
 	switch r := x.Route; {
 	case r.Direct != nil:
 		return reply(&Answer{Status: r.Direct.Status, Body: r.Direct.Body})
@@ -177,7 +193,7 @@ func (x *Exchange) Failed(f *Failure, now time.Time) Verdict {
 	v.Do, v.Fresh, v.Anew, v.Leave, v.Budget, v.Answer = Reply, false, false, false, false, x.failed()
 	if f.Cause == Cancelled {
 		v.Do, v.Answer = Break, nil
-		x.Outcome.Flag = outcome.UpstreamReset
+		x.flagged(outcome.UpstreamReset)
 	}
 	return v
 }
@@ -240,7 +256,7 @@ func (x *Exchange) flagged(f outcome.Flag) {
 	if x.spent {
 		f |= outcome.RetryLimit
 	}
-	x.Outcome.Flag = f
+	x.Outcome.Flag = f | x.Outcome.Flag&outcome.DelayInjected
 }
 
 // BodyLost takes a Pick back: the rest of the request that was to be sent again did not come.
@@ -275,7 +291,7 @@ func (x *Exchange) NoOther(h *Head) Verdict { return x.pass(h) }
 
 // NoBudget says that the cluster may not be given the request again; the answer at hand is passed on.
 func (x *Exchange) NoBudget(h *Head) Verdict {
-	x.Outcome.Flag = outcome.UpstreamOverflow
+	x.Outcome.Flag = outcome.UpstreamOverflow | x.Outcome.Flag&outcome.DelayInjected
 	return x.pass(h)
 }
 

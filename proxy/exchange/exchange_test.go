@@ -69,14 +69,18 @@ type story struct {
 	now    time.Time
 	action *config.RouteAction
 	direct *config.DirectResponse
+	fault  *config.Fault
+	in     *Incoming
+	q      *routes.Target
 	x      Exchange
 	head   Head
 }
 
 // step does what a line says:
 //
-//	route [attempts=N on=A,B statuses=N,N try=1s timeout=15s direct=204]
-//	begin METHOD [grpc] [handback] [ending] [nowhere] [unrouted]
+//	route [attempts=N on=A,B statuses=N,N try=1s timeout=15s direct=204 delay=1s abort=503 abortgrpc=14]
+//	begin METHOD [grpc] [handback] [ending] [nowhere] [unrouted] [again] [delayed]
+//	delayed
 //	connected | stale | noother | bodylost | noendpoint | nocluster | callergone | overdrawn | nobudget | overflow
 //	failed CAUSE [reused] [body-lost]
 //	answered STATUS [grpc=N] [failed=MARK] [body-lost]
@@ -105,6 +109,9 @@ func (s *story) step(words []string) string {
 		return fmt.Sprintf("code %d, flag %s, grpc %d, %d tries", o.Code, o.Flag, o.GRPC, s.x.Tries())
 	case "begin":
 		return s.begin(words[1], has)
+	case "delayed":
+		s.in.Start = s.now
+		return s.said(s.x.Delayed(s.in, s.q))
 	case "connected":
 		v := s.said(s.x.Connected(s.now))
 		if !s.x.TryEnd.IsZero() {
@@ -156,6 +163,7 @@ func (s *story) route(args map[string]string) {
 	if v, has := args["timeout"]; has {
 		s.action.Timeout = s.duration(v)
 	}
+	s.faults(args)
 	if args["on"] == "" {
 		return
 	}
@@ -169,8 +177,25 @@ func (s *story) route(args map[string]string) {
 	s.action.Retry = p
 }
 
+// faults adds what the requests of the route suffer, all of them.
+func (s *story) faults(args map[string]string) {
+	f := config.Fault{}
+	if v, has := args["delay"]; has {
+		f.Delay, f.DelayShare = s.duration(v), config.Whole
+	}
+	if v, has := args["abort"]; has {
+		f.Status, f.AbortShare = s.number(v), config.Whole
+	}
+	if v, has := args["abortgrpc"]; has {
+		f.ByGRPC, f.GRPCStatus, f.AbortShare = true, s.number(v), config.Whole
+	}
+	if f != (config.Fault{}) {
+		s.fault = &f
+	}
+}
+
 func (s *story) begin(method string, has func(string) bool) string {
-	r := &config.Route{Match: config.RouteMatch{Prefix: "/"}, Action: s.action}
+	r := &config.Route{Match: config.RouteMatch{Prefix: "/"}, Action: s.action, Fault: s.fault}
 	if s.direct != nil {
 		r.Action, r.Direct = nil, s.direct
 	}
@@ -182,6 +207,7 @@ func (s *story) begin(method string, has func(string) bool) string {
 	s.t.Cleanup(set.Close)
 	in := &Incoming{
 		HCM: &config.HCM{}, Scheme: "http", Start: s.now, HandBack: has("handback"), Ending: has("ending"),
+		Again: has("again"), Delayed: has("delayed"),
 	}
 	if !has("unrouted") {
 		in.Table = routes.Compile(&config.RouteConfig{Name: "80", VirtualHosts: []*config.VirtualHost{
@@ -189,6 +215,7 @@ func (s *story) begin(method string, has func(string) bool) string {
 		}}, set)
 	}
 	q := &routes.Target{Method: method, Authority: "web", Path: "/", GRPC: has("grpc")}
+	s.in, s.q = in, q
 	return s.said(s.x.Begin(in, q))
 }
 
@@ -199,6 +226,7 @@ func (s *story) said(v Verdict) string {
 		name string
 		set  bool
 	}{
+		{"by " + v.For.String(), v.For > 0},
 		{"after a pause", v.Wait > 0},
 		{"fresh connection", v.Fresh},
 		{"fresh connection if it is the same endpoint", v.Anew && !v.Fresh},

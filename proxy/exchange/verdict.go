@@ -19,16 +19,20 @@ const (
 	Reply
 	// Break off: the caller gets no answer, and needs none.
 	Break
+	// Delay the request by Verdict.For, unless the caller goes away; then say Delayed.
+	Delay
 )
 
 // String names the action for transcripts.
 func (a Action) String() string {
-	return [...]string{"pick", "another", "send", "pass", "reply", "break"}[a]
+	return [...]string{"pick", "another", "send", "pass", "reply", "break", "delay"}[a]
 }
 
 // Verdict is what to do next, and what to remember of the try that led to it.
 type Verdict struct {
 	Do Action
+	// For is how long a Delay takes.
+	For time.Duration
 	// Wait says that a pause of up to so long, at random, comes first: endpoints that refuse because they are busy
 	// must not get all of it back at once.
 	Wait time.Duration

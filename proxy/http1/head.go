@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"bytes"
 	"encoding/binary"
 	"unsafe"
 )
@@ -231,6 +232,14 @@ const (
 type Framing struct {
 	Kind   BodyKind
 	Length int64 // of BodyLength, in bytes
+}
+
+// Detach makes a request head independent of the buffer that it was parsed from.
+func (h *Head) Detach() {
+	h.raw = bytes.Clone(h.raw)
+	h.Method = h.raw[:len(h.Method)]
+	target := len(h.Method) + 1 // behind a space
+	h.Target = h.raw[target : target+len(h.Target)]
 }
 
 func (h *Head) Name(f *Field) []byte  { return h.raw[f.line:f.nameEnd] }

@@ -14,28 +14,35 @@ import (
 // bridgeLocked hands a request that came by HTTP/2 to the HTTP/1 side, as the only request of a connection of its own.
 func (p *pair) bridgeLocked() {
 	near, far := net.Pipe()
+	bare := p.bareLocked()
 	p.pipe = newH2pipe(true)
 	p.pipe.onReset = func() { _ = far.Close() }
-	if p.end {
-		p.pipe.Data(nil, true)
+	// What came while a fault held the request up is given room for again when it is read.
+	p.pipe.Data(p.replay, p.end && p.trailers == nil)
+	if p.trailers != nil {
+		p.pipe.Headers(p.trailers, true)
 	}
+	p.replay, p.waiting = nil, 0
 
 	s := newSession(p.srv.h, near, p.srv.info)
 	s.bridged = true
+	if p.call.onward != p.call.start {
+		s.began = p.call.start
+	}
 	go func() {
 		s.serve()
 		s.end()
 		_ = near.Close()
 	}()
 
-	head := p.requestHead()
-	chunked := p.req.length < 0 && !p.end
+	chunked := p.req.length < 0 && !bare
+	head := p.requestHead(chunked)
 	go p.bridgeRequest(far, head, chunked)
 	go p.bridgeResponse(far)
 }
 
-// requestHead translates the head of the request.
-func (p *pair) requestHead() []byte {
+// requestHead translates the head of the request, for a body in chunks or any other.
+func (p *pair) requestHead(chunked bool) []byte {
 	r := &p.req
 	out := []byte(r.method + " " + r.path + " HTTP/1.1\r\nhost: " + r.authority + "\r\nconnection: close")
 	if r.trailersOK {
@@ -56,7 +63,7 @@ func (p *pair) requestHead() []byte {
 		}
 	}
 	out = appendField(out, "cookie", cookies)
-	if r.length < 0 && !p.end {
+	if chunked {
 		out = append(out, "transfer-encoding: chunked\r\n"...)
 	}
 	return append(out, "\r\n"...)

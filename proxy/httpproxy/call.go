@@ -12,6 +12,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
 	"github.com/isthmus-mesh/isthmus/proxy/exchange"
 	"github.com/isthmus-mesh/isthmus/proxy/http2"
+	"github.com/isthmus-mesh/isthmus/proxy/outcome"
 	"github.com/isthmus-mesh/isthmus/proxy/routes"
 	"github.com/isthmus-mesh/isthmus/proxy/telemetry"
 	"github.com/isthmus-mesh/isthmus/proxy/upstream"
@@ -22,6 +23,7 @@ import (
 type call struct {
 	exchange.Exchange
 	start    time.Time
+	onward   time.Time // when it could go on: start, but for requests that a fault held up
 	cluster  *upstream.Cluster
 	ep       *upstream.Endpoint // the last one that was picked
 	pool     *endpointPool      // its connections
@@ -41,17 +43,45 @@ type asking struct {
 	edge   *exchange.Edge
 	fields access.Fields
 	ending bool // the connection is to end
+	// again says that the side that the request came by has begun it before, delayed that a fault held it up there
+	again, delayed bool
 }
 
 // begin asks whether the request may pass, and routes it.
 func (c *call) begin(from *asking, q *routes.Target) exchange.Verdict {
+	in := from.incoming(c.onward)
+	return c.routed(from.h, c.Begin(&in, q))
+}
+
+// delayed goes on with a request that a fault has held up.
+func (c *call) delayed(from *asking, q *routes.Target) exchange.Verdict {
+	from.h.server.cfg.Telemetry.FaultDelayed(false)
+	c.onward = time.Now()
+	in := from.incoming(c.onward)
+	return c.routed(from.h, c.Delayed(&in, q))
+}
+
+func (from *asking) incoming(start time.Time) exchange.Incoming {
 	h, info := from.h, from.info
-	v := c.Begin(&exchange.Incoming{
-		HCM: h.hcm, Table: h.routes.Load(), Start: c.start, Scheme: schemeOf(info),
+	return exchange.Incoming{
+		HCM: h.hcm, Table: h.routes.Load(), Start: start, Scheme: schemeOf(info),
 		HandBack: info.Direction == config.DirectionInbound && info.MTLS(), Ending: from.ending,
 		Caller: from.caller, Fields: from.fields, Edge: from.edge,
-	}, q)
-	if v.Do != exchange.Pick {
+		Again: from.again, Delayed: from.delayed,
+	}
+}
+
+// routed finds the cluster to which a route leads, and counts faults.
+func (c *call) routed(h *Handler, v exchange.Verdict) exchange.Verdict {
+	switch v.Do {
+	case exchange.Pick:
+	case exchange.Delay:
+		h.server.cfg.Telemetry.FaultDelayed(true)
+		return v
+	default:
+		if v.Answer.Flag == outcome.FaultInjected {
+			h.server.cfg.Telemetry.FaultAborted()
+		}
 		return v
 	}
 	if c.cluster = c.Cluster.Load(); c.cluster == nil {
@@ -187,7 +217,7 @@ func (c *call) settle(now time.Time) {
 	}
 	// Of a request that was tried several times, the last endpoint took but a part of the time.
 	if c.cluster.PeakEWMA() && c.ep != nil && c.Outcome.Code != 0 && c.Tries() == 1 {
-		c.ep.Took(now.Sub(c.start))
+		c.ep.Took(now.Sub(c.onward))
 	}
 }
 

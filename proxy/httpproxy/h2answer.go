@@ -235,6 +235,7 @@ func (p *pair) finishLocked() {
 	if p.timer != nil {
 		p.timer.Stop()
 	}
+	p.endDelayLocked()
 	c := &p.call
 	if p.up != nil {
 		c.ep.End()

@@ -38,7 +38,7 @@ func (p *pair) idleLimitLocked() time.Duration {
 func (p *pair) checkIdle(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.done || p.pipe != nil || p.call.Route == nil {
+	if p.done || p.pipe != nil || p.call.Route == nil || p.delay != nil {
 		return
 	}
 	limit := p.idleLimitLocked()

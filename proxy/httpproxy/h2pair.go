@@ -46,6 +46,7 @@ type pair struct {
 	done      bool
 	pipe      *h2pipe     // set when the HTTP/1 side has the request
 	timer     *time.Timer // of the whole request; nil where it has no bound
+	delay     *time.Timer // set while a fault holds the request up
 
 	moved   int64 // what had moved when it was last looked at, and since when
 	movedAt time.Time
@@ -175,7 +176,7 @@ func (p *pair) failedLocked(c exchange.Cause, err error) exchange.Verdict {
 
 // attachLocked opens the upstream stream and sends what came so far. It reports false when the connection takes none.
 func (p *pair) attachLocked(ep *upstream.Endpoint, pool *endpointPool, conn *http2.Conn) bool {
-	bare := p.end && len(p.replay) == 0 && p.trailers == nil
+	bare := p.bareLocked()
 	a := &answers{p}
 	fields := p.fields
 	if host := ep.Hostname(); host != "" && p.call.Route.Action.AutoHost {
@@ -193,7 +194,7 @@ func (p *pair) attachLocked(ep *upstream.Endpoint, pool *endpointPool, conn *htt
 		return false
 	}
 
-	now := p.call.start
+	now := p.call.onward
 	if p.call.Tries() > 0 {
 		now = time.Now()
 	}
@@ -215,6 +216,9 @@ func (p *pair) attachLocked(ep *upstream.Endpoint, pool *endpointPool, conn *htt
 	}
 	return true
 }
+
+// bareLocked reports whether the request ends with its head.
+func (p *pair) bareLocked() bool { return p.end && len(p.replay) == 0 && p.trailers == nil }
 
 // Data implements http2.Sink for what the caller sends.
 func (p *pair) Data(b []byte, end bool) {

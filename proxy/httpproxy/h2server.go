@@ -9,6 +9,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
 	"github.com/isthmus-mesh/isthmus/proxy/exchange"
 	"github.com/isthmus-mesh/isthmus/proxy/http2"
+	"github.com/isthmus-mesh/isthmus/proxy/routes"
 	"github.com/isthmus-mesh/isthmus/proxy/telemetry"
 )
 
@@ -74,7 +75,7 @@ func (s *h2server) drain() {
 }
 
 func (s *h2server) newSink(st *http2.Stream) http2.Sink {
-	return &pair{srv: s, down: st, call: call{start: st.Began()}}
+	return &pair{srv: s, down: st, call: call{start: st.Began(), onward: st.Began()}}
 }
 
 // accept begins a request; it must not block.
@@ -107,11 +108,21 @@ func (s *h2server) accept(sink http2.Sink, h *http2.Head) {
 
 	q := p.target()
 	from := asking{h: s.h, info: s.info, caller: s.peer.of(s.h, s.info), edge: &s.edge, fields: &p.req}
-	switch v := p.call.begin(&from, &q); {
+	v := p.call.begin(&from, &q)
+	if v.Do == exchange.Delay {
+		p.delayLocked(v.For, q)
+		return
+	}
+	p.onwardLocked(v, &q)
+}
+
+// onwardLocked goes on with a request that has been routed.
+func (p *pair) onwardLocked(v exchange.Verdict, q *routes.Target) {
+	switch {
 	case v.Do == exchange.Reply:
 		p.replyLocked(v.Answer)
 	case upstreamProtocol(p.call.cluster, config.ProtocolHTTP2) == config.ProtocolHTTP2:
-		p.encode(&q)
+		p.encode(q)
 		p.startLocked()
 	default:
 		p.bridgeLocked()

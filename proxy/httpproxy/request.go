@@ -56,7 +56,7 @@ func (s *session) connect(v exchange.Verdict) (*h1conn, exchange.Verdict) {
 		return nil, c.Overflow(c.cluster.Overflow())
 	}
 
-	now := c.start
+	now := c.onward
 	if c.Tries() > 0 {
 		now = time.Now()
 	}
@@ -179,7 +179,7 @@ func (s *session) attempt(conn *h1conn) (exchange.Verdict, error) {
 	conn.in.Stalled = s.stalled
 	conn.before = conn.written.Load()
 	s.watch.conn = conn
-	s.arm(conn, s.call.start)
+	s.arm(conn, s.call.onward)
 
 	if err := s.sendHead(conn); err != nil {
 		return exchange.Verdict{}, err
@@ -388,7 +388,7 @@ func (s *session) respond(conn *h1conn) error {
 		_ = conn.Close()
 		return nil
 	}
-	c.pool.put(conn, c.start)
+	c.pool.put(conn, c.onward)
 	return nil
 }
 

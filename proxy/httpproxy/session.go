@@ -36,7 +36,8 @@ const (
 type session struct {
 	h       *Handler
 	conn    net.Conn
-	bridged bool // the request came by HTTP/2
+	bridged bool      // the request came by HTTP/2
+	began   time.Time // when it came, if a fault held it up there; else zero
 	info    *downstream.Info
 	edge    exchange.Edge
 	peer    peer
@@ -218,7 +219,7 @@ func (s *session) refuse(err error) {
 
 // begin forgets the last request.
 func (s *session) begin(now time.Time) {
-	s.call = call{start: now, tried: s.call.tried[:0]}
+	s.call = call{start: now, onward: now, tried: s.call.tried[:0]}
 	s.replayable, s.upgrade, s.h2, s.http10, s.keep, s.unread = false, "", false, false, false, false
 	s.up1.reset()
 	s.watch.reset()
@@ -231,6 +232,9 @@ func (s *session) exchange(raw []byte) bool {
 		return false
 	}
 	s.begin(time.Now())
+	if !s.began.IsZero() {
+		s.call.start = s.began
+	}
 	s.in.Discard(len(raw))
 	c := &s.call
 	c.headOnly = string(s.req.Method) == "HEAD"
@@ -261,13 +265,20 @@ func (s *session) forward() {
 		s.replyRest(c.Refuse(statusOf(err), outcome.DownstreamProtocol, err.Error()).Answer)
 		return
 	}
-	from := asking{h: s.h, info: s.info, edge: &s.edge, fields: s, ending: s.draining.Load()}
+	from := asking{h: s.h, info: s.info, edge: &s.edge, fields: s, ending: s.draining.Load(), again: s.bridged, delayed: !s.began.IsZero()}
 	if !s.bridged { // else the HTTP/2 side has asked
 		from.caller = s.peer.of(s.h, s.info)
 	}
 	v := c.begin(&from, &q)
-	if v.Do == exchange.Reply {
+	if v.Do == exchange.Delay {
+		v = s.holdUp(v.For, &from, &q)
+	}
+	switch v.Do {
+	case exchange.Reply:
 		s.replyRest(v.Answer)
+		return
+	case exchange.Break:
+		s.abandon()
 		return
 	}
 	s.h2 = upstreamProtocol(c.cluster, config.ProtocolHTTP1) == config.ProtocolHTTP2

@@ -2,7 +2,10 @@
 // metrics carry, and the figures that go with them.
 package outcome
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Flag says what went wrong with a request, under Envoy's response flags.
 type Flag uint8
@@ -24,23 +27,38 @@ const (
 	DurationTimeout         // DT: the connection was older than it may become
 )
 
+// FaultInjected (FI) stands with requests that a fault of their route answered.
+const FaultInjected Flag = DurationTimeout + 1
+
+// DelayInjected (DI) is set beside another flag, or alone: a fault of the route held the request up.
+const DelayInjected Flag = 0x40
+
 // RetryLimit (URX) is set beside another flag, or alone: another endpoint would have been asked, but as many were as
 // may be.
 const RetryLimit Flag = 0x80
 
 // String returns Envoy's abbreviations, in Envoy's order and form: "UF,URX".
 func (f Flag) String() string {
-	limit, f := f&RetryLimit != 0, f&^RetryLimit
-	name := f.name()
-	switch {
-	case !limit:
-		return name
-	case f == None:
-		return "URX"
-	case f == UpstreamProtocol || f == NoCluster || f == DurationTimeout || f == DownstreamProtocol:
-		return "URX," + name
+	limit, delay := f&RetryLimit != 0, f&DelayInjected != 0
+	f &^= RetryLimit | DelayInjected
+	if !limit && !delay {
+		return f.name()
 	}
-	return name + ",URX"
+
+	var list []string
+	add := func(is bool, name string) {
+		if is {
+			list = append(list, name)
+		}
+	}
+	late := f == UpstreamProtocol || f == NoCluster || f == DurationTimeout || f == DownstreamProtocol
+	beforeDelay := f != None && !late && f != FaultInjected && f != DownstreamClosed
+	add(beforeDelay, f.name())
+	add(delay, "DI")
+	add(f == FaultInjected || f == DownstreamClosed, f.name())
+	add(limit, "URX")
+	add(late, f.name())
+	return strings.Join(list, ",")
 }
 
 func (f Flag) name() string {
@@ -69,6 +87,8 @@ func (f Flag) name() string {
 		return "DPE"
 	case DurationTimeout:
 		return "DT"
+	case FaultInjected:
+		return "FI"
 	}
 	return "-"
 }

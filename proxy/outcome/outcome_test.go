@@ -2,8 +2,8 @@ package outcome
 
 import "testing"
 
-// TestRetryLimit: beside another flag it stands where Envoy has it.
-func TestRetryLimit(t *testing.T) {
+// TestFlags: several stand in Envoy's order.
+func TestFlags(t *testing.T) {
 	for f, want := range map[Flag]string{
 		None:                            "-",
 		UpstreamFailure:                 "UF",
@@ -13,6 +13,15 @@ func TestRetryLimit(t *testing.T) {
 		UpstreamProtocol | RetryLimit:   "URX,UPE",
 		DownstreamClosed | RetryLimit:   "DC,URX",
 		DurationTimeout:                 "DT",
+
+		DelayInjected:                                 "DI",
+		FaultInjected:                                 "FI",
+		DelayInjected | FaultInjected:                 "DI,FI",
+		DelayInjected | DownstreamClosed:              "DI,DC",
+		DelayInjected | NoCluster:                     "DI,NC",
+		UpstreamTimeout | DelayInjected:               "UT,DI",
+		UpstreamFailure | DelayInjected | RetryLimit:  "UF,DI,URX",
+		UpstreamProtocol | DelayInjected | RetryLimit: "DI,URX,UPE",
 	} {
 		if got := f.String(); got != want {
 			t.Errorf("got %s, want %s", got, want)

@@ -126,6 +126,7 @@ type Metrics struct {
 	ownRefused  *prometheus.CounterVec
 	httpAccess  accessMetrics
 	tcpAccess   accessMetrics
+	faults      faultMetrics
 	clusters    clusterMetrics
 
 	http sync.Map // Stream → *HTTP
@@ -140,8 +141,9 @@ func New(reg prometheus.Registerer) (*Metrics, error) {
 	m.makeOwn()
 	m.clusters = newClusterMetrics()
 	m.httpAccess, m.tcpAccess = newAccessMetrics("http", "Requests"), newAccessMetrics("tcp", "Connections")
+	m.faults = newFaultMetrics()
 
-	for _, c := range append(slices.Concat(m.clusters.all(), m.httpAccess.all(), m.tcpAccess.all()),
+	for _, c := range append(slices.Concat(m.clusters.all(), m.httpAccess.all(), m.tcpAccess.all(), m.faults.all()),
 		m.requests, m.requestDuration, m.requestBytes, m.responseBytes,
 		m.tcpSent, m.tcpReceived, m.tcpOpened, m.tcpClosed,
 		m.active, m.noChain, m.overLimit, m.tlsFailures, m.xdsRejected, m.ownRefused,

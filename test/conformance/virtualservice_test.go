@@ -83,6 +83,16 @@ func drawDestination(r *rand.Rand) object {
 	return out
 }
 
+func drawFault(r *rand.Rand) object {
+	percentage := func() object { return object{"value": pick(r, 0, 0.0001, 12.5, 100, 101)} }
+	return object{
+		"delay": object{"fixedDelay": pick(r, "1ms", "5s", "1h", "2h"), "percentage": percentage()},
+		"abort": pick(r,
+			object{"httpStatus": pick(r, 99, 200, 418, 599, 600), "percentage": percentage()},
+			object{"grpcStatus": pick(r, "UNAVAILABLE", "OK", "14", text(r)), "percentage": percentage()}),
+	}
+}
+
 func drawRoute(r *rand.Rand) object {
 	out := object{"name": text(r)}
 	for range r.IntN(3) {
@@ -100,6 +110,9 @@ func drawRoute(r *rand.Rand) object {
 			route = append(route, drawDestination(r))
 		}
 		out["route"] = route
+		if r.IntN(3) == 0 {
+			out["fault"] = drawFault(r)
+		}
 		if r.IntN(3) == 0 {
 			out["rewrite"] = pick(r, object{"uri": text(r)}, object{"authority": text(r)}, object{"uriRegexRewrite": object{"match": text(r), "rewrite": text(r)}})
 		}
@@ -317,7 +330,9 @@ func TestVirtualServiceRoutesRequests(t *testing.T) {
 			"route": [{"destination": {"host": "web.shop.svc.cluster.local"}}]},
 		{"match": [{"method": {"exact": "GET"}, "withoutHeaders": {"x-no": {"exact": "route"}}}], "timeout": "10s", "route": [
 			{"destination": {"host": "web.shop.svc.cluster.local"}, "weight": 100, "headers": {"request": {"set": {"x-version": "share"}}}},
-			{"destination": {"host": "nobody.shop.svc.cluster.local"}, "weight": 0}]}]}}`
+			{"destination": {"host": "nobody.shop.svc.cluster.local"}, "weight": 0}]},
+		{"match": [{"method": {"exact": "PUT"}}], "fault": {"abort": {"httpStatus": 555, "percentage": {"value": 100}}},
+			"route": [{"destination": {"host": "web.shop.svc.cluster.local"}}]}]}}`
 	obj, err := api.Decode([]byte(document))
 	if err != nil {
 		t.Fatal(err)
@@ -350,6 +365,9 @@ func TestVirtualServiceRoutesRequests(t *testing.T) {
 		},
 		"a share": {
 			head: "GET /else" + web, status: 200, body: "\n/else\nshare\n",
+		},
+		"made to fail": {
+			head: "PUT /else" + web, status: 555, body: "fault filter abort",
 		},
 		"nobody's": {
 			head: "DELETE /else" + web, status: 404,

@@ -77,6 +77,7 @@ func normalizePaths(m *hcmv3.HttpConnectionManager, paths model.PathNormalizatio
 // outboundHTTP routes by the configuration that RDS gives under the name.
 func outboundHTTP(mesh *model.Mesh, routeName string) *listenerv3.Filter {
 	m := httpManager(mesh, "outbound_"+routeName)
+	m.HttpFilters = slices.Concat(routeFilters(), m.HttpFilters)
 	m.RouteSpecifier = &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
 		ConfigSource: adsSource(), RouteConfigName: routeName,
 	}}

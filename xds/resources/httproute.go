@@ -71,7 +71,7 @@ func (b *routeBuilder) means(m *model.HTTPMatch) bool {
 
 // route builds what becomes of the requests that satisfy one condition.
 func (b *routeBuilder) route(r *model.HTTPRoute, m *model.HTTPMatch) *routev3.Route {
-	out := &routev3.Route{Name: routeNameOf(r, m), Match: routeMatch(m)}
+	out := &routev3.Route{Name: routeNameOf(r, m), Match: routeMatch(m), TypedPerFilterConfig: perFilter(r)}
 	switch {
 	case r.Redirect != nil:
 		out.Action = &routev3.Route_Redirect{Redirect: b.redirect(r.Redirect)}

@@ -62,7 +62,7 @@ func (p *gatewayPort) plainChain(mesh *model.Mesh, access []*hcmv3.HttpFilter, b
 // brought into one form before they are routed, as applications will read them.
 func edgeHTTP(mesh *model.Mesh, routeName string, access []*hcmv3.HttpFilter) *listenerv3.Filter {
 	m := httpManager(mesh, "outbound_"+routeName)
-	m.HttpFilters = slices.Concat(access, m.HttpFilters)
+	m.HttpFilters = slices.Concat(access, routeFilters(), m.HttpFilters)
 	m.UseRemoteAddress = wrapperspb.Bool(true)
 	m.NormalizePath = wrapperspb.Bool(true)
 	m.ForwardClientCertDetails = hcmv3.HttpConnectionManager_SANITIZE_SET

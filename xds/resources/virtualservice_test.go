@@ -109,6 +109,17 @@ func TestVirtualServiceRoutes(t *testing.T) {
 			want: `[{` + any + `, "route": {"cluster": "outbound|80||` + webHost + `", "timeout": "3s", "retry_policy": {"retry_on": "reset,retriable-status-codes",
 				"num_retries": 4, "per_try_timeout": "1s", "retriable_status_codes": [503]}}}]`,
 		},
+		"fault": {
+			route: `{fault: {delay: {fixedDelay: 5s, percentage: {value: 0.1}}, abort: {grpcStatus: UNAVAILABLE, percentage: {value: 100}}}, ` + to + `}`,
+			want: `[{` + any + `, ` + leads + `, "typed_per_filter_config": {"envoy.filters.http.fault": {
+				"@type": "type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault",
+				"delay": {"fixed_delay": "5s", "percentage": {"numerator": 1000, "denominator": "MILLION"}},
+				"abort": {"grpc_status": 14, "percentage": {"numerator": 1000000, "denominator": "MILLION"}}}}}]`,
+		},
+		"fault for nobody": {
+			route: `{fault: {abort: {httpStatus: 503, percentage: {value: 0}}}, ` + to + `}`,
+			want:  `[{` + any + `, ` + leads + `}]`,
+		},
 		"no retries": {
 			route: `{retries: {attempts: 0}, ` + to + `}`,
 			want:  `[{` + any + `, "route": {"cluster": "outbound|80||` + webHost + `", "timeout": "0s", "retry_policy": {"num_retries": 0}}}]`,
