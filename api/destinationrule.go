@@ -9,7 +9,10 @@ import (
 var (
 	// policyFields are those of a policy, be it for a host, a subset or a port.
 	policyFields = fieldSet{
-		"loadBalancer":     {"simple": nil, "localityLbSetting": localityFields, "warmup": warmupFields, "warmupDurationSecs": nil},
+		"loadBalancer": {
+			"simple": nil, "consistentHash": hashFields, "localityLbSetting": localityFields,
+			"warmup": warmupFields, "warmupDurationSecs": nil,
+		},
 		"connectionPool":   connectionPoolFields,
 		"tls":              {"mode": nil, "sni": nil, "subjectAltNames": nil},
 		"outlierDetection": outlierFields,
@@ -87,6 +90,7 @@ func validateLoadBalancer(p *problems, path string, lb *networking.LoadBalancerS
 	}
 	validateLocalitySetting(p, path+".localityLbSetting", lb.LocalityLbSetting)
 	validateWarmup(p, path, lb)
+	validateConsistentHash(p, path, lb)
 	switch lb.GetSimple() {
 	case networking.LoadBalancerSettings_UNSPECIFIED, networking.LoadBalancerSettings_ROUND_ROBIN,
 		networking.LoadBalancerSettings_LEAST_REQUEST, networking.LoadBalancerSettings_RANDOM,

@@ -29,6 +29,9 @@ func validateLoadBalancerAnnotation(p *problems, obj *Object, dr *networking.Des
 	}
 
 	eachPolicy(dr, func(at string, s Policy) {
+		if s.GetLoadBalancer().GetConsistentHash() != nil {
+			p.addf(path, "%s contradicts %s.loadBalancer.consistentHash; remove one of them", value, at)
+		}
 		switch simple := s.GetLoadBalancer().GetSimple(); simple {
 		case networking.LoadBalancerSettings_UNSPECIFIED, networking.LoadBalancerSettings_LEAST_REQUEST,
 			//lint:ignore SA1019 people's manifests still say LEAST_CONN

@@ -90,6 +90,7 @@ func trafficPolicy(t *networking.TrafficPolicy) (model.TrafficPolicy, map[uint16
 func policy(s api.Policy) model.TrafficPolicy {
 	return model.TrafficPolicy{
 		LoadBalancing:  loadBalancing(s.GetLoadBalancer()),
+		Hash:           consistentHash(s.GetLoadBalancer().GetConsistentHash()),
 		Locality:       localitySetting(s.GetLoadBalancer().GetLocalityLbSetting()),
 		Warmup:         warmup(s.GetLoadBalancer()),
 		TLS:            clientTLS(s.GetTls()),

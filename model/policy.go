@@ -33,7 +33,8 @@ const (
 // Each field has an unset value, which leaves the matter to the level above.
 type TrafficPolicy struct {
 	LoadBalancing LoadBalancing
-	// The others are nil when unset.
+	// The others are nil when unset. Hash stands above LoadBalancing.
+	Hash           *ConsistentHash
 	Locality       *LocalitySetting
 	Warmup         *Warmup
 	TLS            *ClientTLS
@@ -44,14 +45,15 @@ type TrafficPolicy struct {
 
 // Over returns the policy with what it leaves unset taken from the level below.
 func (t TrafficPolicy) Over(below TrafficPolicy) TrafficPolicy {
-	// These two stand in one field, loadBalancer, and a field is taken whole.
-	balancing, warmup := t.LoadBalancing, t.Warmup
-	if balancing == LBUnset && warmup == nil {
-		balancing, warmup = below.LoadBalancing, below.Warmup
+	// These stand in one field, loadBalancer, and a field is taken whole.
+	balancing, hash, warmup := t.LoadBalancing, t.Hash, t.Warmup
+	if balancing == LBUnset && hash == nil && warmup == nil {
+		balancing, hash, warmup = below.LoadBalancing, below.Hash, below.Warmup
 	}
 
 	return TrafficPolicy{
 		LoadBalancing:  balancing,
+		Hash:           hash,
 		Locality:       cmp.Or(t.Locality, below.Locality),
 		Warmup:         warmup,
 		TLS:            cmp.Or(t.TLS, below.TLS),

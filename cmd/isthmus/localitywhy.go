@@ -128,6 +128,7 @@ func policyFields(rule *unstructured.Unstructured) []string {
 	for _, path := range [][]string{
 		{"trafficPolicy", "loadBalancer", "localityLbSetting"},
 		{"trafficPolicy", "loadBalancer", "simple"},
+		{"trafficPolicy", "loadBalancer", "consistentHash"},
 		{"trafficPolicy", "loadBalancer", "warmup"},
 		{"trafficPolicy", "outlierDetection"},
 		{"trafficPolicy", "portLevelSettings"},

@@ -26,6 +26,8 @@ const (
 	LBLeastRequest
 	LBRandom
 	LBClusterProvided // original destination
+	LBRingHash        // consistent hashing, see Balance.Hash
+	LBMaglev
 )
 
 // HTTPProtocol says which HTTP version an upstream is spoken to in

@@ -36,7 +36,7 @@ func DecodeCluster(body *anypb.Any) (*Cluster, error) {
 		"typed_extension_protocol_options", "dns_refresh_rate", "dns_failure_refresh_rate",
 		"dns_jitter", "respect_dns_ttl", "dns_lookup_family", "wait_for_warm_on_init",
 		"outlier_detection", "cleanup_interval", "upstream_bind_config", "least_request_lb_config",
-		"round_robin_lb_config", "original_dst_lb_config", "common_lb_config", "transport_socket",
+		"round_robin_lb_config", "ring_hash_lb_config", "maglev_lb_config", "original_dst_lb_config", "common_lb_config", "transport_socket",
 		"transport_socket_matches", "metadata", "protocol_selection", "upstream_connection_options",
 		"track_timeout_budgets", "track_cluster_stats", "close_connections_on_host_health_failure",
 		"ignore_health_on_host_removal", "lb_subset_config"); err != nil {
@@ -49,7 +49,7 @@ func DecodeCluster(body *anypb.Any) (*Cluster, error) {
 	}
 	steps := []func(at, *clusterv3.Cluster) error{
 		c.decodeType, c.decodeLB, c.decodeTransports, c.decodeHTTP, c.decodeBind, c.decodeLimits,
-		c.decodeOutlier, c.decodeBalance, c.decodeDNS,
+		c.decodeOutlier, c.decodeBalance, c.decodeHashTable, c.decodeDNS,
 	}
 
 	for _, step := range steps {
@@ -114,6 +114,10 @@ func (c *Cluster) decodeLB(a at, p *clusterv3.Cluster) error {
 		c.LB = LBLeastRequest
 	case clusterv3.Cluster_RANDOM:
 		c.LB = LBRandom
+	case clusterv3.Cluster_RING_HASH:
+		c.LB = LBRingHash
+	case clusterv3.Cluster_MAGLEV:
+		c.LB = LBMaglev
 	case clusterv3.Cluster_CLUSTER_PROVIDED:
 		c.LB = LBClusterProvided
 	default:

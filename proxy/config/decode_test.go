@@ -429,7 +429,6 @@ func TestClusterRefused(t *testing.T) {
 		return err
 	}
 	testRefusals(t, autoMTLS(), decode, map[string]refusal{
-		"ring hash": {`"LEAST_REQUEST"`, `"RING_HASH"`, "lb_policy"},
 		"own policy": {
 			from:  `"lb_policy"`,
 			to:    `"load_balancing_policy":{},"lb_policy"`,

@@ -87,7 +87,7 @@ func decodeTCPProxy(a at, body *anypb.Any) (*TCPProxy, error) {
 		return nil, err
 	}
 	if err := a.only(p, "stat_prefix", "cluster", "weighted_clusters", "idle_timeout", "access_log",
-		"max_connect_attempts", "max_downstream_connection_duration", "access_log_flush_interval",
+		"max_connect_attempts", "hash_policy", "max_downstream_connection_duration", "access_log_flush_interval",
 		"flush_access_log_on_connected", "access_log_options"); err != nil {
 		return nil, err
 	}
@@ -112,7 +112,11 @@ func decodeTCPProxy(a at, body *anypb.Any) (*TCPProxy, error) {
 		return nil, a.in("cluster").errorf("is empty")
 	}
 
-	err := a.durations(
+	var err error
+	if t.HashSource, err = decodeTCPHash(a, p.GetHashPolicy()); err != nil {
+		return nil, err
+	}
+	err = a.durations(
 		durationField{"idle_timeout", p.GetIdleTimeout(), &t.IdleTimeout},
 		durationField{"max_downstream_connection_duration", p.GetMaxDownstreamConnectionDuration(), &t.MaxAge})
 	if err != nil {

@@ -41,6 +41,8 @@ type Balance struct {
 	// PeakEWMA prefers endpoints by how quickly they answered of late (metadata
 	// isthmus: {peak_ewma: true}); without it, Envoy takes Cluster.LB.
 	PeakEWMA bool
+	// Hash counts for LBRingHash and LBMaglev.
+	Hash HashTable
 }
 
 // SlowStart is envoy.config.cluster.v3.Cluster.SlowStartConfig: in Window an

@@ -115,7 +115,10 @@ type TCPProxy struct {
 	// MaxConnectAttempts is how many endpoints are tried; 0 leaves it to the
 	// proxy.
 	MaxConnectAttempts uint32
-	AccessLogs         []AccessLog
+	// HashSource has the client's address decide which endpoint a connection goes to,
+	// where the cluster goes by that (hash_policy source_ip).
+	HashSource bool
+	AccessLogs []AccessLog
 }
 
 // WeightedCluster is one share of a split.

@@ -95,6 +95,9 @@ type RouteAction struct {
 	HostRewrite   string
 	AutoHost      bool // rewrite Host to the endpoint's name (DNS clusters)
 	Retry         *RetryPolicy
+	// Hash is what of a request decides which endpoint it goes to, where the cluster goes
+	// by that.
+	Hash []HashPolicy
 }
 
 // RouteShare is envoy.config.route.v3.WeightedCluster.ClusterWeight: the cluster of a

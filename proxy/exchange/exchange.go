@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/proxy/access"
@@ -20,13 +21,16 @@ type Exchange struct {
 	Outcome outcome.Request
 	// GRPC says that the caller speaks gRPC.
 	GRPC bool
+	// Hash has the request meet those with the same one at one endpoint; 0: it has none.
+	Hash uint64
 	// Deadline ends the whole request, TryEnd the current try; zero where nothing does.
 	Deadline, TryEnd time.Time
 
-	idempotent bool // RFC 9110 section 9.2.2
-	reads      bool // it is GET or HEAD, which change nothing and have no body, as a rule
-	handBack   bool // the caller understands x-isthmus-failed
-	tries      int  // endpoints that were asked, those that could not be reached included
+	cookies    []string // for the answer, by which the caller's next request has the same Hash
+	idempotent bool     // RFC 9110 section 9.2.2
+	reads      bool     // it is GET or HEAD, which change nothing and have no body, as a rule
+	handBack   bool     // the caller understands x-isthmus-failed
+	tries      int      // endpoints that were asked, those that could not be reached included
 	last       Failure
 	sent       bool // an endpoint may have got a request that failed
 	answered   bool // and may have answered it
@@ -49,7 +53,7 @@ type Incoming struct {
 	// Ending says that this proxy is about to end, and with it, most likely, the application of its pod.
 	Ending bool
 	// Caller says what the one who sent the request may do; nil: everything. Fields are the request's, and Edge is of
-	// its connection; both are read only if Caller is set.
+	// its connection; both are read only if Caller is set, or the route hashes requests.
 	Caller *access.Caller
 	Fields access.Fields
 	Edge   *Edge
@@ -98,6 +102,9 @@ func (x *Exchange) onward(in *Incoming, q *routes.Target) Verdict {
 
 	x.Route = x.Route.Choose()
 	x.Cluster = x.Route.Cluster()
+	if len(x.Route.Action.Hash) > 0 {
+		x.hash(in, q)
+	}
 	if x.Route.Timeout > 0 {
 		x.Deadline = in.Start.Add(x.Route.Timeout)
 	}
@@ -105,6 +112,27 @@ func (x *Exchange) onward(in *Incoming, q *routes.Target) Verdict {
 	// An application that ends closes its idle connections. A request that arrives on one at that moment may have had
 	// its effect or not; where that matters, it does not go there. A connection that is refused leaves no doubt.
 	return Verdict{Do: Pick, Fresh: in.Ending && !x.idempotent}
+}
+
+// hash finds out which requests this one is to meet at one endpoint.
+func (x *Exchange) hash(in *Incoming, q *routes.Target) {
+	x.Hash, x.cookies = x.Route.Hash(q, &routes.Caller{
+		Peer: in.Edge.Peer,
+		Cookie: func(name string) (string, bool) {
+			for i := 0; ; i++ {
+				field, value, more := in.Fields.Field(i)
+				if !more {
+					return "", false
+				}
+				if !strings.EqualFold(field, "cookie") {
+					continue
+				}
+				if found, has := routes.FindCookie(value, name); has {
+					return found, true
+				}
+			}
+		},
+	})
 }
 
 // accessDenied is what Envoy's rbac filter says to those whom it refuses.

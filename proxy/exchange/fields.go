@@ -94,8 +94,8 @@ func (c *ClientCert) edit(f Fields) {
 	}
 }
 
-// EditResponse makes of the fields that came those for the caller.
-func EditResponse(f Fields, r *routes.Route, hcm *config.HCM) {
+// EditResponse makes of the fields that came those for the caller of an exchange.
+func EditResponse(f Fields, x *Exchange, hcm *config.HCM) {
 	f.Drop(FailedField)
 	if hcm.ServerName != "" {
 		if _, has := f.Lookup("server"); !has || !hcm.ServerPassThrough {
@@ -103,7 +103,10 @@ func EditResponse(f Fields, r *routes.Route, hcm *config.HCM) {
 			f.Add("server", hcm.ServerName)
 		}
 	}
-	edit(f, r.Response)
+	edit(f, x.Route.Response)
+	for _, cookie := range x.cookies {
+		f.Add("set-cookie", cookie)
+	}
 }
 
 // edit applies what a route configuration asks for.

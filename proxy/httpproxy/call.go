@@ -92,7 +92,7 @@ func (c *call) routed(h *Handler, v exchange.Verdict) exchange.Verdict {
 
 // pick chooses an endpoint, and waits for the first endpoints of a cluster that has just come.
 func (c *call) pick(info *downstream.Info) (*upstream.Endpoint, error) {
-	hint := upstream.Hint{OriginalDst: info.Local, Tried: c.tried, Again: c.again, Leave: c.leave, Try: c.MayTry()}
+	hint := upstream.Hint{OriginalDst: info.Local, Tried: c.tried, Again: c.again, Leave: c.leave, Try: c.MayTry(), Hash: c.Hash}
 	ep, err := c.cluster.Pick(hint)
 	if err == nil {
 		return ep, nil
@@ -112,7 +112,7 @@ func (c *call) pick(info *downstream.Info) (*upstream.Endpoint, error) {
 // be one beside this one and those that failed, and the budget for it.
 func (c *call) another(v exchange.Verdict, h *exchange.Head, info *downstream.Info) exchange.Verdict {
 	tried := append(c.tried[:len(c.tried):len(c.tried)], c.ep)
-	hint := upstream.Hint{OriginalDst: info.Local, Tried: tried, Again: v.Again, Leave: v.Leave, Healthy: true}
+	hint := upstream.Hint{OriginalDst: info.Local, Tried: tried, Again: v.Again, Leave: v.Leave, Healthy: true, Hash: c.Hash}
 	if _, err := c.cluster.Pick(hint); err != nil {
 		return c.NoOther(h)
 	}

@@ -127,7 +127,7 @@ func (s *session) encodeResponse(h *http1.Head) {
 	}
 
 	fields := s.fields.of(h)
-	exchange.EditResponse(fields, s.call.Route, s.h.hcm)
+	exchange.EditResponse(fields, &s.call.Exchange, s.h.hcm)
 	out := appendStatus(s.out.Pending, h)
 	out = fields.append(out)
 	if chunk {

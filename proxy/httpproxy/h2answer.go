@@ -82,7 +82,7 @@ func (p *pair) passLocked(h exchange.Head, rest []hpack.HeaderField, end bool) {
 	*out = make(fieldList, 0, len(rest)+2)
 	*out = append(*out, hpack.HeaderField{Name: ":status", Value: strconv.Itoa(h.Status)})
 	*out = append(*out, rest...)
-	exchange.EditResponse(out, p.call.Route, p.srv.h.hcm)
+	exchange.EditResponse(out, &p.call.Exchange, p.srv.h.hcm)
 	p.down.SendHeaders(*out, end)
 	*out = nil
 	if end {

@@ -85,7 +85,7 @@ func (p *pair) startLocked() {
 	if !p.call.Deadline.IsZero() {
 		p.timer = time.AfterFunc(time.Until(p.call.Deadline), p.timeout)
 	}
-	ep, err := p.call.cluster.Pick(upstream.Hint{OriginalDst: p.srv.info.Local, Try: p.call.MayTry()})
+	ep, err := p.call.cluster.Pick(upstream.Hint{OriginalDst: p.srv.info.Local, Try: p.call.MayTry(), Hash: p.call.Hash})
 	if err == nil {
 		pool := p.srv.h.server.pool(ep)
 		if conn := pool.h2.ready(); conn != nil && p.attachLocked(ep, pool, conn) {

@@ -85,6 +85,7 @@ func (o *opening) beside(asked []*upstream.Endpoint) *upstream.Endpoint {
 		Tried:       slices.Concat(c.tried, asked),
 		Leave:       c.leave || len(asked) > 1,
 		Healthy:     true,
+		Hash:        c.Hash,
 	})
 	if err != nil {
 		return nil

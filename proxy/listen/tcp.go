@@ -7,6 +7,8 @@ import (
 	"net"
 	"slices"
 
+	"github.com/cespare/xxhash/v2"
+
 	"github.com/isthmus-mesh/isthmus/proxy/access"
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
@@ -151,6 +153,9 @@ func (t *tcpProxy) connect(c *upstream.Cluster, info *downstream.Info) (net.Conn
 	}
 	ctx := context.Background()
 	hint := upstream.Hint{OriginalDst: info.Local}
+	if t.cfg.HashSource {
+		hint.Hash = xxhash.Sum64String(info.Peer.Addr().String())
+	}
 
 	var dialErr error
 	for left := attempts; left > 0; {

@@ -71,21 +71,23 @@ func hasPrefix(path, prefix string, ignoreCase bool) bool {
 	return len(path) >= len(prefix) && equalPath(path[:len(prefix)], prefix, ignoreCase)
 }
 
-func matchHeader(m *config.HeaderMatch, q *Target) bool {
-	var value string
-	ok := true
-	switch m.Name {
+// field returns a field of the request, or a part of it that has a name as one.
+func (q *Target) field(name string) (string, bool) {
+	switch name {
 	case ":method":
-		value = q.Method
+		return q.Method, true
 	case ":path":
-		value = q.Path
+		return q.Path, true
 	case ":scheme":
-		value = q.Scheme
+		return q.Scheme, true
 	case ":authority", "host":
-		value = q.Authority
-	default:
-		value, ok = q.Header(m.Name)
+		return q.Authority, true
 	}
+	return q.Header(name)
+}
+
+func matchHeader(m *config.HeaderMatch, q *Target) bool {
+	value, ok := q.field(m.Name)
 	var match bool
 	switch {
 	case m.Present:

@@ -38,6 +38,7 @@ type Cluster struct {
 	load    *config.LoadAssignment
 	known   map[endpointKey]*Endpoint
 	members []member
+	hashed  map[uint32]*hashTable // by priority, where endpoints are found by hash
 	usuals  map[spot]*usual
 	stopped bool
 }
@@ -267,6 +268,7 @@ func (c *Cluster) rebuildLocked() {
 	}
 	t := buildTable(c.Config(), c.load, c.members)
 	c.warmUpLocked(t)
+	c.hashLocked(t)
 	if was := c.table.Swap(t); was.panic != t.panic {
 		n := 0
 		if t.panic {

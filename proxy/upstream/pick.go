@@ -26,6 +26,9 @@ type Hint struct {
 	// Healthy asks for an endpoint that is not left out: an answer is at hand
 	// that would be given up for it.
 	Healthy bool
+	// Hash has requests with the same one meet at one endpoint, in a cluster that goes
+	// by it; 0: there is none.
+	Hash uint64
 }
 
 // Pick chooses an endpoint. It neither locks nor allocates when it succeeds at
@@ -40,14 +43,17 @@ func (c *Cluster) Pick(h Hint) (*Endpoint, error) {
 		return nil, &PickError{Cluster: c.name, Msg: "it has no endpoints"}
 	}
 
+	if !t.hashes() {
+		h.Hash = 0
+	}
 	if h.Try && t.trying {
-		if e := t.try(c); e != nil {
+		if e := t.try(c, h.Hash); e != nil {
 			return e, nil
 		}
 	}
 
-	l := t.draw(c)
-	if e := l.choose(t, c); len(h.Tried) == 0 && e.calm() {
+	l := t.draw(c, h.Hash)
+	if e := l.choose(t, c, h.Hash); len(h.Tried) == 0 && e.calm() {
 		return e, nil
 	} else if e = t.search(c, &h, l, e); e != nil {
 		return e, nil
@@ -55,18 +61,21 @@ func (c *Cluster) Pick(h Hint) (*Endpoint, error) {
 	return nil, &PickError{Cluster: c.name, Msg: "every endpoint was tried"}
 }
 
-// draw chooses a level by the shares of each.
-func (t *table) draw(c *Cluster) *level {
+// draw chooses a level by the shares of each; with a hash, always the same one.
+func (t *table) draw(c *Cluster, hash uint64) *level {
 	li, last := 0, len(t.levels)-1
 	if last > 0 && t.levels[0].upTo < 100 {
 		r := rand.IntN(100)
+		if hash != 0 {
+			r = int(hash % 100)
+		}
 		for li < last && r >= t.levels[li].upTo {
 			li++
 		}
 	}
 	// A level that has come back gets its share little by little; the rest goes
 	// where it went before, to the next one.
-	for t.warming && li < last && !c.settings.Load().ramp.admits(t.levels[li].back, c.set.now()) {
+	for t.warming && li < last && !c.settings.Load().ramp.admits(t.levels[li].back, c.set.now(), hash) {
 		li++
 	}
 	return &t.levels[li]
@@ -88,14 +97,14 @@ func (t *table) search(c *Cluster, h *Hint, first *level, e *Endpoint) *Endpoint
 	}
 	for i := range t.levels {
 		if l := &t.levels[i]; l != first {
-			if e := l.settle(t, c, h, l.choose(t, c), now); e != nil {
+			if e := l.settle(t, c, h, l.choose(t, c, h.Hash), now); e != nil {
 				return e
 			}
 		}
 	}
 
 	for i := range t.levels {
-		if e := untried(t.levels[i].endpoints, h.Tried); e != nil {
+		if e := t.levels[i].untried(h); e != nil {
 			return e
 		}
 	}
@@ -118,11 +127,11 @@ func (t *table) leave(c *Cluster, h *Hint, now int64) *Endpoint {
 		if slices.ContainsFunc(h.Tried, l.has) {
 			continue
 		}
-		if e := l.settle(t, c, h, l.choose(t, c), now); e != nil {
+		if e := l.settle(t, c, h, l.choose(t, c, h.Hash), now); e != nil {
 			return e
 		}
 		if doubted == nil {
-			doubted = untried(l.endpoints, h.Tried)
+			doubted = l.untried(h)
 		}
 	}
 	return doubted
@@ -131,13 +140,16 @@ func (t *table) leave(c *Cluster, h *Hint, now int64) *Endpoint {
 // settle returns an endpoint of the level that was not tried and takes the
 // request now, e if it does; nil: there is none.
 func (l *level) settle(t *table, c *Cluster, h *Hint, e *Endpoint, now int64) *Endpoint {
+	if h.Hash != 0 {
+		return l.byHash(h.Hash, func(e *Endpoint) bool { return !slices.Contains(h.Tried, e) && e.admits(now, false) })
+	}
 	// The policy is asked a few times before order is taken in its place: after
 	// one failure most others are still untried.
 	for range 4 {
 		if !slices.Contains(h.Tried, e) && e.admits(now, true) {
 			return e
 		}
-		e = l.choose(t, c)
+		e = l.choose(t, c, 0)
 	}
 
 	off := rand.IntN(len(l.endpoints))
@@ -153,6 +165,14 @@ func (l *level) settle(t *table, c *Cluster, h *Hint, e *Endpoint, now int64) *E
 // has tells whether the endpoint is of the level's priority, though it may be left out
 // or gone by now: for who leaves a priority, it was one of those all the same.
 func (l *level) has(e *Endpoint) bool { return e.priority.Load() == l.priority }
+
+// untried returns an endpoint of the level that was not tried, be it in doubt.
+func (l *level) untried(h *Hint) *Endpoint {
+	if h.Hash != 0 {
+		return l.byHash(h.Hash, func(e *Endpoint) bool { return !slices.Contains(h.Tried, e) })
+	}
+	return untried(l.endpoints, h.Tried)
+}
 
 // untried returns any endpoint that was not tried.
 func untried(list, tried []*Endpoint) *Endpoint {
@@ -177,8 +197,13 @@ func (h *Hint) again() *Endpoint {
 	return nil
 }
 
-// choose applies the load-balancing policy to the level.
-func (l *level) choose(t *table, c *Cluster) *Endpoint {
+// choose applies the load-balancing policy to the level. Without a hash, a cluster that
+// goes by it takes any endpoint.
+func (l *level) choose(t *table, c *Cluster, hash uint64) *Endpoint {
+	if hash != 0 {
+		return l.chooseByHash(hash)
+	}
+
 	p := &l.place
 	if l.places != nil {
 		p = &l.places[l.turns[rand.IntN(len(l.turns))]]
@@ -192,7 +217,7 @@ func (l *level) choose(t *table, c *Cluster) *Endpoint {
 		return p.quicker(c)
 	}
 	switch t.lb {
-	case config.LBRandom:
+	case config.LBRandom, config.LBRingHash, config.LBMaglev:
 		return p.endpoints[p.random()]
 	case config.LBLeastRequest:
 		i, j, one := p.two()

@@ -1,6 +1,9 @@
 package upstream
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // An endpoint that is left out for its answers is not knocked at: that it takes
 // connections says nothing. A request finds out, one that can be made elsewhere when it
@@ -42,13 +45,19 @@ func (c *Cluster) probeLocked(e *Endpoint) {
 }
 
 // try returns an endpoint that is left out and to be tried by a request that can be made
-// elsewhere, nil for most requests.
-func (t *table) try(c *Cluster) *Endpoint {
+// elsewhere, nil for most requests. One with a hash tries its own endpoint alone.
+func (t *table) try(c *Cluster, hash uint64) *Endpoint {
+	if hash != 0 && !slices.ContainsFunc(t.rest, func(e *Endpoint) bool { return t.owns(e, hash) }) {
+		return nil
+	}
 	if c.turns.Add(1)%tryShare != 0 {
 		return nil
 	}
 	now := c.set.now()
 	for _, e := range t.rest {
+		if hash != 0 && !t.owns(e, hash) {
+			continue
+		}
 		h := &e.health
 		if h.trial.Load() == whoKnocks {
 			continue // it could not be reached either

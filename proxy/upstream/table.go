@@ -43,6 +43,10 @@ type level struct {
 	// the level is one place.
 	places []place
 	turns  []uint16
+	// hash finds endpoints by hash, where the cluster goes by that, and open says which
+	// of its shares the level has.
+	hash *hashTable
+	open []bool
 	// back is when the level came back, by Set.now; 0: it does not matter.
 	back int64
 }

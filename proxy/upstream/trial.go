@@ -100,7 +100,7 @@ func (e *Endpoint) admits(now int64, share bool) bool {
 			h.warm.CompareAndSwap(since, 0)
 			return true
 		}
-		return slow.admits(since, now)
+		return slow.admits(since, now, 0)
 	}
 	return true
 }
@@ -138,11 +138,16 @@ func slowOf(c *config.Cluster) (endpoints, priorities ramp) {
 
 func (r *ramp) over(since, now int64) bool { return now-since >= int64(r.window) }
 
-// admits draws whether what began at since takes a request now; with 0 it does.
-func (r *ramp) admits(since, now int64) bool {
+// admits draws whether what began at since takes a request now; with 0 it does. For
+// requests with a hash, that draws: those that it has let in stay.
+func (r *ramp) admits(since, now int64, hash uint64) bool {
 	if since == 0 || r.over(since, now) {
 		return true
 	}
 	part := math.Pow(float64(now-since)/float64(r.window), r.power)
-	return rand.Float64() < max(part, r.min)
+	drawn := rand.Float64()
+	if hash != 0 {
+		drawn = lot(hash)
+	}
+	return drawn < max(part, r.min)
 }

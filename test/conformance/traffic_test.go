@@ -21,6 +21,9 @@ func drawTraffic(r *rand.Rand, tls *model.ClientTLS) model.TrafficPolicy {
 		Locality:      drawLocalitySetting(r),
 		LoadBalancing: pick(r, model.LBUnset, model.LBRoundRobin, model.LBRandom, model.LBLeastRequest, model.LBPeakEWMA),
 	}
+	if r.IntN(3) == 0 {
+		p.Hash = drawHash(r)
+	}
 	if r.IntN(2) == 0 {
 		p.Outlier = drawOutlier(r)
 	}
@@ -38,6 +41,22 @@ func drawTraffic(r *rand.Rand, tls *model.ClientTLS) model.TrafficPolicy {
 
 // maybe is a value, or none.
 func maybe[T any](r *rand.Rand, v T) *T { return pick(r, nil, &v) }
+
+func drawHash(r *rand.Rand) *model.ConsistentHash {
+	h := pick(r,
+		model.ConsistentHash{Header: "x-user"}, model.ConsistentHash{Query: "user"}, model.ConsistentHash{SourceIP: true},
+		model.ConsistentHash{Cookie: &model.HashCookie{Name: "id", Path: "/a"}},
+		model.ConsistentHash{Cookie: &model.HashCookie{
+			Name: "id", Generate: true, TTL: pick(r, 0, time.Minute),
+			Attributes: pick(r, nil, []model.CookieAttribute{{Name: "SameSite", Value: "Lax"}, {Name: "Secure"}}),
+		}})
+	if h.Maglev = r.IntN(2) == 0; h.Maglev {
+		h.Size = pick[uint64](r, 0, 251)
+	} else {
+		h.Size = pick[uint64](r, 0, 1, 4096)
+	}
+	return &h
+}
 
 func drawOutlier(r *rand.Rand) *model.OutlierDetection {
 	return &model.OutlierDetection{

@@ -10,7 +10,14 @@ import (
 	"github.com/isthmus-mesh/isthmus/model"
 )
 
-func lbPolicy(lb model.LoadBalancing) clusterv3.Cluster_LbPolicy {
+func lbPolicy(lb model.LoadBalancing, hash *model.ConsistentHash) clusterv3.Cluster_LbPolicy {
+	switch {
+	case hash != nil && hash.Maglev:
+		return clusterv3.Cluster_MAGLEV
+	case hash != nil:
+		return clusterv3.Cluster_RING_HASH
+	}
+
 	switch lb {
 	case model.LBRoundRobin:
 		return clusterv3.Cluster_ROUND_ROBIN
@@ -25,6 +32,8 @@ func lbPolicy(lb model.LoadBalancing) clusterv3.Cluster_LbPolicy {
 func balance(c *clusterv3.Cluster, pol model.TrafficPolicy) {
 	start := slowStart(pol.Warmup)
 	switch c.LbPolicy {
+	case clusterv3.Cluster_RING_HASH, clusterv3.Cluster_MAGLEV:
+		hashTable(c, pol.Hash)
 	case clusterv3.Cluster_LEAST_REQUEST:
 		if pol.LoadBalancing == model.LBPeakEWMA {
 			// Envoy has peak EWMA as an extension that builds may lack, and

@@ -145,7 +145,7 @@ func (b *clusterBuilder) build() (string, *clusterv3.Cluster) {
 	c := &clusterv3.Cluster{
 		Name:           name,
 		ConnectTimeout: durationpb.New(b.connectTimeout(pol.ConnectionPool)),
-		LbPolicy:       lbPolicy(pol.LoadBalancing),
+		LbPolicy:       lbPolicy(pol.LoadBalancing, b.key.hashPolicy(pol)),
 		Metadata:       serviceMetadata([]*model.Service{b.port.svc}, b.host.name),
 
 		OutlierDetection: outlierDetection(pol.Outlier),

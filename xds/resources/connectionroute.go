@@ -102,8 +102,13 @@ func (c *connectionRouter) to(r *model.ConnectionRoute, called uint16) tcpRoute 
 			number = h.ports[0].Number
 		}
 		number = cmp.Or(number, called)
-		if i == 0 && h != nil {
-			out.times = tcpTimesOf(c.rules.find(c.namespace, c.root, h), d.Subset, number)
+		if h != nil {
+			policy := tcpPolicyOf(c.rules.find(c.namespace, c.root, h), d.Subset, number)
+			if i == 0 {
+				out.policy = policy
+			}
+			// A destination that goes by nothing lets the hash be.
+			out.policy.bySource = out.policy.bySource || policy.bySource
 		}
 		out.add(clusterName(number, d.Subset, d.Host), d.Weight)
 	}

@@ -22,6 +22,8 @@ type routeBuilder struct {
 	gateways []string
 	// clusterOf names the cluster of a destination.
 	clusterOf func(*model.WeightedDestination) string
+	// hashOf is by what the endpoints of a destination are picked; nil: by nothing.
+	hashOf func(*model.WeightedDestination) *model.ConsistentHash
 }
 
 // routes are those that any request of the clients can satisfy, in order.
@@ -167,6 +169,7 @@ func (b *routeBuilder) forward(r *model.HTTPRoute) *routev3.RouteAction {
 		RetryPolicy: retryPolicy(retry),
 	}
 	rewriteInto(out, r)
+	hashRoute(out, b.hashes(r))
 
 	if len(r.Destinations) == 1 {
 		out.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: b.clusterOf(&r.Destinations[0])}
@@ -183,6 +186,17 @@ func (b *routeBuilder) forward(r *model.HTTPRoute) *routev3.RouteAction {
 		})
 	}
 	out.ClusterSpecifier = &routev3.RouteAction_WeightedClusters{WeightedClusters: split}
+	return out
+}
+
+// hashes are by what the endpoints of the route's destinations are picked.
+func (b *routeBuilder) hashes(r *model.HTTPRoute) []*model.ConsistentHash {
+	var out []*model.ConsistentHash
+	for i := range r.Destinations {
+		if hash := b.hashOf(&r.Destinations[i]); hash != nil {
+			out = append(out, hash)
+		}
+	}
 	return out
 }
 

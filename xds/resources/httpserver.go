@@ -214,6 +214,7 @@ func (v *view) edgeRoutes(r *reader, mesh *model.Mesh, h *servedHost) []*routev3
 		b := routeBuilder{
 			mesh: mesh, namespace: v.scope.key.namespace, port: s.port, gateways: s.gateways,
 			clusterOf: func(d *model.WeightedDestination) string { return v.destinations.get(r).clusterOf(s, d) },
+			hashOf:    func(d *model.WeightedDestination) *model.ConsistentHash { return v.hashOf(r, s, d) },
 		}
 		for _, route := range b.routes(s.rule) {
 			switch {
@@ -228,6 +229,17 @@ func (v *view) edgeRoutes(r *reader, mesh *model.Mesh, h *servedHost) []*routev3
 		out = append(out, last)
 	}
 	return out
+}
+
+// hashOf is by what the endpoints of a destination of a gateway's route are picked.
+func (v *view) hashOf(r *reader, s *servedRule, d *model.WeightedDestination) *model.ConsistentHash {
+	hashing := v.source.hashing.get(r)
+	if hashing == nil {
+		return nil
+	}
+	to := v.destinations.get(r)
+	k := to.byName[to.clusterOf(s, d)]
+	return hashing.hashFor(v.scope.key.namespace, v.source.mesh.get(r).RootNamespace, k.host, k.subset, k.port)
 }
 
 // catchesAll tells whether every request satisfies a condition.

@@ -153,7 +153,7 @@ func (h *hub) feeds() []feed {
 		follow(s.Endpoints, h.endpointsChangedLocked, eds),
 		follow(s.Traits, nothing, cds, lds, nds),
 		follow(s.Workloads, h.workloadChangedLocked),
-		follow(s.Destinations, h.ruleChangedLocked, cds, eds, lds),
+		follow(s.Destinations, h.ruleChangedLocked, cds, eds, lds, rds, vhds),
 		follow(s.Virtuals, nothing, cds, eds, lds, rds, vhds),
 		// Policies of the root namespace, gateways and the mesh configuration
 		// reach everywhere; they change rarely. Clients follow what servers

@@ -106,7 +106,7 @@ func (q destinationsOf) build(r *reader, _ *destinations) *destinations {
 			continue
 		}
 		rule := rules.find(q.scope.key.namespace, root, hp.host)
-		if tcpTimesOf(rule, "", hp.port.Number) == (tcpTimes{}) {
+		if tcpPolicyOf(rule, "", hp.port.Number) == (tcpPolicy{}) {
 			// A listener does not depend on anything else of it.
 			rule = nil
 		}
@@ -252,5 +252,5 @@ func sniffHTTP(mesh *model.Mesh, l *listenerv3.Listener, h *host, port uint16) {
 
 // toHost leads to a host, by the DestinationRule that counts for it, or nil.
 func toHost(h *host, port uint16, rule *model.DestinationRule) tcpRoute {
-	return tcpRoute{cluster: clusterName(port, "", h.name), times: tcpTimesOf(rule, "", port)}
+	return tcpRoute{cluster: clusterName(port, "", h.name), policy: tcpPolicyOf(rule, "", port)}
 }

@@ -42,7 +42,8 @@ func (q routedOf) build(r *reader, old *routed) *routed {
 	}
 	b := routedBuilder{
 		now: &routed{port: port, single: single, clients: old.clients}, old: old,
-		sight: sight, egress: q.scope.egress, rules: q.scope.source.virtuals.get(r), same: true,
+		sight: sight, egress: q.scope.egress, rules: q.scope.source.virtuals.get(r),
+		hashing: q.scope.source.hashing.get(r), same: true,
 	}
 	b.addHosts(list)
 	if !single && port == beyondPort {
@@ -67,6 +68,7 @@ type routedBuilder struct {
 	sight    *sight
 	egress   *egress
 	rules    *virtuals
+	hashing  *rules // nil where no DestinationRule has a consistentHash
 	// same tells that so far all claim the names that they did, in the same order.
 	same bool
 	// byName finds virtual hosts of before; it is nil while nobody is looked up.
@@ -109,6 +111,9 @@ func (b *routedBuilder) addBeyond() {
 // the same place.
 func (b *routedBuilder) add(v virtualHost) {
 	v.onlyPorts = b.sight.onlyPorts(v.rule)
+	if b.hashing != nil {
+		v.hashes = b.hashes(&v)
+	}
 
 	var was *virtualHost
 	if i := len(b.now.all); i < len(b.old.all) && b.old.all[i].name == v.name {
@@ -128,6 +133,34 @@ func (b *routedBuilder) add(v virtualHost) {
 	}
 	b.same = b.same && slices.Equal(was.claims, another.claims)
 	b.now.all = append(b.now.all, &another)
+}
+
+// hashes are the consistentHashes of the clusters that a virtual host can lead to.
+func (b *routedBuilder) hashes(v *virtualHost) map[string]*model.ConsistentHash {
+	var out map[string]*model.ConsistentHash
+	add := func(cluster string, h *host, subset string, port uint16) {
+		hash := b.hashing.hashFor(v.clients.namespace, v.clients.mesh.RootNamespace, h, subset, port)
+		if hash == nil {
+			return
+		}
+		if out == nil {
+			out = map[string]*model.ConsistentHash{}
+		}
+		out[cluster] = hash
+	}
+
+	// Where its VirtualService has no say, as on other ports, it leads to its host.
+	add(clusterName(v.clients.port, "", v.name), v.host, "", v.clients.port)
+	if v.rule == nil {
+		return out
+	}
+	for i := range v.rule.HTTP {
+		for j := range v.rule.HTTP[i].Destinations {
+			d := &v.rule.HTTP[i].Destinations[j]
+			add(v.clusterOf(d), b.sight.byName[d.Host], d.Subset, v.portOf(d))
+		}
+	}
+	return out
 }
 
 func (b *routedBuilder) before(name string) *virtualHost {

@@ -15,6 +15,8 @@ type rules struct {
 	exact    map[string]map[string]*model.DestinationRule // namespace, host
 	wildcard map[string][]*model.DestinationRule          // namespace; longest suffix first
 	inForce  map[*model.DestinationRule]bool
+	// hashes tells that any of those has a consistentHash.
+	hashes bool
 	// settings are the LocalitySettings of rules that are in force.
 	settings map[*model.LocalitySetting]bool
 	// exports is who sees the rules that do not say so.
@@ -108,6 +110,7 @@ func (q rulesOf) build(rd *reader, old *rules) *rules {
 	}
 	for _, dr := range r.mergeNamesakes(all, old) {
 		r.inForce[dr] = true
+		r.hashes = r.hashes || hashes(dr)
 		for s := range localitySettings(dr) {
 			r.settings[s] = true
 		}
@@ -136,18 +139,23 @@ func (q rulesOf) build(rd *reader, old *rules) *rules {
 // localitySettings are those of all levels of a rule.
 func localitySettings(dr *model.DestinationRule) iter.Seq[*model.LocalitySetting] {
 	return func(yield func(*model.LocalitySetting) bool) {
-		levels := []model.TrafficPolicy{dr.Policy}
-		levels = slices.AppendSeq(levels, maps.Values(dr.Ports))
-		for i := range dr.Subsets {
-			levels = append(levels, dr.Subsets[i].Policy)
-			levels = slices.AppendSeq(levels, maps.Values(dr.Subsets[i].Ports))
-		}
-		for _, p := range levels {
+		for _, p := range policiesOf(dr) {
 			if p.Locality != nil && !yield(p.Locality) {
 				return
 			}
 		}
 	}
+}
+
+// policiesOf are the policies of a rule, of its ports and of its subsets.
+func policiesOf(dr *model.DestinationRule) []model.TrafficPolicy {
+	out := []model.TrafficPolicy{dr.Policy}
+	out = slices.AppendSeq(out, maps.Values(dr.Ports))
+	for i := range dr.Subsets {
+		out = append(out, dr.Subsets[i].Policy)
+		out = slices.AppendSeq(out, maps.Values(dr.Subsets[i].Ports))
+	}
+	return out
 }
 
 // orders tells whether any rule says how endpoints are ordered.

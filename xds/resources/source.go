@@ -49,6 +49,7 @@ type Source struct {
 	// What there is once for the mesh.
 	mesh     answer[meshOf, *model.Mesh]
 	rules    answer[rulesOf, *rules]
+	hashing  answer[hashingOf, *rules]
 	virtuals answer[virtualsOf, *virtuals]
 	// connections are they where any routes connections; else nil.
 	connections answer[connectionVirtualsOf, *virtuals]
@@ -98,6 +99,7 @@ func New(store *model.Store, cfg Config) (*Source, error) {
 	}
 	s.mesh.question = meshOf{s}
 	s.rules.question = rulesOf{s}
+	s.hashing.question = hashingOf{s}
 	s.virtuals.question = virtualsOf{s}
 	s.connections.question = connectionVirtualsOf{s}
 	s.sidecars.question = sidecarsOf{s}

@@ -6,17 +6,18 @@ import (
 
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/isthmus-mesh/isthmus/model"
 )
 
-// tcpRoute is where a connection goes, and how long it may last.
+// tcpRoute is where a connection goes, and by what policy.
 type tcpRoute struct {
 	// cluster has all connections, unless split are those that share them.
 	cluster string
 	split   []clusterShare
-	times   tcpTimes
+	policy  tcpPolicy
 }
 
 // clusterShare is a cluster with its weight.
@@ -46,28 +47,31 @@ func (t tcpRoute) orNowhere() tcpRoute {
 }
 
 func (t tcpRoute) equal(o tcpRoute) bool {
-	return t.cluster == o.cluster && t.times == o.times && slices.Equal(t.split, o.split)
+	return t.cluster == o.cluster && t.policy == o.policy && slices.Equal(t.split, o.split)
 }
 
-// tcpTimes are the bounds of a connection.
-type tcpTimes struct {
+// tcpPolicy is what a DestinationRule has to say of a connection beside its cluster: its
+// bounds, and by what its endpoint is picked.
+type tcpPolicy struct {
 	// idle is how long nothing may move on it before it is closed: zero leaves it to
 	// the proxy (1 h); with idleGiven, it is for ever.
 	idle      time.Duration
 	idleGiven bool
 	age       time.Duration // it is closed after so long in any case; 0: never
+	// bySource has the client's address decide which endpoint it goes to.
+	bySource bool
 }
 
-// tcpTimesOf are the bounds that a rule sets for connections to a port of its host, and
-// to a subset there.
-func tcpTimesOf(rule *model.DestinationRule, subset string, port uint16) tcpTimes {
-	pool := policyFor(rule, subsetOf(rule, subset), port).ConnectionPool
-	if pool == nil {
-		return tcpTimes{}
-	}
-	t := tcpTimes{age: pool.MaxAge}
-	if pool.TCPIdle != nil {
-		t.idle, t.idleGiven = *pool.TCPIdle, true
+// tcpPolicyOf is what a rule says of connections to a port of its host, and to a subset
+// there.
+func tcpPolicyOf(rule *model.DestinationRule, subset string, port uint16) tcpPolicy {
+	pol := policyFor(rule, subsetOf(rule, subset), port)
+	t := tcpPolicy{bySource: pol.Hash != nil && pol.Hash.SourceIP}
+	if pool := pol.ConnectionPool; pool != nil {
+		t.age = pool.MaxAge
+		if pool.TCPIdle != nil {
+			t.idle, t.idleGiven = *pool.TCPIdle, true
+		}
 	}
 	return t
 }
@@ -86,11 +90,14 @@ func (t tcpRoute) filter(mesh *model.Mesh) *listenerv3.Filter {
 		}
 		p.ClusterSpecifier = &tcpv3.TcpProxy_WeightedClusters{WeightedClusters: split}
 	}
-	if t.times.idleGiven {
-		p.IdleTimeout = durationpb.New(t.times.idle)
+	if t.policy.idleGiven {
+		p.IdleTimeout = durationpb.New(t.policy.idle)
 	}
-	if t.times.age > 0 {
-		p.MaxDownstreamConnectionDuration = durationpb.New(t.times.age)
+	if t.policy.age > 0 {
+		p.MaxDownstreamConnectionDuration = durationpb.New(t.policy.age)
+	}
+	if t.policy.bySource {
+		p.HashPolicy = []*typev3.HashPolicy{{PolicySpecifier: &typev3.HashPolicy_SourceIp_{SourceIp: &typev3.HashPolicy_SourceIp{}}}}
 	}
 	return filter("envoy.filters.network.tcp_proxy", p)
 }

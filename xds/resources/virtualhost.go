@@ -26,6 +26,9 @@ type virtualHost struct {
 	rule *model.VirtualService
 	// onlyPorts are the ports of the rule's destinations that have one alone.
 	onlyPorts map[string]uint16
+	// hashes are the consistentHashes of clusters that it leads to, by their names; nil
+	// for most.
+	hashes map[string]*model.ConsistentHash
 	// claims are the names that it would answer to, and domains those that nobody
 	// before it claims.
 	claims, domains []string
@@ -47,19 +50,26 @@ func (v *virtualHost) routeBuilder() *routeBuilder {
 	return &routeBuilder{
 		mesh: c.mesh, namespace: c.namespace, port: c.port,
 		gateways: []string{model.MeshGateway}, clusterOf: v.clusterOf,
+		hashOf: func(d *model.WeightedDestination) *model.ConsistentHash { return v.hashes[v.clusterOf(d)] },
 	}
 }
 
-// clusterOf names the cluster of a destination. Where it does not name a port, it is
-// the host's only one, else the one that the client calls (Destination.port).
+// clusterOf names the cluster of a destination.
 func (v *virtualHost) clusterOf(d *model.WeightedDestination) string {
-	return clusterName(cmp.Or(d.Port, v.onlyPorts[d.Host], v.clients.port), d.Subset, d.Host)
+	return clusterName(v.portOf(d), d.Subset, d.Host)
+}
+
+// portOf is the port of a destination. Where it names none, it is the host's only one,
+// else the one that the client calls (Destination.port).
+func (v *virtualHost) portOf(d *model.WeightedDestination) uint16 {
+	return cmp.Or(d.Port, v.onlyPorts[d.Host], v.clients.port)
 }
 
 // alike tells whether two are the same but for the names that they have.
 func (v *virtualHost) alike(o *virtualHost) bool {
 	return v.clients == o.clients && v.name == o.name && v.host == o.host && v.rule == o.rule &&
-		slices.Equal(v.aliases, o.aliases) && maps.Equal(v.onlyPorts, o.onlyPorts)
+		slices.Equal(v.aliases, o.aliases) && maps.Equal(v.onlyPorts, o.onlyPorts) &&
+		maps.EqualFunc(v.hashes, o.hashes, (*model.ConsistentHash).SameKey)
 }
 
 // with is the virtual host under other names.
@@ -93,7 +103,12 @@ func (v *virtualHost) routes() []*routev3.Route {
 			return routes
 		}
 	}
-	return []*routev3.Route{retried(v.clients.mesh, clusterName(v.clients.port, "", v.name))}
+	cluster := clusterName(v.clients.port, "", v.name)
+	plain := retried(v.clients.mesh, cluster)
+	if hash := v.hashes[cluster]; hash != nil {
+		hashRoute(plain.GetRoute(), []*model.ConsistentHash{hash})
+	}
+	return []*routev3.Route{plain}
 }
 
 func (v *virtualHost) message(name string) *routev3.VirtualHost {
@@ -103,7 +118,7 @@ func (v *virtualHost) message(name string) *routev3.VirtualHost {
 // resource is the virtual host as one. Most are what every namespace is told of the
 // host, and are built once for all.
 func (v *virtualHost) resource(r *reader, s *Source) *serve.Resource {
-	if v.host != nil && v.rule == nil && len(v.aliases) == 0 && len(v.domains) == len(v.claims) {
+	if v.host != nil && v.rule == nil && v.hashes == nil && len(v.aliases) == 0 && len(v.domains) == len(v.claims) {
 		svc := v.host.port(v.clients.port).svc
 		near := svc.Origin == model.FromKubernetes && svc.Namespace == v.clients.namespace
 		return v.host.virtualHosts.get(r, plainVirtualHost{v.host, v.clients.port, near})
@@ -121,8 +136,8 @@ func (v *virtualHost) encode(old *serve.Resource, s *Source) *serve.Resource {
 	return s.encode(old, name, v.message(name))
 }
 
-// plainVirtualHost asks for the virtual host of a host that has all its names and no
-// VirtualService, as the clients of its own namespace are told of it (near), or all
+// plainVirtualHost asks for the virtual host of a host that has all its names, no
+// VirtualService and no consistentHash, as the clients of its own namespace are told of it (near), or all
 // others.
 type plainVirtualHost struct {
 	host *host
