@@ -63,6 +63,10 @@ func validateConnectionDestinations(p *problems, path string, list []*networking
 }
 
 func validateConnectionMatch(p *problems, path string, m connectionMatch, vs *networking.VirtualService) {
+	atGateway := func(g string) bool { return g != GatewayMesh }
+	if len(m.GetDestinationSubnets()) > 0 && (slices.ContainsFunc(m.GetGateways(), atGateway) || len(m.GetGateways()) == 0 && slices.ContainsFunc(vs.Gateways, atGateway)) {
+		p.addf(path+".destinationSubnets", "is honoured for sidecars alone: at a Gateway, clients call an address of the gateway; add gateways: [mesh] to the condition")
+	}
 	for i, s := range m.GetDestinationSubnets() {
 		if _, ok := ParseSubnet(s); !ok {
 			p.addf(indexed(path+".destinationSubnets", i), "%q is neither an address nor a range such as 10.0.0.0/8", s)

@@ -45,6 +45,15 @@ func PlainHTTP(s *networking.Server) bool {
 	return false
 }
 
+// PlainTCP tells whether a server of a Gateway leads connections on as they come.
+func PlainTCP(s *networking.Server) bool {
+	switch strings.ToUpper(s.GetPort().GetProtocol()) {
+	case "TCP", "MONGO":
+		return true
+	}
+	return false
+}
+
 func validateServer(p *problems, path string, s *networking.Server) {
 	if s.Port == nil {
 		p.addf(path+".port", "is missing; give number, name and protocol")
@@ -58,6 +67,10 @@ func validateServer(p *problems, path string, s *networking.Server) {
 	switch {
 	case PlainHTTP(s):
 		validatePlainServer(p, path, s)
+	case PlainTCP(s):
+		if s.Tls != nil {
+			p.addf(path+".tls", "has no place beside port.protocol %s, which is plaintext; remove it, or set port.protocol TLS", s.Port.Protocol)
+		}
 	case EndsTLS(s):
 		validateEndingServer(p, path, s)
 	default:
@@ -78,19 +91,29 @@ func validatePlainServer(p *problems, path string, s *networking.Server) {
 // without it (ServerTLSSettings.credential_name).
 const caCertSuffix = "-cacert"
 
-// EndsTLS tells whether a server of a Gateway ends TLS and routes the requests in it.
+// EndsTLS tells whether a server of a Gateway ends TLS, and routes the requests in it
+// (HTTPS) or leads on what comes out of it (TLS).
 func EndsTLS(s *networking.Server) bool {
 	switch s.GetTls().GetMode() {
-	case networking.ServerTLSSettings_SIMPLE, networking.ServerTLSSettings_MUTUAL, networking.ServerTLSSettings_OPTIONAL_MUTUAL:
-		return strings.EqualFold(s.GetPort().GetProtocol(), "HTTPS")
+	case networking.ServerTLSSettings_SIMPLE, networking.ServerTLSSettings_MUTUAL, networking.ServerTLSSettings_OPTIONAL_MUTUAL,
+		networking.ServerTLSSettings_ISTIO_MUTUAL:
+		proto := strings.ToUpper(s.GetPort().GetProtocol())
+		return proto == "HTTPS" || proto == "TLS"
 	}
 	return false
 }
 
-// validateEndingServer looks at a server for HTTPS.
+// validateEndingServer looks at a server that ends TLS.
 func validateEndingServer(p *problems, path string, s *networking.Server) {
 	tls := s.Tls
 	path += ".tls"
+	if tls.Mode == networking.ServerTLSSettings_ISTIO_MUTUAL {
+		checkNoTLSEnd(p, path, tls)
+		if tls.HttpsRedirect {
+			p.addf(path+".httpsRedirect", "changes nothing here; set it on the server with port.protocol HTTP")
+		}
+		return
+	}
 	switch {
 	case tls.CredentialName == "":
 		p.addf(path+".credentialName", "is missing; name a Secret with tls.crt and tls.key in the namespace of the gateway's pods")
@@ -121,7 +144,7 @@ func validateEndingServer(p *problems, path string, s *networking.Server) {
 // checkNoTLSEnd notes what has a meaning only where TLS ends.
 func checkNoTLSEnd(p *problems, path string, tls *networking.ServerTLSSettings) {
 	if tls.GetCredentialName() != "" {
-		p.addf(path+".credentialName", "changes nothing here; it is for port.protocol HTTPS with mode SIMPLE, MUTUAL or OPTIONAL_MUTUAL")
+		p.addf(path+".credentialName", "changes nothing here; it is for port.protocol HTTPS or TLS with mode SIMPLE, MUTUAL or OPTIONAL_MUTUAL")
 	}
 	if tls.GetMinProtocolVersion() != 0 || tls.GetMaxProtocolVersion() != 0 {
 		p.addf(path, "minProtocolVersion and maxProtocolVersion change nothing here; they are for mode SIMPLE, MUTUAL or OPTIONAL_MUTUAL")
@@ -132,10 +155,9 @@ func checkNoTLSEnd(p *problems, path string, tls *networking.ServerTLSSettings) 
 func validatePassingServer(p *problems, path string, s *networking.Server) {
 	switch proto := strings.ToUpper(s.GetPort().GetProtocol()); proto {
 	case "TLS", "HTTPS":
-	case "TCP":
-		p.addf(path+".port.protocol", "TCP is not honoured yet; set HTTP, HTTP2 or GRPC to route requests, or TLS to pass TLS through by its server name")
 	default:
-		p.addf(path+".port.protocol", "%q is none of HTTP, HTTP2, GRPC, which route requests, and TLS, which with tls.mode AUTO_PASSTHROUGH or PASSTHROUGH passes TLS through by its server name", s.GetPort().GetProtocol())
+		p.addf(path+".port.protocol", "%q is none of HTTP, HTTP2, GRPC and HTTPS, which route requests, TCP, which leads connections on, and TLS, which with tls.mode AUTO_PASSTHROUGH or PASSTHROUGH passes TLS through by its server name", s.GetPort().GetProtocol())
+		return
 	}
 	checkNoTLSEnd(p, path+".tls", s.Tls)
 	if s.GetTls().GetHttpsRedirect() {
@@ -143,13 +165,11 @@ func validatePassingServer(p *problems, path string, s *networking.Server) {
 	}
 
 	switch mode := s.GetTls().GetMode(); {
-	case s.Tls != nil && mode == networking.ServerTLSSettings_AUTO_PASSTHROUGH:
-	case s.Tls != nil && mode == networking.ServerTLSSettings_PASSTHROUGH:
-		checkPassthrough(p, path+".hosts", s.Hosts)
 	case s.Tls == nil:
-		p.addf(path+".tls", "is missing; set mode SIMPLE and credentialName with port.protocol HTTPS, or mode AUTO_PASSTHROUGH, or PASSTHROUGH for single Services")
+		p.addf(path+".tls", "is missing; set mode SIMPLE and credentialName, or mode PASSTHROUGH, AUTO_PASSTHROUGH or ISTIO_MUTUAL")
+	case mode == networking.ServerTLSSettings_AUTO_PASSTHROUGH, mode == networking.ServerTLSSettings_PASSTHROUGH:
 	default:
-		p.addf(path+".tls.mode", "%s is not honoured yet with port.protocol %s; set AUTO_PASSTHROUGH, or PASSTHROUGH for single Services, or, with HTTPS, SIMPLE, MUTUAL or OPTIONAL_MUTUAL", mode, s.GetPort().GetProtocol())
+		p.addf(path+".tls.mode", "%s is not known; set SIMPLE, MUTUAL, OPTIONAL_MUTUAL, ISTIO_MUTUAL, PASSTHROUGH or AUTO_PASSTHROUGH", mode)
 	}
 }
 
@@ -170,20 +190,8 @@ func validateServerHosts(p *problems, path string, s *networking.Server) {
 		}
 
 		p.checkHost(at, host, true)
-		if strings.HasPrefix(host, "*") && host != "*" && !strings.HasPrefix(host, "*.") && !PlainHTTP(s) {
+		if strings.HasPrefix(host, "*") && host != "*" && !strings.HasPrefix(host, "*.") && !PlainHTTP(s) && !PlainTCP(s) {
 			p.addf(at, "%q: in a server name \"*\" stands for whole labels; give *.suffix", host)
-		}
-	}
-}
-
-// checkPassthrough refuses hosts of a server with the mode PASSTHROUGH that do not
-// say themselves where they lead. In Istio a VirtualService with tls routes says that;
-// without one here, a host is the Service that has the name.
-func checkPassthrough(p *problems, path string, hosts []string) {
-	for i, h := range hosts {
-		label := strings.Split(PlainHost(h), ".")
-		if strings.Contains(h, "/") || len(label) < 3 || label[2] != "svc" || strings.Contains(h, "*") {
-			p.addf(indexed(path, i), "%q: with tls.mode PASSTHROUGH, a host is the full name of a Service, such as istiod.istio-system.svc.cluster.local, to whose port of the same number connections are passed on; tls routes of a VirtualService, which would lead them elsewhere, are not honoured yet", h)
 		}
 	}
 }

@@ -16,6 +16,10 @@ func TestTakesGateways(t *testing.T) {
 		"mutual":     `{port: {number: 443, name: https, protocol: https}, hosts: ["a.example.com"], tls: {mode: MUTUAL, credentialName: shop-tls}}`,
 		"optional":   `{port: {number: 443, name: https, protocol: HTTPS}, hosts: ["a.example.com"], tls: {mode: OPTIONAL_MUTUAL, credentialName: shop-tls}}`,
 		"passed":     `{port: {number: 15443, name: tls, protocol: TLS}, tls: {mode: AUTO_PASSTHROUGH}, hosts: ["*.global"]}`,
+		"mesh":       `{port: {number: 443, name: https, protocol: HTTPS}, tls: {mode: ISTIO_MUTUAL}, hosts: ["*"]}, {port: {number: 8443, name: tls, protocol: TLS}, tls: {mode: ISTIO_MUTUAL}, hosts: ["*"]}`,
+		"tls":        `{port: {number: 443, name: tls, protocol: TLS}, tls: {mode: SIMPLE, credentialName: shop-tls}, hosts: ["a.example.com"]}`,
+		"tcp":        `{port: {number: 3306, name: tcp, protocol: TCP}, hosts: ["*"]}, {port: {number: 27017, name: mongo, protocol: MONGO}, hosts: ["*-x.example.com"]}`,
+		"any TLS":    `{port: {number: 443, name: tls, protocol: TLS}, tls: {mode: PASSTHROUGH}, hosts: ["*", "./a.example.com"]}`,
 		"to service": `{port: {number: 15012, name: tls, protocol: TLS}, tls: {mode: PASSTHROUGH}, hosts: [istiod.istio-system.svc]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -23,7 +27,7 @@ func TestTakesGateways(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			passes := strings.Contains(servers, "PASSTHROUGH")
+			passes := strings.Contains(servers, "AUTO_PASSTHROUGH") || strings.Contains(servers, "svc")
 			if warnings := Warnings(obj); (len(warnings) > 0) != passes {
 				t.Errorf("warnings %q", warnings)
 			}
@@ -83,16 +87,16 @@ func TestRefusesGateways(t *testing.T) {
 			"spec.servers[0].tls.credentialName: changes nothing here",
 		},
 		"the mesh's own": {
-			`{port: {number: 443, name: https, protocol: HTTPS}, tls: {mode: ISTIO_MUTUAL}, hosts: ["*"]}`,
-			"spec.servers[0].tls.mode: ISTIO_MUTUAL is not honoured yet",
+			`{port: {number: 443, name: https, protocol: HTTPS}, tls: {mode: ISTIO_MUTUAL, credentialName: x, minProtocolVersion: TLSV1_2}, hosts: ["*"]}`,
+			"spec.servers[0].tls.credentialName: changes nothing here; it is for port.protocol HTTPS or TLS with mode SIMPLE, MUTUAL or OPTIONAL_MUTUAL; spec.servers[0].tls: minProtocolVersion",
 		},
-		"TCP": {
-			`{port: {number: 80, name: tcp, protocol: TCP}, hosts: ["*"]}`,
-			"spec.servers[0].port.protocol: TCP is not honoured yet",
+		"TCP over TLS": {
+			`{port: {number: 80, name: tcp, protocol: TCP}, tls: {mode: SIMPLE, credentialName: x}, hosts: ["*"]}`,
+			"spec.servers[0].tls: has no place beside port.protocol TCP",
 		},
 		"no protocol": {
-			`{port: {number: 80, name: x, protocol: MONGO}, tls: {mode: AUTO_PASSTHROUGH}, hosts: ["*"]}`,
-			`spec.servers[0].port.protocol: "MONGO" is none of HTTP`,
+			`{port: {number: 80, name: x, protocol: UDP}, tls: {mode: AUTO_PASSTHROUGH}, hosts: ["*"]}`,
+			`spec.servers[0].port.protocol: "UDP" is none of HTTP`,
 		},
 		"TLS without tls": {
 			`{port: {number: 443, name: tls, protocol: TLS}, hosts: ["*"]}`,

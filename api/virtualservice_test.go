@@ -53,7 +53,7 @@ func TestTakesVirtualServices(t *testing.T) {
 		"tls": `{hosts: [web, "*.example.com"], tls: [{match: [{sniHosts: [web.shop, a.example.com, "*.b.example.com"], port: 443, sourceNamespace: shop,
 			destinationSubnets: [10.0.0.0/8, 10.1.2.3, "2001:db8::/32"]}], route: [{destination: {host: web, subset: v1}, weight: 1}, {destination: {host: web}, weight: 2}]}]}`,
 		"tls of all names": `{hosts: ["*"], gateways: [front], tls: [{match: [{sniHosts: ["*"], gateways: [front]}], ` + to + `}]}`,
-		"tcp":              `{hosts: [web], gateways: [mesh, front], tcp: [{match: [{port: 1, gateways: [mesh]}, {destinationSubnets: [10.0.0.1]}], ` + to + `}, {` + to + `}]}`,
+		"tcp":              `{hosts: [web], gateways: [mesh, front], tcp: [{match: [{port: 1, gateways: [mesh]}, {destinationSubnets: [10.0.0.1], gateways: [mesh]}], ` + to + `}, {` + to + `}]}`,
 		"edits":            httpOf(`{headers: {request: {set: {x: "y", Host: a.b}, add: {z: "1"}, remove: [q]}, response: {remove: [server]}}, route: [{destination: {host: web}, headers: {response: {set: {v: one}}}}]}`),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -143,6 +143,10 @@ func TestRefusesVirtualServices(t *testing.T) {
 		"tcp to no subnet": {
 			`{hosts: [web], tcp: [{match: [{destinationSubnets: [10.0.0.0/8, 10.0.0.0/33]}], ` + to + `}]}`,
 			`spec.tcp[0].match[0].destinationSubnets[1]: "10.0.0.0/33" is neither an address nor a range`,
+		},
+		"tcp by addresses, at a gateway": {
+			`{hosts: [web], gateways: [mesh, front], tcp: [{match: [{destinationSubnets: [10.0.0.1]}], ` + to + `}]}`,
+			"spec.tcp[0].match[0].destinationSubnets: is honoured for sidecars alone",
 		},
 		"tcp of another gateway": {
 			`{hosts: [web], tcp: [{match: [{gateways: [other]}], ` + to + `}]}`,

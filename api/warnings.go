@@ -112,15 +112,25 @@ func warnPolicy(w *problems, path string, s Policy) {
 // Gateways in one must not open the gateway of another with it.
 func warnGateway(w *problems, namespace string, gw *networking.Gateway) {
 	for i, s := range gw.Servers {
-		if PlainHTTP(s) || EndsTLS(s) {
+		if PlainHTTP(s) || PlainTCP(s) || EndsTLS(s) {
 			continue
 		}
 		switch s.GetTls().GetMode() {
 		case networking.ServerTLSSettings_PASSTHROUGH:
-			w.addf(indexed("spec.servers", i), "counts for gateway pods of namespace %q only, unless that is the mesh's root namespace: it opens Services of other namespaces", namespace)
+			if slices.ContainsFunc(s.Hosts, namesOtherService(namespace)) {
+				w.addf(indexed("spec.servers", i), "opens Services of other namespaces at gateway pods of namespace %q only, unless that is the mesh's root namespace; elsewhere tls routes of VirtualServices say where connections go", namespace)
+			}
 		case networking.ServerTLSSettings_AUTO_PASSTHROUGH:
 			w.addf(indexed("spec.servers", i), "counts for gateway pods of namespace %q only, unless that is the mesh's root namespace: AUTO_PASSTHROUGH opens services of every namespace; it leads to Kubernetes Services alone, never to hosts of ServiceEntries, whose endpoints anybody may choose", namespace)
 		}
+	}
+}
+
+// namesOtherService tells of hosts whether they are the name of a Service of another namespace.
+func namesOtherService(own string) func(string) bool {
+	return func(host string) bool {
+		label := strings.Split(PlainHost(host), ".")
+		return len(label) > 2 && label[2] == "svc" && label[1] != own && !strings.ContainsAny(host, "*/")
 	}
 }
 

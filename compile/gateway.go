@@ -30,7 +30,7 @@ func Gateway(c model.ClusterID, obj *api.Object) *model.Gateway {
 			Mode:            serverMode(s),
 			RedirectToHTTPS: s.GetTls().GetHttpsRedirect(),
 		}
-		if server.Mode == model.ServeHTTPS {
+		if server.Mode.EndsTLS() {
 			server.TLS = serverTLS(s.Tls)
 		}
 		for _, h := range s.Hosts {
@@ -45,10 +45,14 @@ func serverMode(s *networking.Server) model.ServerMode {
 	switch {
 	case api.PlainHTTP(s):
 		return model.ServeHTTP
-	case api.EndsTLS(s):
+	case api.PlainTCP(s):
+		return model.ServeTCP
+	case api.EndsTLS(s) && strings.EqualFold(s.GetPort().GetProtocol(), "HTTPS"):
 		return model.ServeHTTPS
+	case api.EndsTLS(s):
+		return model.ServeTLS
 	case s.GetTls().GetMode() == networking.ServerTLSSettings_PASSTHROUGH:
-		return model.PassToServices
+		return model.PassTLS
 	}
 	return model.PassMesh
 }
@@ -58,6 +62,7 @@ func serverTLS(t *networking.ServerTLSSettings) model.ServerTLS {
 		networking.ServerTLSSettings_TLSV1_2: tls.VersionTLS12, networking.ServerTLSSettings_TLSV1_3: tls.VersionTLS13,
 	}
 	out := model.ServerTLS{
+		Mesh:       t.Mode == networking.ServerTLSSettings_ISTIO_MUTUAL,
 		Credential: t.CredentialName,
 		MinVersion: versions[t.MinProtocolVersion], MaxVersion: versions[t.MaxProtocolVersion],
 	}

@@ -49,13 +49,14 @@ type gatewayNoting struct {
 // bind notes what a Gateway leaves out of a VirtualService that names it.
 func (n *gatewayNoting) bind(v *model.VirtualService, g *model.Gateway) {
 	i := slices.Index(v.Gateways, g.QualifiedName())
-	opened, serves := false, false
+	opened := false
+	lacks := kindsFor(v, g.QualifiedName())
 	for j := range g.Servers {
 		s := &g.Servers[j]
-		if !s.Mode.RoutesRequests() {
+		if !slices.ContainsFunc(kindsFor(v, g.QualifiedName()), func(k routeKind) bool { return k.servedBy(s.Mode) }) {
 			continue
 		}
-		serves = true
+		lacks = slices.DeleteFunc(lacks, func(k routeKind) bool { return k.servedBy(s.Mode) })
 		for _, host := range s.CommonHosts(v) {
 			opened = true
 			at := servedAt{labelsText(g.Selector), host, s.Port}
@@ -68,12 +69,48 @@ func (n *gatewayNoting) bind(v *model.VirtualService, g *model.Gateway) {
 		}
 	}
 
-	switch {
-	case !serves:
-		n.addf(v, i, "Gateway %s has no server for HTTP", g.QualifiedName())
-	case !opened:
+	for _, k := range lacks {
+		n.addf(v, i, "Gateway %s has no server for %s", g.QualifiedName(), k.server)
+	}
+	if !opened && len(lacks) < len(kindsFor(v, g.QualifiedName())) {
 		n.addf(v, i, "Gateway %s has none of spec.hosts (%s) among those that it opens to namespace %q", g.QualifiedName(), strings.Join(v.Hosts, ", "), v.Namespace)
 	}
+}
+
+// routeKind is a kind of routes, with the servers that take them.
+type routeKind struct {
+	server   string // as people say it
+	servedBy func(model.ServerMode) bool
+}
+
+// kindsFor are the kinds of a VirtualService's routes of which some are for a Gateway.
+func kindsFor(v *model.VirtualService, gateway string) []routeKind {
+	var out []routeKind
+	for i := range v.HTTP {
+		r := &v.HTTP[i]
+		if len(r.Matches) == 0 || slices.ContainsFunc(r.Matches, func(m model.HTTPMatch) bool { return isFor(m.Gateways, gateway) }) {
+			out = append(out, routeKind{"HTTP", model.ServerMode.RoutesRequests})
+			break
+		}
+	}
+	if anyFor(v.TLS, gateway) {
+		out = append(out, routeKind{"spec.tls: give one port.protocol TLS with tls.mode PASSTHROUGH", func(m model.ServerMode) bool { return m == model.PassTLS }})
+	}
+	if anyFor(v.TCP, gateway) {
+		out = append(out, routeKind{"spec.tcp: give one port.protocol TCP, or TLS with a tls.mode that ends it", func(m model.ServerMode) bool { return m == model.ServeTCP || m == model.ServeTLS }})
+	}
+	return out
+}
+
+func anyFor(routes []model.ConnectionRoute, gateway string) bool {
+	return slices.ContainsFunc(routes, func(r model.ConnectionRoute) bool {
+		return len(r.Matches) == 0 || slices.ContainsFunc(r.Matches, func(m model.ConnectionMatch) bool { return isFor(m.Gateways, gateway) })
+	})
+}
+
+// isFor tells whether a condition is about what comes to a gateway.
+func isFor(gateways []string, gateway string) bool {
+	return len(gateways) == 0 || slices.Contains(gateways, gateway)
 }
 
 // labelsText is a selector as a key.

@@ -18,7 +18,19 @@ func TestGatewayNotes(t *testing.T) {
 		}
 	}
 	routes := func(namespace string, gateways []string, hosts ...string) *model.VirtualService {
-		return &model.VirtualService{Cluster: "c", Namespace: namespace, Name: "v", Gateways: gateways, Hosts: hosts}
+		return &model.VirtualService{Cluster: "c", Namespace: namespace, Name: "v", Gateways: gateways, Hosts: hosts, HTTP: []model.HTTPRoute{{}}}
+	}
+	connections := func(tls, tcp bool, only ...string) *model.VirtualService {
+		v := routes("shop", []string{"shop/front", model.MeshGateway}, "a.example")
+		v.HTTP = nil
+		list := []model.ConnectionRoute{{Matches: []model.ConnectionMatch{{Gateways: only}}}}
+		if tls {
+			v.TLS = list
+		}
+		if tcp {
+			v.TCP = list
+		}
+		return v
 	}
 	for name, c := range map[string]struct {
 		routes   []*model.VirtualService
@@ -50,6 +62,28 @@ func TestGatewayNotes(t *testing.T) {
 			routes:   []*model.VirtualService{routes("shop", []string{"shop/front"}, "a.example")},
 			gateways: []*model.Gateway{gateway("shop", 1, model.PassMesh, "*")},
 			want:     "shop/v: spec.gateways[0]: Gateway shop/front has no server for HTTP",
+		},
+		"tls, passed on": {
+			routes:   []*model.VirtualService{connections(true, false)},
+			gateways: []*model.Gateway{gateway("shop", 1, model.PassTLS, "*")},
+		},
+		"tls, for HTTP alone": {
+			routes:   []*model.VirtualService{connections(true, false)},
+			gateways: []*model.Gateway{gateway("shop", 1, model.ServeHTTP, "*")},
+			want:     "shop/v: spec.gateways[0]: Gateway shop/front has no server for spec.tls: give one port.protocol TLS",
+		},
+		"tcp, passed on": {
+			routes:   []*model.VirtualService{connections(false, true)},
+			gateways: []*model.Gateway{gateway("shop", 1, model.PassTLS, "*")},
+			want:     "shop/v: spec.gateways[0]: Gateway shop/front has no server for spec.tcp: give one port.protocol TCP",
+		},
+		"tcp": {
+			routes:   []*model.VirtualService{connections(false, true, "shop/front")},
+			gateways: []*model.Gateway{gateway("shop", 1, model.ServeTCP, "*")},
+		},
+		"tcp of sidecars alone": {
+			routes:   []*model.VirtualService{connections(false, true, model.MeshGateway)},
+			gateways: []*model.Gateway{gateway("shop", 1, model.ServeHTTP, "*")},
 		},
 		"an older one of another namespace": {
 			routes:   []*model.VirtualService{routes("tenant", []string{"tenant/front"}, "a.example"), routes("shop", []string{"shop/front"}, "a.example")},

@@ -11,12 +11,13 @@ import (
 // caSuffix ends the name of a Secret with the roots for the one without it.
 const caSuffix = "-cacert"
 
-// ServerNotes says of Gateways, all of a cluster, by their key, which of their servers for
-// HTTPS serve nothing, or not all of their hosts: their Secret is missing or of no use, or
-// another server has a host on that port. credential finds a Secret; nil: there is none.
+// ServerNotes says of Gateways, all of a cluster, by their key, which of their servers
+// serve nothing, or not all of their hosts: their Secret is missing or of no use, or
+// another server has the port, or a host on it. credential finds a Secret; nil: there is none.
 func ServerNotes(all []*model.Gateway, credential func(name string) *model.Credential) map[string][]string {
 	out := map[string][]string{}
-	taken := map[servedAt]string{}
+	taken := map[servedAt]tlsOwner{}
+	ports := map[servedAt]portOwner{}
 	for _, g := range slices.SortedFunc(slices.Values(all), (*model.Gateway).CompareAge) {
 		addf := func(i int, field, format string, args ...any) {
 			if list := out[g.Key()]; len(list) < maxNotes {
@@ -25,23 +26,49 @@ func ServerNotes(all []*model.Gateway, credential func(name string) *model.Crede
 		}
 		for i := range g.Servers {
 			s := &g.Servers[i]
-			if s.Mode != model.ServeHTTPS {
+			port := servedAt{labelsText(g.Selector), "", s.Port}
+			first, has := ports[port]
+			if !has {
+				first = portOwner{s.Mode == model.ServeTCP, g.Namespace}
+				ports[port] = first
+			}
+			if takesAll := s.Mode == model.ServeTCP; takesAll != first.takesAll || takesAll && first.namespace != g.Namespace {
+				addf(i, "port.number", "%d has a server of an older Gateway, or an earlier one, beside which this one has no place: TCP takes all that comes", s.Port)
 				continue
 			}
-			if why := credentialMissing(s, credential); why != "" {
+			if !s.Mode.ByServerName() {
+				continue
+			}
+			if why := credentialMissing(s, credential); s.Mode.EndsTLS() && !s.TLS.Mesh && why != "" {
 				addf(i, "tls.credentialName", "%s: until then TLS handshakes for its hosts are refused", why)
 			}
 			for j, h := range s.Hosts {
 				at := servedAt{labelsText(g.Selector), h[strings.IndexByte(h, '/')+1:], s.Port}
-				if owner, has := taken[at]; has && owner != fmt.Sprint(g.Key(), i) {
+				owner, has := taken[at]
+				shared := owner.passes && s.Mode == model.PassTLS && owner.namespace == g.Namespace
+				if has && !shared && owner.server != fmt.Sprint(g.Key(), i) {
 					addf(i, fmt.Sprintf("hosts[%d]", j), "%q on port %d is served over TLS by an older Gateway, or an earlier server", at.host, s.Port)
 					continue
 				}
-				taken[at] = fmt.Sprint(g.Key(), i)
+				if !has {
+					taken[at] = tlsOwner{fmt.Sprint(g.Key(), i), g.Namespace, s.Mode == model.PassTLS}
+				}
 			}
 		}
 	}
 	return out
+}
+
+// tlsOwner is the server that has a host among those that are told apart by server name.
+type tlsOwner struct {
+	server, namespace string
+	passes            bool
+}
+
+// portOwner is the first server of a port.
+type portOwner struct {
+	takesAll  bool
+	namespace string
 }
 
 // credentialMissing says what a server lacks; empty: nothing.

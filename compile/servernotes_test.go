@@ -49,6 +49,24 @@ func TestServerNotes(t *testing.T) {
 			all:  []*model.Gateway{gateway("shop", 1, https("good", model.ClientCertRequired, "a"))},
 			want: `shop: spec.servers[0].tls.credentialName: neither Secret "good" nor "good-cacert" has ca.crt`,
 		},
+		"the mesh's own TLS": {
+			all: []*model.Gateway{gateway("shop", 1, model.GatewayServer{Port: 443, Mode: model.ServeTLS, TLS: model.ServerTLS{Mesh: true}, Hosts: []string{"a"}})},
+		},
+		"TLS passed on beside another of the namespace": {
+			all: []*model.Gateway{gateway("shop", 1, model.GatewayServer{Port: 443, Mode: model.PassTLS, Hosts: []string{"a"}}, model.GatewayServer{Port: 443, Mode: model.PassTLS, Hosts: []string{"a"}})},
+		},
+		"TLS passed on for another's host": {
+			all:  []*model.Gateway{gateway("tenant", 1, model.GatewayServer{Port: 443, Mode: model.PassTLS, Hosts: []string{"a"}}), gateway("shop", 2, model.GatewayServer{Port: 443, Mode: model.PassTLS, Hosts: []string{"a"}})},
+			want: `tenant: spec.servers[0].hosts[0]: "a" on port 443 is served over TLS by an older Gateway`,
+		},
+		"TCP beside others": {
+			all:  []*model.Gateway{gateway("tenant", 1, model.GatewayServer{Port: 443, Mode: model.ServeTCP, Hosts: []string{"*"}}), gateway("shop", 2, https("good", model.ClientCertNone, "a"))},
+			want: `tenant: spec.servers[0].port.number: 443 has a server of an older Gateway`,
+		},
+		"others beside TCP": {
+			all:  []*model.Gateway{gateway("tenant", 1, https("good", model.ClientCertNone, "a")), gateway("shop", 2, model.GatewayServer{Port: 443, Mode: model.ServeTCP, Hosts: []string{"*"}})},
+			want: `tenant: spec.servers[0].port.number: 443 has a server of an older Gateway`,
+		},
 		"an older one's host": {
 			all:  []*model.Gateway{gateway("tenant", 1, https("good", model.ClientCertNone, "b", "tenant/a")), gateway("shop", 2, https("good", model.ClientCertNone, "a"))},
 			want: `tenant: spec.servers[0].hosts[1]: "a" on port 443 is served over TLS by an older Gateway`,

@@ -26,14 +26,36 @@ const (
 	// PassMesh passes the mesh's own mutual TLS through, to whatever service its
 	// server name stands for (AUTO_PASSTHROUGH).
 	PassMesh ServerMode = iota
-	// PassToServices passes any TLS through, to the Services that Hosts names: to
-	// their port of the number Port.
-	PassToServices
+	// PassTLS passes any TLS through, as the tls routes of VirtualServices say that name
+	// the Gateway, and else to the Services that Hosts names: to their port of the
+	// number Port.
+	PassTLS
 	// ServeHTTP routes requests by the VirtualServices that name the Gateway.
 	ServeHTTP
 	// ServeHTTPS ends TLS first, as ServerTLS says.
 	ServeHTTPS
+	// ServeTCP leads connections as tcp routes say.
+	ServeTCP
+	// ServeTLS ends TLS first.
+	ServeTLS
 )
+
+// EndsTLS tells whether ServerTLS says how.
+func (m ServerMode) EndsTLS() bool { return m == ServeHTTPS || m == ServeTLS }
+
+// ByServerName tells whether servers of a port are told apart by what clients of TLS ask for.
+func (m ServerMode) ByServerName() bool { return m.EndsTLS() || m == PassTLS }
+
+// Takes are the routes of connections that the mode takes of a VirtualService.
+func (m ServerMode) Takes(v *VirtualService) []ConnectionRoute {
+	switch m {
+	case PassTLS:
+		return v.TLS
+	case ServeTCP, ServeTLS:
+		return v.TCP
+	}
+	return nil
+}
 
 // RoutesRequests tells whether VirtualServices say what becomes of what comes.
 func (m ServerMode) RoutesRequests() bool { return m == ServeHTTP || m == ServeHTTPS }
@@ -50,6 +72,9 @@ const (
 
 // ServerTLS is how a server ends TLS.
 type ServerTLS struct {
+	// Mesh tells that it is the mesh's own mutual TLS (ISTIO_MUTUAL): the gateway shows
+	// its own certificate, and takes clients of the mesh. Nothing else is set then.
+	Mesh bool
 	// Credential is the Secret, in the gateway pod's namespace, with the certificate.
 	Credential string
 	Client     ClientCert
@@ -64,10 +89,10 @@ type GatewayServer struct {
 	Mode ServerMode
 	// Name is the port's, or one made of its place: no two of a Gateway share it.
 	Name string
-	TLS  ServerTLS // with ServeHTTPS
+	TLS  ServerTLS // with ServeHTTPS and ServeTLS
 	// Hosts are the names accepted: exact, *.suffix or *. With NAMESPACE/
-	// before it, a name is accepted only for services of that namespace, or, with
-	// ServeHTTP, only where VirtualServices of that namespace route it.
+	// before it, a name is accepted only for services of that namespace, or, where
+	// VirtualServices say what becomes of it, only where those of that namespace do.
 	Hosts []string
 	// RedirectToHTTPS answers every request for Hosts by sending its client to the
 	// same address over HTTPS.
@@ -77,17 +102,26 @@ type GatewayServer struct {
 // CommonHosts are the hosts of a VirtualService that the server opens to it.
 func (s *GatewayServer) CommonHosts(v *VirtualService) []string {
 	var out []string
-	for _, h := range s.Hosts {
-		namespace, pattern, limited := strings.Cut(h, "/")
-		if !limited {
-			pattern = h
-		} else if namespace != v.Namespace {
-			continue
-		}
+	for _, pattern := range s.Patterns(v.Namespace) {
 		for _, host := range v.Hosts {
 			if common, ok := CommonHost(pattern, host); ok && !slices.Contains(out, common) {
 				out = append(out, common)
 			}
+		}
+	}
+	return out
+}
+
+// Patterns are the server's hosts for VirtualServices of a namespace, without a namespace.
+func (s *GatewayServer) Patterns(namespace string) []string {
+	var out []string
+	for _, h := range s.Hosts {
+		only, pattern, limited := strings.Cut(h, "/")
+		switch {
+		case !limited:
+			out = append(out, h)
+		case only == namespace:
+			out = append(out, pattern)
 		}
 	}
 	return out

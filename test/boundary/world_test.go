@@ -239,7 +239,7 @@ func (w *world) describe(router bool) {
 		Selector: map[string]string{"istio": "ingressgateway"},
 		Servers: []model.GatewayServer{
 			{Port: gatewayPort, Hosts: []string{"*.global"}},
-			{Port: gatewayPort, Mode: model.PassToServices, Hosts: []string{"istiod.istio-system.svc.cluster.local"}},
+			{Port: gatewayPort, Mode: model.PassTLS, Hosts: []string{"istiod.istio-system.svc.cluster.local"}},
 		},
 	})
 }

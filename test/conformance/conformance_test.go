@@ -347,7 +347,7 @@ func (m *mesh) drawPolicies() {
 		insert(m, m.store.Gateways, &model.Gateway{
 			Cluster: cluster, Namespace: "istio-system", Name: "gw", Selector: map[string]string{"istio": "ingressgateway"},
 			Servers: []model.GatewayServer{{Port: 15443, Hosts: pick(r, []string{"*.global"}, []string{"*.global", "*.local"}, []string{"*"})},
-				{Port: pick[uint16](r, 15012, 15443), Mode: model.PassToServices, Hosts: []string{"istiod.istio-system.svc.cluster.local"}},
+				{Port: pick[uint16](r, 15012, 15443), Mode: model.PassTLS, Hosts: []string{"istiod.istio-system.svc.cluster.local"}},
 				{Port: 80, Mode: model.ServeHTTP, Hosts: []string{"*"}, RedirectToHTTPS: r.IntN(3) == 0},
 				{Port: pick[uint16](r, 443, 15443), Mode: model.ServeHTTPS, Name: "https", Hosts: pick(r, []string{"*"}, []string{"foo/a.example.com", "b.example.com"}),
 					TLS: model.ServerTLS{Credential: "shop", Client: pick(r, model.ClientCertNone, model.ClientCertOptional, model.ClientCertRequired)}}},

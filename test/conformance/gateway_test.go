@@ -70,6 +70,8 @@ func (g *ingress) add(objects ...string) {
 			put(g.pair, g.store.Gateways, compile.Gateway(cluster, obj))
 		case api.KindVirtualService:
 			put(g.pair, g.store.Virtuals, compile.VirtualService(cluster, obj, "cluster.local"))
+		case api.KindDestinationRule:
+			put(g.pair, g.store.Destinations, compile.DestinationRule(cluster, obj, "cluster.local"))
 		default:
 			g.t.Fatalf("what is to be done with a %s?", obj.Kind)
 		}
@@ -111,6 +113,20 @@ const frontGateway = `{"kind": "Gateway", "metadata": {"name": "front", "namespa
 // frontRoutes route what the Gateway is called for.
 const frontRoutes = `{"kind": "VirtualService", "metadata": {"name": "front", "namespace": "shop"}, "spec": {"hosts": ["*"], "gateways": ["front"], "http": [
 	{"match": [{"uri": {"prefix": "/status"}}, {"uri": {"prefix": "/delay"}}], "route": [{"destination": {"host": "web", "port": {"number": 80}}}]}]}}`
+
+// connectionGateway has a server of each kind that leads connections on.
+const connectionGateway = `{"kind": "Gateway", "metadata": {"name": "connections", "namespace": "shop"}, "spec": {"selector": {"istio": "ingressgateway"}, "servers": [
+	{"port": {"number": 80, "name": "tcp", "protocol": "TCP"}, "hosts": ["*"]},
+	{"port": {"number": 443, "name": "passed", "protocol": "TLS"}, "tls": {"mode": "PASSTHROUGH"}, "hosts": ["*.example", "*.tls.example"]},
+	{"port": {"number": 443, "name": "ended", "protocol": "TLS"}, "tls": {"mode": "SIMPLE", "credentialName": "shop"}, "hosts": ["ended.example"]},
+	{"port": {"number": 443, "name": "mesh", "protocol": "TLS"}, "tls": {"mode": "ISTIO_MUTUAL"}, "hosts": ["mesh.example"]}]}}`
+
+// connectionRoutes route what comes to them.
+const connectionRoutes = `{"kind": "VirtualService", "metadata": {"name": "connections", "namespace": "client"}, "spec": {
+	"hosts": ["*.example", "ended.example", "mesh.example"], "gateways": ["shop/connections"],
+	"tls": [{"match": [{"sniHosts": ["a.example"]}], "route": [{"destination": {"host": "b.example"}}]},
+		{"match": [{"sniHosts": ["*.example"]}], "route": [{"destination": {"host": "a.example"}}]}],
+	"tcp": [{"route": [{"destination": {"host": "tcp.example"}}]}]}}`
 
 // TestRequestsComeInThroughTheGateway: from a client outside of the mesh to an
 // application in it, by mutual TLS, and nothing else.
@@ -203,7 +219,7 @@ func drawServer(r *rand.Rand) object {
 	}
 	if r.IntN(2) == 0 {
 		out["tls"] = pick(r, object{"httpsRedirect": true}, object{"mode": pick(r, "SIMPLE", "MUTUAL", "OPTIONAL_MUTUAL"), "credentialName": pick(r, "shop", text(r)), "minProtocolVersion": pick(r, "TLS_AUTO", "TLSV1_2", "TLSV1_3")},
-			object{"mode": "AUTO_PASSTHROUGH"}, object{"mode": "PASSTHROUGH"}, object{"mode": text(r)})
+			object{"mode": "AUTO_PASSTHROUGH"}, object{"mode": "PASSTHROUGH"}, object{"mode": "ISTIO_MUTUAL"}, object{"mode": text(r)})
 	}
 	return out
 }
@@ -231,7 +247,7 @@ func refusesGateway(t testing.TB, raw []byte) (taken bool, err error) {
 	})
 	store.Clusters.Put(txn, &model.Cluster{ID: cluster, Synced: true})
 	store.Credentials.Put(txn, shopCredential(t))
-	for _, doc := range []string{frontGateway, frontRoutes, string(raw)} {
+	for _, doc := range []string{frontGateway, frontRoutes, connectionGateway, connectionRoutes, string(raw)} {
 		obj, err := api.Decode([]byte(doc))
 		if err != nil {
 			t.Fatal(err)
@@ -294,10 +310,12 @@ func drawGatewayObject(t testing.TB, seed uint64) []byte {
 		"spec": object{"selector": object{"istio": "ingressgateway"}, "servers": []object{drawServer(r)}},
 	}
 	if r.IntN(2) == 0 {
-		doc = object{
-			"kind": "VirtualService", "metadata": object{"name": "v", "namespace": "shop"},
-			"spec": object{"hosts": []string{pick(r, "*", "*.example.com", "shop.example.com", text(r))}, "gateways": []string{"front"}, "http": []object{drawRoute(r)}},
+		spec := object{"hosts": []string{pick(r, "*", "*.example.com", "shop.example.com", text(r))}, "gateways": []string{"front"}, "http": []object{drawRoute(r)}}
+		if r.IntN(2) == 0 {
+			spec = drawVirtualService(r)
+			spec["gateways"] = []string{"front", "connections"}
 		}
+		doc = object{"kind": "VirtualService", "metadata": object{"name": "v", "namespace": "shop"}, "spec": spec}
 	}
 	raw, err := json.Marshal(doc)
 	if err != nil {

@@ -43,6 +43,11 @@ func (q destinationsBehind) build(r *reader, _ *destinationSet) *destinationSet 
 			}
 		}
 	}
+	for _, c := range v.connected.get(r).list {
+		for i := range c.route.Destinations {
+			out.add(r, v, c.rule.leadsTo(&c.route.Destinations[i]))
+		}
+	}
 	return out
 }
 

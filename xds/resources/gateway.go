@@ -12,8 +12,8 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
 
-// gateway is what a gateway's pod does: the ports on which it passes TLS
-// through, each with the server names that may pass. It is immutable.
+// gateway is what a gateway's pod does: the ports that it opens, each with its servers. It
+// is immutable.
 type gateway struct {
 	ports []gatewayPort // sorted by number
 	// access are the AuthorizationPolicies that hold for the gateway's pods.
@@ -26,10 +26,17 @@ type gatewayPort struct {
 	// services are passed on to whoever asks for them by name.
 	services []passedService
 	// http are servers that route requests, those of the oldest Gateway first.
-	http []httpServer
-	// https are those that end TLS before, in the same order. No two have a host in
-	// common.
-	https []httpServer
+	http []edgeServer
+	// https are those that end TLS before, ending those that lead on what comes out of
+	// TLS, and passing those that pass TLS on as routes say, in the same order. No two
+	// have a host in common, but those that pass TLS on, of one namespace.
+	https, ending, passing []edgeServer
+	// tcp are servers that take whatever comes: a port has these or others.
+	tcp []edgeServer
+	// open tells that there is a server of another kind than tcp; owners have the hosts of
+	// those that are told apart by server name.
+	open   bool
+	owners map[string]*edgeServer
 }
 
 // newGateway gathers the servers of the Gateways that select the workload. The
@@ -37,8 +44,8 @@ type gatewayPort struct {
 //
 // A server that passes through by server name opens Services of every
 // namespace to whoever reaches the gateway: it counts only in a Gateway of the
-// workload's own namespace or of the mesh's root. One that routes requests leads
-// where VirtualServices say, and counts in a Gateway of any namespace.
+// workload's own namespace or of the mesh's root. One that leads where
+// VirtualServices say counts in a Gateway of any namespace.
 func newGateway(w *model.Workload, services []*model.Service, gateways []*model.Gateway, root string) *gateway {
 	ports := map[uint16]*gatewayPort{}
 	for _, gw := range slices.SortedFunc(slices.Values(gateways), (*model.Gateway).CompareAge) {
@@ -48,7 +55,7 @@ func newGateway(w *model.Workload, services []*model.Service, gateways []*model.
 		mayPass := gw.Namespace == w.Namespace || gw.Namespace == root
 		for i := range gw.Servers {
 			server := &gw.Servers[i]
-			if !server.Mode.RoutesRequests() && !mayPass {
+			if server.Mode == model.PassMesh && !mayPass {
 				continue
 			}
 			port := targetPort(w, services, server.Port)
@@ -61,7 +68,7 @@ func newGateway(w *model.Workload, services []*model.Service, gateways []*model.
 				p = &gatewayPort{number: port}
 				ports[port] = p
 			}
-			p.add(gw, server)
+			p.add(gw, server, mayPass)
 		}
 	}
 
@@ -69,7 +76,6 @@ func newGateway(w *model.Workload, services []*model.Service, gateways []*model.
 	for _, p := range ports {
 		slices.Sort(p.hosts)
 		p.hosts = slices.Compact(p.hosts)
-		p.https = apart(p.https)
 		slices.SortFunc(p.services, passedService.compare)
 		p.services = slices.Compact(p.services)
 		g.ports = append(g.ports, *p)
@@ -78,20 +84,52 @@ func newGateway(w *model.Workload, services []*model.Service, gateways []*model.
 	return g
 }
 
-// add adds a server of a Gateway.
-func (p *gatewayPort) add(gw *model.Gateway, server *model.GatewayServer) {
+// add adds a server of a Gateway: nothing, where servers before it leave no room for it.
+// Gateways come by their age. opensServices tells that what it passes on may be any Service.
+func (p *gatewayPort) add(gw *model.Gateway, server *model.GatewayServer, opensServices bool) {
+	takesAll := server.Mode == model.ServeTCP
+	if takesAll && p.open || !takesAll && len(p.tcp) > 0 {
+		return
+	}
+	s := newEdgeServer(gw, server)
+	if takesAll {
+		if len(p.tcp) == 0 || p.tcp[0].namespace == s.namespace {
+			p.tcp = append(p.tcp, s)
+		}
+		return
+	}
+
+	p.open = true
+	if server.Mode.ByServerName() {
+		if s = p.apart(s, opensServices); len(s.server.Hosts) == 0 {
+			return
+		}
+	}
 	switch server.Mode {
 	case model.ServeHTTP:
-		p.http = append(p.http, newHTTPServer(gw, server))
+		p.http = append(p.http, s)
 	case model.ServeHTTPS:
-		p.https = append(p.https, newHTTPServer(gw, server))
-	case model.PassToServices:
-		for _, host := range server.Hosts {
-			p.services = append(p.services, passedService{host, server.Port})
+		p.https = append(p.https, s)
+	case model.ServeTLS:
+		p.ending = append(p.ending, s)
+	case model.PassTLS:
+		p.passing = append(p.passing, s)
+		for _, host := range s.server.Hosts {
+			if opensServices && serviceNamespace(host) != "" {
+				p.services = append(p.services, passedService{host, server.Port})
+			}
 		}
 	default:
 		p.hosts = append(p.hosts, server.Hosts...)
 	}
+}
+
+// serviceNamespace is the namespace of the Service whose name, with .svc, a host is.
+func serviceNamespace(host string) string {
+	if labels := strings.Split(host, "."); len(labels) > 2 && labels[2] == "svc" && !strings.ContainsAny(host, "*/") {
+		return labels[1]
+	}
+	return ""
 }
 
 // targetPort finds the pod's port behind a service port.
@@ -128,7 +166,7 @@ func (g *gateway) text() string {
 	for i := range g.ports {
 		p := &g.ports[i]
 		fmt.Fprint(&b, p.number, p.hosts, p.services)
-		for _, s := range slices.Concat(p.http, p.https) {
+		for _, s := range slices.Concat(p.http, p.https, p.ending, p.passing, p.tcp) {
 			fmt.Fprint(&b, s.gateway, *s.server)
 		}
 	}
@@ -179,7 +217,7 @@ func (p *gatewayPort) serverNames() []string {
 // PERMISSIVE an application may speak TLS of its own, and a server takes whoever
 // offers none of these names for a client of that (chainGroup.mutual). Services
 // that are named (passedService) get whatever asks for them.
-func (g *gateway) listeners(mesh *model.Mesh) []*listenerv3.Listener {
+func (g *gateway) listeners(mesh *model.Mesh, connections []edgeChain) []*listenerv3.Listener {
 	var out []*listenerv3.Listener
 	// Requests are judged by every policy that selects the pod. Bytes that it cannot read
 	// are judged by the workload that they are for; but who chooses the gateway by its
@@ -187,8 +225,9 @@ func (g *gateway) listeners(mesh *model.Mesh) []*listenerv3.Listener {
 	access, named := newAccessFilters(mesh, g.access), newAccessFilters(mesh, byLabel(g.access))
 
 	for _, p := range g.ports {
-		passed := p.passedChains(mesh)
-		ended := p.tlsChains(mesh, passed, access.http)
+		routed := p.connectionChains(mesh, connections, access.tcp)
+		passed := p.passedChains(mesh, routed)
+		ended := p.tlsChains(mesh, slices.Concat(routed, passed), access.http)
 		if chain := p.meshChain(mesh); chain != nil {
 			passed = append(passed, chain)
 		}
@@ -196,13 +235,13 @@ func (g *gateway) listeners(mesh *model.Mesh) []*listenerv3.Listener {
 			chain.Filters = slices.Concat(named.tcp, chain.Filters)
 		}
 
-		chains := slices.Concat(passed, ended)
+		chains := slices.Concat(routed, passed, ended)
 		l := &listenerv3.Listener{
 			Name:         anyAddress + "_" + utoa(p.number),
 			Address:      socketAddress(anyAddress, p.number),
 			FilterChains: chains,
 		}
-		if len(chains) > 0 {
+		if len(chains) > 0 && len(p.tcp) == 0 {
 			l.ListenerFilters = []*listenerv3.ListenerFilter{tlsInspector()}
 		}
 		if len(p.http) > 0 {

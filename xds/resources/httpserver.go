@@ -13,22 +13,22 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
 
-// httpServer is a server of a Gateway that routes requests. It is immutable.
-type httpServer struct {
+// edgeServer is a server of a Gateway that leads where VirtualServices say. It is immutable.
+type edgeServer struct {
 	gateway   string // NAMESPACE/NAME
 	namespace string // the Gateway's
 	server    *model.GatewayServer
 }
 
-func newHTTPServer(gw *model.Gateway, server *model.GatewayServer) httpServer {
-	return httpServer{gateway: gw.QualifiedName(), namespace: gw.Namespace, server: server}
+func newEdgeServer(gw *model.Gateway, server *model.GatewayServer) edgeServer {
+	return edgeServer{gateway: gw.QualifiedName(), namespace: gw.Namespace, server: server}
 }
 
 // httpSet is servers of a port of a gateway that share their routes: all that have no
 // TLS, or one that ends it, whose hosts are told apart by their server name before.
 type httpSet struct {
 	name    string // of the route configuration
-	servers []httpServer
+	servers []edgeServer
 	// misdirected are hosts of other servers that end TLS on the port.
 	misdirected []string
 }
@@ -149,7 +149,7 @@ func (set *httpSet) servedHosts(rules *virtuals, namespace string) []servedHost 
 // serveHost adds a server, and what routes its requests, to a host. A host that a
 // Gateway of one namespace has is not given to a younger one of another, which would
 // read requests that are not meant for it.
-func serveHost(byDomain map[string]*servedHost, domain string, s *httpServer, rule *model.VirtualService) {
+func serveHost(byDomain map[string]*servedHost, domain string, s *edgeServer, rule *model.VirtualService) {
 	h := byDomain[domain]
 	if h == nil {
 		h = &servedHost{domain: domain, owner: s.namespace}

@@ -2,6 +2,7 @@ package resources
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -54,17 +55,31 @@ func (p *gatewayPort) passed(mesh *model.Mesh) []passedService {
 	return out
 }
 
-// passedChains pass on what asks for a service by name.
-func (p *gatewayPort) passedChains(mesh *model.Mesh) []*listenerv3.FilterChain {
+// passedChains pass on what asks for a service by name, unless a chain before has the name.
+func (p *gatewayPort) passedChains(mesh *model.Mesh, before []*listenerv3.FilterChain) []*listenerv3.FilterChain {
 	var out []*listenerv3.FilterChain
 	for _, s := range p.passed(mesh) {
+		names := namesLeft(s.names(mesh), before)
+		if len(names) == 0 {
+			continue
+		}
 		out = append(out, &listenerv3.FilterChain{
 			Name:             s.cluster(mesh),
-			FilterChainMatch: &listenerv3.FilterChainMatch{TransportProtocol: "tls", ServerNames: s.names(mesh)},
+			FilterChainMatch: &listenerv3.FilterChainMatch{TransportProtocol: "tls", ServerNames: names},
 			Filters:          []*listenerv3.Filter{tcpProxy(mesh, s.cluster(mesh))},
 		})
 	}
 	return out
+}
+
+// namesLeft are the server names that no chain has. A chain without names has anyName.
+func namesLeft(names []string, chains []*listenerv3.FilterChain) []string {
+	return slices.DeleteFunc(names, func(name string) bool {
+		return slices.ContainsFunc(chains, func(c *listenerv3.FilterChain) bool {
+			taken := c.FilterChainMatch.GetServerNames()
+			return slices.Contains(taken, name) || name == anyName && len(taken) == 0
+		})
+	})
 }
 
 // passedClusters lead to the Services by the gateway's own DNS: that of its

@@ -23,23 +23,23 @@ func TestPassthroughToServices(t *testing.T) {
 		clusters  []string
 	}{
 		"the full name": {
-			"istio-system", []model.GatewayServer{{Port: 15012, Mode: model.PassToServices, Hosts: []string{istiod}}},
+			"istio-system", []model.GatewayServer{{Port: 15012, Mode: model.PassTLS, Hosts: []string{istiod}}},
 			[]string{"passthrough|15012||" + istiod}, []string{"passthrough|15012||" + istiod},
 		},
 		"both names": {
-			"istio-system", []model.GatewayServer{{Port: 15012, Mode: model.PassToServices, Hosts: []string{"istiod.istio-system.svc", istiod}}},
+			"istio-system", []model.GatewayServer{{Port: 15012, Mode: model.PassTLS, Hosts: []string{"istiod.istio-system.svc", istiod}}},
 			[]string{"passthrough|15012||" + istiod}, []string{"passthrough|15012||" + istiod},
 		},
 		"beside the mesh's own": {
-			"istio-system", []model.GatewayServer{{Port: 15012, Mode: model.PassToServices, Hosts: []string{istiod}}, {Port: 15012, Hosts: []string{"*"}}},
+			"istio-system", []model.GatewayServer{{Port: 15012, Mode: model.PassTLS, Hosts: []string{istiod}}, {Port: 15012, Hosts: []string{"*"}}},
 			[]string{"passthrough|15012||" + istiod, "passthrough"}, []string{"passthrough|15012||" + istiod},
 		},
 		"another domain": {
-			"istio-system", []model.GatewayServer{{Port: 15012, Mode: model.PassToServices, Hosts: []string{"istiod.istio-system.svc.example.com"}}},
+			"istio-system", []model.GatewayServer{{Port: 15012, Mode: model.PassTLS, Hosts: []string{"istiod.istio-system.svc.example.com"}}},
 			nil, nil,
 		},
 		"a tenant's": {
-			"tenant", []model.GatewayServer{{Port: 15012, Mode: model.PassToServices, Hosts: []string{istiod}}},
+			"tenant", []model.GatewayServer{{Port: 15012, Mode: model.PassTLS, Hosts: []string{istiod}}},
 			nil, nil,
 		},
 	} {

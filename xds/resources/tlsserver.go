@@ -16,31 +16,38 @@ import (
 	"github.com/isthmus-mesh/isthmus/xds/serve"
 )
 
-// apart takes from servers that end TLS the hosts that one before them has: by a server
-// name a client gets one certificate, and its requests the rules of one Gateway.
-func apart(servers []httpServer) []httpServer {
-	var out []httpServer
-	taken := map[string]bool{}
-	for _, s := range servers {
-		server := *s.server
-		server.Hosts = slices.DeleteFunc(slices.Clone(server.Hosts), func(h string) bool {
-			_, pattern := splitGatewayHost(h)
-			return taken[pattern]
-		})
-		for _, h := range server.Hosts {
-			_, pattern := splitGatewayHost(h)
-			taken[pattern] = true
+// apart is a server without the hosts that one before it has: by a server name a client
+// gets one certificate, or one place to which its bytes are passed on, and its requests the
+// rules of one Gateway. Those of a namespace that pass TLS on share their hosts, of which
+// VirtualServices take their parts. The name of a Service that it may not open is none of a
+// server's hosts, either.
+func (p *gatewayPort) apart(s edgeServer, opensServices bool) edgeServer {
+	server := *s.server
+	s.server = &server
+	server.Hosts = slices.DeleteFunc(slices.Clone(server.Hosts), func(h string) bool {
+		_, pattern := splitGatewayHost(h)
+		if of := serviceNamespace(pattern); of != "" && of != s.namespace && !opensServices {
+			return true
 		}
-		if len(server.Hosts) > 0 {
-			s.server = &server
-			out = append(out, s)
+		owner := p.owners[pattern]
+		shared := owner != nil && owner.server.Mode == model.PassTLS && server.Mode == model.PassTLS && owner.namespace == s.namespace
+		return owner != nil && !shared
+	})
+
+	if p.owners == nil {
+		p.owners = map[string]*edgeServer{}
+	}
+	for _, h := range server.Hosts {
+		_, pattern := splitGatewayHost(h)
+		if p.owners[pattern] == nil {
+			p.owners[pattern] = &s
 		}
 	}
-	return out
+	return s
 }
 
 // patterns are the server's hosts, without the namespaces for which they are.
-func (s *httpServer) patterns() []string {
+func (s *edgeServer) patterns() []string {
 	var out []string
 	for _, h := range s.server.Hosts {
 		_, pattern := splitGatewayHost(h)
@@ -51,7 +58,7 @@ func (s *httpServer) patterns() []string {
 }
 
 // routes is the name of the route configuration of a server that ends TLS.
-func (s *httpServer) routes() string {
+func (s *edgeServer) routes() string {
 	return "https." + utoa(s.server.Port) + "." + s.server.Name + "." + s.gateway
 }
 
@@ -78,9 +85,7 @@ func (p *gatewayPort) tlsChains(mesh *model.Mesh, before []*listenerv3.FilterCha
 	for i := range p.https {
 		s := &p.https[i]
 		match := &listenerv3.FilterChainMatch{TransportProtocol: "tls"}
-		names := slices.DeleteFunc(s.patterns(), func(name string) bool {
-			return slices.ContainsFunc(before, func(c *listenerv3.FilterChain) bool { return slices.Contains(c.FilterChainMatch.ServerNames, name) })
-		})
+		names := namesLeft(s.patterns(), before)
 		if len(names) == 0 {
 			continue
 		}
@@ -90,19 +95,29 @@ func (p *gatewayPort) tlsChains(mesh *model.Mesh, before []*listenerv3.FilterCha
 			match.ServerNames = names
 		}
 		out = append(out, &listenerv3.FilterChain{
-			Name: s.routes(), FilterChainMatch: match, TransportSocket: s.transport(),
+			Name: s.routes(), FilterChainMatch: match, TransportSocket: s.transport(mesh),
 			Filters: []*listenerv3.Filter{edgeHTTP(mesh, s.routes(), access)},
 		})
 	}
 	return out
 }
 
-// transport ends TLS with the server's Secret.
-func (s *httpServer) transport() *corev3.TransportSocket {
+// transport ends TLS with the server's Secret, or that of the mesh.
+func (s *edgeServer) transport(mesh *model.Mesh) *corev3.TransportSocket {
 	t := &s.server.TLS
+	alpn := []string{"h2", "http/1.1"}
+	switch {
+	case t.Mesh && s.server.Mode == model.ServeTLS:
+		return downstreamTLS(mesh, alpnTCP())
+	case t.Mesh:
+		return downstreamTLS(mesh, alpn)
+	case s.server.Mode == model.ServeTLS:
+		alpn = nil // what is spoken inside is not known
+	}
+
 	common := &tlsv3.CommonTlsContext{
 		TlsParams:                      &tlsv3.TlsParameters{TlsMinimumProtocolVersion: tlsVersion(max(t.MinVersion, tls.VersionTLS12)), TlsMaximumProtocolVersion: tlsVersion(t.MaxVersion)},
-		AlpnProtocols:                  []string{"h2", "http/1.1"},
+		AlpnProtocols:                  alpn,
 		TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{servedSecret(xds.SecretPrefix + t.Credential)},
 	}
 	if t.Client != model.ClientCertNone {
@@ -135,7 +150,10 @@ func servedSecret(name string) *tlsv3.SdsSecretConfig {
 func (g *gateway) secretNames() []string {
 	var out []string
 	for i := range g.ports {
-		for _, s := range g.ports[i].https {
+		for _, s := range slices.Concat(g.ports[i].https, g.ports[i].ending) {
+			if s.server.TLS.Mesh {
+				continue
+			}
 			out = append(out, xds.SecretPrefix+s.server.TLS.Credential)
 			if s.server.TLS.Client != model.ClientCertNone {
 				out = append(out, xds.SecretPrefix+s.server.TLS.Credential+xds.CACertSuffix)

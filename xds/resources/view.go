@@ -29,6 +29,7 @@ type view struct {
 	// What the view shows, guarded by the Source's lock.
 	// Of a gateway: what it routes, where that leads, and the routes.
 	served           answer[servedBy, *served]
+	connected        answer[connectedBy, *connected]
 	destinations     answer[destinationsBehind, *destinationSet]
 	edgeRouteConfigs memo[edgeRoutesKey, *serve.Resource]
 	secretConfigs    memo[secretKey, *serve.Resource]
@@ -45,6 +46,7 @@ func newView(s *Source, key string, sc *scope) *view {
 	v.clusters.question = viewClusters{v}
 	v.listeners.question = viewListeners{v}
 	v.served.question = servedBy{v}
+	v.connected.question = connectedBy{v}
 	v.destinations.question = destinationsBehind{v}
 	return v
 }
@@ -188,7 +190,7 @@ func (q ownOf) build(r *reader, _ *ownResources) *ownResources {
 		for _, c := range v.gateway.passedClusters(mesh) {
 			own.clusters[c.Name] = s.encode(nil, c.Name, c)
 		}
-		for _, l := range v.gateway.listeners(mesh) {
+		for _, l := range v.gateway.listeners(mesh, v.edgeChains(r)) {
 			own.listeners[l.Name] = s.encode(nil, l.Name, l)
 		}
 		return own
