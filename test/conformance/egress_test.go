@@ -72,6 +72,23 @@ func TestGatewayLeadsConnections(t *testing.T) {
 	}
 }
 
+// TestGatewayTakesNoMeshIdentityFromOthers: of TLS that ends at the gateway, as for HTTPS.
+func TestGatewayTakesNoMeshIdentityFromOthers(t *testing.T) {
+	g := newIngress(t)
+	ca := mtlstest.NewCA(t, "web")
+	hour := time.Now().Add(time.Hour)
+	plainServer(g.pair, "tcp.example")
+	g.keep(credential(ca, "shop", hour, "ended.example"))
+	g.add(`{"kind": "Gateway", "metadata": {"name": "connections", "namespace": "shop"}, "spec": {"selector": {"istio": "ingressgateway"}, "servers": [
+		{"port": {"number": 443, "name": "ended", "protocol": "TLS"}, "tls": {"mode": "MUTUAL", "credentialName": "shop"}, "hosts": ["ended.example"]}]}}`, connectionRoutes)
+	for id, want := range map[string]string{"spiffe://customer/ns/x/sa/y": "tcp.example", "spiffe://cluster.local/ns/shop/sa/admin": ""} {
+		said, err := g.read("8443", &tls.Config{ServerName: "ended.example", RootCAs: ca.Pool(), Certificates: []tls.Certificate{*ca.Issue(id, hour)}})
+		if said != want {
+			t.Errorf("%s is answered %q, %v; want %q", id, said, err, want)
+		}
+	}
+}
+
 // egressGateway is how clients in namespace client call www.example by way of the gateway,
 // with the mesh's mutual TLS up to there.
 var egressGateway = []string{

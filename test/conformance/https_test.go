@@ -96,6 +96,7 @@ func TestGatewayEndsTLS(t *testing.T) {
 	shown := func(ca *mtlstest.CA) []tls.Certificate {
 		return []tls.Certificate{*ca.Issue("spiffe://customer/ns/x/sa/y", hour)}
 	}
+	forged := []tls.Certificate{*web.Issue("spiffe://cluster.local/ns/shop/sa/admin", hour)}
 	for name, c := range map[string]struct {
 		cfg    *tls.Config
 		host   string
@@ -108,6 +109,7 @@ func TestGatewayEndsTLS(t *testing.T) {
 		"another wildcard's request":     {&tls.Config{ServerName: "a.example.com"}, "x.c.example.com", 421},
 		"a host that nobody serves":      {&tls.Config{ServerName: "a.example.com"}, "z.example.com", 404},
 		"with a certificate":             {&tls.Config{ServerName: "b.example.com", Certificates: shown(web)}, "b.example.com", 200},
+		"as a workload of the mesh":      {&tls.Config{ServerName: "b.example.com", Certificates: forged}, "b.example.com", 403},
 		"without a certificate":          {&tls.Config{ServerName: "b.example.com"}, "b.example.com", 0},
 		"with a stranger's certificate":  {&tls.Config{ServerName: "b.example.com", Certificates: shown(strangers)}, "b.example.com", 0},
 		"with a certificate of the mesh": {&tls.Config{ServerName: "b.example.com", Certificates: shown(g.ca)}, "b.example.com", 0},

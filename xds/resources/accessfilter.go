@@ -40,12 +40,33 @@ func newAccessFilters(mesh *model.Mesh, policies []*accessPolicy) accessFilters 
 		if shadow != nil {
 			http.ShadowRulesStatPrefix, tcp.ShadowRulesStatPrefix = prefix, prefix
 		}
-		out.http = append(out.http, &hcmv3.HttpFilter{
-			Name: "envoy.filters.http.rbac", ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(http)},
-		})
+		out.http = append(out.http, httpAccess(http))
 		out.tcp = append(out.tcp, filter("envoy.filters.network.rbac", tcp))
 	}
 	return out
+}
+
+// noMeshIdentities refuses callers that prove an identity of the mesh where another authority
+// than the mesh's signs for clients: whoever has that could be anybody to policies, and to the
+// applications behind.
+func noMeshIdentities(mesh *model.Mesh) accessFilters {
+	policy := &rbacv3.Policy{Permissions: []*rbacv3.Permission{permissions().any}}
+	for _, prefix := range anyPeer(mesh, "").prefixes {
+		policy.Principals = append(policy.Principals, &rbacv3.Principal{Identifier: &rbacv3.Principal_Authenticated_{
+			Authenticated: &rbacv3.Principal_Authenticated{PrincipalName: valueMatcher(&model.AuthValue{Kind: model.AuthPrefix, Text: prefix})},
+		}})
+	}
+	rules := &rbacv3.RBAC{Action: rbacv3.RBAC_DENY, Policies: map[string]*rbacv3.Policy{"mesh-identity-of-another-authority": policy}}
+	return accessFilters{
+		http: []*hcmv3.HttpFilter{httpAccess(&httprbacv3.RBAC{Rules: rules})},
+		tcp:  []*listenerv3.Filter{filter("envoy.filters.network.rbac", &tcprbacv3.RBAC{Rules: rules, StatPrefix: "tcp."})},
+	}
+}
+
+func httpAccess(rules *httprbacv3.RBAC) *hcmv3.HttpFilter {
+	return &hcmv3.HttpFilter{
+		Name: "envoy.filters.http.rbac", ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: pack(rules)},
+	}
 }
 
 // accessBuilder makes the rules of one action, for requests or for connections.

@@ -206,7 +206,7 @@ func (p *gatewayPort) connectionChains(mesh *model.Mesh, all []edgeChain, access
 		}
 		chain := &listenerv3.FilterChain{
 			Name:    strings.Join(append([]string{"tcp", utoa(p.number), c.server.server.Name, c.server.gateway}, c.names...), "."),
-			Filters: slices.Concat(access, []*listenerv3.Filter{c.to.filter(mesh)}),
+			Filters: slices.Concat(c.server.strangers(mesh).tcp, access, []*listenerv3.Filter{c.to.filter(mesh)}),
 		}
 		if c.server.server.Mode.ByServerName() {
 			chain.FilterChainMatch = &listenerv3.FilterChainMatch{TransportProtocol: "tls", ServerNames: serverNames(c.names)}

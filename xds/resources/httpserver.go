@@ -58,13 +58,11 @@ func (p *gatewayPort) plainChain(mesh *model.Mesh, access []*hcmv3.HttpFilter, b
 }
 
 // edgeHTTP serves clients that are not of the mesh, by the configuration that RDS
-// gives under the name: what they say of themselves does not count, and paths are
-// brought into one form before they are routed, as applications will read them.
+// gives under the name: what they say of themselves does not count.
 func edgeHTTP(mesh *model.Mesh, routeName string, access []*hcmv3.HttpFilter) *listenerv3.Filter {
 	m := httpManager(mesh, "outbound_"+routeName)
 	m.HttpFilters = slices.Concat(access, routeFilters(), m.HttpFilters)
 	m.UseRemoteAddress = wrapperspb.Bool(true)
-	m.NormalizePath = wrapperspb.Bool(true)
 	m.ForwardClientCertDetails = hcmv3.HttpConnectionManager_SANITIZE_SET
 	m.SetCurrentClientCertDetails = &hcmv3.HttpConnectionManager_SetCurrentClientCertDetails{
 		Subject: wrapperspb.Bool(true), Cert: true, Dns: true, Uri: true,

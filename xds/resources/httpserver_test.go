@@ -10,6 +10,7 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 
 	"github.com/isthmus-mesh/isthmus/model"
@@ -157,6 +158,23 @@ func TestGatewayServes(t *testing.T) {
 // gatewayService leads port 80 to the pod's 8080, as the chart's does.
 const gatewayService = "---\nkind: Service\nmetadata: {name: istio-ingressgateway, namespace: istio-system}\n" +
 	"spec: {clusterIP: 10.96.0.99, selector: {istio: ingressgateway}, ports: [{name: http2, port: 80, targetPort: 8080}, {name: tls, port: 15443}]}\n"
+
+// TestGatewayNormalizesPaths: as the mesh configuration says, and no otherwise.
+func TestGatewayNormalizesPaths(t *testing.T) {
+	for paths, want := range map[model.PathNormalization][2]bool{
+		model.PathsBase: {true, false}, model.PathsMerged: {true, true}, model.PathsAsTheyCome: {false, false},
+	} {
+		mesh := model.DefaultMesh(testCluster)
+		mesh.Paths = paths
+		m := &hcmv3.HttpConnectionManager{}
+		if err := edgeHTTP(mesh, "r", nil).GetTypedConfig().UnmarshalTo(m); err != nil {
+			t.Fatal(err)
+		}
+		if got := [2]bool{m.GetNormalizePath().GetValue(), m.GetMergeSlashes()}; got != want {
+			t.Errorf("paths %d: normalized, slashes merged: %v; want %v", paths, got, want)
+		}
+	}
+}
 
 // TestGatewayHasWhatItsRoutesName: clusters and endpoints of the services that routes lead
 // to, those without mutual TLS too, and of no others.

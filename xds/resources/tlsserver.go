@@ -96,7 +96,7 @@ func (p *gatewayPort) tlsChains(mesh *model.Mesh, before []*listenerv3.FilterCha
 		}
 		out = append(out, &listenerv3.FilterChain{
 			Name: s.routes(), FilterChainMatch: match, TransportSocket: s.transport(mesh),
-			Filters: []*listenerv3.Filter{edgeHTTP(mesh, s.routes(), access)},
+			Filters: []*listenerv3.Filter{edgeHTTP(mesh, s.routes(), slices.Concat(s.strangers(mesh).http, access))},
 		})
 	}
 	return out
@@ -129,6 +129,15 @@ func (s *edgeServer) transport(mesh *model.Mesh) *corev3.TransportSocket {
 		CommonTlsContext:         common,
 		RequireClientCertificate: wrapperspb.Bool(t.Client == model.ClientCertRequired),
 	})
+}
+
+// strangers are the filters that come before policies where clients show certificates that
+// another authority than the mesh's signs.
+func (s *edgeServer) strangers(mesh *model.Mesh) accessFilters {
+	if s.server.TLS.Mesh || s.server.TLS.Client == model.ClientCertNone {
+		return accessFilters{}
+	}
+	return noMeshIdentities(mesh)
 }
 
 func tlsVersion(v uint16) tlsv3.TlsParameters_TlsProtocol {
