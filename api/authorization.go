@@ -23,9 +23,12 @@ const (
 	AuthDestinationPort AuthAttribute = "destination.port"
 	AuthServerName      AuthAttribute = "connection.sni"
 	AuthHeader          AuthAttribute = "request.headers"
-	// AuthToken is anything of a validated token. No request has any: that takes a
-	// RequestAuthentication.
-	AuthToken  AuthAttribute = "request.auth"
+	// Those of a verified token, which takes a RequestAuthentication.
+	AuthRequestPrincipal AuthAttribute = "request.auth.principal"
+	AuthAudience         AuthAttribute = "request.auth.audiences"
+	AuthPresenter        AuthAttribute = "request.auth.presenter"
+	AuthClaim            AuthAttribute = "request.auth.claims"
+
 	AuthHost   AuthAttribute = "hosts"
 	AuthMethod AuthAttribute = "methods"
 	AuthPath   AuthAttribute = "paths"
@@ -37,7 +40,7 @@ const (
 // on a port whose protocol is TCP.
 func (a AuthAttribute) OfRequest() bool {
 	switch a {
-	case AuthHeader, AuthToken, AuthHost, AuthMethod, AuthPath:
+	case AuthHeader, AuthRequestPrincipal, AuthAudience, AuthPresenter, AuthClaim, AuthHost, AuthMethod, AuthPath:
 		return true
 	}
 	return false
@@ -49,7 +52,9 @@ type AuthCheck struct {
 	About AuthAttribute
 	// Name is that of the header field, in lower case, of AuthHeader; of AuthUnknown the
 	// key that nobody knows.
-	Name              string
+	Name string
+	// Claim leads to the claim of AuthClaim, through the objects that it lies in.
+	Claim             []string
 	Values, NotValues []string
 
 	at, notAt string // the fields, for errors
@@ -73,11 +78,10 @@ func AuthRuleOf(path string, r *security.Rule) AuthRule {
 	}
 	for i, c := range r.GetWhen() {
 		at := indexed(path+".when", i)
-		about, name := authAttribute(c.GetKey())
-		out.When = append(out.When, AuthCheck{
-			About: about, Name: name, Values: c.GetValues(), NotValues: c.GetNotValues(),
-			at: at + ".values", notAt: at + ".notValues",
-		})
+		check := conditionOf(c.GetKey())
+		check.Values, check.NotValues = c.GetValues(), c.GetNotValues()
+		check.at, check.notAt = at+".values", at+".notValues"
+		out.When = append(out.When, check)
 	}
 	return out
 }
@@ -90,7 +94,7 @@ func sourceChecks(path string, s *security.Source) []AuthCheck {
 		{About: AuthTrustDomain, Values: s.GetTrustDomains(), NotValues: s.GetNotTrustDomains(), at: "trustDomains", notAt: "notTrustDomains"},
 		{About: AuthSourceIP, Values: s.GetIpBlocks(), NotValues: s.GetNotIpBlocks(), at: "ipBlocks", notAt: "notIpBlocks"},
 		{About: AuthRemoteIP, Values: s.GetRemoteIpBlocks(), NotValues: s.GetNotRemoteIpBlocks(), at: "remoteIpBlocks", notAt: "notRemoteIpBlocks"},
-		{About: AuthToken, Values: s.GetRequestPrincipals(), NotValues: s.GetNotRequestPrincipals(), at: "requestPrincipals", notAt: "notRequestPrincipals"},
+		{About: AuthRequestPrincipal, Values: s.GetRequestPrincipals(), NotValues: s.GetNotRequestPrincipals(), at: "requestPrincipals", notAt: "notRequestPrincipals"},
 	})
 }
 
@@ -119,23 +123,22 @@ func given(path string, checks []AuthCheck) []AuthCheck {
 func conditionKeys() []AuthAttribute {
 	return []AuthAttribute{
 		AuthPrincipal, AuthNamespace, AuthServiceAccount, AuthTrustDomain, AuthSourceIP, AuthRemoteIP, AuthDestinationIP,
-		AuthDestinationPort, AuthServerName,
+		AuthDestinationPort, AuthServerName, AuthRequestPrincipal, AuthAudience, AuthPresenter,
 	}
 }
 
-// authAttribute reads the key of a condition.
-func authAttribute(key string) (about AuthAttribute, name string) {
+// conditionOf reads the key of a condition.
+func conditionOf(key string) AuthCheck {
 	if field, ok := strings.CutPrefix(key, "request.headers["); ok && strings.HasSuffix(field, "]") {
-		return AuthHeader, strings.ToLower(strings.TrimSuffix(field, "]"))
+		return AuthCheck{About: AuthHeader, Name: strings.ToLower(strings.TrimSuffix(field, "]"))}
 	}
-	if key == "request.auth.principal" || key == "request.auth.audiences" || key == "request.auth.presenter" ||
-		strings.HasPrefix(key, "request.auth.claims[") && strings.HasSuffix(key, "]") {
-		return AuthToken, ""
+	if path, ok := strings.CutPrefix(key, string(AuthClaim)+"["); ok && strings.HasSuffix(path, "]") {
+		return AuthCheck{About: AuthClaim, Claim: strings.Split(strings.TrimSuffix(path, "]"), "][")}
 	}
 	for _, a := range conditionKeys() {
 		if key == string(a) {
-			return a, ""
+			return AuthCheck{About: a}
 		}
 	}
-	return AuthUnknown, key
+	return AuthCheck{About: AuthUnknown, Name: key}
 }

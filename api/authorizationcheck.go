@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,6 +18,10 @@ func (c *AuthCheck) Problems() []string {
 		return p
 	case AuthHeader:
 		checkFieldName(&p, strings.TrimSuffix(c.at, ".values")+".key", c.Name)
+	case AuthClaim:
+		if slices.Contains(c.Claim, "") {
+			p.addf(strings.TrimSuffix(c.at, ".values")+".key", "names a claim that is empty; give request.auth.claims[NAME], or [OUTER][INNER] for one within an object")
+		}
 	}
 
 	if len(c.Values) == 0 && len(c.NotValues) == 0 {
@@ -40,7 +45,7 @@ func unknownKey(key string) string {
 		known = append(known, string(a))
 	}
 	return strconv.Quote(key) + " is no key; give one of " + strings.Join(known, ", ") +
-		", request.headers[NAME], request.auth.principal, request.auth.audiences, request.auth.presenter, request.auth.claims[NAME]"
+		", request.headers[NAME], request.auth.claims[NAME]"
 }
 
 // checkFieldName notes what is no header field: parts of a request that stand beside the

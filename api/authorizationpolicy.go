@@ -109,13 +109,6 @@ func warnAuthorizationPolicy(w *problems, ap *security.AuthorizationPolicy) {
 
 func (c *AuthCheck) warn(w *problems) {
 	switch c.About {
-	case AuthToken:
-		if len(c.Values) > 0 {
-			w.addf(c.at, "matches no request: none has a validated token, as RequestAuthentication is not honoured yet")
-		}
-		if len(c.NotValues) > 0 {
-			w.addf(c.notAt, "matches every request: none has a validated token, as RequestAuthentication is not honoured yet")
-		}
 	case AuthRemoteIP:
 		at := c.at
 		if len(c.Values) == 0 {

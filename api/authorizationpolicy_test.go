@@ -65,6 +65,7 @@ func TestRefusesAuthorizationPolicies(t *testing.T) {
 		"template, star":    {operation(`paths: ["/{*}/*"]`), "operation.paths[0]: \"/{*}/*\" has the segment"},
 		"template, no root": {operation(`paths: ["a/{*}"]`), "does not begin with a slash"},
 		"line end":          {operation(`hosts: ["a\nb"]`), "operation.hosts[0]: \"a\\nb\" holds a line end"},
+		"an empty claim":    {when(`key: "request.auth.claims[a][]", values: [b]`), "spec.rules[0].when[0].key: names a claim that is empty"},
 		"unknown key":       {when(`key: source.pod, values: [a]`), "spec.rules[0].when[0].key: \"source.pod\" is no key; give one of"},
 		"Envoy's":           {when(`key: "experimental.envoy.filters.network.mysql_proxy[a]", values: [b]`), "spec.rules[0].when[0].key: \"experimental.envoy.filters.network.mysql_proxy[a]\" asks for what an Envoy filter says"},
 		"host by its field": {when(`key: "request.headers[Host]", values: [a]`), "use to[].operation.hosts"},
@@ -86,8 +87,6 @@ func TestWarnsOfAuthorizationPolicies(t *testing.T) {
 	for spec, want := range map[string]string{
 		`{action: AUDIT, rules: [{}]}`: "spec.action: AUDIT changes nothing",
 		`{action: DENY}`:               "spec.rules: is empty: DENY without rules refuses nobody",
-		`{rules: [{from: [{source: {requestPrincipals: ["*"]}}]}]}`:                                              "spec.rules[0].from[0].source.requestPrincipals: matches no request",
-		`{rules: [{from: [{source: {notRequestPrincipals: ["*"]}}]}]}`:                                           "source.notRequestPrincipals: matches every request",
 		`{rules: [{from: [{source: {notRemoteIpBlocks: [10.0.0.1]}}]}]}`:                                         "source.notRemoteIpBlocks: is about the last address in X-Forwarded-For",
 		`{rules: [{when: [{key: remote.ip, values: [10.0.0.1]}]}]}`:                                              "spec.rules[0].when[0].values: is about the last address",
 		`{rules: [{to: [{operation: {paths: ["a"]}}]}]}`:                                                         "operation.paths[0]: \"a\" matches no request",

@@ -31,17 +31,17 @@ type NotHonouredKind struct {
 func NotHonouredKinds() []NotHonouredKind {
 	const route = "requests of sidecars and of gateways are routed by a VirtualService; other traffic goes to the service's host and port as addressed"
 	const machine = "list the machine under spec.endpoints of a ServiceEntry with resolution STATIC"
-	const plugin = "the proxy runs no plug-ins"
+	const plugin = "the proxy runs no plug-ins; for tokens there is RequestAuthentication, for who may call, AuthorizationPolicy"
 	return []NotHonouredKind{
-		{GroupSecurity, "RequestAuthentication", "requestauthentications", true, "check tokens in the application"},
+		// Plug-ins run in the phases AUTHN and AUTHZ, too.
+		{groupExtensions, "WasmPlugin", "wasmplugins", true, plugin},
+		{groupExtensions, "TrafficExtension", "trafficextensions", true, plugin},
 		{groupGatewayAPI, "BackendTLSPolicy", "backendtlspolicies", true, "open TLS in the application, or with a DestinationRule"},
 		{GroupNetworking, "EnvoyFilter", "envoyfilters", false, "there is no Envoy to patch; ask for what it should do"},
 		{GroupNetworking, "WorkloadEntry", "workloadentries", false, machine},
 		{GroupNetworking, "WorkloadGroup", "workloadgroups", false, machine},
 		{GroupNetworking, "ProxyConfig", "proxyconfigs", false, "set meshConfig.defaultConfig at install, or annotate the pod"},
 		{groupTelemetry, "Telemetry", "telemetries", false, "set meshConfig.accessLogFile for logs; metrics are always on"},
-		{groupExtensions, "WasmPlugin", "wasmplugins", false, plugin},
-		{groupExtensions, "TrafficExtension", "trafficextensions", false, plugin},
 		{groupGatewayAPI, "Gateway", "gateways", false, "use a Gateway of networking.istio.io"},
 		{groupGatewayAPI, "HTTPRoute", "httproutes", false, route},
 		{groupGatewayAPI, "GRPCRoute", "grpcroutes", false, route},

@@ -49,7 +49,8 @@ func TestNotHonouredInCluster(t *testing.T) {
 		resources("apps/v1", "deployments"),
 		resources("networking.istio.io/v1", "gateways", "serviceentries", "workloadentries", "workloadentries/status"),
 		resources("networking.istio.io/v1alpha3", "envoyfilters", "workloadentries"),
-		resources("security.istio.io/v1", "requestauthentications", "requestauthentications/status", "peerauthentications"),
+		resources("security.istio.io/v1", "requestauthentications", "peerauthentications"),
+		resources("extensions.istio.io/v1alpha1", "wasmplugins", "wasmplugins/status"),
 		resources("gateway.networking.k8s.io/v1", "httproutes", "httproutes/status"),
 	})
 	if err != nil {
@@ -63,7 +64,7 @@ func TestNotHonouredInCluster(t *testing.T) {
 		}
 		text = append(text, line)
 	}
-	const want = `security.istio.io/v1 RequestAuthentication status
+	const want = `extensions.istio.io/v1alpha1 WasmPlugin status
 networking.istio.io/v1alpha3 EnvoyFilter
 networking.istio.io/v1 WorkloadEntry status
 gateway.networking.k8s.io/v1 HTTPRoute status`

@@ -25,12 +25,14 @@ const (
 	KindVirtualService     Kind = "VirtualService"
 	KindSidecar            Kind = "Sidecar"
 
-	KindAuthorizationPolicy Kind = "AuthorizationPolicy"
+	KindAuthorizationPolicy   Kind = "AuthorizationPolicy"
+	KindRequestAuthentication Kind = "RequestAuthentication"
 )
 
 // Kinds lists the kinds that are honoured.
 func Kinds() []Kind {
-	return []Kind{KindServiceEntry, KindDestinationRule, KindGateway, KindVirtualService, KindSidecar, KindPeerAuthentication, KindAuthorizationPolicy}
+	return []Kind{KindServiceEntry, KindDestinationRule, KindGateway, KindVirtualService, KindSidecar, KindPeerAuthentication, KindAuthorizationPolicy,
+		KindRequestAuthentication}
 }
 
 // API groups of the kinds.
@@ -41,8 +43,8 @@ const (
 
 // Object is a decoded configuration object. Spec is a *networking.ServiceEntry,
 // *networking.DestinationRule, *networking.Gateway, *networking.VirtualService,
-// *networking.Sidecar, *security.PeerAuthentication or *security.AuthorizationPolicy,
-// as Kind says.
+// *networking.Sidecar, *security.PeerAuthentication, *security.AuthorizationPolicy or
+// *security.RequestAuthentication, as Kind says.
 type Object struct {
 	Kind       Kind
 	Namespace  string
@@ -79,6 +81,8 @@ func newSpec(k Kind) proto.Message {
 		return &security.PeerAuthentication{}
 	case KindAuthorizationPolicy:
 		return &security.AuthorizationPolicy{}
+	case KindRequestAuthentication:
+		return &security.RequestAuthentication{}
 	}
 	return nil
 }
@@ -101,6 +105,8 @@ func honouredFields(k Kind) fieldSet {
 		return peerAuthenticationFields
 	case KindAuthorizationPolicy:
 		return authorizationPolicyFields
+	case KindRequestAuthentication:
+		return requestAuthenticationFields
 	}
 	return nil
 }
@@ -170,6 +176,8 @@ func Validate(obj *Object) error {
 		validatePeerAuthentication(&p, spec)
 	case *security.AuthorizationPolicy:
 		validateAuthorizationPolicy(&p, obj, spec)
+	case *security.RequestAuthentication:
+		validateRequestAuthentication(&p, spec)
 	default:
 		return &NotHonouredError{Kind: string(obj.Kind)}
 	}

@@ -102,7 +102,7 @@ func (b *authBuilder) checks(checks []api.AuthCheck) ([]model.AuthCheck, bool) {
 }
 
 func (b *authBuilder) check(c *api.AuthCheck) model.AuthCheck {
-	out := model.AuthCheck{About: authAttributes[c.About], Name: c.Name}
+	out := model.AuthCheck{About: authAttributes[c.About], Name: c.Name, Claim: c.Claim}
 	for _, v := range c.Values {
 		out.Values = append(out.Values, b.value(c.About, v))
 	}
@@ -113,20 +113,23 @@ func (b *authBuilder) check(c *api.AuthCheck) model.AuthCheck {
 }
 
 var authAttributes = map[api.AuthAttribute]model.AuthAttribute{
-	api.AuthPrincipal:       model.AuthPrincipal,
-	api.AuthNamespace:       model.AuthNamespace,
-	api.AuthServiceAccount:  model.AuthServiceAccount,
-	api.AuthTrustDomain:     model.AuthTrustDomain,
-	api.AuthSourceIP:        model.AuthSourceIP,
-	api.AuthRemoteIP:        model.AuthRemoteIP,
-	api.AuthDestinationIP:   model.AuthDestinationIP,
-	api.AuthDestinationPort: model.AuthDestinationPort,
-	api.AuthServerName:      model.AuthServerName,
-	api.AuthHeader:          model.AuthHeader,
-	api.AuthToken:           model.AuthToken,
-	api.AuthHost:            model.AuthHost,
-	api.AuthMethod:          model.AuthMethod,
-	api.AuthPath:            model.AuthPath,
+	api.AuthPrincipal:        model.AuthPrincipal,
+	api.AuthNamespace:        model.AuthNamespace,
+	api.AuthServiceAccount:   model.AuthServiceAccount,
+	api.AuthTrustDomain:      model.AuthTrustDomain,
+	api.AuthSourceIP:         model.AuthSourceIP,
+	api.AuthRemoteIP:         model.AuthRemoteIP,
+	api.AuthDestinationIP:    model.AuthDestinationIP,
+	api.AuthDestinationPort:  model.AuthDestinationPort,
+	api.AuthServerName:       model.AuthServerName,
+	api.AuthHeader:           model.AuthHeader,
+	api.AuthRequestPrincipal: model.AuthRequestPrincipal,
+	api.AuthAudience:         model.AuthAudience,
+	api.AuthPresenter:        model.AuthPresenter,
+	api.AuthClaim:            model.AuthClaim,
+	api.AuthHost:             model.AuthHost,
+	api.AuthMethod:           model.AuthMethod,
+	api.AuthPath:             model.AuthPath,
 }
 
 // value reads a text that was found to be right.

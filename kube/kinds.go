@@ -49,6 +49,7 @@ func configKinds() []configKind {
 		{kind: kindGateway, api: api.KindGateway, group: api.GroupNetworking, resource: "gateways"},
 		{kind: kindPeer, api: api.KindPeerAuthentication, group: api.GroupSecurity, resource: "peerauthentications"},
 		{kind: kindAuthorization, api: api.KindAuthorizationPolicy, group: api.GroupSecurity, resource: "authorizationpolicies"},
+		{kind: kindAuthentication, api: api.KindRequestAuthentication, group: api.GroupSecurity, resource: "requestauthentications"},
 		{kind: kindRange, api: "ServiceCIDR", group: groupKubernetesNetworking, resource: "servicecidrs", optional: true},
 		exportKind(),
 	}

@@ -24,7 +24,7 @@ import (
 
 var (
 	proxyConfigResource = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "proxyconfigs"}
-	tokenResource       = schema.GroupVersionResource{Group: "security.istio.io", Version: "v1", Resource: "requestauthentications"}
+	pluginResource      = schema.GroupVersionResource{Group: "extensions.istio.io", Version: "v1alpha1", Resource: "wasmplugins"}
 	routeResource       = schema.GroupVersionResource{Group: "gateway.networking.k8s.io", Version: "v1", Resource: "httproutes"}
 )
 
@@ -63,8 +63,8 @@ func newTakenOver(t *testing.T, objects ...*unstructured.Unstructured) *takenOve
 		{GroupVersion: "networking.istio.io/v1", APIResources: []metav1.APIResource{
 			{Name: "serviceentries"}, {Name: "proxyconfigs"}, {Name: "proxyconfigs/status"},
 		}},
-		{GroupVersion: "security.istio.io/v1", APIResources: []metav1.APIResource{
-			{Name: "requestauthentications"}, {Name: "requestauthentications/status"},
+		{GroupVersion: "extensions.istio.io/v1alpha1", APIResources: []metav1.APIResource{
+			{Name: "wasmplugins"}, {Name: "wasmplugins/status"},
 		}},
 		{GroupVersion: "gateway.networking.k8s.io/v1", APIResources: []metav1.APIResource{
 			{Name: "httproutes"}, {Name: "httproutes/status"},
@@ -76,7 +76,7 @@ func newTakenOver(t *testing.T, objects ...*unstructured.Unstructured) *takenOve
 		heads = append(heads, head(u))
 	}
 	c.dyn = fakedynamic.NewSimpleDynamicClientWithCustomListKinds(runtime.NewScheme(), map[schema.GroupVersionResource]string{
-		proxyConfigResource: "ProxyConfigList", tokenResource: "RequestAuthenticationList", routeResource: "HTTPRouteList",
+		proxyConfigResource: "ProxyConfigList", pluginResource: "WasmPluginList", routeResource: "HTTPRouteList",
 	}, whole...)
 	scheme := fakemetadata.NewTestScheme()
 	if err := metav1.AddMetaToScheme(scheme); err != nil {
@@ -159,11 +159,11 @@ func TestNotHonouredIsTold(t *testing.T) {
 	theirs := foreign("networking.istio.io/v1", "ProxyConfig", "shop", "canary")
 	theirs.SetLabels(map[string]string{"istio.io/rev": "canary"})
 	c := newTakenOver(t, watched, theirs,
-		foreign("security.istio.io/v1", "RequestAuthentication", "shop", "deny-all"),
+		foreign("extensions.istio.io/v1alpha1", "WasmPlugin", "shop", "deny-all"),
 		foreign("gateway.networking.k8s.io/v1", "HTTPRoute", "shop", "route"))
 
 	c.eventually("the conditions", func() bool {
-		deny, split := readCondition(c.object(tokenResource, "shop", "deny-all")), readCondition(c.object(proxyConfigResource, "shop", "split"))
+		deny, split := readCondition(c.object(pluginResource, "shop", "deny-all")), readCondition(c.object(proxyConfigResource, "shop", "split"))
 		return deny.status == "False" && strings.Contains(deny.message, "nobody is refused by it") && deny.generation == 1 &&
 			split.status == "False" && strings.Contains(split.message, "changes nothing")
 	})
@@ -173,7 +173,7 @@ func TestNotHonouredIsTold(t *testing.T) {
 	}
 	c.eventually("the lines", func() bool { return strings.Count(c.log.String(), "\n") >= 3 })
 	for _, want := range []string{
-		`level=WARN msg="configuration object is not honoured" kind=RequestAuthentication group=security.istio.io namespace=shop name=deny-all why=`,
+		`level=WARN msg="configuration object is not honoured" kind=WasmPlugin group=extensions.istio.io namespace=shop name=deny-all why=`,
 		`level=WARN msg="configuration object is not honoured" kind=ProxyConfig group=networking.istio.io namespace=shop name=split why=`,
 		`level=INFO msg="configuration object is not honoured" kind=HTTPRoute group=gateway.networking.k8s.io namespace=shop name=route why=`,
 	} {
@@ -181,7 +181,7 @@ func TestNotHonouredIsTold(t *testing.T) {
 			t.Errorf("the log\n%s\nwant %s", c.log, want)
 		}
 	}
-	if got := fmt.Sprint(c.notHonoured.Count()); got != "map[HTTPRoute.gateway.networking.k8s.io:1 ProxyConfig.networking.istio.io:1 RequestAuthentication.security.istio.io:1]" {
+	if got := fmt.Sprint(c.notHonoured.Count()); got != "map[WasmPlugin.extensions.istio.io:1 HTTPRoute.gateway.networking.k8s.io:1 ProxyConfig.networking.istio.io:1]" {
 		t.Errorf("counted %s", got)
 	}
 	for name, u := range map[string]*unstructured.Unstructured{
@@ -197,17 +197,17 @@ func TestNotHonouredIsTold(t *testing.T) {
 // TestNotHonouredIsToldOnce: a change of metadata or status is none; an edit of
 // the object is told again; one that is gone counts no more.
 func TestNotHonouredIsToldOnce(t *testing.T) {
-	policy := foreign("security.istio.io/v1", "RequestAuthentication", "shop", "deny-all")
+	policy := foreign("extensions.istio.io/v1alpha1", "WasmPlugin", "shop", "deny-all")
 	c := newTakenOver(t, policy)
 	c.eventually("the first telling", func() bool { return c.statusWrites() == 1 && strings.Contains(c.log.String(), "deny-all") })
 
 	// The fake metadata client has a store of its own: events are made by hand.
-	ctx, objects := context.Background(), c.meta.Resource(tokenResource).Namespace("shop")
+	ctx, objects := context.Background(), c.meta.Resource(pluginResource).Namespace("shop")
 	update := func(change func(*metav1.PartialObjectMetadata)) {
 		t.Helper()
 		m := head(policy)
 		change(m)
-		if err := c.meta.Tracker().Update(tokenResource, m, "shop"); err != nil {
+		if err := c.meta.Tracker().Update(pluginResource, m, "shop"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -217,14 +217,14 @@ func TestNotHonouredIsToldOnce(t *testing.T) {
 		t.Errorf("a change of nothing: %d lines, %d writes", n, writes)
 	}
 
-	edited := c.object(tokenResource, "shop", "deny-all")
+	edited := c.object(pluginResource, "shop", "deny-all")
 	edited.SetGeneration(2)
-	if _, err := c.dyn.Resource(tokenResource).Namespace("shop").Update(ctx, edited, metav1.UpdateOptions{}); err != nil {
+	if _, err := c.dyn.Resource(pluginResource).Namespace("shop").Update(ctx, edited, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	update(func(m *metav1.PartialObjectMetadata) { m.Generation = 2 })
 	c.eventually("the second telling", func() bool {
-		return readCondition(c.object(tokenResource, "shop", "deny-all")).generation == 2 && strings.Count(c.log.String(), "\n") == 2
+		return readCondition(c.object(pluginResource, "shop", "deny-all")).generation == 2 && strings.Count(c.log.String(), "\n") == 2
 	})
 
 	if err := objects.Delete(ctx, "deny-all", metav1.DeleteOptions{}); err != nil {
@@ -236,7 +236,7 @@ func TestNotHonouredIsToldOnce(t *testing.T) {
 // TestConditionThatStandsIsNotWritten: a new leader finds what the last one
 // wrote.
 func TestConditionThatStandsIsNotWritten(t *testing.T) {
-	policy := foreign("security.istio.io/v1", "RequestAuthentication", "shop", "deny-all")
+	policy := foreign("extensions.istio.io/v1alpha1", "WasmPlugin", "shop", "deny-all")
 	var why string
 	for _, k := range api.NotHonouredKinds() {
 		if k.Kind == policy.GetKind() {
@@ -262,11 +262,11 @@ func TestManyAreCounted(t *testing.T) {
 	for i := range 50 {
 		objects = append(objects, foreign("networking.istio.io/v1", "ProxyConfig", "shop", fmt.Sprintf("v%02d", i)))
 	}
-	objects = append(objects, foreign("security.istio.io/v1", "RequestAuthentication", "shop", "deny-all"))
+	objects = append(objects, foreign("extensions.istio.io/v1alpha1", "WasmPlugin", "shop", "deny-all"))
 	c := newTakenOver(t)
 	served := map[string]api.ServedKind{}
 	for _, k := range api.NotHonouredKinds() {
-		served[k.Kind] = api.ServedKind{NotHonouredKind: k, Version: "v1"}
+		served[k.Kind] = api.ServedKind{NotHonouredKind: k, Version: map[bool]string{true: pluginResource.Version, false: "v1"}[k.Kind == "WasmPlugin"]}
 	}
 	c.notHonoured.mu.Lock() // one round takes them all
 	for _, u := range objects {
@@ -284,9 +284,9 @@ func TestManyAreCounted(t *testing.T) {
 // TestKindsComeAndGo: a CRD that comes later is found, and its objects go with
 // it.
 func TestKindsComeAndGo(t *testing.T) {
-	c := newTakenOver(t, foreign("security.istio.io/v1", "RequestAuthentication", "shop", "deny-all"))
+	c := newTakenOver(t, foreign("extensions.istio.io/v1alpha1", "WasmPlugin", "shop", "deny-all"))
 	c.eventually("the object", func() bool { return len(c.notHonoured.Count()) == 1 })
-	gk := schema.GroupKind{Group: "security.istio.io", Kind: "RequestAuthentication"}
+	gk := schema.GroupKind{Group: "extensions.istio.io", Kind: "WasmPlugin"}
 	c.notHonoured.lost(gk)
 	c.eventually("the kind again", func() bool { return c.notHonoured.Count()[gk] == 1 })
 }

@@ -22,6 +22,7 @@ const (
 	kindSidecar
 	kindPeer
 	kindAuthorization
+	kindAuthentication
 	kindGateway
 	// kindRange is a ServiceCIDR: where Services' addresses come from.
 	kindRange

@@ -71,6 +71,8 @@ func newCluster(t *testing.T, objects ...runtime.Object) *cluster {
 			Namespaced: true,
 		}, {
 			Name: "authorizationpolicies", Kind: "AuthorizationPolicy", Namespaced: true,
+		}, {
+			Name: "requestauthentications", Kind: "RequestAuthentication", Namespaced: true,
 		}},
 	}, {
 		GroupVersion: "networking.k8s.io/v1",
@@ -83,6 +85,7 @@ func newCluster(t *testing.T, objects ...runtime.Object) *cluster {
 		map[schema.GroupVersionResource]string{
 			entriesResource: "ServiceEntryList", peersResource: "PeerAuthenticationList", rangesResource: "ServiceCIDRList",
 			exportsResource: "ServiceExportList", sidecarsResource: "SidecarList", policiesResource: "AuthorizationPolicyList",
+			authenticationsResource: "RequestAuthenticationList",
 		})
 	status := NewStatusWriter(c.dyn, slog.New(slog.DiscardHandler))
 	r, err := NewReader(store, Clients{Kube: c.kube, Dynamic: c.dyn}, Config{

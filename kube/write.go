@@ -130,6 +130,8 @@ func (r *Reader) writeOne(txn model.WriteTxn, c ref, endpoints map[ref]bool) (en
 		r.writeCredential(txn, c)
 	case kindAuthorization:
 		r.writeAuthorization(txn, c)
+	case kindAuthentication:
+		r.writeAuthentication(txn, c)
 	}
 	return entriesChanged
 }

@@ -39,7 +39,7 @@ type AuthRule struct {
 // AuthAttribute is what a check asks about.
 type AuthAttribute uint8
 
-// The attributes. AuthToken is anything of a validated token, which no request has.
+// The attributes. Those from AuthRequestPrincipal to AuthClaim are of a verified token.
 const (
 	AuthPrincipal AuthAttribute = iota
 	AuthNamespace
@@ -51,7 +51,10 @@ const (
 	AuthDestinationPort
 	AuthServerName
 	AuthHeader
-	AuthToken
+	AuthRequestPrincipal
+	AuthAudience
+	AuthPresenter
+	AuthClaim
 	AuthHost
 	AuthMethod
 	AuthPath
@@ -62,13 +65,14 @@ func (a AuthAttribute) OfRequest() bool { return a >= AuthHeader }
 
 // OfCaller tells whether the attribute is one of who calls, and not of what is called.
 func (a AuthAttribute) OfCaller() bool {
-	return a <= AuthRemoteIP || a == AuthHeader || a == AuthToken
+	return a <= AuthRemoteIP || AuthHeader <= a && a <= AuthClaim
 }
 
 // AuthCheck holds when one of Values fits, or there are none, and none of NotValues does.
 type AuthCheck struct {
 	About             AuthAttribute
-	Name              string // of the header field, in lower case
+	Name              string   // of the header field, in lower case
+	Claim             []string // the way to the claim of AuthClaim, through objects
 	Values, NotValues []AuthValue
 }
 

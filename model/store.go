@@ -65,24 +65,25 @@ func mustWrite[R any](_ R, _ bool, err error) {
 type Store struct {
 	db *statedb.DB
 
-	Services     Table[*Service]
-	Endpoints    Table[*EndpointSet]
-	Traits       Table[*Traits]
-	Workloads    Table[*Workload]
-	Destinations Table[*DestinationRule]
-	Virtuals     Table[*VirtualService]
-	Sidecars     Table[*Sidecar]
-	Peers        Table[*PeerAuthentication]
-	Policies     Table[*AuthorizationPolicy]
-	Gateways     Table[*Gateway]
-	Credentials  Table[*Credential]
-	Namespaces   Table[*Namespace]
-	Networks     Table[*Network]
-	Entrances    Table[*Entrance]
-	Names        Table[*Name]
-	Exports      Table[*Export]
-	Meshes       Table[*Mesh]
-	Clusters     Table[*Cluster]
+	Services        Table[*Service]
+	Endpoints       Table[*EndpointSet]
+	Traits          Table[*Traits]
+	Workloads       Table[*Workload]
+	Destinations    Table[*DestinationRule]
+	Virtuals        Table[*VirtualService]
+	Sidecars        Table[*Sidecar]
+	Peers           Table[*PeerAuthentication]
+	Policies        Table[*AuthorizationPolicy]
+	Authentications Table[*RequestAuthentication]
+	Gateways        Table[*Gateway]
+	Credentials     Table[*Credential]
+	Namespaces      Table[*Namespace]
+	Networks        Table[*Network]
+	Entrances       Table[*Entrance]
+	Names           Table[*Name]
+	Exports         Table[*Export]
+	Meshes          Table[*Mesh]
+	Clusters        Table[*Cluster]
 
 	byNamespace statedb.Index[*Service, string]
 
@@ -110,6 +111,7 @@ func NewStore() (*Store, error) {
 		newTable(s, &s.Sidecars, "sidecars"),
 		newTable(s, &s.Peers, "peers"),
 		newTable(s, &s.Policies, "policies"),
+		newTable(s, &s.Authentications, "authentications"),
 		newTable(s, &s.Gateways, "gateways"),
 		newTable(s, &s.Credentials, "credentials"),
 		newTable(s, &s.Namespaces, "namespaces"),

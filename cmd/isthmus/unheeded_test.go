@@ -18,12 +18,14 @@ func policyCluster(t *testing.T) (kubeconfig string) {
 		"/version": `{"major":"1","minor":"34","gitVersion":"v1.34.0"}`,
 		"/apis": `{"kind":"APIGroupList","apiVersion":"v1","groups":[
 			{"name":"networking.istio.io","versions":[{"groupVersion":"networking.istio.io/v1","version":"v1"}],"preferredVersion":{"groupVersion":"networking.istio.io/v1","version":"v1"}},
-			{"name":"security.istio.io","versions":[{"groupVersion":"security.istio.io/v1","version":"v1"}],"preferredVersion":{"groupVersion":"security.istio.io/v1","version":"v1"}}]}`,
-		"/apis/networking.istio.io/v1": `{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"networking.istio.io/v1","resources":[{"name":"proxyconfigs","kind":"ProxyConfig","namespaced":true}]}`,
-		"/apis/security.istio.io/v1":   `{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"security.istio.io/v1","resources":[{"name":"requestauthentications","kind":"RequestAuthentication","namespaced":true}]}`,
+			{"name":"security.istio.io","versions":[{"groupVersion":"security.istio.io/v1","version":"v1"}],"preferredVersion":{"groupVersion":"security.istio.io/v1","version":"v1"}},
+			{"name":"extensions.istio.io","versions":[{"groupVersion":"extensions.istio.io/v1alpha1","version":"v1alpha1"}],"preferredVersion":{"groupVersion":"extensions.istio.io/v1alpha1","version":"v1alpha1"}}]}`,
+		"/apis/networking.istio.io/v1":       `{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"networking.istio.io/v1","resources":[{"name":"proxyconfigs","kind":"ProxyConfig","namespaced":true}]}`,
+		"/apis/security.istio.io/v1":         `{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"security.istio.io/v1","resources":[]}`,
+		"/apis/extensions.istio.io/v1alpha1": `{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"extensions.istio.io/v1alpha1","resources":[{"name":"wasmplugins","kind":"WasmPlugin","namespaced":true}]}`,
 		"/apis/networking.istio.io/v1/proxyconfigs": `{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","items":[
 			{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"namespace":"shop","name":"split"}}]}`,
-		"/apis/security.istio.io/v1/requestauthentications": `{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","items":[
+		"/apis/extensions.istio.io/v1alpha1/wasmplugins": `{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","items":[
 			{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"namespace":"shop","name":"deny-all"}}]}`,
 		"/apis/security.istio.io/v1/peerauthentications": `{"kind":"PeerAuthenticationList","apiVersion":"security.istio.io/v1","items":[
 			{"kind":"PeerAuthentication","apiVersion":"security.istio.io/v1","metadata":{"namespace":"shop","name":"odd"},"spec":{"mtls":{"mode":"STRIKT"}}}]}`,
@@ -77,7 +79,7 @@ func TestUnheededIsTold(t *testing.T) {
 			}
 			rest := out.String()
 			for _, want := range []string{
-				"RequestAuthentication shop/deny-all: RequestAuthentication is not honoured yet by this version: nobody is refused by it",
+				"WasmPlugin shop/deny-all: WasmPlugin is not honoured yet by this version: nobody is refused by it",
 				`PeerAuthentication shop/odd: is skipped when it is read: `,
 				"ProxyConfig shop/split: ProxyConfig is not honoured yet by this version, and changes nothing",
 			} {

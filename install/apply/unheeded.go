@@ -65,6 +65,7 @@ func (c *Client) Unheeded(ctx context.Context) ([]Unheeded, error) {
 	for _, k := range []schema.GroupVersionResource{
 		{Group: api.GroupSecurity, Version: "v1", Resource: "peerauthentications"},
 		{Group: api.GroupSecurity, Version: "v1", Resource: "authorizationpolicies"},
+		{Group: api.GroupSecurity, Version: "v1", Resource: "requestauthentications"},
 		{Group: api.GroupNetworking, Version: "v1", Resource: "serviceentries"},
 		{Group: api.GroupNetworking, Version: "v1", Resource: "destinationrules"},
 		{Group: api.GroupNetworking, Version: "v1", Resource: "virtualservices"},

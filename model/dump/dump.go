@@ -30,16 +30,17 @@ func Endpoints(store *model.Store) http.Handler {
 func Config(store *model.Store) http.Handler {
 	return handler(store, func(_ *http.Request, txn model.ReadTxn) any {
 		return map[string]any{
-			"services":              rows(store.Services, txn),
-			"destinationRules":      rows(store.Destinations, txn),
-			"virtualServices":       rows(store.Virtuals, txn),
-			"sidecars":              rows(store.Sidecars, txn),
-			"peerAuthentications":   rows(store.Peers, txn),
-			"authorizationPolicies": rows(store.Policies, txn),
-			"gateways":              rows(store.Gateways, txn),
-			"networks":              rows(store.Networks, txn),
-			"entrances":             rows(store.Entrances, txn),
-			"mesh":                  rows(store.Meshes, txn),
+			"services":               rows(store.Services, txn),
+			"destinationRules":       rows(store.Destinations, txn),
+			"virtualServices":        rows(store.Virtuals, txn),
+			"sidecars":               rows(store.Sidecars, txn),
+			"peerAuthentications":    rows(store.Peers, txn),
+			"authorizationPolicies":  rows(store.Policies, txn),
+			"requestAuthentications": rows(store.Authentications, txn),
+			"gateways":               rows(store.Gateways, txn),
+			"networks":               rows(store.Networks, txn),
+			"entrances":              rows(store.Entrances, txn),
+			"mesh":                   rows(store.Meshes, txn),
 		}
 	})
 }

@@ -7,5 +7,8 @@
 // an application may read it in more than one way, as a path with an encoded slash, a
 // refusal holds if any reading satisfies it, and a permission only if all do.
 //
+// Package jwt verifies the tokens of requests before; what it found of one, its claims, is
+// asked about as header fields are.
+//
 // It takes values: no sockets, no clock, no counters of its own.
 package access

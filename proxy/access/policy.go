@@ -333,6 +333,8 @@ func (c *Caller) satisfies(n *node, r *Request) bool {
 		return n.field(r)
 	case config.AccessPath, config.AccessTemplate:
 		return n.path(r)
+	case config.AccessClaim:
+		return n.claim(r.Claims)
 	}
 	return c.facts[n.fact]
 }

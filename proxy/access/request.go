@@ -25,6 +25,8 @@ type Request struct {
 	// TrustPeer tells that the peer's address counts, and not what it says of callers
 	// before it.
 	TrustPeer bool
+	// Claims are those of a verified token; nil: the request has none.
+	Claims map[string]any
 
 	peer       netip.Addr
 	sent, read string // see readPath

@@ -44,6 +44,7 @@ const (
 	AccessHeader
 	AccessPath     // the path, without its query, satisfies Text
 	AccessTemplate // the path, without its query, fits Template
+	AccessClaim    // the claim at Claim, of a verified token, satisfies Text
 )
 
 // OfConnection tells whether a test of the kind has the same result for all requests
@@ -62,4 +63,8 @@ type AccessTest struct {
 	Port     uint16
 	Header   HeaderMatch
 	Template PathTemplate
+	// Claim leads to a claim: each name but the last is that of an object. A claim that is
+	// a text is compared with Scalar; of one that is a list, with List, one text must fit.
+	Claim        []string
+	Scalar, List bool
 }

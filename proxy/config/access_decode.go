@@ -11,6 +11,8 @@ import (
 	templatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/path/match/uri_template/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/isthmus-mesh/isthmus/xds"
 )
 
 // Messages of the two filters.
@@ -175,7 +177,7 @@ func (d accessDecoder) permission(a at, p *rbacv3.Permission, depth int) (Access
 
 func (d accessDecoder) principal(a at, p *rbacv3.Principal, depth int) (AccessTest, error) {
 	if err := a.only(p, "and_ids", "or_ids", "any", "authenticated", "direct_remote_ip", "remote_ip", "header", "url_path",
-		"not_id"); err != nil {
+		"not_id", "sourced_metadata"); err != nil {
 		return AccessTest{}, err
 	}
 
@@ -205,6 +207,8 @@ func (d accessDecoder) principal(a at, p *rbacv3.Principal, depth int) (AccessTe
 	case *rbacv3.Principal_Header:
 		t.Kind = AccessHeader
 		t.Header, err = decodeHeaderMatch(a.in("header"), r.Header)
+	case *rbacv3.Principal_SourcedMetadata:
+		t, err = decodeClaimTest(a.in("sourced_metadata"), r.SourcedMetadata)
 	case *rbacv3.Principal_UrlPath:
 		t.Kind = AccessPath
 		t.Text, err = decodePath(a.in("url_path"), r.UrlPath)
@@ -242,6 +246,83 @@ func decodeAuthenticated(a at, p *rbacv3.Principal_Authenticated) (StringMatch, 
 		return StringMatch{Kind: MatchAny}, nil
 	}
 	return decodeString(a.in("principal_name"), p.GetPrincipalName())
+}
+
+// decodeClaimTest reads a test of what the filter that verifies tokens has left.
+func decodeClaimTest(a at, p *rbacv3.SourcedMetadata) (AccessTest, error) {
+	t := AccessTest{Kind: AccessClaim}
+	if err := a.only(p, "metadata_matcher", "metadata_source"); err != nil {
+		return t, err
+	}
+	if p.GetMetadataSource() != rbacv3.MetadataSource_DYNAMIC {
+		return t, a.in("metadata_source").errorf("%v is not supported by this proxy", p.GetMetadataSource())
+	}
+
+	m, ma := p.GetMetadataMatcher(), a.in("metadata_matcher")
+	if err := ma.only(m, "filter", "path", "value"); err != nil {
+		return t, err
+	}
+	if m.GetFilter() != xds.TokenFilter {
+		return t, ma.in("filter").errorf("%q leaves nothing that this proxy knows; only %s does", m.GetFilter(), xds.TokenFilter)
+	}
+	for i, s := range m.GetPath() {
+		if s.GetKey() == "" {
+			return t, ma.index("path", i).in("key").errorf("is empty")
+		}
+		t.Claim = append(t.Claim, s.GetKey())
+	}
+	if len(t.Claim) < 2 || t.Claim[0] != xds.TokenPayload {
+		return t, ma.in("path").errorf("does not lead to a claim of %q", xds.TokenPayload)
+	}
+	t.Claim = t.Claim[1:]
+	err := t.decodeClaimValue(ma.in("value"), m.GetValue(), true)
+	return t, err
+}
+
+// decodeClaimValue reads a comparison with a text, with the texts of a list, or with
+// either; all have to be the same.
+func (t *AccessTest) decodeClaimValue(a at, p *matcherv3.ValueMatcher, alternatives bool) error {
+	take := func(a at, m *matcherv3.StringMatcher) error {
+		text, err := decodeString(a, m)
+		if err != nil {
+			return err
+		}
+		if (t.Scalar || t.List) && !text.same(&t.Text) {
+			return a.errorf("differs from the other alternative, which this proxy does not support")
+		}
+		t.Text = text
+		return nil
+	}
+
+	switch m := p.GetMatchPattern().(type) {
+	case *matcherv3.ValueMatcher_StringMatch:
+		if err := take(a.in("string_match"), m.StringMatch); err != nil {
+			return err
+		}
+		t.Scalar = true
+		return nil
+	case *matcherv3.ValueMatcher_ListMatch:
+		la := a.in("list_match.one_of")
+		one, ok := m.ListMatch.GetOneOf().GetMatchPattern().(*matcherv3.ValueMatcher_StringMatch)
+		if !ok {
+			return la.errorf("is not a string_match, and nothing else is supported by this proxy")
+		}
+		if err := take(la.in("string_match"), one.StringMatch); err != nil {
+			return err
+		}
+		t.List = true
+		return nil
+	case *matcherv3.ValueMatcher_OrMatch:
+		if alternatives && len(m.OrMatch.GetValueMatchers()) > 0 {
+			for i, one := range m.OrMatch.GetValueMatchers() {
+				if err := t.decodeClaimValue(a.in("or_match").index("value_matchers", i), one, false); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	return a.errorf("is not a string_match, a list_match of texts, or an or_match of these; this proxy supports nothing else")
 }
 
 func decodePath(a at, p *matcherv3.PathMatcher) (StringMatch, error) {

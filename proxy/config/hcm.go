@@ -72,6 +72,8 @@ type HCM struct {
 
 	MaxConcurrentStreams uint32 // HTTP/2; 0: default
 
+	// Tokens verifies those of each request before Access is asked; nil: nobody does.
+	Tokens *TokenFilter
 	// Access is asked about each request, in this order.
 	Access []*AccessFilter
 

@@ -87,7 +87,7 @@ func (a at) fromADS(p *corev3.ConfigSource) error {
 	return nil
 }
 
-// decodeHTTPFilters accepts those that decide who may send requests, those to which
+// decodeHTTPFilters accepts those that verify tokens and decide who may send requests, those to which
 // routes speak, and the router: every other filter would act on requests in a way that is not known here.
 func (h *HCM) decodeHTTPFilters(a at, p *hcmv3.HttpConnectionManager) error {
 	for i, f := range p.GetHttpFilters() {
@@ -116,6 +116,13 @@ func (h *HCM) decodeHTTPFilters(a at, p *hcmv3.HttpConnectionManager) error {
 				return err
 			}
 			h.Access = append(h.Access, access)
+		case name == tokenMessage:
+			if last {
+				return fa.errorf("is the last filter: the router is missing")
+			}
+			if err := h.decodeTokens(fa, ca, body); err != nil {
+				return err
+			}
 		case name == faultMessage:
 			if last {
 				return fa.errorf("is the last filter: the router is missing")
@@ -133,6 +140,20 @@ func (h *HCM) decodeHTTPFilters(a at, p *hcmv3.HttpConnectionManager) error {
 		return a.in("http_filters").errorf("is empty: the router is missing")
 	}
 	return nil
+}
+
+// decodeTokens takes the one filter that verifies tokens.
+func (h *HCM) decodeTokens(fa, body at, any *anypb.Any) error {
+	switch {
+	case h.Tokens != nil:
+		return fa.errorf("is the second filter that verifies tokens; this proxy supports one")
+	case len(h.Access) > 0:
+		// Those before it would see header fields that it takes away, and no claims.
+		return fa.errorf("verifies tokens behind an rbac filter, which this proxy does not support")
+	}
+	var err error
+	h.Tokens, err = decodeTokens(body, any)
+	return err
 }
 
 // checkRouter refuses settings of the router that would change something.

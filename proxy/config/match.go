@@ -27,6 +27,14 @@ type StringMatch struct {
 	Regex      *regexp.Regexp // MatchRegex; anchored at both ends
 }
 
+// same tells whether two match the same texts because they are written alike.
+func (m *StringMatch) same(o *StringMatch) bool {
+	if (m.Regex == nil) != (o.Regex == nil) || m.Regex != nil && m.Regex.String() != o.Regex.String() {
+		return false
+	}
+	return m.Kind == o.Kind && m.Value == o.Value && m.IgnoreCase == o.IgnoreCase
+}
+
 // Match tells whether s matches.
 func (m *StringMatch) Match(s string) bool {
 	v := m.Value

@@ -17,7 +17,9 @@ type Answer struct {
 	Flag     outcome.Flag
 	Body     string
 	Location string // of a redirect
-	Mark     string // FailedField
+	// Challenge says how to do better, WWW-Authenticate.
+	Challenge string
+	Mark      string // FailedField
 	// ByGRPC says that callers of gRPC get the status GRPC, and not what stands for Status there.
 	ByGRPC bool
 	GRPC   int
@@ -114,6 +116,7 @@ func (x *Exchange) Local(a *Answer, server string, now time.Time) Local {
 	add("server", server)
 	add("date", now.UTC().Format(http.TimeFormat))
 	add("location", a.Location)
+	add("www-authenticate", a.Challenge)
 	add(FailedField, a.Mark)
 	switch {
 	case x.GRPC:

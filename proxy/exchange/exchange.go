@@ -57,6 +57,8 @@ type Incoming struct {
 	Caller *access.Caller
 	Fields access.Fields
 	Edge   *Edge
+	// Claims are those of the request's token, if one was verified.
+	Claims map[string]any
 }
 
 // Begin routes the request. It brings the path and the authority of q into the form in which they are routed and sent
@@ -144,6 +146,7 @@ func (x *Exchange) allowed(in *Incoming, q *routes.Target) bool {
 	details, allowed := in.Caller.Decide(&access.Request{
 		Method: q.Method, Scheme: q.Scheme, Authority: q.Authority, Path: q.Path, Fields: in.Fields,
 		ClientCert: in.Edge.Cert.Element, KeepCert: in.Edge.Cert.Keep, TrustPeer: in.HCM.UseRemoteAddress,
+		Claims: in.Claims,
 	})
 	x.Outcome.Details = details
 	return allowed
@@ -152,6 +155,26 @@ func (x *Exchange) allowed(in *Incoming, q *routes.Target) bool {
 // Refuse answers a request that is malformed or cannot be served as it is; it may stand in Begin's place.
 func (x *Exchange) Refuse(status int, flag outcome.Flag, why string) Verdict {
 	return reply(&Answer{Status: status, Flag: flag, Body: why})
+}
+
+// Unauthenticated answers a request whose tokens do not do (RFC 6750 section 3); it may stand in Begin's place. realm is
+// what the request asked for, missing says that it had no token.
+func (x *Exchange) Unauthenticated(why string, missing bool, realm string) Verdict {
+	a := &Answer{Status: 401, Body: why, Challenge: `Bearer realm="` + quotable(realm) + `"`}
+	if !missing {
+		a.Challenge += `, error="invalid_token"`
+	}
+	x.Outcome.Details = "jwt_authn_access_denied{" + strings.ReplaceAll(why, " ", "_") + "}"
+	return reply(a)
+}
+
+// maxRealm bounds what is repeated of a request.
+const maxRealm = 256
+
+// quotable leaves out of a text what would end the quotes around it.
+func quotable(s string) string {
+	s = strings.NewReplacer(`"`, "", `\`, "").Replace(s)
+	return s[:min(len(s), maxRealm)]
 }
 
 // NoCluster answers for a route whose cluster does not exist.

@@ -18,12 +18,12 @@ func (h *Handler) Supersede(by any) {
 	}
 }
 
-// policy is the one in force.
-func (h *Handler) policy() *access.Policy {
+// inForce is the handler whose policies are.
+func (h *Handler) inForce() *Handler {
 	for next := h.next.Load(); next != nil; next = h.next.Load() {
 		h = next
 	}
-	return h.access
+	return h
 }
 
 // peer is who sends the requests of one connection. One goroutine uses it.
@@ -34,7 +34,7 @@ type peer struct {
 
 // of returns what the policies that are in force let the peer do.
 func (p *peer) of(h *Handler, info *downstream.Info) *access.Caller {
-	if now := h.policy(); now != p.policy {
+	if now := h.inForce().access; now != p.policy {
 		p.policy = now
 		p.caller = now.For(access.Connection{
 			Principal: info.PeerPrincipal(), Peer: info.Peer.Addr(), Local: info.Local, SNI: info.SNI,
@@ -46,7 +46,7 @@ func (p *peer) of(h *Handler, info *downstream.Info) *access.Caller {
 // Field implements access.Fields.
 func (s *session) Field(i int) (name, value string, more bool) {
 	if i >= len(s.req.Fields) {
-		return "", "", false
+		return s.fields.addedField(i - len(s.req.Fields))
 	}
 	f := &s.req.Fields[i]
 	if !f.Drop && f.ID != http1.FieldEnvoyInternal {

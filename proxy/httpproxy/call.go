@@ -12,6 +12,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
 	"github.com/isthmus-mesh/isthmus/proxy/exchange"
 	"github.com/isthmus-mesh/isthmus/proxy/http2"
+	"github.com/isthmus-mesh/isthmus/proxy/jwt"
 	"github.com/isthmus-mesh/isthmus/proxy/outcome"
 	"github.com/isthmus-mesh/isthmus/proxy/routes"
 	"github.com/isthmus-mesh/isthmus/proxy/telemetry"
@@ -40,6 +41,9 @@ type asking struct {
 	h      *Handler
 	info   *downstream.Info
 	caller *access.Caller
+	tokens *jwt.Verifier   // nil where nobody looks at tokens
+	edit   exchange.Fields // the fields, to be changed; needed with tokens
+	claims map[string]any  // of the token that was verified
 	edge   *exchange.Edge
 	fields access.Fields
 	ending bool // the connection is to end
@@ -66,7 +70,7 @@ func (from *asking) incoming(start time.Time) exchange.Incoming {
 	return exchange.Incoming{
 		HCM: h.hcm, Table: h.routes.Load(), Start: start, Scheme: schemeOf(info),
 		HandBack: info.Direction == config.DirectionInbound && info.MTLS(), Ending: from.ending,
-		Caller: from.caller, Fields: from.fields, Edge: from.edge,
+		Caller: from.caller, Fields: from.fields, Edge: from.edge, Claims: from.claims,
 		Again: from.again, Delayed: from.delayed,
 	}
 }

@@ -18,7 +18,7 @@ func (s *session) encodeRequest(q *routes.Target) {
 	if host != "" {
 		h.Drop(http1.FieldHost)
 	}
-	fields := s.fields.of(h)
+	fields := &s.fields // of the request since it was begun (forward)
 	exchange.EditRequest(fields, s.call.Route, s.h.hcm, &s.edge)
 
 	out := append(s.scratch[:0], h.Method...)

@@ -14,13 +14,15 @@ import (
 type headFields struct {
 	h     *http1.Head
 	added []exchange.Field
-	id    [36]byte // the x-request-id to add
-	hasID bool
+	// edited tells that something was dropped or added.
+	edited bool
+	id     [36]byte // the x-request-id to add
+	hasID  bool
 }
 
 // of begins with the fields of h; the storage of the last message is used again.
 func (f *headFields) of(h *http1.Head) *headFields {
-	f.h, f.added, f.hasID = h, f.added[:0], false
+	f.h, f.added, f.edited, f.hasID = h, f.added[:0], false, false
 	return f
 }
 
@@ -63,6 +65,7 @@ func (f *headFields) Joined(name, sep string) (list string, has bool) {
 
 // Drop implements exchange.Fields. The fields that frame the message, and Host, stay: the engine writes them.
 func (f *headFields) Drop(name string) {
+	f.edited = true
 	f.h.Each(name, func(e *http1.Field) bool {
 		switch e.ID {
 		case http1.FieldHost, http1.FieldContentLength, http1.FieldTransferEncoding:
@@ -90,7 +93,16 @@ func (f *headFields) DropEnvoy(edge bool) {
 
 // Add implements exchange.Fields.
 func (f *headFields) Add(name, value string) {
+	f.edited = true
 	f.added = append(f.added, exchange.Field{Name: name, Value: value})
+}
+
+// addedField returns field i of those that were added, and whether there are as many.
+func (f *headFields) addedField(i int) (name, value string, more bool) {
+	if i >= len(f.added) {
+		return "", "", false
+	}
+	return f.added[i].Name, f.added[i].Value, true
 }
 
 // AddRequestID implements exchange.Fields.

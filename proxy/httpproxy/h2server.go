@@ -107,8 +107,15 @@ func (s *h2server) accept(sink http2.Sink, h *http2.Head) {
 	}
 
 	q := p.target()
-	from := asking{h: s.h, info: s.info, caller: s.peer.of(s.h, s.info), edge: &s.edge, fields: &p.req}
-	v := p.call.begin(&from, &q)
+	from := asking{
+		h: s.h, info: s.info, caller: s.peer.of(s.h, s.info), edge: &s.edge, fields: &p.req,
+		tokens: s.h.inForce().tokens, edit: (*fieldList)(&p.req.fields),
+	}
+	v, passed := p.call.authenticate(&from, &q)
+	if passed {
+		p.req.path = q.Path // without a token, also where the HTTP/1 side gets it
+		v = p.call.begin(&from, &q)
+	}
 	if v.Do == exchange.Delay {
 		p.delayLocked(v.For, q)
 		return

@@ -16,6 +16,7 @@ import (
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
 	"github.com/isthmus-mesh/isthmus/proxy/http1"
 	"github.com/isthmus-mesh/isthmus/proxy/http2"
+	"github.com/isthmus-mesh/isthmus/proxy/jwt"
 	"github.com/isthmus-mesh/isthmus/proxy/routes"
 	"github.com/isthmus-mesh/isthmus/proxy/telemetry"
 	"github.com/isthmus-mesh/isthmus/proxy/upstream"
@@ -53,6 +54,7 @@ type Handler struct {
 	server *Server
 	hcm    *config.HCM
 	access *access.Policy          // nil lets everybody pass
+	tokens *jwt.Verifier           // nil looks at none
 	next   atomic.Pointer[Handler] // took the place of this one; nil while it is in force
 	routes *routes.Slot
 	log    *telemetry.AccessLog // nil when no access log is asked for
@@ -60,7 +62,7 @@ type Handler struct {
 
 // Handler compiles an HTTP connection manager. An error means that it cannot be honoured as it stands.
 func (s *Server) Handler(hcm *config.HCM) (*Handler, error) {
-	h := &Handler{server: s, hcm: hcm, access: access.Compile(hcm.Access, s.cfg.Telemetry.HTTPAccess)}
+	h := &Handler{server: s, hcm: hcm, access: access.Compile(hcm.Access, s.cfg.Telemetry.HTTPAccess), tokens: jwt.New(hcm.Tokens)}
 	if hcm.Routes != nil {
 		h.routes = routes.Inline(hcm.Routes, s.cfg.Clusters)
 	} else {

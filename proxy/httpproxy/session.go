@@ -81,7 +81,7 @@ func newSession(h *Handler, conn net.Conn, info *downstream.Info) *session {
 	s := &session{h: h, conn: conn, info: info, edge: newEdge(h.hcm, info), now: time.Now(), fresh: true}
 	s.in.Reset(conn)
 	s.out.Reset(conn, &h.server.bulk)
-	s.lookup, s.joined = s.req.Lookup, s.req.Joined
+	s.lookup, s.joined = s.req.Lookup, s.joinedField
 	s.stalled = s.onStall
 	s.started = s.headStarted
 	s.slowBody = s.onSlowBody
@@ -265,11 +265,18 @@ func (s *session) forward() {
 		s.replyRest(c.Refuse(statusOf(err), outcome.DownstreamProtocol, err.Error()).Answer)
 		return
 	}
-	from := asking{h: s.h, info: s.info, edge: &s.edge, fields: s, ending: s.draining.Load(), again: s.bridged, delayed: !s.began.IsZero()}
-	if !s.bridged { // else the HTTP/2 side has asked
-		from.caller = s.peer.of(s.h, s.info)
+	s.fields.of(&s.req)
+	from := asking{
+		h: s.h, info: s.info, edge: &s.edge, fields: s, edit: &s.fields, ending: s.draining.Load(),
+		again: s.bridged, delayed: !s.began.IsZero(),
 	}
-	v := c.begin(&from, &q)
+	if !s.bridged { // else the HTTP/2 side has asked
+		from.caller, from.tokens = s.peer.of(s.h, s.info), s.h.inForce().tokens
+	}
+	v, passed := c.authenticate(&from, &q)
+	if passed {
+		v = c.begin(&from, &q)
+	}
 	if v.Do == exchange.Delay {
 		v = s.holdUp(v.For, &from, &q)
 	}
@@ -289,6 +296,14 @@ func (s *session) forward() {
 		return
 	}
 	s.forwardTo(&q, v)
+}
+
+// joinedField is what routes are told of a field: what is left of the request's own, and what a token brought.
+func (s *session) joinedField(name string) (string, bool) {
+	if !s.fields.edited {
+		return s.req.Joined(name)
+	}
+	return s.fields.Joined(name, ",")
 }
 
 // target reads what routing needs from the request line and Host.

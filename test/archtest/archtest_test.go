@@ -54,10 +54,11 @@ var mayImport = map[string][]string{
 	"proxy/upstream":   {"proxy/config", "proxy/mtls"},
 	"proxy/routes":     {"proxy/config", "proxy/outcome", "proxy/upstream"},
 	"proxy/access":     {"proxy/config"},
+	"proxy/jwt":        {"proxy/config"},
 	"proxy/exchange":   {"proxy/access", "proxy/config", "proxy/outcome", "proxy/routes", "proxy/upstream"},
 	"proxy/telemetry":  {"proxy/access", "proxy/config", "proxy/downstream", "proxy/mtls", "proxy/outcome", "proxy/upstream"},
 	"proxy/listen":     {"proxy/access", "proxy/config", "proxy/downstream", "proxy/duplex", "proxy/mtls", "proxy/outcome", "proxy/upstream", "xds"},
-	"proxy/httpproxy": {"proxy/access", "proxy/config", "proxy/downstream", "proxy/duplex", "proxy/exchange", "proxy/http1", "proxy/http2",
+	"proxy/httpproxy": {"proxy/access", "proxy/config", "proxy/downstream", "proxy/duplex", "proxy/exchange", "proxy/http1", "proxy/http2", "proxy/jwt",
 		"proxy/mtls", "proxy/outcome", "proxy/routes", "proxy/telemetry", "proxy/upstream", "xds"},
 
 	"dns":      {"api"},

@@ -150,7 +150,7 @@ func TestAuthorizationPolicyDecides(t *testing.T) {
 		"a port":                            {[]string{fmt.Sprintf(`{rules: [{to: [{operation: {ports: ["%d"]}}]}]}`, p.port)}, 200, 200},
 		"another port":                      {[]string{`{rules: [{to: [{operation: {ports: ["1"]}}]}]}`}, 403, 403},
 		"a host":                            {[]string{"{rules: [{to: [{operation: {hosts: [WEB.shop]}}]}]}"}, 200, 200},
-		"a token that nobody has":           {[]string{`{rules: [{from: [{source: {requestPrincipals: ["*"]}}]}]}`}, 403, 403},
+		"a token that nobody verifies":      {[]string{`{rules: [{from: [{source: {requestPrincipals: ["*"]}}]}]}`}, 403, 403},
 		"a token that nobody has, refused":  {[]string{`{action: DENY, rules: [{from: [{source: {notRequestPrincipals: ["*"]}}]}]}`}, 403, 403},
 		"a header field":                    {[]string{`{rules: [{when: [{key: "request.headers[x-role]", values: [user]}]}]}`}, 200, 200},
 		"without a header field":            {[]string{`{rules: [{when: [{key: "request.headers[x-role]", notValues: [user]}]}]}`}, 403, 403},

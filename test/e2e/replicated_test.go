@@ -347,10 +347,10 @@ EOF`)
 apiVersion: security.istio.io/v1
 kind: RequestAuthentication
 metadata: {name: tokens}
-spec: {jwtRules: [{issuer: example.com, jwksUri: "https://example.com/keys"}]}
+spec: {jwtRules: [{issuer: example.com, jwks: "{}"}]}
 EOF`)
-	if !strings.Contains(out, "RequestAuthentication") {
-		t.Errorf("the refusal does not say that RequestAuthentication is not honoured: %s", out)
+	if !strings.Contains(out, "spec.jwtRules[0].jwks") {
+		t.Errorf("the refusal does not name spec.jwtRules[0].jwks: %s", out)
 	}
 	m.lab.must(t, callHTTPBin)
 }

@@ -20,9 +20,13 @@ type accessFilters struct {
 }
 
 // newAccessFilters makes the filters of policies: those that refuse come first, and what
-// passes them has to be allowed, if any policy allows anything.
-func newAccessFilters(mesh *model.Mesh, policies []*accessPolicy) accessFilters {
+// passes them has to be allowed, if any policy allows anything. Before both, tokens are
+// verified, about which policies ask.
+func newAccessFilters(mesh *model.Mesh, tokens []*authentication, policies []*accessPolicy) accessFilters {
 	var out accessFilters
+	if f := tokenFilter(tokens); f != nil {
+		out.http = append(out.http, f)
+	}
 	for _, deny := range []bool{true, false} {
 		b := accessBuilder{mesh: mesh, deny: deny}
 		prefix := "istio_dry_run_allow_"

@@ -36,8 +36,8 @@ func principals(mesh *model.Mesh) algebra[*rbacv3.Principal] {
 
 func principalsOf(mesh *model.Mesh, c *model.AuthCheck, v *model.AuthValue) []*rbacv3.Principal {
 	switch c.About {
-	case model.AuthToken: // no request has one that was validated
-		return nil
+	case model.AuthRequestPrincipal, model.AuthAudience, model.AuthPresenter, model.AuthClaim:
+		return tokenPrincipals(c, v)
 	case model.AuthHeader:
 		return []*rbacv3.Principal{{Identifier: &rbacv3.Principal_Header{Header: valueHeader(c.Name, v)}}}
 	case model.AuthSourceIP:

@@ -103,6 +103,8 @@ func (m *mesh) addObject(doc []byte) {
 		insert(m, m.store.Virtuals, compile.VirtualService(testCluster, obj, "cluster.local"))
 	case api.KindPeerAuthentication:
 		insert(m, m.store.Peers, compile.PeerAuthentication(testCluster, obj))
+	case api.KindRequestAuthentication:
+		insert(m, m.store.Authentications, compile.RequestAuthentication(testCluster, obj))
 	case api.KindAuthorizationPolicy:
 		insert(m, m.store.Policies, compile.AuthorizationPolicy(testCluster, obj))
 	case api.KindGateway:

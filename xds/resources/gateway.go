@@ -18,6 +18,8 @@ type gateway struct {
 	ports []gatewayPort // sorted by number
 	// access are the AuthorizationPolicies that hold for the gateway's pods.
 	access []*accessPolicy
+	// tokens are the RequestAuthentications that do.
+	tokens []*authentication
 }
 
 type gatewayPort struct {
@@ -171,6 +173,7 @@ func (g *gateway) text() string {
 		}
 	}
 	b.WriteString(accessText(g.access))
+	b.WriteString(authenticationText(g.tokens))
 	return b.String()
 }
 
@@ -222,7 +225,7 @@ func (g *gateway) listeners(mesh *model.Mesh, connections []edgeChain) []*listen
 	// Requests are judged by every policy that selects the pod. Bytes that it cannot read
 	// are judged by the workload that they are for; but who chooses the gateway by its
 	// labels means it.
-	access, named := newAccessFilters(mesh, g.access), newAccessFilters(mesh, byLabel(g.access))
+	access, named := newAccessFilters(mesh, g.tokens, g.access), newAccessFilters(mesh, nil, byLabel(g.access))
 
 	for _, p := range g.ports {
 		routed := p.connectionChains(mesh, connections, access.tcp)

@@ -159,7 +159,8 @@ func (h *hub) feeds() []feed {
 		// reach everywhere; they change rarely. Clients follow what servers
 		// accept, so policies are about their clusters as well.
 		follow(s.Peers, everyone, cds, eds),
-		follow(s.Policies, h.policyChangedLocked),
+		follow(s.Policies, func(f *found, p *model.AuthorizationPolicy) { h.policyChangedLocked(f, p.Namespace) }),
+		follow(s.Authentications, func(f *found, a *model.RequestAuthentication) { h.policyChangedLocked(f, a.Namespace) }),
 		follow(s.Gateways, everyone),
 		follow(s.Credentials, nothing, sds),
 		// A Sidecar decides which part of the mesh a proxy sees.
@@ -209,15 +210,15 @@ func (h *hub) serviceChangedLocked(f *found, svc *model.Service) {
 	}
 }
 
-// policyChangedLocked: the proxies that a policy may select are those of its namespace,
-// or all.
-func (h *hub) policyChangedLocked(f *found, p *model.AuthorizationPolicy) {
-	if p.Namespace == h.store.Mesh(f.txn, h.cluster).RootNamespace {
+// policyChangedLocked: the proxies that a policy, or a RequestAuthentication, of a
+// namespace may select are those of the namespace, or all.
+func (h *hub) policyChangedLocked(f *found, namespace string) {
+	if namespace == h.store.Mesh(f.txn, h.cluster).RootNamespace {
 		f.everyone = true
 		return
 	}
 	for key, set := range h.namespaces {
-		if key.namespace == p.Namespace {
+		if key.namespace == namespace {
 			h.fireLocked(set)
 		}
 	}

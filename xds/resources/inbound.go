@@ -29,6 +29,8 @@ type inbound struct {
 	mode model.MTLSMode
 	// access are the AuthorizationPolicies that hold for the workload.
 	access []*accessPolicy
+	// tokens are the RequestAuthentications that do.
+	tokens []*authentication
 }
 
 type inboundPortSpec struct {
@@ -98,6 +100,7 @@ func (in *inbound) text() string {
 		}
 	}
 	b.WriteString(accessText(in.access))
+	b.WriteString(authenticationText(in.tokens))
 	return b.String()
 }
 
@@ -139,7 +142,7 @@ func (in *inbound) listener(mesh *model.Mesh) *listenerv3.Listener {
 		ListenerFilters:  []*listenerv3.ListenerFilter{originalDst(), tlsInspector(), httpInspector()},
 	}
 
-	access := newAccessFilters(mesh, in.access)
+	access := newAccessFilters(mesh, in.tokens, in.access)
 	strict := in.mode == model.MTLSStrict
 	for _, p := range in.ports {
 		strict = strict && p.mode == model.MTLSStrict

@@ -57,6 +57,7 @@ type Source struct {
 	peers       answer[peersOf, *peers]
 	policies    memo[policyOf, *namespacePolicy]
 	access      answer[accessOf, *accessPolicies]
+	tokens      answer[authenticationsOf, *authentications]
 	gateways    answer[gatewaysOf, *gateways]
 	members     answer[membershipOf, *membership]
 	given       answer[allocationOf, *allocation]
@@ -105,6 +106,7 @@ func New(store *model.Store, cfg Config) (*Source, error) {
 	s.sidecars.question = sidecarsOf{s}
 	s.peers.question = peersOf{s}
 	s.access.question = accessOf{s}
+	s.tokens.question = authenticationsOf{s}
 	s.gateways.question = gatewaysOf{s}
 	s.members.question = membershipOf{s}
 	s.given.question = allocationOf{s}
@@ -226,14 +228,14 @@ func (s *Source) viewLocked(r *reader, p *proxy, w *model.Workload) *view {
 	hasSecrets := false
 	if p.kind == xds.KindRouter {
 		gw = newGateway(w, services, slices.Collect(firsts(s.store.Gateways.All(r.txn))), s.mesh.get(r).RootNamespace)
-		gw.access = s.access.get(r).selecting(w)
+		gw.access, gw.tokens = s.access.get(r).selecting(w), s.tokens.get(r).selecting(w)
 		hasSecrets = s.mayHaveSecrets(r, p)
 		text = fmt.Sprint(gw.text(), "~", hasSecrets)
 	} else {
 		// Not remembered: a workload says itself which namespace it is in.
 		policy := s.peers.get(r).in(w.Namespace).of(w.Labels)
 		in = newInbound(w, services, &policy)
-		in.access = s.access.get(r).selecting(w)
+		in.access, in.tokens = s.access.get(r).selecting(w), s.tokens.get(r).selecting(w)
 		text = in.text()
 		seen = newEgress(s.sidecars.get(r).of(w.Namespace, w.Labels), w.Namespace)
 	}
