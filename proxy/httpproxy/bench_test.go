@@ -19,12 +19,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
 	nethttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/isthmus-mesh/isthmus/internal/jwks"
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/downstream"
 	"github.com/isthmus-mesh/isthmus/proxy/http2"
+	"github.com/isthmus-mesh/isthmus/proxy/jwt/jwttest"
 	"github.com/isthmus-mesh/isthmus/proxy/mtls"
 	"github.com/isthmus-mesh/isthmus/proxy/mtls/mtlstest"
 )
@@ -38,7 +41,8 @@ const benchRole = "HTTPPROXY_BENCH"
 type benchRequest struct {
 	Backend string
 	H2      bool
-	TwoHops bool // with mTLS between them
+	TwoHops bool   // with mTLS between them
+	Keys    string // a key set by which tokens are verified; "" verifies none
 	Profile string
 }
 
@@ -63,6 +67,9 @@ func TestBenchProxy(t *testing.T) {
 		proto = config.HTTP2
 	}
 	hcm := config.HCM{Routes: toCluster("c"), GenerateRequestID: true, ServerName: "istio-envoy"}
+	if req.Keys != "" {
+		hcm.Tokens = benchTokens(t, req.Keys)
+	}
 	last := setup{hcm: hcm, clusters: []*config.Cluster{staticCluster("c", proto, req.Backend)}}
 	addr := ""
 	if req.TwoHops {
@@ -90,6 +97,20 @@ func TestBenchProxy(t *testing.T) {
 		if !in.Scan() {
 			return
 		}
+	}
+}
+
+// benchTokens verifies tokens of one issuer; a request may have none.
+func benchTokens(t testing.TB, keys string) *config.TokenFilter {
+	set, err := jwks.Parse([]byte(keys))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &config.TokenFilter{
+		Providers: []config.TokenProvider{{
+			Issuer: "iss", Keys: set, Headers: []config.TokenHeader{{Name: "authorization", Prefix: "Bearer "}}, Params: []string{"access_token"},
+		}},
+		Require: config.TokenRequirement{Kind: config.RequireAny, Of: []config.TokenRequirement{{Kind: config.RequireProvider}, {Kind: config.RequireMissing}}},
 	}
 }
 
@@ -211,7 +232,8 @@ func h1Backend(t testing.TB, body int) string {
 	})
 }
 
-func h1Load(b *testing.B, addr string, body int) func(int) {
+// h1Load sends requests with the fields that are given, each with its line end.
+func h1Load(b *testing.B, addr string, body int, fields ...string) func(int) {
 	conns := make([]net.Conn, benchConns)
 	for i := range conns {
 		c, err := net.Dial("tcp", addr)
@@ -221,7 +243,7 @@ func h1Load(b *testing.B, addr string, body int) func(int) {
 		b.Cleanup(func() { _ = c.Close() })
 		conns[i] = c
 	}
-	request := []byte("GET /path/to/thing?x=1 HTTP/1.1\r\nHost: server.bar.svc.cluster.local:8000\r\nUser-Agent: fortio.org/fortio-1.60\r\nAccept: */*\r\n\r\n")
+	request := []byte("GET /path/to/thing?x=1 HTTP/1.1\r\nHost: server.bar.svc.cluster.local:8000\r\nUser-Agent: fortio.org/fortio-1.60\r\nAccept: */*\r\n" + strings.Join(fields, "") + "\r\n")
 	return func(n int) {
 		var left atomic.Int64
 		left.Store(int64(n))
@@ -258,6 +280,19 @@ func h1Load(b *testing.B, addr string, body int) func(int) {
 func BenchmarkHTTP1OneHop(b *testing.B) {
 	p := startBenchProxy(b, benchRequest{Backend: h1Backend(b, 1024)})
 	p.measure(h1Load(b, p.last.Addr, 1024))
+}
+
+// BenchmarkHTTP1Token is BenchmarkHTTP1OneHop with a token (RS256) that is verified: the difference is its price. Plain
+// sends the same request to a proxy that looks at no tokens.
+func BenchmarkHTTP1Token(b *testing.B) {
+	issuer := jwttest.NewIssuer(b, jose.RS256, "k")
+	token := issuer.Token(map[string]any{"iss": "iss", "sub": "me", "exp": time.Now().Add(time.Hour).Unix(), "groups": []string{"a", "b"}})
+	for name, keys := range map[string]string{"plain": "", "verified": jwttest.JWKS(b, issuer)} {
+		b.Run(name, func(b *testing.B) {
+			p := startBenchProxy(b, benchRequest{Backend: h1Backend(b, 1024), Keys: keys})
+			p.measure(h1Load(b, p.last.Addr, 1024, "Authorization: Bearer "+token+"\r\n"))
+		})
+	}
 }
 
 func BenchmarkHTTP1TwoHopsMTLS(b *testing.B) {

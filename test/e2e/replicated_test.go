@@ -84,6 +84,7 @@ func TestReplicatedControlPlanes(t *testing.T) {
 		{"ingress", ingress},
 		{"sidecar", limitSidecars},
 		{"isolation", isolateTeams},
+		{"tokens", verifyTokens},
 		{"bad config is refused", badConfigRefused},
 		{"failover", failoverReplicated},
 		{"discovery down", discoveryDown},
