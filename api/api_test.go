@@ -77,7 +77,6 @@ func TestDecodeRefuses(t *testing.T) {
 			"spec.subsets[0].trafficPolicy.outlierDetection.maxEjectionPercent: 101 is no percentage",
 		},
 		"dr lb":          {dr + `{host: a.b, trafficPolicy: {loadBalancer: {simple: PASSTHROUGH}}}`, "spec.trafficPolicy.loadBalancer.simple: PASSTHROUGH"},
-		"dr tls":         {dr + `{host: a.b, trafficPolicy: {tls: {mode: SIMPLE}}}`, "spec.trafficPolicy.tls.mode: SIMPLE"},
 		"dr port":        {dr + `{host: a.b, trafficPolicy: {portLevelSettings: [{tls: {mode: DISABLE}}]}}`, "spec.trafficPolicy.portLevelSettings[0].port: is missing"},
 		"dr subset name": {dr + `{host: a.b, subsets: [{name: a_b}]}`, "spec.subsets[0].name"},
 		"gateway mode":   {gw + `{selector: {a: b}, servers: [{port: {number: 443, name: tls, protocol: TLS}, tls: {mode: SIMPLE}, hosts: ["*"]}]}`, "spec.servers[0].tls.credentialName: is missing"},

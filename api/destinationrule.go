@@ -14,7 +14,7 @@ var (
 			"warmup": warmupFields, "warmupDurationSecs": nil,
 		},
 		"connectionPool":   connectionPoolFields,
-		"tls":              {"mode": nil, "sni": nil, "subjectAltNames": nil},
+		"tls":              clientTLSFields,
 		"outlierDetection": outlierFields,
 	}
 	portPolicyFields      = policyFields.and("port", fieldSet{"number": nil})
@@ -98,28 +98,5 @@ func validateLoadBalancer(p *problems, path string, lb *networking.LoadBalancerS
 		networking.LoadBalancerSettings_LEAST_CONN:
 	default:
 		p.addf(path+".simple", "%s is not honoured yet; set ROUND_ROBIN, LEAST_REQUEST or RANDOM", lb.GetSimple())
-	}
-}
-
-func validateClientTLS(p *problems, path string, tls *networking.ClientTLSSettings) {
-	if tls == nil {
-		return
-	}
-	switch tls.Mode {
-	case networking.ClientTLSSettings_DISABLE:
-		// Istio takes sni beside DISABLE, without effect: Warnings says so.
-		// Names that a server is to prove are another matter: whoever lists
-		// them counts on their being checked.
-		if len(tls.SubjectAltNames) > 0 {
-			p.addf(path+".subjectAltNames", "cannot be checked with mode DISABLE; remove them, or set mode ISTIO_MUTUAL")
-		}
-	case networking.ClientTLSSettings_ISTIO_MUTUAL:
-	default:
-		p.addf(path+".mode", "%s is not honoured yet; set ISTIO_MUTUAL or DISABLE (leave tls out for automatic mutual TLS)", tls.Mode)
-	}
-	for i, san := range tls.SubjectAltNames {
-		if san == "" {
-			p.addf(indexed(path+".subjectAltNames", i), "is empty; give a SPIFFE id")
-		}
 	}
 }

@@ -170,9 +170,14 @@ func clientTLS(tls *networking.ClientTLSSettings) *model.ClientTLS {
 		return nil
 	}
 	out := &model.ClientTLS{SNI: tls.Sni, SubjectAltNames: tls.SubjectAltNames}
-	if tls.Mode == networking.ClientTLSSettings_ISTIO_MUTUAL {
+	switch tls.Mode {
+	case networking.ClientTLSSettings_ISTIO_MUTUAL:
 		out.Mode = model.ClientTLSMutualMesh
-	} else {
+	case networking.ClientTLSSettings_SIMPLE, networking.ClientTLSSettings_MUTUAL:
+		out.Mode = model.ClientTLSOwn
+		out.SkipVerify, out.Roots = tls.InsecureSkipVerify.GetValue(), tls.CaCertificates
+		out.Certificate, out.KeyFile = tls.ClientCertificate, tls.PrivateKey
+	default:
 		out.Mode = model.ClientTLSDisable
 	}
 	return out

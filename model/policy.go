@@ -22,11 +22,13 @@ const (
 // ClientTLSMode is how a client's proxy secures its connections.
 type ClientTLSMode uint8
 
-// The client modes. Auto: mutual TLS to endpoints that take it.
+// The client modes. Auto: mutual TLS to endpoints that take it. Own is TLS as servers
+// outside the mesh speak it.
 const (
 	ClientTLSAuto ClientTLSMode = iota
 	ClientTLSDisable
 	ClientTLSMutualMesh
+	ClientTLSOwn
 )
 
 // TrafficPolicy is what a DestinationRule says of a host, a port or a subset.
@@ -86,6 +88,13 @@ type ClientTLS struct {
 	Mode            ClientTLSMode
 	SNI             string
 	SubjectAltNames []string
+
+	// Of the mode Own: SkipVerify takes any server's certificate. The others are paths of
+	// files in the proxy's container: the roots, which are the system's where there is
+	// none, and what the client shows.
+	SkipVerify           bool
+	Roots                string
+	Certificate, KeyFile string
 }
 
 // Subset is a named part of a host's endpoints.

@@ -27,6 +27,10 @@ const SecretPrefix = "kubernetes://"
 // judged, in place of a certificate.
 const CACertSuffix = "-cacert"
 
+// SystemRoots stands for the roots of the system: a stock Envoy reads the file, the built-in
+// proxy asks the system, whose bundle may stand elsewhere, or has its own.
+const SystemRoots = "/etc/ssl/certs/ca-certificates.crt"
+
 // HTTPOptions is the name under which a cluster has its HTTP settings, in
 // typed_extension_protocol_options.
 const HTTPOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"

@@ -13,6 +13,7 @@ const (
 	CertInline            // carried in the resource
 	CertSystem            // the system's roots (system_root_certs)
 	CertNamed             // a Secret that discovery serves under a name
+	CertFile              // a file of the proxy's container
 )
 
 // TLSParams bounds the protocol versions, as crypto/tls constants; 0 leaves
@@ -28,6 +29,7 @@ type TrustRoots struct {
 	Source CertSource
 	Pool   *x509.CertPool // CertInline
 	Name   string         // CertNamed
+	Path   string         // CertFile
 }
 
 // DownstreamTLS is envoy.extensions.transport_sockets.tls.v3
@@ -64,12 +66,14 @@ type UpstreamTLS struct {
 	Params  TLSParams
 	SNI     string
 	ALPN    []string
-	Cert    CertSource // CertNone, CertMesh or CertInline
+	Cert    CertSource // CertNone, CertMesh, CertInline or CertFile
 	CertPEM []byte     // CertInline
 	KeyPEM  []byte     `json:"-"`
-	Roots   TrustRoots
-	SANs    []SANMatch // empty: any identity under Roots
-	AutoSNI bool       // auto_host_sni: the endpoint's host name
+	// CertPath and KeyPath are those of CertFile.
+	CertPath, KeyPath string
+	Roots             TrustRoots
+	SANs              []SANMatch // empty: any identity under Roots
+	AutoSNI           bool       // auto_host_sni: the endpoint's host name
 }
 
 // Mesh tells whether the context is the mesh's own mTLS (auto-mTLS or

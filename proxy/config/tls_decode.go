@@ -48,6 +48,9 @@ func decodeDownstreamSocket(a at, p *corev3.TransportSocket) (*DownstreamTLS, er
 		RequireClientCert: m.GetRequireClientCertificate().GetValue(),
 	}
 
+	if d.Cert == CertFile || d.Roots.Source == CertFile {
+		return nil, ca.in("common_tls_context").errorf("names files, which this proxy reads for clusters alone")
+	}
 	d.Access = accessOf(m)
 	if d.Cert == CertNone {
 		return nil, ca.in("common_tls_context").errorf("has no certificate to serve")
@@ -96,7 +99,7 @@ func decodeUpstreamSocket(a at, p *corev3.TransportSocket) (Transport, error) {
 	t.TLS = &UpstreamTLS{
 		Params: c.params, SNI: m.GetSni(), ALPN: m.GetCommonTlsContext().GetAlpnProtocols(),
 		Cert: c.cert, CertPEM: c.certPEM, KeyPEM: c.keyPEM, Roots: c.roots, SANs: c.sans,
-		AutoSNI: m.GetAutoHostSni(),
+		CertPath: c.certPath, KeyPath: c.keyPath, AutoSNI: m.GetAutoHostSni(),
 	}
 	if c.cert == CertNamed || c.roots.Source == CertNamed {
 		return t, ca.in("common_tls_context").errorf("names a secret other than %q and %q, which this proxy has for listeners alone", secretOwn, secretRoots)
@@ -141,8 +144,10 @@ type common struct {
 	cert            CertSource
 	certName        string
 	certPEM, keyPEM []byte
-	roots           TrustRoots
-	sans            []SANMatch
+	// certPath and keyPath are those of CertFile.
+	certPath, keyPath string
+	roots             TrustRoots
+	sans              []SANMatch
 }
 
 func decodeCommon(a at, p *tlsv3.CommonTlsContext) (c common, err error) {
@@ -207,6 +212,12 @@ func (c *common) decodeCertificate(a at, p *tlsv3.CommonTlsContext) error {
 		if err := ia.only(inline[0], "certificate_chain", "private_key"); err != nil {
 			return err
 		}
+		c.certPath, c.keyPath = inline[0].GetCertificateChain().GetFilename(), inline[0].GetPrivateKey().GetFilename()
+		if c.certPath != "" && c.keyPath != "" {
+			// They may come later, and are read at each handshake.
+			c.cert = CertFile
+			return nil
+		}
 		c.cert = CertInline
 		c.certPEM, c.keyPEM = inlineBytes(inline[0].GetCertificateChain()), inlineBytes(inline[0].GetPrivateKey())
 		if _, err := tls.X509KeyPair(c.certPEM, c.keyPEM); err != nil {
@@ -243,10 +254,14 @@ func (c *common) decodeValidation(a at, p *tlsv3.CertificateValidationContext) e
 		return err
 	}
 
-	if ca := p.GetTrustedCa(); ca != nil {
+	if path := p.GetTrustedCa().GetFilename(); path == xds.SystemRoots {
+		c.roots = TrustRoots{Source: CertSystem}
+	} else if path != "" {
+		c.roots = TrustRoots{Source: CertFile, Path: path}
+	} else if ca := p.GetTrustedCa(); ca != nil {
 		pem := inlineBytes(ca)
 		if len(pem) == 0 {
-			return a.in("trusted_ca").errorf("is not inline_bytes or inline_string")
+			return a.in("trusted_ca").errorf("is not inline_bytes, inline_string or filename")
 		}
 		pool := x509.NewCertPool()
 		if !pool.AppendCertsFromPEM(pem) {

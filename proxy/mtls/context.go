@@ -117,7 +117,11 @@ type Client struct {
 // NewClient makes a Client.
 func NewClient(c *config.UpstreamTLS, id Identity) (*Client, error) {
 	cl := &Client{ctx: c}
-	if c.Cert != config.CertNone {
+	switch c.Cert {
+	case config.CertNone:
+	case config.CertFile:
+		cl.own = fileCertificate(c.CertPath, c.KeyPath)
+	default:
 		own, err := ownCertificate(c.Cert, c.CertPEM, c.KeyPEM, id)
 		if err != nil {
 			return nil, fmt.Errorf("upstream TLS: %w", err)
@@ -249,7 +253,9 @@ func newVerifier(roots config.TrustRoots, sans []config.SANMatch, usage x509.Ext
 	case config.CertInline:
 		v.roots = func() (*x509.CertPool, error) { return roots.Pool, nil }
 	case config.CertSystem:
-		v.roots = sync.OnceValues(x509.SystemCertPool)
+		v.roots = sync.OnceValues(systemRoots)
+	case config.CertFile:
+		v.roots = fileRoots(roots.Path)
 	default:
 		return nil
 	}

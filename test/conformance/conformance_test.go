@@ -335,7 +335,10 @@ func (m *mesh) drawPolicies() {
 	}
 	for i := range r.IntN(4) {
 		tls := pick(r, nil, &model.ClientTLS{Mode: model.ClientTLSDisable}, &model.ClientTLS{Mode: model.ClientTLSMutualMesh},
-			&model.ClientTLS{Mode: model.ClientTLSMutualMesh, SNI: "sni.example.com", SubjectAltNames: []string{"spiffe://x/ns/y/sa/z"}})
+			&model.ClientTLS{Mode: model.ClientTLSMutualMesh, SNI: "sni.example.com", SubjectAltNames: []string{"spiffe://x/ns/y/sa/z"}},
+			&model.ClientTLS{Mode: model.ClientTLSOwn, SkipVerify: r.IntN(2) == 0},
+			&model.ClientTLS{Mode: model.ClientTLSOwn, SNI: "sni.example.com", Roots: "/etc/ca.pem"},
+			&model.ClientTLS{Mode: model.ClientTLSOwn, SubjectAltNames: []string{"a.example", "10.0.0.1"}, Certificate: "/etc/tls.crt", KeyFile: "/etc/tls.key"})
 		insert(m, m.store.Destinations, &model.DestinationRule{
 			Cluster: cluster, Namespace: pick(r, "istio-system", "foo", "bar"), Name: fmt.Sprint("dr-", i), Created: time.Unix(int64(i), 0),
 			Host:    pick(r, "*.global", "svc-0.foo.svc.cluster.local", "svc-1.bar.svc.cluster.local", "*.example.com"),

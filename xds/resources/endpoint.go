@@ -66,7 +66,8 @@ func (v *view) assignment(r *reader, name string) *serve.Resource {
 	}
 	pol := policyFor(rule, subsetOf(rule, subset), portNumber)
 	if gatewayed {
-		key.plaintext = clientMode(g.mesh, h, port, pol) == model.ClientTLSDisable
+		mode := clientMode(g.mesh, h, port, pol)
+		key.plaintext = mode == model.ClientTLSDisable || mode == model.ClientTLSOwn
 	}
 
 	// Proxies share what does not depend on where they stand.

@@ -2,6 +2,7 @@ package resources
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -79,6 +80,8 @@ func (b *clusterBuilder) transport(c *clusterv3.Cluster, pol model.TrafficPolicy
 	switch mode {
 	case model.ClientTLSMutualMesh:
 		c.TransportSocket = tlsSocket(b.upstreamTLS(pol.TLS))
+	case model.ClientTLSOwn:
+		c.TransportSocket = tlsSocket(b.ownTLS(pol.TLS))
 	case model.ClientTLSAuto:
 		c.TransportSocketMatches = []*clusterv3.Cluster_TransportSocketMatch{
 			{
@@ -170,14 +173,7 @@ func (b *clusterBuilder) identities() peerNames {
 func meshTLS(alpn []string, names peerNames) *tlsv3.CommonTlsContext {
 	var matchers []*tlsv3.SubjectAltNameMatcher
 	for _, san := range names.exact {
-		m := &tlsv3.SubjectAltNameMatcher{
-			SanType: tlsv3.SubjectAltNameMatcher_DNS,
-			Matcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: san}},
-		}
-		if strings.Contains(san, "://") {
-			m.SanType = tlsv3.SubjectAltNameMatcher_URI
-		}
-		matchers = append(matchers, m)
+		matchers = append(matchers, exactName(san))
 	}
 
 	for _, prefix := range names.prefixes {
@@ -201,6 +197,20 @@ func meshTLS(alpn []string, names peerNames) *tlsv3.CommonTlsContext {
 			},
 		},
 	}
+}
+
+// exactName matches one name of a certificate: a URI, an address, or one of DNS.
+func exactName(san string) *tlsv3.SubjectAltNameMatcher {
+	m := &tlsv3.SubjectAltNameMatcher{
+		SanType: tlsv3.SubjectAltNameMatcher_DNS,
+		Matcher: &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: san}},
+	}
+	if strings.Contains(san, "://") {
+		m.SanType = tlsv3.SubjectAltNameMatcher_URI
+	} else if _, err := netip.ParseAddr(san); err == nil {
+		m.SanType = tlsv3.SubjectAltNameMatcher_IP_ADDRESS
+	}
+	return m
 }
 
 func sdsSecret(name string) *tlsv3.SdsSecretConfig {
