@@ -66,8 +66,13 @@ func TestDecodeRefuses(t *testing.T) {
 		"dns wildcard":       {se + `{hosts: ["*.b"], resolution: DNS, ports: [{number: 80, name: http}]}`, "spec.hosts: a wildcard"},
 		"endpoint port":      {se + `{hosts: [a.b], resolution: STATIC, ports: [{number: 80, name: http}], endpoints: [{address: 1.1.1.1, ports: {x: 1}}]}`, "spec.endpoints[0].ports[x]: names no port"},
 		"selector":           {se + `{hosts: [a.b], ports: [{number: 80, name: http}], workloadSelector: {labels: {a: b}}}`, "spec.workloadSelector: is not honoured"},
-		"round robin dns":    {se + `{hosts: [a.b], resolution: DNS_ROUND_ROBIN, ports: [{number: 80, name: http}]}`, "spec.resolution: DNS_ROUND_ROBIN"},
-		"unknown field":      {se + `{hosts: [a.b], porst: []}`, "porst"},
+		"round robin dns": {
+			se + `{hosts: [a.b], resolution: DNS_ROUND_ROBIN, endpoints: [{address: c.d}, {address: e.f}], ports: [{number: 80, name: http}]}`,
+			"spec.endpoints: 2 cannot stand with resolution DNS_ROUND_ROBIN",
+		},
+		"round robin wildcard": {se + `{hosts: ["*.b"], resolution: DNS_ROUND_ROBIN, ports: [{number: 80, name: http}]}`, "spec.hosts: a wildcard host cannot be resolved by DNS"},
+		"unknown resolution":   {se + `{hosts: [a.b], resolution: DYNAMIC_DNS, ports: [{number: 80, name: http}]}`, "spec.resolution: DYNAMIC_DNS"},
+		"unknown field":        {se + `{hosts: [a.b], porst: []}`, "porst"},
 		"dr outlier, too short": {
 			dr + `{host: a.b, trafficPolicy: {portLevelSettings: [{port: {number: 80}, outlierDetection: {interval: 0s}}]}}`,
 			"spec.trafficPolicy.portLevelSettings[0].outlierDetection.interval: 0s is too short",

@@ -100,7 +100,10 @@ func validateResolution(p *problems, se *networking.ServiceEntry) {
 			p.addf("spec.endpoints", "cannot stand with resolution NONE, which sends traffic where the client addressed it; set spec.resolution to STATIC or DNS, or remove the endpoints")
 		}
 	case networking.ServiceEntry_STATIC:
-	case networking.ServiceEntry_DNS:
+	case networking.ServiceEntry_DNS, networking.ServiceEntry_DNS_ROUND_ROBIN:
+		if se.Resolution == networking.ServiceEntry_DNS_ROUND_ROBIN && len(se.Endpoints) > 1 {
+			p.addf("spec.endpoints", "%d cannot stand with resolution DNS_ROUND_ROBIN, which follows one name; list one, or set spec.resolution to DNS", len(se.Endpoints))
+		}
 		if wildcard && len(se.Endpoints) == 0 {
 			p.addf("spec.hosts", "a wildcard host cannot be resolved by DNS; list spec.endpoints, or set spec.resolution to NONE")
 		}
@@ -112,8 +115,13 @@ func validateResolution(p *problems, se *networking.ServiceEntry) {
 			}
 		}
 	default:
-		p.addf("spec.resolution", "%s is not honoured yet; set NONE, STATIC or DNS", se.Resolution)
+		p.addf("spec.resolution", "%s is not honoured yet; set NONE, STATIC, DNS or DNS_ROUND_ROBIN", se.Resolution)
 	}
+}
+
+// byName tells whether clients' proxies resolve names for an entry.
+func byName(se *networking.ServiceEntry) bool {
+	return se.Resolution == networking.ServiceEntry_DNS || se.Resolution == networking.ServiceEntry_DNS_ROUND_ROBIN
 }
 
 func validateEndpoint(p *problems, path string, se *networking.ServiceEntry, ep *networking.WorkloadEntry) {

@@ -140,7 +140,7 @@ func (s *settling) judge(o *Object, se *networking.ServiceEntry) error {
 // noteNames tells an entry that is to join a Service which of its endpoints
 // cannot: the Service's are addresses, and nobody resolves a name among them.
 func (s *settling) noteNames(o *Object, se *networking.ServiceEntry) {
-	if !slices.ContainsFunc(EntryHosts(se), s.in.NamesService) || se.Resolution != networking.ServiceEntry_DNS {
+	if !slices.ContainsFunc(EntryHosts(se), s.in.NamesService) || !byName(se) {
 		return
 	}
 	for i, ep := range se.Endpoints {

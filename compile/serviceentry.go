@@ -62,6 +62,8 @@ func entryService(c model.ClusterID, obj *api.Object, se *networking.ServiceEntr
 		svc.Resolution = model.ByEndpoints
 	case networking.ServiceEntry_DNS:
 		svc.Resolution = model.ByDNS
+	case networking.ServiceEntry_DNS_ROUND_ROBIN:
+		svc.Resolution, svc.OneAddress = model.ByDNS, true
 	default:
 		svc.Resolution = model.ByDestination
 	}

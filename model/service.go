@@ -68,6 +68,9 @@ type Service struct {
 	// are part of what clients are told of the service itself. Others have
 	// their endpoints in a row of their own.
 	Resolved []Endpoint
+	// OneAddress tells of a service that is resolved ByDNS that new connections go to the
+	// address that came first in the last answer, and those of before stay.
+	OneAddress bool
 	// Headless services have no address of their own: clients reach the
 	// endpoints directly. Resolution is ByDestination.
 	Headless bool

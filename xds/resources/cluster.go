@@ -203,6 +203,11 @@ func (b *clusterBuilder) discovery(c *clusterv3.Cluster, subset *model.Subset) {
 		//lint:ignore SA1019 its successor, a typed resolver, asks more of the proxy
 		c.RespectDnsTtl = true
 		c.LoadAssignment = b.resolved(subset, c.Name)
+		if b.port.svc.OneAddress && countEndpoints(c.LoadAssignment) == 1 {
+			// Envoy takes a single endpoint here, and entries of one host may have
+			// several between them.
+			c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_LOGICAL_DNS}
+		}
 	default:
 		c.ClusterDiscoveryType = &clusterv3.Cluster_Type{Type: clusterv3.Cluster_ORIGINAL_DST}
 		c.LbPolicy = clusterv3.Cluster_CLUSTER_PROVIDED
@@ -212,6 +217,14 @@ func (b *clusterBuilder) discovery(c *clusterv3.Cluster, subset *model.Subset) {
 			}}
 		}
 	}
+}
+
+func countEndpoints(list *endpointv3.ClusterLoadAssignment) int {
+	n := 0
+	for _, l := range list.GetEndpoints() {
+		n += len(l.GetLbEndpoints())
+	}
+	return n
 }
 
 // resolved are the endpoints that the proxy resolves, of all entries that
