@@ -14,7 +14,7 @@ var gatewayFields = fieldSet{
 		"port":  {"number": nil, "protocol": nil, "name": nil},
 		"hosts": nil,
 		"name":  nil,
-		"tls":   {"mode": nil, "httpsRedirect": nil, "credentialName": nil, "minProtocolVersion": nil, "maxProtocolVersion": nil},
+		"tls":   {"mode": nil, "httpsRedirect": nil, "credentialName": nil, "minProtocolVersion": nil, "maxProtocolVersion": nil, "subjectAltNames": nil},
 	},
 }
 
@@ -107,6 +107,14 @@ func EndsTLS(s *networking.Server) bool {
 func validateEndingServer(p *problems, path string, s *networking.Server) {
 	tls := s.Tls
 	path += ".tls"
+	for i, name := range tls.SubjectAltNames {
+		switch {
+		case tls.Mode == networking.ServerTLSSettings_SIMPLE:
+			p.addf(path+".subjectAltNames", "changes nothing with mode SIMPLE, which asks clients for no certificate; set MUTUAL or ISTIO_MUTUAL")
+		case name == "":
+			p.addf(indexed(path+".subjectAltNames", i), "is empty; give the name that a client's certificate must have")
+		}
+	}
 	if tls.Mode == networking.ServerTLSSettings_ISTIO_MUTUAL {
 		checkNoTLSEnd(p, path, tls)
 		if tls.HttpsRedirect {
@@ -145,6 +153,9 @@ func validateEndingServer(p *problems, path string, s *networking.Server) {
 func checkNoTLSEnd(p *problems, path string, tls *networking.ServerTLSSettings) {
 	if tls.GetCredentialName() != "" {
 		p.addf(path+".credentialName", "changes nothing here; it is for port.protocol HTTPS or TLS with mode SIMPLE, MUTUAL or OPTIONAL_MUTUAL")
+	}
+	if len(tls.GetSubjectAltNames()) > 0 && tls.GetMode() != networking.ServerTLSSettings_ISTIO_MUTUAL {
+		p.addf(path+".subjectAltNames", "changes nothing here; it is for mode MUTUAL, OPTIONAL_MUTUAL or ISTIO_MUTUAL")
 	}
 	if tls.GetMinProtocolVersion() != 0 || tls.GetMaxProtocolVersion() != 0 {
 		p.addf(path, "minProtocolVersion and maxProtocolVersion change nothing here; they are for mode SIMPLE, MUTUAL or OPTIONAL_MUTUAL")

@@ -17,6 +17,7 @@ func TestTakesGateways(t *testing.T) {
 		"optional":   `{port: {number: 443, name: https, protocol: HTTPS}, hosts: ["a.example.com"], tls: {mode: OPTIONAL_MUTUAL, credentialName: shop-tls}}`,
 		"passed":     `{port: {number: 15443, name: tls, protocol: TLS}, tls: {mode: AUTO_PASSTHROUGH}, hosts: ["*.global"]}`,
 		"mesh":       `{port: {number: 443, name: https, protocol: HTTPS}, tls: {mode: ISTIO_MUTUAL}, hosts: ["*"]}, {port: {number: 8443, name: tls, protocol: TLS}, tls: {mode: ISTIO_MUTUAL}, hosts: ["*"]}`,
+		"names":      `{port: {number: 443, name: https, protocol: HTTPS}, hosts: ["*"], tls: {mode: MUTUAL, credentialName: x, subjectAltNames: [a, "spiffe://b/c"]}}, {port: {number: 444, name: tls, protocol: TLS}, tls: {mode: ISTIO_MUTUAL, subjectAltNames: ["spiffe://cluster.local/ns/a/sa/b"]}, hosts: ["*"]}`,
 		"tls":        `{port: {number: 443, name: tls, protocol: TLS}, tls: {mode: SIMPLE, credentialName: shop-tls}, hosts: ["a.example.com"]}`,
 		"tcp":        `{port: {number: 3306, name: tcp, protocol: TCP}, hosts: ["*"]}, {port: {number: 27017, name: mongo, protocol: MONGO}, hosts: ["*-x.example.com"]}`,
 		"any TLS":    `{port: {number: 443, name: tls, protocol: TLS}, tls: {mode: PASSTHROUGH}, hosts: ["*", "./a.example.com"]}`,
@@ -89,6 +90,18 @@ func TestRefusesGateways(t *testing.T) {
 		"the mesh's own": {
 			`{port: {number: 443, name: https, protocol: HTTPS}, tls: {mode: ISTIO_MUTUAL, credentialName: x, minProtocolVersion: TLSV1_2}, hosts: ["*"]}`,
 			"spec.servers[0].tls.credentialName: changes nothing here; it is for port.protocol HTTPS or TLS with mode SIMPLE, MUTUAL or OPTIONAL_MUTUAL; spec.servers[0].tls: minProtocolVersion",
+		},
+		"names of clients that show none": {
+			`{port: {number: 443, name: https, protocol: HTTPS}, tls: {mode: SIMPLE, credentialName: x, subjectAltNames: [a]}, hosts: ["*"]}`,
+			"spec.servers[0].tls.subjectAltNames: changes nothing with mode SIMPLE",
+		},
+		"no name of clients": {
+			`{port: {number: 443, name: https, protocol: HTTPS}, tls: {mode: MUTUAL, credentialName: x, subjectAltNames: [""]}, hosts: ["*"]}`,
+			"spec.servers[0].tls.subjectAltNames[0]: is empty",
+		},
+		"names of clients where TLS does not end": {
+			`{port: {number: 443, name: tls, protocol: TLS}, tls: {mode: PASSTHROUGH, subjectAltNames: [a]}, hosts: ["*"]}`,
+			"spec.servers[0].tls.subjectAltNames: changes nothing here",
 		},
 		"TCP over TLS": {
 			`{port: {number: 80, name: tcp, protocol: TCP}, tls: {mode: SIMPLE, credentialName: x}, hosts: ["*"]}`,

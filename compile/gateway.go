@@ -64,6 +64,7 @@ func serverTLS(t *networking.ServerTLSSettings) model.ServerTLS {
 	out := model.ServerTLS{
 		Mesh:       t.Mode == networking.ServerTLSSettings_ISTIO_MUTUAL,
 		Credential: t.CredentialName,
+		Names:      t.SubjectAltNames,
 		MinVersion: versions[t.MinProtocolVersion], MaxVersion: versions[t.MaxProtocolVersion],
 	}
 	switch t.Mode {

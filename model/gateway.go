@@ -73,11 +73,14 @@ const (
 // ServerTLS is how a server ends TLS.
 type ServerTLS struct {
 	// Mesh tells that it is the mesh's own mutual TLS (ISTIO_MUTUAL): the gateway shows
-	// its own certificate, and takes clients of the mesh. Nothing else is set then.
+	// its own certificate, and takes clients of the mesh. Nothing else is set then but Names.
 	Mesh bool
 	// Credential is the Secret, in the gateway pod's namespace, with the certificate.
 	Credential string
 	Client     ClientCert
+	// Names are those of which a client's certificate must have one (subjectAltNames);
+	// none: any.
+	Names []string
 	// MinVersion and MaxVersion are of TLS, as in crypto/tls; 0 leaves them to the
 	// proxy: 1.2 at least.
 	MinVersion, MaxVersion uint16

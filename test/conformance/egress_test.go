@@ -89,6 +89,36 @@ func TestGatewayTakesNoMeshIdentityFromOthers(t *testing.T) {
 	}
 }
 
+// TestGatewayTakesClientsByName: those alone whose certificate has one of the names.
+func TestGatewayTakesClientsByName(t *testing.T) {
+	g := newIngress(t)
+	ca := mtlstest.NewCA(t, "web")
+	hour := time.Now().Add(time.Hour)
+	plainServer(g.pair, "tcp.example")
+	g.keep(credential(ca, "shop", hour, "ended.example"))
+	g.add(`{"kind": "Gateway", "metadata": {"name": "connections", "namespace": "shop"}, "spec": {"selector": {"istio": "ingressgateway"}, "servers": [
+		{"port": {"number": 443, "name": "mesh", "protocol": "TLS"}, "tls": {"mode": "ISTIO_MUTUAL", "subjectAltNames": ["spiffe://cluster.local/ns/a/sa/b"]}, "hosts": ["mesh.example"]},
+		{"port": {"number": 443, "name": "ended", "protocol": "TLS"}, "tls": {"mode": "OPTIONAL_MUTUAL", "credentialName": "shop", "subjectAltNames": ["spiffe://customer/a", "spiffe://customer/b"]}, "hosts": ["ended.example"]}]}}`, connectionRoutes)
+	for _, c := range []struct {
+		host, id, want string
+		signer         *mtlstest.CA
+	}{
+		{"ended.example", "spiffe://customer/b", "tcp.example", ca},
+		{"ended.example", "spiffe://customer/c", "", ca},
+		{"ended.example", "", "tcp.example", ca},
+		{"mesh.example", "spiffe://cluster.local/ns/a/sa/b", "tcp.example", g.ca},
+		{"mesh.example", "spiffe://cluster.local/ns/a/sa/c", "", g.ca},
+	} {
+		cfg := &tls.Config{ServerName: c.host, InsecureSkipVerify: true}
+		if c.id != "" {
+			cfg.Certificates = []tls.Certificate{*c.signer.Issue(c.id, hour)}
+		}
+		if said, err := g.read("8443", cfg); said != c.want {
+			t.Errorf("%s: %q is answered %q, %v; want %q", c.host, c.id, said, err, c.want)
+		}
+	}
+}
+
 // egressGateway is how clients in namespace client call www.example by way of the gateway,
 // with the mesh's mutual TLS up to there.
 var egressGateway = []string{

@@ -171,11 +171,7 @@ func (b *clusterBuilder) identities() peerNames {
 // meshTLS is the part that both sides of mutual TLS in the mesh share. names are
 // those accepted of the peer.
 func meshTLS(alpn []string, names peerNames) *tlsv3.CommonTlsContext {
-	var matchers []*tlsv3.SubjectAltNameMatcher
-	for _, san := range names.exact {
-		matchers = append(matchers, exactName(san))
-	}
-
+	matchers := exactNames(names.exact)
 	for _, prefix := range names.prefixes {
 		matchers = append(matchers, &tlsv3.SubjectAltNameMatcher{
 			SanType: tlsv3.SubjectAltNameMatcher_URI,
@@ -213,6 +209,15 @@ func exactName(san string) *tlsv3.SubjectAltNameMatcher {
 	return m
 }
 
+// exactNames match certificates that have one of the names.
+func exactNames(names []string) []*tlsv3.SubjectAltNameMatcher {
+	var out []*tlsv3.SubjectAltNameMatcher
+	for _, san := range names {
+		out = append(out, exactName(san))
+	}
+	return out
+}
+
 func sdsSecret(name string) *tlsv3.SdsSecretConfig {
 	return &tlsv3.SdsSecretConfig{Name: name, SdsConfig: &corev3.ConfigSource{
 		ResourceApiVersion: corev3.ApiVersion_V3,
@@ -233,11 +238,16 @@ func tlsSocket(ctx proto.Message) *corev3.TransportSocket {
 	}
 }
 
-// downstreamTLS takes mutual TLS from any identity of the trust domain. alpn is
-// what the server answers; a client that offers none of it is served without.
+// downstreamTLS takes mutual TLS from any identity of the trust domain.
 func downstreamTLS(mesh *model.Mesh, alpn []string) *corev3.TransportSocket {
+	return downstreamTLSFrom(anyPeer(mesh, ""), alpn)
+}
+
+// downstreamTLSFrom takes mutual TLS from some identities. alpn is what the server answers;
+// a client that offers none of it is served without.
+func downstreamTLSFrom(names peerNames, alpn []string) *corev3.TransportSocket {
 	return tlsSocket(&tlsv3.DownstreamTlsContext{
-		CommonTlsContext:         meshTLS(alpn, anyPeer(mesh, "")),
+		CommonTlsContext:         meshTLS(alpn, names),
 		RequireClientCertificate: wrapperspb.Bool(true),
 	})
 }

@@ -106,11 +106,15 @@ func (p *gatewayPort) tlsChains(mesh *model.Mesh, before []*listenerv3.FilterCha
 func (s *edgeServer) transport(mesh *model.Mesh) *corev3.TransportSocket {
 	t := &s.server.TLS
 	alpn := []string{"h2", "http/1.1"}
+	clients := anyPeer(mesh, "")
+	if len(t.Names) > 0 {
+		clients = peerNames{exact: t.Names}
+	}
 	switch {
 	case t.Mesh && s.server.Mode == model.ServeTLS:
-		return downstreamTLS(mesh, alpnTCP())
+		return downstreamTLSFrom(clients, alpnTCP())
 	case t.Mesh:
-		return downstreamTLS(mesh, alpn)
+		return downstreamTLSFrom(clients, alpn)
 	case s.server.Mode == model.ServeTLS:
 		alpn = nil // what is spoken inside is not known
 	}
@@ -121,8 +125,15 @@ func (s *edgeServer) transport(mesh *model.Mesh) *corev3.TransportSocket {
 		TlsCertificateSdsSecretConfigs: []*tlsv3.SdsSecretConfig{servedSecret(xds.SecretPrefix + t.Credential)},
 	}
 	if t.Client != model.ClientCertNone {
-		common.ValidationContextType = &tlsv3.CommonTlsContext_ValidationContextSdsSecretConfig{
-			ValidationContextSdsSecretConfig: servedSecret(xds.SecretPrefix + t.Credential + xds.CACertSuffix),
+		roots := servedSecret(xds.SecretPrefix + t.Credential + xds.CACertSuffix)
+		common.ValidationContextType = &tlsv3.CommonTlsContext_ValidationContextSdsSecretConfig{ValidationContextSdsSecretConfig: roots}
+		if len(t.Names) > 0 {
+			common.ValidationContextType = &tlsv3.CommonTlsContext_CombinedValidationContext{
+				CombinedValidationContext: &tlsv3.CommonTlsContext_CombinedCertificateValidationContext{
+					DefaultValidationContext:         &tlsv3.CertificateValidationContext{MatchTypedSubjectAltNames: exactNames(t.Names)},
+					ValidationContextSdsSecretConfig: roots,
+				},
+			}
 		}
 	}
 	return tlsSocket(&tlsv3.DownstreamTlsContext{
