@@ -29,6 +29,7 @@ var virtualServiceFields = fieldSet{
 		"retries":        nil,
 		"headers":        nil,
 		"fault":          faultFields,
+		"corsPolicy":     corsFields,
 	},
 	"tls": {"match": connectionMatchFields.and("sniHosts", nil), "route": connectionDestinationFields},
 	"tcp": {"match": connectionMatchFields, "route": connectionDestinationFields},
@@ -133,6 +134,7 @@ func validateHTTPRoute(p *problems, path string, r *networking.HTTPRoute) {
 	validateWhere(p, path, r)
 	validateRewrite(p, path, r)
 	validateFault(p, path, r)
+	validateCORS(p, path, r)
 	validateHeaders(p, path+".headers", r.Headers, true)
 	p.checkDuration(path+".timeout", r.Timeout, time.Millisecond)
 	validateRetries(p, path+".retries", r.Retries)

@@ -54,7 +54,9 @@ func TestTakesVirtualServices(t *testing.T) {
 			destinationSubnets: [10.0.0.0/8, 10.1.2.3, "2001:db8::/32"]}], route: [{destination: {host: web, subset: v1}, weight: 1}, {destination: {host: web}, weight: 2}]}]}`,
 		"tls of all names": `{hosts: ["*"], gateways: [front], tls: [{match: [{sniHosts: ["*"], gateways: [front]}], ` + to + `}]}`,
 		"tcp":              `{hosts: [web], gateways: [mesh, front], tcp: [{match: [{port: 1, gateways: [mesh]}, {destinationSubnets: [10.0.0.1], gateways: [mesh]}], ` + to + `}, {` + to + `}]}`,
-		"edits":            httpOf(`{headers: {request: {set: {x: "y", Host: a.b}, add: {z: "1"}, remove: [q]}, response: {remove: [server]}}, route: [{destination: {host: web}, headers: {response: {set: {v: one}}}}]}`),
+		"cors": httpOf(`{corsPolicy: {allowOrigins: [{exact: "*"}, {prefix: "https://a"}, {regex: ".*"}], allowMethods: [GET, "*"], allowHeaders: [x-a, "*"],
+			exposeHeaders: [x-b], maxAge: 24h, allowCredentials: false, unmatchedPreflights: IGNORE}, ` + to + `}`),
+		"edits": httpOf(`{headers: {request: {set: {x: "y", Host: a.b}, add: {z: "1"}, remove: [q]}, response: {remove: [server]}}, route: [{destination: {host: web}, headers: {response: {set: {v: one}}}}]}`),
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := decodeYAML(t, document("VirtualService", spec)); err != nil {
@@ -215,6 +217,38 @@ func TestRefusesVirtualServices(t *testing.T) {
 		"no status of gRPC": {
 			httpOf(`{fault: {abort: {grpcStatus: GONE, percentage: {value: 1}}}, ` + to + `}`),
 			`spec.http[0].fault.abort.grpcStatus: "GONE" is no status of gRPC`,
+		},
+		"no origins": {
+			httpOf(`{corsPolicy: {allowMethods: [GET]}, ` + to + `}`),
+			"spec.http[0].corsPolicy.allowOrigins: is empty",
+		},
+		"an origin of nothing": {
+			httpOf(`{corsPolicy: {allowOrigins: [{}]}, ` + to + `}`),
+			"spec.http[0].corsPolicy.allowOrigins[0]: says nothing",
+		},
+		"an empty origin": {
+			httpOf(`{corsPolicy: {allowOrigins: [{exact: ""}]}, ` + to + `}`),
+			"spec.http[0].corsPolicy.allowOrigins[0].exact: is empty",
+		},
+		"origins as they were": {
+			httpOf(`{corsPolicy: {allowOrigin: ["*"]}, ` + to + `}`),
+			"spec.http[0].corsPolicy.allowOrigin: is not honoured yet",
+		},
+		"no method": {
+			httpOf(`{corsPolicy: {allowOrigins: [{exact: "*"}], allowMethods: ["GET, POST"]}, ` + to + `}`),
+			`spec.http[0].corsPolicy.allowMethods[0]: "GET, POST" is no method`,
+		},
+		"no field to expose": {
+			httpOf(`{corsPolicy: {allowOrigins: [{exact: "*"}], exposeHeaders: ["x-*"]}, ` + to + `}`),
+			`spec.http[0].corsPolicy.exposeHeaders[0]: "x-*" is no header field`,
+		},
+		"a part of a second": {
+			httpOf(`{corsPolicy: {allowOrigins: [{exact: "*"}], maxAge: 1500ms}, ` + to + `}`),
+			"spec.http[0].corsPolicy.maxAge: 1.5s is told in whole seconds",
+		},
+		"a policy beside an answer": {
+			httpOf(`{corsPolicy: {allowOrigins: [{exact: "*"}]}, redirect: {uri: /x}}`),
+			"spec.http[0].corsPolicy: has no effect on an answer that the proxy gives itself",
 		},
 		"nowhere": {
 			httpOf(`{timeout: 1s}`),

@@ -77,6 +77,7 @@ func (b *routeBuilder) route(r *networking.HTTPRoute) model.HTTPRoute {
 		Timeout:  r.Timeout.AsDuration(),
 		Retry:    retryPolicy(r.Retries),
 		Fault:    fault(r.Fault),
+		CORS:     corsPolicy(r.CorsPolicy),
 	}
 
 	for _, m := range r.Match {

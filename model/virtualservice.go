@@ -114,6 +114,8 @@ type HTTPRoute struct {
 	Retry *RetryPolicy
 	// Fault is what clients are made to suffer; nil: nothing.
 	Fault *HTTPFault
+	// CORS is nil where the proxy has no say in it.
+	CORS *CORSPolicy
 }
 
 // HTTPMatch is a condition on a request, all parts of which must hold.

@@ -685,6 +685,11 @@ func faultOf(fields string) string {
 	return `"typed_per_filter_config":{"envoy.filters.http.fault":{"@type":"type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault",` + fields + `}}`
 }
 
+// corsOf is what a route says to the CORS filter.
+func corsOf(fields string) string {
+	return `"typed_per_filter_config":{"envoy.filters.http.cors":{"@type":"type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy",` + fields + `}}`
+}
+
 func TestDecodeFault(t *testing.T) {
 	for fields, want := range map[string]Fault{
 		`"delay":{"fixed_delay":"5s","percentage":{"numerator":100}},"abort":{"http_status":503,"percentage":{"numerator":1250,"denominator":"TEN_THOUSAND"}}`: {
@@ -792,6 +797,22 @@ func TestRoutesRefused(t *testing.T) {
 			from:  `"match":{"prefix":"/"},"direct_response"`,
 			to:    `"match":{"prefix":"/"},` + faultOf(`"delay":{"header_delay":{}}`) + `,"direct_response"`,
 			field: "virtual_hosts[1].routes[0].typed_per_filter_config.envoy.filters.http.fault.delay.header_delay",
+		},
+		"CORS in part": {
+			from: `"match":{"prefix":"/"},"direct_response"`,
+			to: `"match":{"prefix":"/"},` + corsOf(`"allow_origin_string_match":[{"exact":"*"}],"filter_enabled":{"default_value":{"numerator":50}}`) +
+				`,"direct_response"`,
+			field: "virtual_hosts[1].routes[0].typed_per_filter_config.envoy.filters.http.cors.filter_enabled.default_value",
+		},
+		"CORS of private networks": {
+			from:  `"match":{"prefix":"/"},"direct_response"`,
+			to:    `"match":{"prefix":"/"},` + corsOf(`"allow_private_network_access":true`) + `,"direct_response"`,
+			field: "virtual_hosts[1].routes[0].typed_per_filter_config.envoy.filters.http.cors.allow_private_network_access",
+		},
+		"CORS in two lines": {
+			from:  `"match":{"prefix":"/"},"direct_response"`,
+			to:    `"match":{"prefix":"/"},` + corsOf(`"allow_methods":"GET\r\nx: y"`) + `,"direct_response"`,
+			field: "virtual_hosts[1].routes[0].typed_per_filter_config.envoy.filters.http.cors.allow_methods",
 		},
 		"abort without a status": {
 			from:  `"match":{"prefix":"/"},"direct_response"`,

@@ -40,6 +40,11 @@ func (r *Route) decodeFilters(a at, list map[string]*anypb.Any) error {
 			if r.Fault, err = decodeFault(fa, body); err != nil {
 				return err
 			}
+		case name == corsFilterName && body.MessageName() == corsPolicyOfOne:
+			var err error
+			if r.CORS, err = decodeCORS(fa, body); err != nil {
+				return err
+			}
 		default:
 			return fa.errorf("%s is not supported by this proxy", body.MessageName())
 		}

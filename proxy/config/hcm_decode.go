@@ -5,9 +5,11 @@ import (
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	corsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/cors/v3"
 	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
@@ -123,12 +125,16 @@ func (h *HCM) decodeHTTPFilters(a at, p *hcmv3.HttpConnectionManager) error {
 			if err := h.decodeTokens(fa, ca, body); err != nil {
 				return err
 			}
-		case name == faultMessage:
+		case name == faultMessage, name == corsMessage:
 			if last {
 				return fa.errorf("is the last filter: the router is missing")
 			}
-			// What it does to requests, their routes say.
-			if err := ca.plain(body, &faultv3.HTTPFault{}); err != nil {
+			// What they do to requests, their routes say.
+			var m proto.Message = &faultv3.HTTPFault{}
+			if name == corsMessage {
+				m = &corsv3.Cors{}
+			}
+			if err := ca.plain(body, m); err != nil {
 				return err
 			}
 		default:

@@ -43,6 +43,8 @@ type Route struct {
 	Headers  HeaderEdits
 	// Fault is what some of its requests suffer; nil: nothing.
 	Fault *Fault
+	// CORS is nil where the proxy has no say in it.
+	CORS *CORS
 }
 
 // RouteMatch is envoy.config.route.v3.RouteMatch. Exactly one of Prefix,

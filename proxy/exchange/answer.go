@@ -20,6 +20,10 @@ type Answer struct {
 	// Challenge says how to do better, WWW-Authenticate.
 	Challenge string
 	Mark      string // FailedField
+	// Fields are said beside those of every answer.
+	Fields []Field
+	// Preflight says that it answers a question of CORS.
+	Preflight bool
 	// ByGRPC says that callers of gRPC get the status GRPC, and not what stands for Status there.
 	ByGRPC bool
 	GRPC   int
@@ -118,6 +122,10 @@ func (x *Exchange) Local(a *Answer, server string, now time.Time) Local {
 	add("location", a.Location)
 	add("www-authenticate", a.Challenge)
 	add(FailedField, a.Mark)
+	out.Fields = append(out.Fields, a.Fields...)
+	if x.origin != "" {
+		out.Fields = append(out.Fields, x.originFields(a.Preflight)...)
+	}
 	switch {
 	case x.GRPC:
 		add("grpc-status", strconv.Itoa(x.Outcome.GRPC))

@@ -32,10 +32,11 @@ type Exchange struct {
 	handBack   bool     // the caller understands x-isthmus-failed
 	tries      int      // endpoints that were asked, those that could not be reached included
 	last       Failure
-	sent       bool // an endpoint may have got a request that failed
-	answered   bool // and may have answered it
-	spent      bool // there would have been another try, but for the limit
-	abort      bool // a fault of the route answers it
+	sent       bool   // an endpoint may have got a request that failed
+	answered   bool   // and may have answered it
+	spent      bool   // there would have been another try, but for the limit
+	abort      bool   // a fault of the route answers it
+	origin     string // of the page that sends it, if its route allows that; else empty
 }
 
 // Incoming is a request as it came.
@@ -86,6 +87,11 @@ func (x *Exchange) Begin(in *Incoming, q *routes.Target) Verdict {
 	}
 	if x.Route = in.Table.Find(q); x.Route == nil {
 		return reply(noRoute(in.Table.Name(), q))
+	}
+	if c := x.Route.CORS; c != nil {
+		if v, answered := x.crossOrigin(c, q); answered {
+			return v
+		}
 	}
 	if f := x.Route.Fault; f != nil && !in.Again {
 		return x.suffer(f, in, q)

@@ -107,6 +107,9 @@ func EditResponse(f Fields, x *Exchange, hcm *config.HCM) {
 	for _, cookie := range x.cookies {
 		f.Add("set-cookie", cookie)
 	}
+	if x.origin != "" {
+		x.allowOriginIn(f)
+	}
 }
 
 // edit applies what a route configuration asks for.

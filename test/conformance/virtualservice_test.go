@@ -83,6 +83,15 @@ func drawDestination(r *rand.Rand) object {
 	return out
 }
 
+func drawCORS(r *rand.Rand) object {
+	return object{
+		"allowOrigins": []object{drawString(r)}, "allowMethods": []string{pick(r, "GET", "*", text(r))},
+		"allowHeaders": []string{pick(r, "x-a", "*", text(r))}, "exposeHeaders": []string{pick(r, "x-b", text(r))},
+		"maxAge": pick(r, "0s", "24h", "1500ms"), "allowCredentials": pick(r, true, false),
+		"unmatchedPreflights": pick(r, "UNSPECIFIED", "FORWARD", "IGNORE"),
+	}
+}
+
 func drawFault(r *rand.Rand) object {
 	percentage := func() object { return object{"value": pick(r, 0, 0.0001, 12.5, 100, 101)} }
 	return object{
@@ -112,6 +121,9 @@ func drawRoute(r *rand.Rand) object {
 		out["route"] = route
 		if r.IntN(3) == 0 {
 			out["fault"] = drawFault(r)
+		}
+		if r.IntN(3) == 0 {
+			out["corsPolicy"] = drawCORS(r)
 		}
 		if r.IntN(3) == 0 {
 			out["rewrite"] = pick(r, object{"uri": text(r)}, object{"authority": text(r)}, object{"uriRegexRewrite": object{"match": text(r), "rewrite": text(r)}})

@@ -116,6 +116,15 @@ func TestVirtualServiceRoutes(t *testing.T) {
 				"delay": {"fixed_delay": "5s", "percentage": {"numerator": 1000, "denominator": "MILLION"}},
 				"abort": {"grpc_status": 14, "percentage": {"numerator": 1000000, "denominator": "MILLION"}}}}}]`,
 		},
+		"cors": {
+			route: `{corsPolicy: {allowOrigins: [{exact: "https://a"}, {regex: "https://.*"}], allowMethods: [GET, POST], allowHeaders: [x-a, x-b],
+				exposeHeaders: [x-c], maxAge: 24h, allowCredentials: true, unmatchedPreflights: IGNORE}, ` + to + `}`,
+			want: `[{` + any + `, ` + leads + `, "typed_per_filter_config": {"envoy.filters.http.cors": {
+				"@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy",
+				"allow_origin_string_match": [{"exact": "https://a"}, {"safe_regex": {"regex": "https://.*"}}],
+				"allow_methods": "GET,POST", "allow_headers": "x-a,x-b", "expose_headers": "x-c", "max_age": "86400", "allow_credentials": true,
+				"filter_enabled": {"default_value": {"numerator": 100}}, "forward_not_matching_preflights": false}}}]`,
+		},
 		"fault for nobody": {
 			route: `{fault: {abort: {httpStatus: 503, percentage: {value: 0}}}, ` + to + `}`,
 			want:  `[{` + any + `, ` + leads + `}]`,
