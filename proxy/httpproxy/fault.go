@@ -74,7 +74,7 @@ func (p *pair) delayLocked(length time.Duration, q routes.Target) {
 			return
 		}
 		p.delay = nil
-		from := asking{h: p.srv.h, info: p.srv.info, edge: &p.srv.edge}
+		from := asking{h: p.srv.h, info: p.srv.info, edge: &p.srv.edge, fields: &p.req}
 		p.onwardLocked(p.call.delayed(&from, &q), &q)
 	})
 }

@@ -94,6 +94,8 @@ func TestFaultDelays(t *testing.T) {
 		h := startHop(t, setup{
 			hcm: config.HCM{Routes: faulty(&config.Fault{Delay: delay, DelayShare: config.Whole}, func(r *config.Route) {
 				r.Action.Timeout = 20 * time.Second
+				// What is asked of the request after the delay must still be there.
+				r.Action.Hash = []config.HashPolicy{{Cookie: &config.HashCookie{Name: "user"}}}
 			})},
 			clusters: []*config.Cluster{staticCluster("c", proto, addr)},
 		})
