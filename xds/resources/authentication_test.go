@@ -94,7 +94,7 @@ func TestTokensAreVerifiedBeforeTheyAreAskedAbout(t *testing.T) {
 	}
 
 	names, tokens = s.tokenFilters(t, s.gateway)
-	if got := names["http"]; got != "jwt_authn rbac fault router" || len(tokens.GetProviders()) != 1 {
+	if got := names["http"]; got != "jwt_authn rbac cors fault router" || len(tokens.GetProviders()) != 1 {
 		t.Errorf("at the gateway the filters are %q with %d issuers", got, len(tokens.GetProviders()))
 	}
 }
