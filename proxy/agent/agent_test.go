@@ -64,12 +64,12 @@ type fixedView map[string]map[string]*serve.Resource
 
 func (v fixedView) Key() string { return "fixed" }
 
-func (v fixedView) Resources(typeURL string, names []string) (map[string]*serve.Resource, <-chan struct{}, error) {
+func (v fixedView) Resources(typeURL string, names []string) (serve.Set, <-chan struct{}, error) {
 	out := map[string]*serve.Resource{}
 	for n, r := range v[typeURL] {
 		out[n] = r
 	}
-	return out, make(chan struct{}), nil
+	return serve.NewSet(out), make(chan struct{}), nil
 }
 
 func (v fixedView) View(_ context.Context, n serve.Node) (serve.View, <-chan struct{}, error) {

@@ -132,7 +132,7 @@ func (v lateNames) View(ctx context.Context, n serve.Node) (serve.View, <-chan s
 	return v, make(chan struct{}), nil
 }
 
-func (v lateNames) Resources(typeURL string, names []string) (map[string]*serve.Resource, <-chan struct{}, error) {
+func (v lateNames) Resources(typeURL string, names []string) (serve.Set, <-chan struct{}, error) {
 	if typeURL == xds.TypeNameTable {
 		<-v.come
 	}

@@ -304,7 +304,7 @@ func (w *world) apply(p *proxy.Proxy, n serve.Node, addr string, wanted func(lis
 		all, _, err := view.Resources(typeURL, names)
 		must(w.t, err)
 		var add []fetch.Resource
-		for _, r := range all {
+		for _, r := range all.All() {
 			body := r.Body
 			if typeURL == xds.TypeCluster && strings.HasPrefix(r.Name, "passthrough|") {
 				body = w.led(body)

@@ -132,10 +132,10 @@ func refusesPolicy(t testing.TB, raw []byte) (valid bool, err error) {
 		t.Fatal(err)
 	}
 	all, _, err := view.Resources(xds.TypeListener, []string{"virtualInbound"})
-	if err != nil || len(all) == 0 {
-		t.Fatalf("%d listeners: %v", len(all), err)
+	if err != nil || all.Len() == 0 {
+		t.Fatalf("%d listeners: %v", all.Len(), err)
 	}
-	for _, res := range all {
+	for _, res := range all.All() {
 		if err := acceptsListener(res.Body); err != nil {
 			return true, err
 		}

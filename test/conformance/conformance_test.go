@@ -79,7 +79,7 @@ func TestProxyAcceptsWhatIsBuilt(t *testing.T) {
 				if err != nil {
 					t.Fatalf("seed %d, %s: %v", seed, node.ID, err)
 				}
-				for name, res := range all {
+				for name, res := range all.All() {
 					total[typeURL]++
 					if err := valid(res.Body); err != nil {
 						t.Errorf("seed %d, %s, %s: not valid: %v", seed, node.ID, name, err)

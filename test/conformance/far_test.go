@@ -123,7 +123,7 @@ func TestNoAddressOfAnotherNetwork(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				for name, res := range all {
+				for name, res := range all.All() {
 					if strings.Contains(name, foreign) || strings.Contains(string(res.Body.Value), foreign) {
 						t.Errorf("seed %d, %s: %s %s names an address %s…", seed, node.ID, xds.Short(typeURL), name, foreign)
 					}
@@ -154,7 +154,7 @@ func TestEnvoyKeepsEveryEndpoint(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for name, res := range all {
+			for name, res := range all.All() {
 				cla := &endpointv3.ClusterLoadAssignment{}
 				if err := res.Body.UnmarshalTo(cla); err != nil {
 					t.Fatal(err)
@@ -165,7 +165,7 @@ func TestEnvoyKeepsEveryEndpoint(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for name, res := range clusters {
+			for name, res := range clusters.All() {
 				c := &clusterv3.Cluster{}
 				if err := res.Body.UnmarshalTo(c); err != nil {
 					t.Fatal(err)

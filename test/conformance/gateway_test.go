@@ -277,7 +277,7 @@ func refusesGateway(t testing.TB, raw []byte) (taken bool, err error) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for name, res := range all {
+		for name, res := range all.All() {
 			if err := valid(res.Body); err != nil {
 				return true, fmt.Errorf("%s is not valid: %w", name, err)
 			}

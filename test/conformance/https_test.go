@@ -198,8 +198,8 @@ func TestSecretsAreForProvenGateways(t *testing.T) {
 			}
 			for _, asked := range [][]string{nil, {"kubernetes://a", "kubernetes://b", "kubernetes://other", "kubernetes://cacerts"}} {
 				got, _, err := view.Resources(xds.TypeSecret, asked)
-				if err != nil || len(got) != c.names || c.names > 0 && got["kubernetes://a"] == nil {
-					t.Errorf("asked for %q, it is given %d secrets, %v; want %d", asked, len(got), err, c.names)
+				if err != nil || got.Len() != c.names || c.names > 0 && got.Get("kubernetes://a") == nil {
+					t.Errorf("asked for %q, it is given %d secrets, %v; want %d", asked, got.Len(), err, c.names)
 				}
 			}
 		})

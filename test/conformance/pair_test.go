@@ -52,7 +52,7 @@ type sidecar struct {
 	*proxy.Proxy
 	node serve.Node
 	// hosts are the virtual hosts that it was given last.
-	hosts map[string]*serve.Resource
+	hosts serve.Set
 	// destination is where the connections to come want to go.
 	destination atomic.Pointer[netip.AddrPort]
 }
@@ -193,7 +193,7 @@ func (p *pair) apply(s *sidecar, socket, address string, port uint16) {
 			p.t.Fatal(err)
 		}
 		var add []fetch.Resource
-		for name, r := range res {
+		for name, r := range res.All() {
 			body := r.Body
 			if typeURL == xds.TypeListener {
 				if body = at(p.t, body, socket, address, port); body == nil {
@@ -210,17 +210,17 @@ func (p *pair) apply(s *sidecar, socket, address string, port uint16) {
 
 // gone lists the virtual hosts that the sidecar had at the last time and has not now.
 // Of the other types, what is left out is of no consequence here.
-func (s *sidecar) gone(typeURL string, now map[string]*serve.Resource) []string {
+func (s *sidecar) gone(typeURL string, now serve.Set) []string {
 	switch typeURL {
 	case xds.TypeSecret:
-		return slices.DeleteFunc(s.Wanted(typeURL), func(name string) bool { return now[name] != nil })
+		return slices.DeleteFunc(s.Wanted(typeURL), func(name string) bool { return now.Get(name) != nil })
 	case xds.TypeVirtualHost:
 	default:
 		return nil
 	}
 	var out []string
-	for name := range s.hosts {
-		if now[name] == nil {
+	for name := range s.hosts.All() {
+		if now.Get(name) == nil {
 			out = append(out, name)
 		}
 	}

@@ -266,10 +266,10 @@ func acceptsRoutesOf(t testing.TB, view serve.View, typeURL string) error {
 func acceptsAll(t testing.TB, view serve.View, typeURL string, names []string) error {
 	t.Helper()
 	all, _, err := view.Resources(typeURL, names)
-	if err != nil || len(all) == 0 {
-		t.Fatalf("%d %s: %v", len(all), xds.Short(typeURL), err)
+	if err != nil || all.Len() == 0 {
+		t.Fatalf("%d %s: %v", all.Len(), xds.Short(typeURL), err)
 	}
-	for _, res := range all {
+	for _, res := range all.All() {
 		if err := valid(res.Body); err != nil {
 			return err
 		}

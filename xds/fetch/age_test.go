@@ -32,7 +32,7 @@ func (c *clusters) View(context.Context, serve.Node) (serve.View, <-chan struct{
 
 func (*clusters) Key() string { return "clusters" }
 
-func (c *clusters) Resources(typeURL string, _ []string) (map[string]*serve.Resource, <-chan struct{}, error) {
+func (c *clusters) Resources(typeURL string, _ []string) (serve.Set, <-chan struct{}, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	out := map[string]*serve.Resource{}
@@ -41,7 +41,7 @@ func (c *clusters) Resources(typeURL string, _ []string) (map[string]*serve.Reso
 			out[n] = r
 		}
 	}
-	return out, c.changed, nil
+	return serve.NewSet(out), c.changed, nil
 }
 
 // set gives a cluster a version, or removes it for version "".

@@ -1,7 +1,6 @@
 package resources
 
 import (
-	"maps"
 	"slices"
 
 	"github.com/isthmus-mesh/isthmus/xds/serve"
@@ -24,8 +23,7 @@ type assignments struct {
 	seen     uint64
 	// byHost finds the names that a host's endpoints are in.
 	byHost map[string][]string
-	// res is never written once it was given away: a change makes a copy.
-	res map[string]*serve.Resource
+	res    serve.Set
 }
 
 // maxAssignments bounds what a view keeps: streams of a view subscribe alike, but
@@ -56,7 +54,7 @@ func (v *view) assignmentsFor(names []string) *assignments {
 
 // endpoints answers for load assignments; for all of them when names is nil. log
 // is the hub's log as it was when the channel of the type was taken.
-func (v *view) endpoints(r *reader, names []string, log changeLog) map[string]*serve.Resource {
+func (v *view) endpoints(r *reader, names []string, log changeLog) serve.Set {
 	find := func(name string) *serve.Resource { return v.assignment(r, name) }
 	g, members, gateways := v.scope.ground.get(r), v.source.members.get(r), v.source.gateways.get(r)
 	var routed *destinationSet
@@ -65,15 +63,15 @@ func (v *view) endpoints(r *reader, names []string, log changeLog) map[string]*s
 	}
 	switch {
 	case names == nil && routed != nil:
-		return pick(slices.Concat(v.gateway.endpointNames(r, v.scope), routed.endpointNames()), find)
+		return serve.NewSet(pick(slices.Concat(v.gateway.endpointNames(r, v.scope), routed.endpointNames()), find))
 	case names == nil:
-		return pick(g.endpointNames(v.scope), find)
+		return serve.NewSet(pick(g.endpointNames(v.scope), find))
 	}
 
 	a := v.assignmentsFor(names)
 	changed, known := log.since(a.seen)
 	if a.ground != g || a.members != members || a.gateways != gateways || a.routed != routed || !known {
-		a.res = pick(names, find)
+		a.res = serve.NewSet(pick(names, find))
 	} else {
 		a.update(changed, find)
 	}
@@ -83,21 +81,13 @@ func (v *view) endpoints(r *reader, names []string, log changeLog) map[string]*s
 
 // update works in that the endpoints of some hosts changed.
 func (a *assignments) update(changed []string, find func(string) *serve.Resource) {
-	copied := false
+	others := map[string]*serve.Resource{}
 	for _, h := range changed {
 		for _, name := range a.byHost[h] {
-			res := find(name)
-			if res == a.res[name] {
-				continue
-			}
-			if !copied {
-				a.res, copied = maps.Clone(a.res), true
-			}
-			if res == nil {
-				delete(a.res, name)
-			} else {
-				a.res[name] = res
+			if res := find(name); res != a.res.Get(name) {
+				others[name] = res
 			}
 		}
 	}
+	a.res = a.res.With(others)
 }

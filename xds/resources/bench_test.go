@@ -32,7 +32,9 @@ func BenchmarkEndpointChange(b *testing.B) {
 				}
 				m.endpoints(services[i%s], "10.9.9.9", fmt.Sprintf("10.8.%d.%d", i/250%250, i%250))
 				<-wake
-				m.resources(v, xds.TypeEndpoint, names...)
+				if _, _, err := v.Resources(xds.TypeEndpoint, names); err != nil {
+					b.Fatal(err)
+				}
 			}
 			b.ReportMetric(float64(m.source.Built()-built)/float64(b.N), "built/op")
 		})

@@ -263,7 +263,7 @@ func TestExportedEndpointsFollow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if before[name] == after[name] {
+	if before.Get(name) == after.Get(name) {
 		t.Error("the load assignment is the one before")
 	}
 	if got, want := m.addresses(v, name), map[string]int{"10.1.0.7:8080": 1}; !maps.Equal(got, want) {

@@ -229,7 +229,7 @@ func TestAnnouncementsCoverWhatIsRead(t *testing.T) {
 		for typeURL, ask := range map[string]func(r *reader) int{
 			xds.TypeCluster:  func(r *reader) int { return len(v.clusters.get(r).byName) },
 			xds.TypeListener: func(r *reader) int { return len(v.listeners.get(r).byName) },
-			xds.TypeEndpoint: func(r *reader) int { return len(v.endpoints(r, nil, changeLog{})) },
+			xds.TypeEndpoint: func(r *reader) int { return v.endpoints(r, nil, changeLog{}).Len() },
 			xds.TypeRoute:    func(r *reader) int { return len(v.routes(r, nil)) },
 			xds.TypeVirtualHost: func(r *reader) int {
 				// Whole route configurations are read from the same tables.

@@ -145,7 +145,7 @@ func (m *mesh) resources(v serve.View, typeURL string, names ...string) map[stri
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	return res
+	return res.Map()
 }
 
 var allTypes = xds.Types()

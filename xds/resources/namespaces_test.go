@@ -138,8 +138,8 @@ func TestNamespacesAreSelectedAtRunTime(t *testing.T) {
 	v := m.view(clientIn(testCluster))
 	name := "outbound|80||" + webHost
 	res, told, err := v.Resources(xds.TypeCluster, nil)
-	if err != nil || res[name] != nil {
-		t.Fatalf("%v, %v", res[name], err)
+	if err != nil || res.Get(name) != nil {
+		t.Fatalf("%v, %v", res.Get(name), err)
 	}
 	insert(m, m.store.Namespaces, &model.Namespace{Cluster: testCluster, Name: "shop", Labels: map[string]string{"mesh": "yes"}})
 	for deadline := 0; m.resources(v, xds.TypeCluster, name)[name] == nil; deadline++ {

@@ -55,7 +55,7 @@ func newView(s *Source, key string, sc *scope) *view {
 func (v *view) Key() string { return v.key }
 
 // Resources implements serve.View.
-func (v *view) Resources(typeURL string, names []string) (map[string]*serve.Resource, <-chan struct{}, error) {
+func (v *view) Resources(typeURL string, names []string) (serve.Set, <-chan struct{}, error) {
 	s := v.source
 	// The channel is taken before the snapshot: a change in between is
 	// announced, if needlessly, and never missed.
@@ -68,26 +68,32 @@ func (v *view) Resources(typeURL string, names []string) (map[string]*serve.Reso
 		s.forgetRulesLocked(r)
 		v.scope.forgetGoneLocked()
 	}()
+	if typeURL == xds.TypeEndpoint {
+		return v.endpoints(r, names, log), changed, nil
+	}
+	return serve.NewSet(v.rarelyChanged(r, typeURL, names)), changed, nil
+}
+
+// rarelyChanged are the resources of a type that changes seldom, beside endpoints.
+func (v *view) rarelyChanged(r *reader, typeURL string, names []string) map[string]*serve.Resource {
 	switch typeURL {
 	case xds.TypeCluster:
-		return only(v.clusters.get(r).byName, names), changed, nil
+		return only(v.clusters.get(r).byName, names)
 	case xds.TypeListener:
-		return only(v.listeners.get(r).byName, names), changed, nil
-	case xds.TypeEndpoint:
-		return v.endpoints(r, names, log), changed, nil
+		return only(v.listeners.get(r).byName, names)
 	case xds.TypeRoute:
-		return v.routes(r, names), changed, nil
+		return v.routes(r, names)
 	case xds.TypeVirtualHost:
 		// Gateways have theirs in their route configurations.
 		if v.gateway == nil && v.hostsApart {
-			return v.virtualHosts(r, names), changed, nil
+			return v.virtualHosts(r, names)
 		}
 	case xds.TypeSecret:
-		return v.secrets(r, names), changed, nil
+		return v.secrets(r, names)
 	case xds.TypeNameTable:
-		return only(v.names(r), names), changed, nil
+		return only(v.names(r), names)
 	}
-	return map[string]*serve.Resource{}, changed, nil
+	return nil
 }
 
 // only picks the resources with the names; all when names is nil.

@@ -252,7 +252,7 @@ func (g *group) renew(f *feed, since time.Time) *snapshot {
 
 	f.renewed <- changed
 	old := g.current(f)
-	news, gone := stepTo(res, old.res)
+	news, gone := res.since(old.res)
 	if len(news)+len(gone) == 0 {
 		return nil
 	}

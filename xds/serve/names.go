@@ -81,13 +81,13 @@ func (s *nameSet) lists(name string) bool {
 }
 
 // without lists the names of the set for which there is no resource.
-func (s *nameSet) without(res map[string]*Resource) []string {
+func (s *nameSet) without(res Set) []string {
 	if s.typeURL != xds.TypeVirtualHost {
-		return slices.DeleteFunc(slices.Clone(s.sorted), func(name string) bool { return res[name] != nil })
+		return slices.DeleteFunc(slices.Clone(s.sorted), func(name string) bool { return res.Get(name) != nil })
 	}
 
 	found := make(map[string]bool, len(s.sorted))
-	for name := range res {
+	for name := range res.All() {
 		found[xds.SubscribedAs(s.typeURL, name)] = true
 	}
 	return slices.DeleteFunc(slices.Clone(s.sorted), func(name string) bool { return found[name] })

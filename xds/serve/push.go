@@ -76,8 +76,7 @@ func (sub *subscription) postpone(cur *snapshot, removed []string) {
 	slices.Sort(all)
 	all = slices.Compact(all)
 	sub.lateRemovals = slices.DeleteFunc(all, func(n string) bool {
-		_, back := cur.res[n]
-		return back || !cur.names.has(n)
+		return cur.res.Get(n) != nil || !cur.names.has(n)
 	})
 }
 
@@ -121,7 +120,7 @@ func (sub *subscription) newsAgain(cur *snapshot, sotw bool) *payload {
 		listed[r.Name] = true
 	}
 	again := keyless(sub.typeURL, sub.resend)
-	for name, r := range cur.res {
+	for name, r := range cur.res.All() {
 		if again.has(name) && !listed[name] {
 			changed = append(changed, r)
 		}
@@ -148,7 +147,7 @@ func (st *stream) send(sub *subscription, cur *snapshot, p *payload, removed []s
 	nonce := strconv.FormatUint(st.counter, 36)
 	name := xds.Short(sub.typeURL)
 	sub.nonce, sub.lastSent, sub.noticed = nonce, nonce, cur.since
-	st.status.sent(name, nonce, cur.id, len(cur.res))
+	st.status.sent(name, nonce, cur.id, cur.res.Len())
 	if err := st.wire.send(sub, nonce, cur, p, removed); err != nil {
 		return err
 	}

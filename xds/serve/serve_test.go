@@ -43,7 +43,7 @@ func newTable(key string) *tableView {
 
 func (v *tableView) Key() string { return v.key }
 
-func (v *tableView) Resources(typeURL string, names []string) (map[string]*serve.Resource, <-chan struct{}, error) {
+func (v *tableView) Resources(typeURL string, names []string) (serve.Set, <-chan struct{}, error) {
 	v.asked.Add(1)
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -53,7 +53,7 @@ func (v *tableView) Resources(typeURL string, names []string) (map[string]*serve
 			out[n] = r
 		}
 	}
-	return out, v.channel(typeURL), nil
+	return serve.NewSet(out), v.channel(typeURL), nil
 }
 
 func (v *tableView) channel(typeURL string) chan struct{} {

@@ -161,7 +161,7 @@ func (s *Server) spawn(f func()) {
 	}
 }
 
-func (s *Server) newSnapshot(names *nameSet, res map[string]*Resource, since time.Time) *snapshot {
+func (s *Server) newSnapshot(names *nameSet, res Set, since time.Time) *snapshot {
 	return &snapshot{id: s.lastID.Add(1), names: names, res: res, since: since}
 }
 

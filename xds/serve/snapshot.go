@@ -2,7 +2,6 @@ package serve
 
 import (
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -16,9 +15,9 @@ import (
 type snapshot struct {
 	id    uint64 // unique in the server
 	names *nameSet
-	res   map[string]*Resource // never written
-	since time.Time            // when the change that led to it was noticed
-	step  *step                // from the snapshot before it; nil for the first
+	res   Set
+	since time.Time // when the change that led to it was noticed
+	step  *step     // from the snapshot before it; nil for the first
 
 	mu      sync.Mutex
 	encoded map[uint64]*payload // by id of the snapshot that a stream has; 0 is none
@@ -99,43 +98,14 @@ func (s *snapshot) diff(old *snapshot) (changed []*Resource, removed []string) {
 	case s.step != nil && s.step.from == old.id:
 		return s.step.changed, s.step.removed
 	case old.names == s.names:
-		return stepTo(s.res, old.res)
+		return s.res.since(old.res)
 	}
 	return s.compare(func(name string) (string, bool) {
-		if r, ok := old.res[name]; ok {
+		if r := old.res.Get(name); r != nil {
 			return r.Version, true
 		}
 		return "", old.names.has(name)
-	}, maps.Keys(old.res))
-}
-
-// stepTo is the difference between two answers for the same names. It looks at
-// each resource once: with ten thousand of them, this is what a change costs.
-func stepTo(res, old map[string]*Resource) (changed []*Resource, removed []string) {
-	if reflect.ValueOf(res).Pointer() == reflect.ValueOf(old).Pointer() {
-		// A View that has nothing new gives the map that it gave before.
-		return nil, nil
-	}
-	kept := 0
-	for name, r := range res {
-		o, ok := old[name]
-		if ok {
-			kept++
-		}
-		if o != r && (!ok || o.Version != r.Version) {
-			changed = append(changed, r)
-		}
-	}
-	if kept < len(old) {
-		for name := range old {
-			if _, ok := res[name]; !ok {
-				removed = append(removed, name)
-			}
-		}
-	}
-	sortByName(changed)
-	slices.Sort(removed)
-	return changed, removed
+	}, old.res.names())
 }
 
 func sortByName(list []*Resource) {
@@ -153,7 +123,7 @@ func (s *snapshot) diffVersions(have map[string]string) (changed []*Resource, re
 // compare does the work of both. had gives the version that a client has, or ""
 // and true when it knows that there is none; known lists the names it has.
 func (s *snapshot) compare(had func(string) (string, bool), known func(func(string) bool)) (changed []*Resource, removed []string) {
-	for name, r := range s.res {
+	for name, r := range s.res.All() {
 		if had != nil {
 			if v, ok := had(name); ok && v == r.Version {
 				continue
@@ -165,7 +135,7 @@ func (s *snapshot) compare(had func(string) (string, bool), known func(func(stri
 
 	if known != nil {
 		for name := range known {
-			if _, ok := s.res[name]; !ok && s.names.has(name) {
+			if s.res.Get(name) == nil && s.names.has(name) {
 				removed = append(removed, name)
 			}
 		}

@@ -1,7 +1,6 @@
 package serve
 
 import (
-	"maps"
 	"slices"
 	"testing"
 
@@ -30,15 +29,15 @@ func TestStep(t *testing.T) {
 		{[]string{"1"}, nil},
 	} {
 		for _, names := range []*nameSet{allNames(xds.TypeCluster), newNames(newHasher(), xds.TypeCluster, []string{"a", "b", "c", "d"})} {
-			old := &snapshot{id: 1, names: names, res: res(c.old...)}
-			now := &snapshot{id: 2, names: names, res: res(c.now...)}
-			changed, removed := stepTo(now.res, old.res)
+			old := &snapshot{id: 1, names: names, res: NewSet(res(c.old...))}
+			now := &snapshot{id: 2, names: names, res: NewSet(res(c.now...))}
+			changed, removed := now.res.since(old.res)
 			wantChanged, wantRemoved := now.compare(func(name string) (string, bool) {
-				if r, ok := old.res[name]; ok {
+				if r := old.res.Get(name); r != nil {
 					return r.Version, true
 				}
 				return "", old.names.has(name)
-			}, maps.Keys(old.res))
+			}, old.res.names())
 			if !slices.Equal(changed, wantChanged) || !slices.Equal(removed, wantRemoved) {
 				t.Errorf("%v to %v: changed %v, removed %v; want %v, %v", c.old, c.now, changed, removed, wantChanged, wantRemoved)
 			}

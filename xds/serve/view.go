@@ -43,10 +43,10 @@ type View interface {
 	// go by the names of their route configurations (xds.SubscribedAs). changed
 	// is closed when the answer may have become another one; with it the
 	// answer is consistent, that is, no change between the two is missed. The
-	// map may be shared and is never written again, by neither side.
+	// Set that came of the one before, by Set.With, is compared with it quickly.
 	//
 	// A type that the View never has gives an empty map and no error.
-	Resources(typeURL string, names []string) (res map[string]*Resource, changed <-chan struct{}, err error)
+	Resources(typeURL string, names []string) (res Set, changed <-chan struct{}, err error)
 
 	// Key names the View. Two Views with the same Key are the same View.
 	Key() string

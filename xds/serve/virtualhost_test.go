@@ -17,14 +17,15 @@ import (
 // hostsView is a tableView whose virtual hosts go by their route configurations.
 type hostsView struct{ *tableView }
 
-func (v hostsView) Resources(typeURL string, names []string) (map[string]*serve.Resource, <-chan struct{}, error) {
-	all, changed, err := v.tableView.Resources(typeURL, nil)
+func (v hostsView) Resources(typeURL string, names []string) (serve.Set, <-chan struct{}, error) {
+	set, changed, err := v.tableView.Resources(typeURL, nil)
+	all := set.Map()
 	for name := range all {
 		if names != nil && !slices.Contains(names, xds.SubscribedAs(typeURL, name)) {
 			delete(all, name)
 		}
 	}
-	return all, changed, err
+	return serve.NewSet(all), changed, err
 }
 
 func subscribeHosts(names ...string) *discoveryv3.DeltaDiscoveryRequest {
