@@ -3,6 +3,7 @@ package resources
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -111,39 +112,61 @@ type census struct {
 	counts   func(*model.Service) bool
 }
 
+// endpoints are those of the services that count.
+func (c *census) endpoints() iter.Seq2[*model.EndpointSet, *model.Endpoint] {
+	return func(yield func(*model.EndpointSet, *model.Endpoint) bool) {
+		for set := range c.store.Endpoints.All(c.txn) {
+			svc, _, ok := c.store.Services.Get(c.txn, c.store.Services.ByKey(set.Key()))
+			if !ok || !c.counts(svc) {
+				continue
+			}
+			for i := range set.Endpoints {
+				if !yield(set, &set.Endpoints[i]) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// severalNetworks tells whether clusters or endpoints are in more than one network. As
+// a rule they are not, and then this is all that a change of an endpoint costs here.
+func (c *census) severalNetworks() bool {
+	networks := map[string]bool{}
+	for _, network := range c.members.clusters {
+		networks[network] = true
+	}
+	for set, ep := range c.endpoints() {
+		if len(networks) > 1 {
+			break
+		}
+		networks[c.members.of(set.Cluster, ep.Network, ep.Address)] = true
+	}
+	return len(networks) > 1
+}
+
 // unreached counts endpoints, each once for all services that it is behind.
 func (c *census) unreached() []Unreached {
+	if !c.severalNetworks() {
+		return nil // nobody is on another network
+	}
+
 	type endpoint struct {
 		cluster model.ClusterID
 		address string
 	}
 	found := map[Unreached]map[endpoint]bool{}
-	networks := map[string]bool{}
-	for set := range c.store.Endpoints.All(c.txn) {
-		svc, _, ok := c.store.Services.Get(c.txn, c.store.Services.ByKey(set.Key()))
-		if !ok || !c.counts(svc) {
+	for set, ep := range c.endpoints() {
+		network := c.members.of(set.Cluster, ep.Network, ep.Address)
+		reason := c.reason(network, ep)
+		if reason == "" {
 			continue
 		}
-		for i := range set.Endpoints {
-			ep := &set.Endpoints[i]
-			network := c.members.of(set.Cluster, ep.Network, ep.Address)
-			networks[network] = true
-			reason := c.reason(network, ep)
-			if reason == "" {
-				continue
-			}
-			u := Unreached{Network: network, Cluster: set.Cluster, Reason: reason}
-			if found[u] == nil {
-				found[u] = map[endpoint]bool{}
-			}
-			found[u][endpoint{set.Cluster, ep.Address}] = true
+		u := Unreached{Network: network, Cluster: set.Cluster, Reason: reason}
+		if found[u] == nil {
+			found[u] = map[endpoint]bool{}
 		}
-	}
-	for _, network := range c.members.clusters {
-		networks[network] = true
-	}
-	if len(networks) < 2 {
-		return nil // nobody is on another network
+		found[u][endpoint{set.Cluster, ep.Address}] = true
 	}
 
 	var out []Unreached
