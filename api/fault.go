@@ -46,7 +46,8 @@ func validateDelay(p *problems, path string, d *networking.HTTPFaultInjection_De
 		p.addf(path+".fixedDelay", "%v is too long; set %v or less", length.AsDuration(), maxFaultDelay)
 	}
 
-	old := d.GetPercent() //nolint:staticcheck // deprecated, and still written
+	//lint:ignore SA1019 people's manifests still say percent
+	old := d.GetPercent()
 	switch {
 	case d.Percentage != nil:
 		p.checkPercent(path+".percentage.value", d.Percentage.Value)

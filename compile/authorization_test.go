@@ -37,7 +37,7 @@ func TestWrongPoliciesLetNobodyIn(t *testing.T) {
 		"deny, wrong value":    {`{action: DENY, rules: [{from: [{source: {namespaces: [a], ipBlocks: [x]}}]}]}`, "DENY [from [[1:1/0]] to [] when 0]"},
 		"deny, nothing right":  {`{action: DENY, rules: [{to: [{operation: {ports: [http]}}]}]}`, "DENY [from [] to [[]] when 0]"},
 		"deny, unknown key":    {`{action: DENY, rules: [{when: [{key: x.y, values: [z]}, {key: source.ip, values: ["::1"]}]}]}`, "DENY [from [] to [] when 1]"},
-		"custom":               {`{action: CUSTOM, provider: {name: x}, rules: [{to: [{operation: {methods: [GET]}}]}]}`, "DENY [from [] to [[12:1/0]] when 0]"},
+		"custom":               {`{action: CUSTOM, provider: {name: x}, rules: [{to: [{operation: {methods: [GET]}}]}]}`, fmt.Sprintf("DENY [from [] to [[%d:1/0]] when 0]", model.AuthMethod)},
 		"audit":                {`{action: AUDIT, rules: [{}]}`, "none"},
 		"about a gateway":      {`{targetRefs: [{kind: Gateway, name: g}]}`, "none"},
 		"allow without a rule": {`{}`, "ALLOW []"},

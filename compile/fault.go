@@ -12,7 +12,8 @@ func fault(f *networking.HTTPFaultInjection) *model.HTTPFault {
 	out := model.HTTPFault{}
 	if d := f.GetDelay(); d != nil {
 		out.Delay = d.GetFixedDelay().AsDuration()
-		out.DelayShare = model.PercentShare(float64(d.GetPercent())) //nolint:staticcheck // deprecated, and still written
+		//lint:ignore SA1019 people's manifests still say percent
+		out.DelayShare = model.PercentShare(float64(d.GetPercent()))
 		if d.Percentage != nil {
 			out.DelayShare = model.PercentShare(d.Percentage.Value)
 		}
