@@ -11,7 +11,7 @@ import (
 
 var httpMatchFields = fieldSet{
 	"name": nil, "uri": nil, "scheme": nil, "method": nil, "authority": nil, "headers": nil, "withoutHeaders": nil,
-	"queryParams": nil, "ignoreUriCase": nil, "port": nil, "sourceNamespace": nil, "gateways": nil, "statPrefix": nil,
+	"queryParams": nil, "ignoreUriCase": nil, "port": nil, "sourceNamespace": nil, "sourceLabels": nil, "gateways": nil, "statPrefix": nil,
 }
 
 // maxRegex bounds a regular expression, as Istio does: each is compiled in every
@@ -59,6 +59,7 @@ func validateHTTPMatch(p *problems, path string, m *networking.HTTPMatchRequest)
 	if ns := m.SourceNamespace; ns != "" && len(validation.IsDNS1123Label(ns)) > 0 {
 		p.addf(path+".sourceNamespace", "%q is no namespace", ns)
 	}
+	p.checkLabels(path+".sourceLabels", m.SourceLabels)
 }
 
 // checkFieldMatch notes what is wrong with a condition on a header field.

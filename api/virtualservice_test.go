@@ -34,7 +34,7 @@ func TestTakesVirtualServices(t *testing.T) {
 		"parts":         httpOf(`{match: [{scheme: {exact: http}, method: {regex: "GET|HEAD"}, authority: {prefix: web}}], ` + to + `}`),
 		"headers":       httpOf(`{match: [{headers: {end-user: {exact: jason}, cookie: {}}, withoutHeaders: {not: {regex: ".*"}}}], ` + to + `}`),
 		"query":         httpOf(`{match: [{queryParams: {a: {exact: b}, c: {}}}], ` + to + `}`),
-		"where from":    httpOf(`{match: [{port: 80, sourceNamespace: shop, name: m, statPrefix: s}], name: r, ` + to + `}`),
+		"where from":    httpOf(`{match: [{port: 80, sourceNamespace: shop, sourceLabels: {app: web, x/y: ""}, name: m, statPrefix: s}], name: r, ` + to + `}`),
 		"split":         httpOf(`{route: [{destination: {host: web, subset: v1}, weight: 90}, {destination: {host: other.ns.svc.cluster.local, port: {number: 80}}, weight: 10}]}`),
 		"many edits":    httpOf(`{headers: {request: {set: {` + manyFields(500) + `}}}, ` + to + `}`),
 		"one, without":  httpOf(`{route: [{destination: {host: web}, weight: 0}]}`),
@@ -295,8 +295,8 @@ func TestRefusesVirtualServices(t *testing.T) {
 			"spec.http[0].match[0].port: 70000 is no port",
 		},
 		"labels of clients": {
-			httpOf(`{match: [{sourceLabels: {a: b}}], ` + to + `}`),
-			"spec.http[0].match[0].sourceLabels: is not honoured yet",
+			httpOf(`{match: [{sourceLabels: {a: "b|c"}}], ` + to + `}`),
+			`spec.http[0].match[0].sourceLabels[a]: "b|c" is no label value`,
 		},
 		"no destination": {
 			httpOf(`{route: [{weight: 1}]}`),

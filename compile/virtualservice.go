@@ -121,6 +121,7 @@ func (b *routeBuilder) httpMatch(m *networking.HTTPMatchRequest) model.HTTPMatch
 		IgnoreCase: m.IgnoreUriCase,
 		Port:       uint16(m.Port),
 		Namespace:  m.SourceNamespace,
+		Labels:     m.SourceLabels,
 		Gateways:   b.gateways(m.Gateways),
 	}
 

@@ -127,6 +127,8 @@ type HTTPMatch struct {
 	// Port and Namespace are those that the client calls, and is in; zero: any.
 	Port      uint16
 	Namespace string
+	// Labels are those that the client's pod has; none: any.
+	Labels map[string]string
 	// Gateways are those of the object's for whose requests the condition is made;
 	// none: all of them.
 	Gateways []string

@@ -55,6 +55,9 @@ func drawCondition(r *rand.Rand) object {
 	if r.IntN(3) == 0 {
 		out["ignoreUriCase"] = true
 	}
+	if r.IntN(4) == 0 {
+		out["sourceLabels"] = object{pick(r, "app", "version", text(r)): pick(r, "client", "", text(r))}
+	}
 	return out
 }
 

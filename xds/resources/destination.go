@@ -63,7 +63,7 @@ func (s *destinationSet) add(r *reader, v *view, to routedTo) {
 	}
 	s.clusters[to] = blackHoleCluster
 
-	sc := v.source.scopeLocked(scopeKey{v.scope.key.cluster, to.namespace, ""}, nil)
+	sc := v.source.scopeLocked(scopeKey{v.scope.key.cluster, to.namespace, "", ""}, nil)
 	h := sc.sights.get(r).byName[to.host]
 	if h == nil {
 		return

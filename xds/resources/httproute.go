@@ -17,6 +17,7 @@ import (
 type routeBuilder struct {
 	mesh      *model.Mesh
 	namespace string
+	traits    clientTraits
 	port      uint16
 	// gateways are those of the rule that the clients call, or model.MeshGateway.
 	gateways []string
@@ -68,7 +69,7 @@ func (b *routeBuilder) any(rule *model.VirtualService) bool {
 
 // means tells whether a condition is about the clients and the port.
 func (b *routeBuilder) means(m *model.HTTPMatch) bool {
-	return (m.Port == 0 || m.Port == b.port) && (m.Namespace == "" || m.Namespace == b.namespace) && b.called(m)
+	return (m.Port == 0 || m.Port == b.port) && (m.Namespace == "" || m.Namespace == b.namespace) && b.traits.have(m.Labels) && b.called(m)
 }
 
 // route builds what becomes of the requests that satisfy one condition.

@@ -210,7 +210,7 @@ func (v *view) edgeRoutes(r *reader, mesh *model.Mesh, h *servedHost) []*routev3
 	for i := range h.rules {
 		s := &h.rules[i]
 		b := routeBuilder{
-			mesh: mesh, namespace: v.scope.key.namespace, port: s.port, gateways: s.gateways,
+			mesh: mesh, namespace: v.scope.key.namespace, traits: v.scope.key.traits, port: s.port, gateways: s.gateways,
 			clusterOf: func(d *model.WeightedDestination) string { return v.destinations.get(r).clusterOf(s, d) },
 			hashOf:    func(d *model.WeightedDestination) *model.ConsistentHash { return v.hashOf(r, s, d) },
 		}

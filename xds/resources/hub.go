@@ -31,6 +31,8 @@ type hub struct {
 	// compared is in what rules compare clients with endpoints, by the key of the
 	// rule: proxies that differ in it have different Views.
 	compared map[string]string
+	// asked is what VirtualServices ask of clients' labels, by the key of the object.
+	asked map[string]string
 	// clusters are those whose row was seen, each with its network.
 	clusters map[model.ClusterID]clusterNetwork
 }
@@ -59,6 +61,7 @@ func newHub(store *model.Store, cluster model.ClusterID) *hub {
 
 		nodeServices: map[string]bool{},
 		compared:     map[string]string{},
+		asked:        map[string]string{},
 		clusters:     map[model.ClusterID]clusterNetwork{},
 	}
 	for _, t := range xds.Types() {
@@ -154,7 +157,7 @@ func (h *hub) feeds() []feed {
 		follow(s.Traits, nothing, cds, lds, nds),
 		follow(s.Workloads, h.workloadChangedLocked),
 		follow(s.Destinations, h.ruleChangedLocked, cds, eds, lds, rds, vhds),
-		follow(s.Virtuals, nothing, cds, eds, lds, rds, vhds),
+		follow(s.Virtuals, h.virtualChangedLocked, cds, eds, lds, rds, vhds),
 		// Policies of the root namespace, gateways and the mesh configuration
 		// reach everywhere; they change rarely. Clients follow what servers
 		// accept, so policies are about their clusters as well.
@@ -237,6 +240,21 @@ func (h *hub) ruleChangedLocked(f *found, rule *model.DestinationRule) {
 		f.everyone = true
 		if h.compared[key] = now; now == "" {
 			delete(h.compared, key)
+		}
+	}
+}
+
+// virtualChangedLocked: a VirtualService may ask for labels of clients that made no
+// difference before.
+func (h *hub) virtualChangedLocked(f *found, rule *model.VirtualService) {
+	key, asks := rule.Key(), ""
+	if now, _, ok := h.store.Virtuals.Get(f.txn, h.store.Virtuals.ByKey(key)); ok {
+		asks = askedOf(now)
+	}
+	if asks != h.asked[key] {
+		f.everyone = true
+		if h.asked[key] = asks; asks == "" {
+			delete(h.asked, key)
 		}
 	}
 }

@@ -35,7 +35,7 @@ func (q routedOf) build(r *reader, old *routed) *routed {
 		return nil
 	}
 
-	clients := &callers{mesh, q.scope.key.namespace, port}
+	clients := &callers{mesh, q.scope.key.namespace, port, q.scope.key.traits}
 	if old == nil || *old.clients != *clients {
 		// None of them says the same any more.
 		old = &routed{clients: clients}

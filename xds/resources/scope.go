@@ -14,10 +14,12 @@ type scopeKey struct {
 	namespace string
 	// egress is the text of what a Sidecar leaves; "" for all.
 	egress string
+	// traits are what of the proxies' labels decides about routes.
+	traits clientTraits
 }
 
 // scope is a namespace of a cluster, or the part of its proxies for which the same
-// Sidecar holds. They see the same hosts by the same rules, and so share what is remembered here. The Source's lock guards it.
+// Sidecar holds, and the same routes. They see the same hosts by the same rules, and so share what is remembered here. The Source's lock guards it.
 type scope struct {
 	source *Source
 	key    scopeKey

@@ -242,14 +242,15 @@ func (s *Source) viewLocked(r *reader, p *proxy, w *model.Workload) *view {
 	if p.hostsApart {
 		text += "~vhds"
 	}
-	key := fmt.Sprintf("%s~%s/%s~%s~%s~%s~%s~%s~%s", p.kind, p.cluster, p.namespace, from.network, from.locality, from.node, from.labels, seen.text(), text)
+	traits := s.virtuals.get(r).traits(p.namespace, w.Labels)
+	key := fmt.Sprintf("%s~%s/%s~%s~%s~%s~%s~%s~%s~%s", p.kind, p.cluster, p.namespace, from.network, from.locality, from.node, from.labels, seen.text(), traits, text)
 	if old, ok := s.views[key]; ok {
 		if shared := old.Value(); shared != nil {
 			return shared
 		}
 	}
 
-	v := newView(s, key, s.scopeLocked(scopeKey{p.cluster, p.namespace, seen.text()}, seen))
+	v := newView(s, key, s.scopeLocked(scopeKey{p.cluster, p.namespace, seen.text(), traits}, seen))
 	v.inbound, v.gateway, v.hostsApart, v.hasSecrets = in, gw, p.hostsApart, hasSecrets
 	v.places = s.placesLocked(from)
 	v.from = v.places[allNeeds]

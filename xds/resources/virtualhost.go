@@ -43,12 +43,13 @@ type callers struct {
 	mesh      *model.Mesh
 	namespace string
 	port      uint16
+	traits    clientTraits
 }
 
 func (v *virtualHost) routeBuilder() *routeBuilder {
 	c := v.clients
 	return &routeBuilder{
-		mesh: c.mesh, namespace: c.namespace, port: c.port,
+		mesh: c.mesh, namespace: c.namespace, traits: c.traits, port: c.port,
 		gateways: []string{model.MeshGateway}, clusterOf: v.clusterOf,
 		hashOf: func(d *model.WeightedDestination) *model.ConsistentHash { return v.hashes[v.clusterOf(d)] },
 	}

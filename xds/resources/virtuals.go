@@ -15,6 +15,8 @@ type virtuals struct {
 	wildcard map[string][]wildcardRoutes                   // namespace; longest suffix first
 	// byAge are all of them, the oldest first.
 	byAge []*model.VirtualService
+	// selecting are those of them that ask for labels of clients.
+	selecting []*model.VirtualService
 	// exports is who sees those that do not say so.
 	exports model.Exports
 }
@@ -41,6 +43,9 @@ func (q virtualsOf) build(rd *reader, _ *virtuals) *virtuals {
 		exports:  q.source.mesh.get(rd).RouteExports,
 	}
 	for _, rule := range all {
+		if askedOf(rule) != "" {
+			v.selecting = append(v.selecting, rule)
+		}
 		if !rule.For(model.MeshGateway) {
 			continue
 		}
