@@ -333,7 +333,7 @@ func TestReadyWithoutEndpoints(t *testing.T) {
 // the update, and its own former version, in force.
 func TestRefused(t *testing.T) {
 	client, _ := mesh(t, web(t))
-	bad := strings.Replace(outbound, `"LEAST_REQUEST"`, `"RING_HASH"`, 1)
+	bad := strings.Replace(outbound, `"LEAST_REQUEST"`, `"LOAD_BALANCING_POLICY_CONFIG"`, 1)
 	err := client.Apply(typeCluster, []fetch.Resource{
 		res(t, typeCluster, bad, "ALPN", `"istio"`),
 		res(t, typeCluster, inbound, "PORT", "1"),
