@@ -17,6 +17,7 @@ func validateClientTLS(p *problems, at string, tls *networking.ClientTLSSettings
 	if tls == nil {
 		return
 	}
+
 	switch tls.Mode {
 	case networking.ClientTLSSettings_DISABLE:
 		// Istio takes sni beside DISABLE, without effect: Warnings says so.
@@ -40,6 +41,7 @@ func validateClientTLS(p *problems, at string, tls *networking.ClientTLSSettings
 	default:
 		p.addf(at+".mode", "%s is not known; set SIMPLE, MUTUAL, ISTIO_MUTUAL or DISABLE (leave tls out for automatic mutual TLS)", tls.Mode)
 	}
+
 	for i, san := range tls.SubjectAltNames {
 		if san == "" {
 			p.addf(indexed(at+".subjectAltNames", i), "is empty; give a name, or a SPIFFE id")

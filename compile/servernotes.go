@@ -18,14 +18,18 @@ func ServerNotes(all []*model.Gateway, credential func(name string) *model.Crede
 	out := map[string][]string{}
 	taken := map[servedAt]tlsOwner{}
 	ports := map[servedAt]portOwner{}
+
 	for _, g := range slices.SortedFunc(slices.Values(all), (*model.Gateway).CompareAge) {
 		addf := func(i int, field, format string, args ...any) {
 			if list := out[g.Key()]; len(list) < maxNotes {
 				out[g.Key()] = append(list, fmt.Sprintf("spec.servers[%d].%s: ", i, field)+fmt.Sprintf(format, args...))
 			}
 		}
+
 		for i := range g.Servers {
 			s := &g.Servers[i]
+
+			// The oldest server of a port decides whether TCP takes all of it.
 			port := servedAt{labelsText(g.Selector), "", s.Port}
 			first, has := ports[port]
 			if !has {
@@ -39,9 +43,12 @@ func ServerNotes(all []*model.Gateway, credential func(name string) *model.Crede
 			if !s.Mode.ByServerName() {
 				continue
 			}
+
 			if why := credentialMissing(s, credential); s.Mode.EndsTLS() && !s.TLS.Mesh && why != "" {
 				addf(i, "tls.credentialName", "%s: until then TLS handshakes for its hosts are refused", why)
 			}
+
+			// Of a host, only PASSTHROUGH servers of one namespace may share.
 			for j, h := range s.Hosts {
 				at := servedAt{labelsText(g.Selector), h[strings.IndexByte(h, '/')+1:], s.Port}
 				owner, has := taken[at]

@@ -23,6 +23,7 @@ func (c *Cluster) decodeHashTable(a at, p *clusterv3.Cluster) error {
 	if c.LB != LBRingHash && c.LB != LBMaglev {
 		return nil
 	}
+
 	c.Balance.Hash = HashTable{MinRing: defaultMinRing, MaxRing: largestRing, Maglev: defaultMaglev}
 	h := &c.Balance.Hash
 	switch l := p.GetLbConfig().(type) {
@@ -43,6 +44,7 @@ func (c *Cluster) decodeHashTable(a at, p *clusterv3.Cluster) error {
 		if h.MinRing > h.MaxRing || h.MaxRing > largestRing {
 			return ra.errorf("a ring of %d places at least and %d at most: the second must be the larger, and %d or less", h.MinRing, h.MaxRing, largestRing)
 		}
+
 	case *clusterv3.Cluster_MaglevLbConfig_:
 		ma := a.in("maglev_lb_config")
 		if err := ma.only(l.MaglevLbConfig, "table_size"); err != nil {
@@ -66,6 +68,7 @@ func decodeHashPolicies(a at, list []*routev3.RouteAction_HashPolicy) ([]HashPol
 		if err := ha.only(p, "header", "cookie", "connection_properties", "query_parameter", "terminal"); err != nil {
 			return nil, err
 		}
+
 		h := HashPolicy{Terminal: p.GetTerminal()}
 		var err error
 		switch s := p.GetPolicySpecifier().(type) {
@@ -87,6 +90,7 @@ func decodeHashPolicies(a at, list []*routev3.RouteAction_HashPolicy) ([]HashPol
 		default:
 			err = ha.errorf("hashes nothing")
 		}
+
 		if err != nil {
 			return nil, err
 		}

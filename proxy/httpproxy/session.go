@@ -265,6 +265,7 @@ func (s *session) forward() {
 		s.replyRest(c.Refuse(statusOf(err), outcome.DownstreamProtocol, err.Error()).Answer)
 		return
 	}
+
 	s.fields.of(&s.req)
 	from := asking{
 		h: s.h, info: s.info, edge: &s.edge, fields: s, edit: &s.fields, ending: s.draining.Load(),
@@ -273,6 +274,7 @@ func (s *session) forward() {
 	if !s.bridged { // else the HTTP/2 side has asked
 		from.caller, from.tokens = s.peer.of(s.h, s.info), s.h.inForce().tokens
 	}
+
 	v, passed := c.authenticate(&from, &q)
 	if passed {
 		v = c.begin(&from, &q)
@@ -288,6 +290,7 @@ func (s *session) forward() {
 		s.abandon()
 		return
 	}
+
 	s.h2 = upstreamProtocol(c.cluster, config.ProtocolHTTP1) == config.ProtocolHTTP2
 	if s.h2 && s.upgrade != "" {
 		s.replyRest(c.Refuse(502, outcome.UpstreamProtocol, fmt.Sprintf(
