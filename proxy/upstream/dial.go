@@ -89,7 +89,7 @@ func (e *Endpoint) dial(ctx context.Context, proto config.Protocol) (conn net.Co
 		e.reached()
 		return raw, "", nil
 	}
-	return e.handshake(ctx, raw, cfg)
+	return e.handshake(ctx, raw, cfg, proto)
 }
 
 // reachTCP opens the TCP connection, for the connect timeout at most.
@@ -111,7 +111,7 @@ func (e *Endpoint) reachTCP(ctx context.Context, proto config.Protocol) (*net.TC
 }
 
 // handshake makes a TLS connection of a TCP connection. It closes it when that fails.
-func (e *Endpoint) handshake(ctx context.Context, raw *net.TCPConn, cfg *tls.Config) (net.Conn, string, error) {
+func (e *Endpoint) handshake(ctx context.Context, raw *net.TCPConn, cfg *tls.Config, proto config.Protocol) (net.Conn, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.handshakeTime())
 	defer cancel()
 
@@ -125,6 +125,7 @@ func (e *Endpoint) handshake(ctx context.Context, raw *net.TCPConn, cfg *tls.Con
 	if err := conn.HandshakeContext(ctx); err != nil {
 		mtls.Forget(cfg) // the session may be to blame: the next handshake is a full one
 		raw.Close()
+		e.oweHandshake(ctx, proto)
 		return nil, "", e.failed(ctx, PhaseTLS, err)
 	}
 	e.reached()
@@ -142,9 +143,20 @@ func (e *Endpoint) handshakeTime() time.Duration {
 
 // reached resets the count of consecutive connect errors.
 func (e *Endpoint) reached() {
-	// See Report: a store for each connection would be felt.
+	// See recovered: a store for each connection would be felt.
 	if e.health.failures.Load() != 0 {
 		e.health.failures.Store(0)
+	}
+	if e.health.owed.Load() != 0 {
+		e.health.owed.Store(0)
+	}
+}
+
+// oweHandshake notes that a TLS handshake failed, unless the caller gave up. It comes
+// before the failure is counted: the knocker, which hears of that, goes by it.
+func (e *Endpoint) oweHandshake(ctx context.Context, proto config.Protocol) {
+	if context.Cause(ctx) != context.Canceled {
+		e.health.owed.Store(uint32(proto) + 1)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/isthmus-mesh/isthmus/proxy/config"
@@ -20,15 +21,22 @@ const (
 	gatewayKnock = 3 * time.Second
 	// knockTime bounds one attempt.
 	knockTime = time.Second
+	// mostGreetings is how many handshakes with one address are under way at once: one
+	// gateway may stand for hundreds of clusters, and each of them asks for its own.
+	mostGreetings = 4
 )
 
 // knocker finds out whether endpoints take connections, without a user's request:
 // those that could not be reached, until they can be, and gateways of other
 // networks all the time. One address is knocked at once, however many clusters
-// have it.
+// have it. Endpoints with which a TLS handshake has failed have to make one: that they
+// take connections says nothing of it.
 type knocker struct {
-	set   *Set
+	set *Set
+	// reach opens a connection, and greet makes a TLS connection of one for a protocol
+	// and reports a failure to the endpoint; tests set them.
 	reach func(context.Context, *Endpoint) error
+	greet func(context.Context, *Endpoint, config.Protocol) error
 
 	ctx  context.Context
 	stop context.CancelFunc
@@ -41,12 +49,12 @@ type knocker struct {
 // door is one address.
 type door struct {
 	endpoints map[*Endpoint]bool
-	soon      chan struct{} // an endpoint is in doubt
+	soon      chan struct{} // an endpoint has come to be in doubt
 	used      int64         // requests that had begun when it was last looked at
 }
 
 func newKnocker(s *Set) *knocker {
-	k := &knocker{set: s, reach: tcpReach, doors: map[netip.AddrPort]*door{}}
+	k := &knocker{set: s, reach: tcpReach, greet: tlsGreet, doors: map[netip.AddrPort]*door{}}
 	k.ctx, k.stop = context.WithCancel(context.Background())
 	return k
 }
@@ -62,16 +70,39 @@ func tcpReach(ctx context.Context, e *Endpoint) error {
 	return c.Close()
 }
 
-// watch knocks at an endpoint until it is reachable; at a gateway as long as it is
-// there.
-func (k *knocker) watch(e *Endpoint) {
-	if !e.addr.IsValid() || e.retired.Load() {
+// tlsGreet makes a TLS connection and closes it.
+func tlsGreet(ctx context.Context, e *Endpoint, proto config.Protocol) error {
+	c, _, err := e.dial(ctx, proto)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+// alarm has an endpoint knocked at that has come to be in doubt just now, and soon,
+// however long the pause is that its address has got to. For one that is in doubt
+// already it would undo the pause: each knock that fails tells of a doubt.
+func (k *knocker) alarm(e *Endpoint) {
+	d := k.watch(e)
+	if d == nil {
 		return
+	}
+	select {
+	case d.soon <- struct{}{}:
+	default: // it is known
+	}
+}
+
+// watch knocks at an endpoint until it is reachable; at a gateway as long as it is
+// there. It returns nil where nothing is to be found out.
+func (k *knocker) watch(e *Endpoint) *door {
+	if !e.addr.IsValid() || e.retired.Load() {
+		return nil
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.ctx.Err() != nil {
-		return
+		return nil
 	}
 
 	d := k.doors[e.addr]
@@ -82,12 +113,7 @@ func (k *knocker) watch(e *Endpoint) {
 		go k.run(e.addr, d)
 	}
 	d.endpoints[e] = true
-	if e.health.trial.Load() == whoKnocks {
-		select {
-		case d.soon <- struct{}{}:
-		default:
-		}
-	}
+	return d
 }
 
 // close ends all knocking and waits for it.
@@ -177,7 +203,8 @@ func (k *knocker) look(addr netip.AddrPort, d *door) (list []*Endpoint, doubted,
 }
 
 // knock tries the address and tells its endpoints. All of them hear of a failure: a
-// gateway that one cluster found dead is dead for every other.
+// gateway that one cluster found dead is dead for every other. It returns whether nothing
+// speaks against any of them.
 func (k *knocker) knock(list []*Endpoint) bool {
 	ctx, cancel := context.WithTimeout(k.ctx, min(knockTime, list[0].cluster.Config().ConnectTimeout))
 	defer cancel()
@@ -185,12 +212,41 @@ func (k *knocker) knock(list []*Endpoint) bool {
 	if k.ctx.Err() != nil {
 		return false
 	}
-	for _, e := range list {
-		if err == nil {
-			e.reachable()
-		} else {
+	if err != nil {
+		for _, e := range list {
 			e.Report(outcomeConnectError)
 		}
+		return false
 	}
-	return err == nil
+
+	owed := map[*Endpoint]config.Protocol{}
+	for _, e := range list {
+		if proto, owes := e.owesHandshake(); owes {
+			owed[e] = proto
+		} else {
+			e.reachable(provenByConnection)
+		}
+	}
+	return k.greetAll(owed)
+}
+
+// greetAll makes a handshake with each of the endpoints, which share an address but not
+// what stands behind it. It returns whether all came about.
+func (k *knocker) greetAll(owed map[*Endpoint]config.Protocol) bool {
+	var wg sync.WaitGroup
+	var failed atomic.Bool
+	turns := make(chan struct{}, mostGreetings)
+	for e, proto := range owed {
+		turns <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-turns }()
+			if err := k.greet(k.ctx, e, proto); err != nil {
+				failed.Store(true)
+				return
+			}
+			e.reachable(provenByHandshake)
+		})
+	}
+	wg.Wait()
+	return !failed.Load()
 }

@@ -40,10 +40,18 @@ type health struct {
 	tryAt atomic.Int64
 	tried atomic.Bool
 
+	// owed is 1 more than the protocol for which a TLS handshake has failed, until one
+	// comes about, and 0 then.
+	owed atomic.Uint32
+
 	// Of an endpoint that is ejected; the cluster's lock guards them.
 	lost      bool  // it was unreachable: who knocks at it lets it in
 	until     int64 // it stays out until then, unless it is found well before, by Set.now
+	firm      bool  // it stays out until then whatever knocks find
 	probation probation
+	// proven is what let an endpoint in that was lost, the last time; the cluster's lock
+	// guards it.
+	proven proof
 }
 
 // ejectPolicy says when an endpoint is left out and for how long.
@@ -65,8 +73,9 @@ type ejectPolicy struct {
 // that is made of endpoints, whether asked for or not: an endpoint that cannot
 // be reached three times in a row, or answers 502, 503 or 504 five times in a
 // row, sits out 15 s, longer each time; it comes back before, as soon as it can be
-// reached, or has answered requests that tried it. Where discovery gives figures,
-// they hold.
+// reached, or has answered requests that tried it. What knocks find does not end the
+// time of one that failed again after they had found it well: there is more to it than
+// they see. Where discovery gives figures, they hold.
 func policyOf(c *config.Cluster) ejectPolicy {
 	if c.Type == config.ClusterOriginalDst {
 		return ejectPolicy{}
@@ -202,12 +211,26 @@ func (c *Cluster) eject(e *Endpoint, unreachable bool) {
 	h.ejected.Store(true)
 	h.lost = unreachable
 	c.probeLocked(e)
-	pause := c.settings.Load().outlier.pause(h.times.Add(1), unreachable)
+
+	policy, times := &c.settings.Load().outlier, h.times.Add(1)
+	h.firm = policy.timed || times > 1 && h.proven >= h.missed()
+	h.proven = unproven
+
+	pause := policy.pause(times, unreachable)
 	c.sitOutLocked(e, c.set.now()+int64(pause))
 	c.tell(EventEjection, 1)
 	c.tellEjectedLocked()
 	c.rebuildLocked()
 	c.set.log.Warn("endpoint ejected", "cluster", c.name, "endpoint", e.addr, "for", pause, "unreachable", unreachable)
+}
+
+// missed is the least that speaks for an endpoint which could not be reached: that it does
+// now what it has failed of.
+func (h *health) missed() proof {
+	if h.owed.Load() != 0 {
+		return provenByHandshake
+	}
+	return provenByConnection
 }
 
 // sitOutLocked keeps an endpoint out until a time, by Set.now.
@@ -230,13 +253,14 @@ func (c *Cluster) reviewLocked(e *Endpoint) {
 		c.letInLocked(e)
 		if h.lost { // it still cannot be reached, as far as is known
 			h.trial.Store(whoKnocks)
-			c.set.knocker.watch(e)
+			c.set.knocker.alarm(e)
 		}
 	case until < h.until:
 		c.sitOutLocked(e, until)
 	}
 	if p.timed {
 		h.tryAt.Store(0)
+		h.firm = true
 	}
 }
 
@@ -246,7 +270,7 @@ func (c *Cluster) secondChanceLocked(e *Endpoint) {
 	switch h := &e.health; {
 	case !h.ejected.Load():
 	case h.lost:
-		h.until = c.set.now() // who knocks lets it in as soon as it takes a connection
+		h.until = c.set.now() // who knocks lets it in as soon as it can be reached in the new way
 	default:
 		c.letInLocked(e)
 	}

@@ -175,8 +175,9 @@ func isBack(e *Endpoint) func() bool {
 	}
 }
 
-// TestReadmission: an ejected endpoint comes back, is ejected by one more
-// failure for longer, and is forgiven after success.
+// TestReadmission: an ejected endpoint comes back as soon as a knock finds it well, is
+// ejected by one more failure for longer, whatever knocks find then, and is forgiven
+// after success.
 func TestReadmission(t *testing.T) {
 	m := newMesh(t, &config.Cluster{}, locality(0, at(1), at(2)))
 	e := m.endpoint(1)
@@ -186,14 +187,20 @@ func TestReadmission(t *testing.T) {
 		return time.Duration(e.health.until - m.now.Load())
 	}
 
+	m.dead.Store(true)
 	report(e, outcomeConnectError, 3)
 	first := pause()
-	knocks := m.knocks.Load()
-	await(t, "two knocks", func() bool { return m.knocks.Load() >= knocks+2 })
-	if !e.Ejected() {
-		t.Fatal("it is back before its time")
+	twoKnocks := func() {
+		knocks := m.knocks.Load()
+		await(t, "two knocks", func() bool { return m.knocks.Load() >= knocks+2 })
 	}
 	m.later(first)
+	twoKnocks()
+	if !e.Ejected() {
+		t.Fatal("it is back though it takes no connection")
+	}
+	m.later(-first)
+	m.dead.Store(false)
 	await(t, "it comes back", isBack(e))
 	if got := picks(t, m.Cluster, 100); got[1] != 1 {
 		t.Errorf("it came back and was picked %d times of 100, want one trial", got[1])
@@ -205,6 +212,10 @@ func TestReadmission(t *testing.T) {
 	}
 	if second := pause(); second != 2*first {
 		t.Errorf("ejected for %v, then for %v", first, second)
+	}
+	twoKnocks()
+	if !e.Ejected() {
+		t.Fatal("it is back before its time, though knocks were wrong about it before")
 	}
 	m.later(2 * first)
 	await(t, "it comes back", isBack(e))

@@ -92,9 +92,8 @@ func TestChangeOfWay(t *testing.T) {
 	m.dead.Store(true)
 	wrong, lost := m.endpoint(1), m.endpoint(2)
 	report(wrong, OutcomeReset, 3)
-	for range 5 { // it sits out for long by now
-		lost.health.times.Add(1)
-	}
+	lost.health.times.Add(5)
+	lost.health.proven = provenByConnection // it sits out for long, whatever knocks find
 	report(lost, outcomeConnectError, 3)
 	if !wrong.Ejected() || !lost.Ejected() {
 		t.Fatal("they are not ejected")

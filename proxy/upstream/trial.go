@@ -35,8 +35,9 @@ func (e *Endpoint) doubt(unreachable bool) {
 		return
 	}
 	if unreachable {
-		e.health.trial.Store(whoKnocks)
-		c.set.knocker.watch(e)
+		if e.health.trial.Swap(whoKnocks) != whoKnocks {
+			c.set.knocker.alarm(e)
+		}
 		return
 	}
 	if e.health.trial.Load() != whoKnocks {
@@ -59,19 +60,45 @@ func (e *Endpoint) cleared() {
 	}
 }
 
-// reachable is called by the knocker: the endpoint took a connection. One request
-// is to find out about the rest.
-func (e *Endpoint) reachable() {
-	if e.health.trial.CompareAndSwap(whoKnocks, e.cluster.set.now()) {
-		e.health.failures.Store(lastStrike(e.cluster.settings.Load().outlier.local))
+// proof is what is known to speak for an endpoint that could not be reached.
+type proof uint8
+
+// Each of them is more than those before.
+const (
+	unproven           proof = iota
+	provenByConnection       // it took a connection
+	provenByHandshake        // it made a TLS connection of one
+)
+
+// reachable is called by the knocker: nothing speaks against the endpoint any more that
+// can be found out without a request. One request is to find out about the rest.
+func (e *Endpoint) reachable(by proof) {
+	h, c := &e.health, e.cluster
+	if h.trial.CompareAndSwap(whoKnocks, c.set.now()) {
+		h.failures.Store(lastStrike(c.settings.Load().outlier.local))
 	}
-	e.cluster.mu.Lock()
-	until := e.health.until
-	due := e.health.ejected.Load() && e.health.lost && e.cluster.set.now() >= until
-	e.cluster.mu.Unlock()
-	if due {
-		e.cluster.readmit(e, until)
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !h.ejected.Load() || !h.lost || h.firm && c.set.now() < h.until {
+		return
 	}
+	c.letInLocked(e)
+	h.proven = by
+	if !c.stopped {
+		c.tellEjectedLocked()
+		c.rebuildLocked()
+	}
+}
+
+// owesHandshake tells whether a TLS handshake with the endpoint has failed, and none has
+// come about since, and for which protocol it was.
+func (e *Endpoint) owesHandshake() (config.Protocol, bool) {
+	owed := e.health.owed.Load()
+	if owed == 0 {
+		return 0, false
+	}
+	return config.Protocol(owed - 1), true
 }
 
 // doubted tells whether the knocker is waited for.
