@@ -310,6 +310,145 @@ func TestEndingEndpoints(t *testing.T) {
 	}
 }
 
+// TestEndpointsWhoseNodeIsLost: where Kubernetes calls all pods not ready because it
+// does not hear of their nodes, those that have not said so themselves are better than
+// none, and say what they are.
+func TestEndpointsWhoseNodeIsLost(t *testing.T) {
+	yes, no := true, false
+	name, number := "http", int32(8080)
+	answers := map[string]bool{"lost": true, "lost-too": true}
+	in := Lookups{
+		Workload: func(string, string) *model.Workload { return nil },
+		Answers:  func(namespace, name string) bool { return namespace == "shop" && answers[name] },
+		Node:     func(string) Node { return Node{} },
+	}
+	type endpoint struct {
+		pod        string
+		conditions discoveryv1.EndpointConditions
+	}
+	notReady := discoveryv1.EndpointConditions{Ready: &no, Serving: &no, Terminating: &no}
+	deleted := discoveryv1.EndpointConditions{Ready: &no, Serving: &no, Terminating: &yes}
+	ending := discoveryv1.EndpointConditions{Ready: &no, Serving: &yes, Terminating: &yes}
+	for _, tt := range []struct {
+		what        string
+		notReadyToo bool
+		endpoints   []endpoint
+		want        map[string]bool // pod: of last resort
+	}{
+		{
+			what:      "all are lost",
+			endpoints: []endpoint{{"lost", notReady}, {"lost-too", notReady}},
+			want:      map[string]bool{"lost": true, "lost-too": true},
+		},
+		{
+			what:      "one has said so itself",
+			endpoints: []endpoint{{"lost", notReady}, {"failing", notReady}},
+			want:      map[string]bool{"lost": true},
+		},
+		{
+			what:      "one is ready",
+			endpoints: []endpoint{{"lost", notReady}, {"well", discoveryv1.EndpointConditions{Ready: &yes}}},
+			want:      map[string]bool{"well": false},
+		},
+		{
+			what:      "one is being deleted",
+			endpoints: []endpoint{{"lost", deleted}},
+			want:      map[string]bool{},
+		},
+		{
+			what:      "one ends, but serves",
+			endpoints: []endpoint{{"lost", notReady}, {"ending", ending}},
+			want:      map[string]bool{"lost": true, "ending": false},
+		},
+		{
+			what:        "readiness is not asked for",
+			notReadyToo: true,
+			endpoints:   []endpoint{{"lost", notReady}, {"failing", notReady}},
+			want:        map[string]bool{"lost": false, "failing": false},
+		},
+	} {
+		slice := &discoveryv1.EndpointSlice{
+			AddressType: discoveryv1.AddressTypeIPv4,
+			Ports:       []discoveryv1.EndpointPort{{Name: &name, Port: &number}},
+		}
+		pods := map[string]string{} // by address
+		for i, e := range tt.endpoints {
+			address := fmt.Sprintf("10.1.0.%d", i+1)
+			pods[address] = e.pod
+			slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{
+				Addresses:  []string{address},
+				Conditions: e.conditions,
+				TargetRef:  &corev1.ObjectReference{Kind: "Pod", Name: e.pod},
+			})
+		}
+
+		svc := &model.Service{Namespace: "shop", Name: "web", NotReadyToo: tt.notReadyToo}
+		set, _ := Endpoints(svc, []*discoveryv1.EndpointSlice{slice}, in)
+		got := map[string]bool{}
+		for _, e := range set.Endpoints {
+			got[pods[e.Address]] = e.LastResort
+		}
+		if d := cmp.Diff(tt.want, got); d != "" {
+			t.Errorf("%s: %s", tt.what, d)
+		}
+	}
+}
+
+// TestPodAnswers: what the kubelet has said counts, whatever the condition Ready says.
+func TestPodAnswers(t *testing.T) {
+	ready := func(kind corev1.PodConditionType, status corev1.ConditionStatus) corev1.PodCondition {
+		return corev1.PodCondition{Type: kind, Status: status}
+	}
+	const gate = corev1.PodConditionType("example.com/warm")
+	for _, tt := range []struct {
+		what   string
+		change func(*corev1.Pod)
+		want   bool
+	}{
+		{
+			what:   "well",
+			change: func(p *corev1.Pod) { p.Status.Conditions[0].Status = corev1.ConditionTrue },
+			want:   true,
+		},
+		{
+			what:   "its node is lost",
+			change: func(*corev1.Pod) {},
+			want:   true,
+		},
+		{
+			what:   "a container is not ready",
+			change: func(p *corev1.Pod) { p.Status.Conditions[1].Status = corev1.ConditionFalse },
+		},
+		{
+			what:   "nothing is said",
+			change: func(p *corev1.Pod) { p.Status.Conditions = nil },
+		},
+		{
+			what:   "a gate is shut",
+			change: func(p *corev1.Pod) { p.Spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: gate}} },
+		},
+		{
+			what: "a gate is open",
+			change: func(p *corev1.Pod) {
+				p.Spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: gate}}
+				p.Status.Conditions = append(p.Status.Conditions, ready(gate, corev1.ConditionTrue))
+			},
+			want: true,
+		},
+		{
+			what:   "it is being deleted",
+			change: func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{} },
+		},
+	} {
+		p := pod("x", "10.0.0.1", nil)
+		p.Status.Conditions = []corev1.PodCondition{ready(corev1.PodReady, corev1.ConditionFalse), ready(corev1.ContainersReady, corev1.ConditionTrue)}
+		tt.change(p)
+		if got := PodAnswers(p); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.what, got, tt.want)
+		}
+	}
+}
+
 func TestWorkloadLeavesOut(t *testing.T) {
 	for what, change := range map[string]func(*corev1.Pod){
 		"no address":   func(p *corev1.Pod) { p.Status.PodIP = "" },

@@ -13,6 +13,8 @@ import (
 type Lookups struct {
 	// Workload finds a pod; nil when it is not known (yet).
 	Workload func(namespace, name string) *model.Workload
+	// Answers tells of a pod what PodAnswers does; false when it is not known.
+	Answers func(namespace, name string) bool
 	// Node gives what is known of a node; the zero Node when nothing is.
 	Node func(name string) Node
 }
@@ -20,16 +22,23 @@ type Lookups struct {
 // Endpoints makes the rows for the endpoints of a service from all of its
 // EndpointSlices: the ready ones. A pod that is ending is not ready any more,
 // so it gets no new requests; those that it has go on, for a connection does not
-// end with its endpoint. Where no endpoint is ready, those that end but still
-// serve are better than none (as for kube-proxy: EndpointSlice API, conditions
-// serving and terminating).
+// end with its endpoint.
+//
+// Where no endpoint is ready, those that end but still serve are better than none
+// (as for kube-proxy: EndpointSlice API, conditions serving and terminating), and
+// so are those that went with their nodes. The node controller of Kubernetes calls
+// every pod of a node that it has not heard of for a while not ready. An API server
+// that was away for some minutes has heard of none: when it is back, all pods of
+// the cluster are published as not ready, until their nodes have spoken again.
 func Endpoints(svc *model.Service, slicesOf []*discoveryv1.EndpointSlice, in Lookups) (*model.EndpointSet, *model.Traits) {
-	use := ready
+	use := func(ep *discoveryv1.Endpoint) bool { return ready(&ep.Conditions) }
 	switch {
 	case svc.NotReadyToo:
-		use = always
-	case !anyEndpoint(slicesOf, ready):
-		use = lastResort
+		use = func(*discoveryv1.Endpoint) bool { return true }
+	case !anyReady(slicesOf):
+		use = func(ep *discoveryv1.Endpoint) bool {
+			return endsButServes(&ep.Conditions) || wentWithNode(svc.Namespace, ep, in)
+		}
 	}
 
 	set := &model.EndpointSet{Host: svc.Host, Cluster: svc.Cluster, Namespace: svc.Namespace, Name: svc.Name}
@@ -42,10 +51,11 @@ func Endpoints(svc *model.Service, slicesOf []*discoveryv1.EndpointSlice, in Loo
 		ports := slicePorts(slice)
 		for i := range slice.Endpoints {
 			ep := &slice.Endpoints[i]
-			if !use(&ep.Conditions) {
+			if !use(ep) {
 				continue
 			}
 			proto := describeEndpoint(svc, ep, ports, in)
+			proto.LastResort = !svc.NotReadyToo && !ready(&ep.Conditions) && wentWithNode(svc.Namespace, ep, in)
 			for _, addr := range ep.Addresses {
 				e := proto
 				e.Address = addr
@@ -65,21 +75,26 @@ func Endpoints(svc *model.Service, slicesOf []*discoveryv1.EndpointSlice, in Loo
 // counts as true.
 func ready(c *discoveryv1.EndpointConditions) bool { return c.Ready == nil || *c.Ready }
 
-// always is for services that publish what is not ready. EndpointSlices of
-// Kubernetes' own call all of it ready; those of others need not.
-func always(*discoveryv1.EndpointConditions) bool { return true }
-
-// lastResort tells whether an endpoint that is ending still answers.
-func lastResort(c *discoveryv1.EndpointConditions) bool {
-	return c.Terminating != nil && *c.Terminating && c.Serving != nil && *c.Serving
-}
-
-// anyEndpoint tells whether the conditions of any endpoint satisfy a test.
-func anyEndpoint(slicesOf []*discoveryv1.EndpointSlice, test func(*discoveryv1.EndpointConditions) bool) bool {
+// anyReady tells whether new requests may go to any endpoint.
+func anyReady(slicesOf []*discoveryv1.EndpointSlice) bool {
 	return slices.ContainsFunc(slicesOf, func(s *discoveryv1.EndpointSlice) bool {
-		return slices.ContainsFunc(s.Endpoints, func(e discoveryv1.Endpoint) bool { return test(&e.Conditions) })
+		return slices.ContainsFunc(s.Endpoints, func(e discoveryv1.Endpoint) bool { return ready(&e.Conditions) })
 	})
 }
+
+// endsButServes tells whether an endpoint that is ending still answers.
+func endsButServes(c *discoveryv1.EndpointConditions) bool {
+	return isTrue(c.Terminating) && isTrue(c.Serving)
+}
+
+// wentWithNode tells whether an endpoint that is not ready was called so for its
+// node's sake: its pod has not said so, and is not ending.
+func wentWithNode(namespace string, ep *discoveryv1.Endpoint, in Lookups) bool {
+	return !isTrue(ep.Conditions.Terminating) &&
+		ep.TargetRef != nil && ep.TargetRef.Kind == "Pod" && in.Answers(namespace, ep.TargetRef.Name)
+}
+
+func isTrue(b *bool) bool { return b != nil && *b }
 
 // describeEndpoint fills all but the address.
 func describeEndpoint(svc *model.Service, ep *discoveryv1.Endpoint, ports map[string]uint16, in Lookups) model.Endpoint {

@@ -80,6 +80,25 @@ func Workload(c model.ClusterID, pod *corev1.Pod, node Node) *model.Workload {
 	return w
 }
 
+// PodAnswers tells whether the last that the kubelet has said of a pod is that it is
+// ready: its containers are, and so are the conditions that the pod asks for besides
+// (readiness gates). The condition Ready itself is not the kubelet's alone: the node
+// controller takes it away from the pods of a node that it does not hear of, and
+// leaves the others as they were.
+func PodAnswers(pod *corev1.Pod) bool {
+	holds := func(kind corev1.PodConditionType) bool {
+		return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+			return c.Type == kind && c.Status == corev1.ConditionTrue
+		})
+	}
+	for _, gate := range pod.Spec.ReadinessGates {
+		if !holds(gate.ConditionType) {
+			return false
+		}
+	}
+	return pod.DeletionTimestamp == nil && holds(corev1.ContainersReady)
+}
+
 // Containers of a pod whose arguments are read.
 const (
 	proxyContainer = "istio-proxy"

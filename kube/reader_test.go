@@ -213,6 +213,58 @@ func TestNeighboursChangeEndpoints(t *testing.T) {
 	})
 }
 
+// TestLostNodeTakesNoEndpoint: Kubernetes calls the pods of a node not ready that it
+// does not hear of; the last ones stay, until the kubelet itself says that they are
+// not ready.
+func TestLostNodeTakesNoEndpoint(t *testing.T) {
+	objects := shop()
+	for _, o := range objects {
+		if pod, ok := o.(*corev1.Pod); ok {
+			pod.Status.Conditions = []corev1.PodCondition{
+				{Type: corev1.PodReady, Status: corev1.ConditionTrue},
+				{Type: corev1.ContainersReady, Status: corev1.ConditionTrue},
+			}
+		}
+	}
+	c := newCluster(t, objects...)
+	ctx := context.Background()
+
+	slice, err := c.kube.DiscoveryV1().EndpointSlices("shop").Get(ctx, "web-x", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slice = slice.DeepCopy()
+	no := false
+	slice.Endpoints[0].Conditions = discoveryv1.EndpointConditions{Ready: &no, Serving: &no, Terminating: &no}
+	if _, err := c.kube.DiscoveryV1().EndpointSlices("shop").Update(ctx, slice, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("the endpoint, of last resort", func(txn model.ReadTxn) bool {
+		e := c.endpoints(txn)
+		return len(e.Endpoints) == 1 && e.Endpoints[0].LastResort
+	})
+
+	pod, err := c.kube.CoreV1().Pods("shop").Get(ctx, "web-1", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod = pod.DeepCopy()
+	say := func(containersReady corev1.ConditionStatus) {
+		pod = pod.DeepCopy()
+		pod.Status.Conditions = []corev1.PodCondition{
+			{Type: corev1.PodReady, Status: corev1.ConditionFalse},
+			{Type: corev1.ContainersReady, Status: containersReady},
+		}
+		if _, err := c.kube.CoreV1().Pods("shop").Update(ctx, pod, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	say(corev1.ConditionFalse)
+	c.eventually("no endpoint", func(txn model.ReadTxn) bool { return len(c.endpoints(txn).Endpoints) == 0 })
+	say(corev1.ConditionTrue)
+	c.eventually("the endpoint again", func(txn model.ReadTxn) bool { return len(c.endpoints(txn).Endpoints) == 1 })
+}
+
 // TestSameRowStays: an event that changes nothing that counts replaces no row.
 func TestSameRowStays(t *testing.T) {
 	c := newCluster(t, shop()...)

@@ -31,6 +31,10 @@ func stripPod(obj any) (any, error) {
 	}
 
 	stripMeta(&pod.ObjectMeta)
+	var conditions []corev1.PodCondition
+	if compile.PodAnswers(pod) {
+		conditions = podAnswers
+	}
 	pod.Spec = corev1.PodSpec{
 		NodeName:           pod.Spec.NodeName,
 		ServiceAccountName: pod.Spec.ServiceAccountName,
@@ -38,9 +42,13 @@ func stripPod(obj any) (any, error) {
 		InitContainers:     stripContainers(pod.Spec.InitContainers),
 		Containers:         stripContainers(pod.Spec.Containers),
 	}
-	pod.Status = corev1.PodStatus{Phase: pod.Status.Phase, PodIP: pod.Status.PodIP, PodIPs: pod.Status.PodIPs}
+	pod.Status = corev1.PodStatus{Phase: pod.Status.Phase, PodIP: pod.Status.PodIP, PodIPs: pod.Status.PodIPs, Conditions: conditions}
 	return pod, nil
 }
+
+// podAnswers is what is kept of the conditions of a pod of which compile.PodAnswers
+// is true. All such pods share it, and nobody changes it.
+var podAnswers = []corev1.PodCondition{{Type: corev1.ContainersReady, Status: corev1.ConditionTrue}}
 
 // stripContainers keeps the ports that have a name, and the arguments of the
 // mesh's own containers.

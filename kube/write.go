@@ -246,13 +246,18 @@ func (r *Reader) writePod(txn model.WriteTxn, p ref, endpoints map[ref]bool) {
 	} else {
 		changed = r.store.Workloads.Put(txn, row)
 	}
-	if !changed {
-		return
-	}
-
 	for _, svc := range r.servicesOf(p.namespace, p.name) {
-		endpoints[svc] = true
+		if changed || r.lastResort(txn, svc) {
+			endpoints[svc] = true
+		}
 	}
+}
+
+// lastResort tells whether a service has no ready endpoint: then what it has hangs on
+// what its pods say of themselves, which their rows do not show.
+func (r *Reader) lastResort(txn model.ReadTxn, s ref) bool {
+	set, _, ok := r.store.Endpoints.Get(txn, r.store.Endpoints.ByKey(r.serviceKey(s)))
+	return ok && (len(set.Endpoints) == 0 || slices.ContainsFunc(set.Endpoints, func(e model.Endpoint) bool { return e.LastResort }))
 }
 
 func (r *Reader) serviceKey(s ref) string {
@@ -311,6 +316,10 @@ func (r *Reader) writeEndpoints(txn model.WriteTxn, s ref) {
 		Workload: func(namespace, name string) *model.Workload {
 			w, _, _ := r.store.Workloads.Get(txn, r.store.Workloads.ByKey(model.WorkloadKey(r.cfg.Cluster, namespace, name)))
 			return w
+		},
+		Answers: func(namespace, name string) bool {
+			pod, ok := lookup[*corev1.Pod](r.builtins.pods, namespace, name)
+			return ok && compile.PodAnswers(pod)
 		},
 		Node: func(name string) compile.Node { return r.nodes[name] },
 	})

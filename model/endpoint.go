@@ -25,6 +25,9 @@ type Endpoint struct {
 	Capture *Capture
 	// Router tells that the endpoint is a gateway's pod.
 	Router bool
+	// LastResort tells that Kubernetes calls the endpoint not ready because it
+	// has lost sight of its node. It counts where no cluster has a better one.
+	LastResort bool
 	// Account is namespace/name of the service account it runs as; empty
 	// when unknown.
 	Account string
@@ -42,7 +45,8 @@ type Endpoint struct {
 // policy besides (PeerAuthentication).
 func (e *Endpoint) TakesMutual(port uint16) bool { return e.TLS && e.Capture.Takes(port) }
 
-// EndpointSet is all ready endpoints of one Service row.
+// EndpointSet is all endpoints of one Service row that new requests may go to: the
+// ready ones, or what is left where none is.
 type EndpointSet struct {
 	Host      string
 	Cluster   ClusterID

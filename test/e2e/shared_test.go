@@ -241,24 +241,22 @@ func (p *pair) shown(t *testing.T, ctx, cluster string) []string {
 	return addresses
 }
 
-// apiServerGone takes the remote cluster's API server away from the main cluster
-// for three minutes, under load that only the remote cluster answers, and restarts
-// the control plane meanwhile: no request is lost, and remote-clusters says what
-// is so. Packets vanish, as behind a cut: connections stand and hang.
+// apiServerGone stops the remote cluster's API server for three minutes, under load
+// that only the remote cluster answers, and restarts the control plane meanwhile: no
+// request is lost, and remote-clusters says what is so. The process is frozen:
+// connections to it stand, and hang.
 //
-// The API server itself goes on. One that is stopped for so long takes its nodes
-// for gone when it comes back, and for some seconds tells everybody that their
-// pods are not ready.
+// When it goes on, it has not heard of its nodes for so long that Kubernetes calls all
+// their pods not ready for some seconds, and publishes that.
 func (p *pair) apiServerGone(t *testing.T) {
 	defer p.onlyFar(t)()
 	p.lab.must(t, `kubectl apply --context=`+ctxOne+` -n sample -f samples/fortio/fortio.yaml
 kubectl rollout status --context=`+ctxOne+` -n sample deploy/fortio --timeout=120s`)
 	load := p.lab.start(t, `kubectl exec --context=`+ctxOne+` -n sample deploy/fortio -c fortio -- /fortio load -quiet -json - -qps 100 -c 4 -t 0 -n 24000 -timeout 10s -allow-initial-errors http://helloworld.sample:5000/hello 2>/dev/null`)
 
-	node := "lab --name " + p.name + " exec " + ctxTwo + " -- nft "
 	began := time.Now()
-	p.lab.must(t, node+`"table ip e2e-gone { chain in { type filter hook input priority filter; ip saddr 172.30.1.0/24 tcp dport 6443 drop; }; }"`)
-	resume := func() { p.lab.must(t, node+`"add table ip e2e-gone; delete table ip e2e-gone"`) }
+	p.signalRemoteAPI(t, "STOP")
+	resume := func() { p.signalRemoteAPI(t, "CONT") }
 	defer resume()
 	remote := "istioctl remote-clusters --context=" + ctxOne + " | tee /dev/stderr | grep -w remote0 | "
 	p.lab.eventually(t, 30*time.Second, remote+"grep -w stale")
@@ -276,6 +274,19 @@ kubectl rollout status --context=`+ctxOne+` -n istio-system deploy/istiod --time
 	p.newPodAnswers(t)
 	load.answered(t, "200")
 	p.lab.must(t, "kubectl scale --context="+ctxTwo+" -n sample deploy/helloworld-v2 --replicas=1")
+}
+
+// signalRemoteAPI sends a signal to the API server of the remote cluster, which is known
+// by the address of its node among all processes of the machine.
+func (p *pair) signalRemoteAPI(t *testing.T, signal string) {
+	t.Helper()
+	p.lab.must(t, `found=
+for process in /proc/[0-9]*; do
+	case "$(tr '\0' ' ' 2>/dev/null <$process/cmdline)" in
+	"kube-apiserver --advertise-address=172.30.2.2 "*) kill -`+signal+` ${process#/proc/} && found=1;;
+	esac
+done
+test -n "$found"`)
 }
 
 // readyWithin holds that the youngest control plane of the main cluster was ready

@@ -91,6 +91,7 @@ func (k endpointsKey) build(r *reader, old *serve.Resource) *serve.Resource {
 		members: s.members.get(r), passthrough: k.passthrough, plaintext: k.plaintext, groups: map[placement][]*endpointv3.LbEndpoint{},
 	}
 
+	var rows []rowEndpoints
 	for _, row := range k.host.backing(port) {
 		// Who asks a gateway by server name comes from another cluster, and has what a
 		// ServiceEntry adds to a Service at home: that is how replicated control planes
@@ -103,12 +104,16 @@ func (k endpointsKey) build(r *reader, old *serve.Resource) *serve.Resource {
 		if row.Resolution == model.ByDNS {
 			// An entry that joins a Service; the host is another one when the
 			// entry changes.
-			b.add(row, endpointsFor(port, row, addresses(row.Resolved)))
+			rows = append(rows, rowEndpoints{row, endpointsFor(port, row, addresses(row.Resolved))})
 			continue
 		}
 		if set := readRow(r, &s.store.Endpoints, row.Key()); set != nil {
-			b.add(row, endpointsFor(port, row, set.Endpoints))
+			rows = append(rows, rowEndpoints{row, endpointsFor(port, row, set.Endpoints)})
 		}
+	}
+	b.noBetter = !slices.ContainsFunc(rows, b.hasBetter)
+	for _, of := range rows {
+		b.add(of.row, of.endpoints)
 	}
 	var gateways map[string][]netip.AddrPort
 	if len(b.beyond) > 0 {
@@ -121,6 +126,12 @@ func (k endpointsKey) build(r *reader, old *serve.Resource) *serve.Resource {
 		name = sniName(k.port, k.subset, k.host.name)
 	}
 	return s.encode(old, name, b.assignment(name))
+}
+
+// rowEndpoints are the endpoints of one of the rows that are behind a port.
+type rowEndpoints struct {
+	row       *model.Service
+	endpoints []model.Endpoint
 }
 
 // placement is where endpoints stand, and how far away that is.
@@ -148,6 +159,8 @@ type assignmentBuilder struct {
 	members     *membership
 	passthrough bool
 	plaintext   bool
+	// noBetter tells that all endpoints, in all clusters, are those of last resort.
+	noBetter bool
 
 	groups map[placement][]*endpointv3.LbEndpoint
 	beyond map[string]*beyond // by network
@@ -174,13 +187,25 @@ func (b *assignmentBuilder) shows(c model.ClusterID, ep *model.Endpoint) (target
 	return target, ok
 }
 
+// hasBetter tells whether one of the endpoints is for the client, and not of last
+// resort.
+func (b *assignmentBuilder) hasBetter(of rowEndpoints) bool {
+	for i := range of.endpoints {
+		ep := &of.endpoints[i]
+		if _, ok := b.shows(of.row.Cluster, ep); ok && !ep.LastResort && b.shares.include(ep.Locality) {
+			return true
+		}
+	}
+	return false
+}
+
 // add groups the endpoints of a row by place: those that the client reaches, and
 // those of other networks.
 func (b *assignmentBuilder) add(row *model.Service, endpoints []model.Endpoint) {
 	for i := range endpoints {
 		ep := &endpoints[i]
 		target, ok := b.shows(row.Cluster, ep)
-		if !ok || !b.shares.include(ep.Locality) {
+		if !ok || !b.shares.include(ep.Locality) || ep.LastResort && !b.noBetter {
 			continue
 		}
 		at := placement{priority: b.rank(row, ep), locality: ep.Locality}

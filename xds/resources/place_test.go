@@ -3,6 +3,7 @@ package resources
 import (
 	"context"
 	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -119,5 +120,26 @@ func TestViewsDifferByNodeWhereItMatters(t *testing.T) {
 	waitFor(t, changed)
 	if a, b := views(); a == b {
 		t.Error("two nodes share a View")
+	}
+}
+
+// TestLastResort: endpoints whose nodes are lost from sight are left out where any
+// cluster has a better one, and all that there is where none has.
+func TestLastResort(t *testing.T) {
+	s := placed(t, "type: ClusterIP")
+	lost := func(c model.ClusterID, address string, lastResort bool) *model.EndpointSet {
+		return &model.EndpointSet{Host: nearHost, Cluster: c, Namespace: "shop", Name: "near", Endpoints: []model.Endpoint{{
+			Address: address, Ports: map[string]uint16{"http": 8080}, LastResort: lastResort,
+		}}}
+	}
+	insert(s.mesh, s.store.Services, &model.Service{Host: nearHost, Cluster: "c2", Namespace: "shop", Name: "near", Ports: []model.Port{port("http", 80, model.HTTP, 8080)}})
+
+	insert(s.mesh, s.store.Endpoints, lost(testCluster, "10.0.0.1", true), lost("c2", "10.2.0.1", false))
+	if got := slices.Sorted(maps.Keys(s.priorities(s.client))); !slices.Equal(got, []string{"10.2.0.1"}) {
+		t.Errorf("endpoints %v, want that of the other cluster, which is ready", got)
+	}
+	insert(s.mesh, s.store.Endpoints, lost("c2", "10.2.0.1", true))
+	if got := slices.Sorted(maps.Keys(s.priorities(s.client))); !slices.Equal(got, []string{"10.0.0.1", "10.2.0.1"}) {
+		t.Errorf("endpoints %v, want those of both clusters: there is no better one", got)
 	}
 }
