@@ -276,17 +276,18 @@ kubectl rollout status --context=`+ctxOne+` -n istio-system deploy/istiod --time
 	p.lab.must(t, "kubectl scale --context="+ctxTwo+" -n sample deploy/helloworld-v2 --replicas=1")
 }
 
-// signalRemoteAPI sends a signal to the API server of the remote cluster, which is known
-// by the address of its node among all processes of the machine.
+// signalRemoteAPI sends a signal to the API server of the remote cluster. Among the
+// processes of its node, which sees no others, it is known by its name.
 func (p *pair) signalRemoteAPI(t *testing.T, signal string) {
 	t.Helper()
-	p.lab.must(t, `found=
+	p.lab.must(t, "lab --name "+p.name+" exec "+ctxTwo+` -- sh -c '
+found=
 for process in /proc/[0-9]*; do
-	case "$(tr '\0' ' ' 2>/dev/null <$process/cmdline)" in
-	"kube-apiserver --advertise-address=172.30.2.2 "*) kill -`+signal+` ${process#/proc/} && found=1;;
+	case "$(tr "\0" " " 2>/dev/null <$process/cmdline)" in
+	"kube-apiserver "*) kill -`+signal+` ${process#/proc/} && found=1;;
 	esac
 done
-test -n "$found"`)
+test -n "$found"'`)
 }
 
 // readyWithin holds that the youngest control plane of the main cluster was ready
