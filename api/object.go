@@ -51,6 +51,9 @@ type Object struct {
 	Name       string
 	Created    time.Time
 	Generation int64
+	// Version is the resourceVersion: a write that names it is refused when the
+	// object has changed since.
+	Version string
 	// Labels and Annotations are the object's own, as they stand.
 	Labels, Annotations map[string]string
 	Spec                proto.Message
@@ -131,6 +134,7 @@ func Decode(raw []byte) (*Object, error) {
 		Name:        envelope.Name,
 		Created:     envelope.CreationTimestamp.Time,
 		Generation:  envelope.Generation,
+		Version:     envelope.ResourceVersion,
 		Labels:      envelope.Labels,
 		Annotations: envelope.Annotations,
 		Status:      decodeStatus(envelope.Status, envelope.Generation),

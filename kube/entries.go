@@ -141,7 +141,7 @@ func (r *Reader) writeEntries(txn model.WriteTxn) {
 		obj := r.entries[c]
 		s := settled[obj]
 		all := slices.Concat(s.Notes, notes[compile.EntryName{Namespace: obj.Namespace, Name: obj.Name}], api.Warnings(obj))
-		r.tell(c, outcome{err: s.Refused, notes: all, addresses: s.Allocated, entry: true})
+		r.tell(c, outcome{err: s.Refused, notes: all, addresses: s.Allocated, entry: true, version: obj.Version})
 		if s.Refused == nil {
 			r.putEntry(txn, compiled[obj], services, endpoints)
 		}

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
 
 	"github.com/isthmus-mesh/isthmus/api"
@@ -128,13 +129,7 @@ func TestAllocatedAddressStandsInStatus(t *testing.T) {
 		return false
 	})
 	moved := netip.MustParseAddr("240.240.77.77")
-	u, err := c.dyn.Resource(entriesResource).Namespace("shop").Get(context.Background(), "plain", metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	u = u.DeepCopy()
-	u.Object["status"] = map[string]any{"addresses": []any{map[string]any{"host": "plain.bar.global", "value": moved.String()}}}
-	if _, err := c.dyn.Resource(entriesResource).Namespace("shop").Update(context.Background(), u, metav1.UpdateOptions{}); err != nil {
+	if _, err := c.dyn.Resource(entriesResource).Namespace("shop").Patch(context.Background(), "plain", types.MergePatchType, []byte(movedAddress), metav1.PatchOptions{}, "status"); err != nil {
 		t.Fatal(err)
 	}
 	c.eventually("the address of the status", func(txn model.ReadTxn) bool {

@@ -87,6 +87,7 @@ func newCluster(t *testing.T, objects ...runtime.Object) *cluster {
 			exportsResource: "ServiceExportList", sidecarsResource: "SidecarList", policiesResource: "AuthorizationPolicyList",
 			authenticationsResource: "RequestAuthenticationList",
 		})
+	numberVersions(c.dyn)
 	status := NewStatusWriter(c.dyn, slog.New(slog.DiscardHandler))
 	r, err := NewReader(store, Clients{Kube: c.kube, Dynamic: c.dyn}, Config{
 		GivenRanges: []netip.Prefix{netip.MustParsePrefix("242.0.0.0/8")},
@@ -121,7 +122,7 @@ func newCluster(t *testing.T, objects ...runtime.Object) *cluster {
 // eventually waits for a state of the tables.
 func (c *cluster) eventually(what string, holds func(model.ReadTxn) bool) {
 	c.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(20 * time.Second)
 	for !holds(c.store.Read()) {
 		if time.Now().After(deadline) {
 			c.t.Fatal("never came: " + what)

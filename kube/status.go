@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -48,7 +49,10 @@ type statusKey struct {
 
 type statusReport struct {
 	generation int64
-	outcome    outcome
+	// version is the resourceVersion of the object that the outcome was worked out
+	// from: it is written on no other.
+	version string
+	outcome outcome
 	// unread tells that nobody has read the object's status: before it is
 	// written, it is to be read.
 	unread bool
@@ -78,7 +82,7 @@ func (w *StatusWriter) report(resource schema.GroupVersionResource, u *unstructu
 	}
 
 	w.mu.Lock()
-	w.pending[key] = statusReport{generation: u.GetGeneration(), outcome: o}
+	w.pending[key] = statusReport{generation: u.GetGeneration(), version: cmp.Or(o.version, u.GetResourceVersion()), outcome: o}
 	w.mu.Unlock()
 
 	w.some.Send()
@@ -177,26 +181,41 @@ func readAddresses(u *unstructured.Unstructured) map[string]netip.Addr {
 // Run writes what is reported until ctx ends.
 func (w *StatusWriter) Run(ctx context.Context) {
 	for {
-		w.mu.Lock()
-		work := w.pending
-		w.pending = map[statusKey]statusReport{}
-		w.mu.Unlock()
-
-		for k, r := range work {
-			if err := w.writePaced(ctx, k, r); err != nil && ctx.Err() == nil {
-				w.log.Warn("cannot write the status of a configuration object", "resource", k.resource.Resource,
-					"namespace", k.namespace, "name", k.name, "error", err)
-			}
-			// It is to be done when this replica leads again.
-			if ctx.Err() != nil {
-				w.putBack(k, r)
-			}
-		}
+		w.writePending(ctx)
 
 		select {
 		case <-ctx.Done():
 			return
 		case <-w.some:
+		}
+	}
+}
+
+// writePending writes what has been reported so far.
+func (w *StatusWriter) writePending(ctx context.Context) {
+	w.mu.Lock()
+	work := w.pending
+	w.pending = map[statusKey]statusReport{}
+	w.mu.Unlock()
+
+	for k, r := range work {
+		err := w.writePaced(ctx, k, r)
+		switch {
+		case ctx.Err() != nil:
+			// It is to be done when this replica leads again.
+			w.putBack(k, r)
+		case apierrors.IsConflict(err) && r.unread:
+			// Who watches the metadata alone does not report anew for every
+			// change: the object is read again.
+			w.putBack(k, r)
+			w.some.Send()
+		case apierrors.IsConflict(err):
+			// The object has changed since, be it by a write of this one. That
+			// comes to the Reader too, which works it out anew and reports: the
+			// addresses that a status holds, say, are what it goes by.
+		case err != nil:
+			w.log.Warn("cannot write the status of a configuration object", "resource", k.resource.Resource,
+				"namespace", k.namespace, "name", k.name, "error", err)
 		}
 	}
 }
@@ -238,7 +257,7 @@ func (w *StatusWriter) readAndWrite(ctx context.Context, k statusKey, r statusRe
 			continue
 		}
 
-		r.generation = u.GetGeneration()
+		r.generation, r.version = u.GetGeneration(), u.GetResourceVersion()
 		conditions, _, err := unstructured.NestedSlice(u.Object, "status", "conditions")
 		if err != nil {
 			return err
@@ -254,8 +273,9 @@ func (w *StatusWriter) readAndWrite(ctx context.Context, k statusKey, r statusRe
 	return nil
 }
 
-// write merges what is to be said into the object's status. It replaces the list
-// of conditions by its own and those of others.
+// write merges what is to be said into the object's status, unless the object is not
+// any more what the report was made from: the error is then a conflict. It replaces
+// the list of conditions by its own and those of others.
 func (w *StatusWriter) write(ctx context.Context, k statusKey, r statusReport, others []any) error {
 	condition := map[string]any{
 		"type":               api.ConditionReconciled,
@@ -279,7 +299,11 @@ func (w *StatusWriter) write(ctx context.Context, k statusKey, r statusReport, o
 		status["addresses"] = statusAddresses(r.outcome.addresses)
 	}
 
-	patch, err := json.Marshal(map[string]any{"status": status})
+	change := map[string]any{"status": status}
+	if r.version != "" {
+		change["metadata"] = map[string]any{"resourceVersion": r.version}
+	}
+	patch, err := json.Marshal(change)
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,9 @@ type outcome struct {
 	// tells that the object is one.
 	addresses map[string]netip.Addr
 	entry     bool
+	// version is that of the object that this was worked out from, where that may
+	// be older than what the informer has by now; "" where it does not matter.
+	version string
 }
 
 // message is the text for people.
