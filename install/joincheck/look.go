@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -60,16 +61,31 @@ func Look(ctx context.Context, name string, cfg *rest.Config, namespace string) 
 		return l.Facts
 	}
 
-	for what, look := range map[string]func(context.Context) error{
-		"root certificates": l.roots, "installation": l.installation, "network": l.network,
-		"nodes": l.nodes, "gateways": l.gateways, "remote secrets": l.secrets,
-	} {
-		if err := look(ctx); err != nil {
-			l.Unseen = append(l.Unseen, fmt.Sprintf("%s: %v", what, err))
+	for _, q := range l.questions() {
+		if err := q.look(ctx); err != nil {
+			l.Unseen = append(l.Unseen, fmt.Sprintf("%s: %v", q.about, err))
 		}
 	}
-	slices.Sort(l.Unseen)
 	return l.Facts
+}
+
+// question is one thing that a cluster is asked about.
+type question struct {
+	about string
+	look  func(context.Context) error
+}
+
+// questions are in the order in which they are asked.
+func (l *looker) questions() []question {
+	return []question{
+		{"root certificates", l.roots},
+		// Before the network: the label of the namespace is to have the last word.
+		{"installation", l.installation},
+		{"network", l.network},
+		{"nodes", l.nodes},
+		{"gateways", l.gateways},
+		{"remote secrets", l.secrets},
+	}
 }
 
 // reach asks for the version, and reads the clock off the answer (RFC 9110,
@@ -258,9 +274,9 @@ func (l *looker) secrets(ctx context.Context) error {
 		return err
 	}
 	for _, s := range list.Items {
-		for cluster, kubeconfig := range s.Data {
+		for _, cluster := range slices.Sorted(maps.Keys(s.Data)) {
 			out := Secret{Name: s.Name, Cluster: cluster}
-			out.Server, err = try(ctx, kubeconfig)
+			out.Server, err = try(ctx, s.Data[cluster])
 			if err != nil {
 				out.Trouble = err.Error()
 			}

@@ -1,6 +1,7 @@
 package joincheck
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -62,5 +63,19 @@ func TestLook(t *testing.T) {
 	server.Refuse()
 	if f := Look(t.Context(), "ctx", cfg, "istio-system"); !strings.Contains(f.Unreachable, "does not answer, asked from here") {
 		t.Errorf("a server that is gone: %+v", f)
+	}
+}
+
+// TestQuestionsHaveAnOrder: the label of the namespace counts for more than the
+// installation, so the network is asked for after it.
+func TestQuestionsHaveAnOrder(t *testing.T) {
+	for range 20 { // a map would give them in another order now and then
+		var about []string
+		for _, q := range (&looker{}).questions() {
+			about = append(about, q.about)
+		}
+		if slices.Index(about, "network") < slices.Index(about, "installation") {
+			t.Fatalf("asked in the order %q", about)
+		}
 	}
 }
