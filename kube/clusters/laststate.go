@@ -2,6 +2,7 @@ package clusters
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
@@ -9,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -76,17 +78,24 @@ func packState(store *model.Store, id model.ClusterID, namespace string, most in
 }
 
 // unpackState gives the rows that ConfigMaps hold. They may be those of several
-// states: one that is whole counts.
-func unpackState(maps []corev1.ConfigMap, id model.ClusterID) (*model.Store, error) {
-	bySum := map[string][]corev1.ConfigMap{}
-	for _, m := range maps {
+// states, where a control plane was stopped between writing one and deleting the
+// one before: the newest that is whole counts.
+func unpackState(saved []corev1.ConfigMap, id model.ClusterID) (*model.Store, error) {
+	bySum, written := map[string][]corev1.ConfigMap{}, map[string]time.Time{}
+	for _, m := range saved {
 		sum := m.Annotations[annotationSum]
 		bySum[sum] = append(bySum[sum], m)
+		if at := m.CreationTimestamp.Time; at.After(written[sum]) {
+			written[sum] = at
+		}
 	}
+	newestFirst := slices.SortedFunc(maps.Keys(bySum), func(a, b string) int {
+		return cmp.Or(written[b].Compare(written[a]), cmp.Compare(a, b))
+	})
 
 	var wrong []error
-	for sum, parts := range bySum {
-		packed, err := joinParts(parts, sum)
+	for _, sum := range newestFirst {
+		packed, err := joinParts(bySum[sum], sum)
 		if err == nil {
 			var store *model.Store
 			if store, err = unzip(packed, id); err == nil {
@@ -210,7 +219,7 @@ func (k *stateKeeper) pass(ctx context.Context) error {
 			failed = append(failed, k.drop(ctx, m.id, ""))
 		}
 	}
-	for id := range k.kept {
+	for _, id := range slices.Sorted(maps.Keys(k.kept)) {
 		if !there[id] {
 			failed = append(failed, k.drop(ctx, id, ""))
 		}
@@ -240,19 +249,19 @@ func (k *stateKeeper) configMaps(ctx context.Context, selector string) ([]corev1
 }
 
 func (k *stateKeeper) save(ctx context.Context, id model.ClusterID, since time.Time) error {
-	maps, err := packState(k.set.store, id, k.set.cfg.Namespace, maxPart)
+	parts, err := packState(k.set.store, id, k.set.cfg.Namespace, maxPart)
 	if err != nil {
 		return fmt.Errorf("state of cluster %s: %w", id, err)
 	}
-	for _, m := range maps {
+	for _, m := range parts {
 		_, err := k.set.cfg.Client.CoreV1().ConfigMaps(m.Namespace).Create(ctx, m, metav1.CreateOptions{})
 		if err != nil && !apierrors.IsAlreadyExists(err) {
 			return fmt.Errorf("state of cluster %s: %w", id, err)
 		}
 	}
-	k.set.log.Info("the last state of a cluster that is gone is saved", "cluster", string(id), "configmaps", len(maps))
+	k.set.log.Info("the last state of a cluster that is gone is saved", "cluster", string(id), "configmaps", len(parts))
 	k.kept[id] = since
-	return k.drop(ctx, id, maps[0].Annotations[annotationSum])
+	return k.drop(ctx, id, parts[0].Annotations[annotationSum])
 }
 
 // drop deletes the states of a cluster but for the one with a sum.
