@@ -103,6 +103,7 @@ func validateHeaderOperations(p *problems, path string, o *networking.Headers_He
 	if n := len(o.GetSet()) + len(o.GetAdd()); n > maxEdits {
 		p.addf(path, "sets and adds %d fields; %d are possible", n, maxEdits)
 	}
+	hostSetBy := ""
 	for _, name := range sortedMapKeys(o.GetSet()) {
 		at := path + ".set[" + name + "]"
 		if IsHostField(name) {
@@ -110,6 +111,10 @@ func validateHeaderOperations(p *problems, path string, o *networking.Headers_He
 				p.addf(at, "cannot be set here; set rewrite.authority")
 			}
 			p.checkAuthority(at, o.Set[name])
+			if hostSetBy != "" && o.Set[name] != o.Set[hostSetBy] {
+				p.addf(at, "%s sets the host already, to another value; remove one of them", hostSetBy)
+			}
+			hostSetBy = name
 			continue
 		}
 		p.checkEdit(at, name)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -70,19 +71,26 @@ func (p *problems) unsupported(msg proto.Message, path string, allowed fieldSet)
 	p.walk(msg.ProtoReflect(), path, allowed)
 }
 
-func (p *problems) walk(m protoreflect.Message, path string, allowed fieldSet) {
-	type set struct {
-		fd protoreflect.FieldDescriptor
-		v  protoreflect.Value
-	}
-	var fields []set
+// setField is a field of a message that is set.
+type setField struct {
+	fd protoreflect.FieldDescriptor
+	v  protoreflect.Value
+}
+
+// setFields are the fields of a message that are set, by number. Range has no order,
+// and a message for people that changes is taken for news.
+func setFields(m protoreflect.Message) []setField {
+	var fields []setField
 	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		fields = append(fields, set{fd, v})
+		fields = append(fields, setField{fd, v})
 		return true
 	})
+	slices.SortFunc(fields, func(a, b setField) int { return cmp.Compare(a.fd.Number(), b.fd.Number()) })
+	return fields
+}
 
-	slices.SortFunc(fields, func(a, b set) int { return int(a.fd.Number()) - int(b.fd.Number()) })
-	for _, f := range fields {
+func (p *problems) walk(m protoreflect.Message, path string, allowed fieldSet) {
+	for _, f := range setFields(m) {
 		at := path + "." + f.fd.JSONName()
 		sub, ok := allowed[f.fd.JSONName()]
 		if !ok {
@@ -95,12 +103,7 @@ func (p *problems) walk(m protoreflect.Message, path string, allowed fieldSet) {
 		}
 		switch {
 		case f.fd.IsMap():
-			f.v.Map().Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
-				if f.fd.MapValue().Message() != nil {
-					p.walk(v.Message(), at+"["+k.String()+"]", sub)
-				}
-				return true
-			})
+			p.walkMap(f, at, sub)
 		case f.fd.IsList():
 			for i := range f.v.List().Len() {
 				p.walk(f.v.List().Get(i).Message(), fmt.Sprintf("%s[%d]", at, i), sub)
@@ -111,20 +114,35 @@ func (p *problems) walk(m protoreflect.Message, path string, allowed fieldSet) {
 	}
 }
 
+// walkMap looks at the messages that a map holds, in the order of its keys.
+func (p *problems) walkMap(f setField, path string, allowed fieldSet) {
+	if f.fd.MapValue().Message() == nil {
+		return
+	}
+
+	held := map[string]protoreflect.Message{}
+	f.v.Map().Range(func(k protoreflect.MapKey, v protoreflect.Value) bool {
+		held[k.String()] = v.Message()
+		return true
+	})
+	for _, key := range slices.Sorted(maps.Keys(held)) {
+		p.walk(held[key], path+"["+key+"]", allowed)
+	}
+}
+
 // idle notes every field that is set and changes nothing, down to where a
 // message has honoured fields.
 func (p *problems) idle(m protoreflect.Message, path string, honoured fieldSet) {
-	m.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		at := path + fd.JSONName()
-		sub, ok := honoured[fd.JSONName()]
+	for _, f := range setFields(m) {
+		at := path + f.fd.JSONName()
+		sub, ok := honoured[f.fd.JSONName()]
 		switch {
 		case !ok:
 			p.addf(at, "is not honoured yet and changes nothing")
-		case sub != nil && fd.Message() != nil && !fd.IsMap() && !fd.IsList():
-			p.idle(v.Message(), at+".", sub)
+		case sub != nil && f.fd.Message() != nil && !f.fd.IsMap() && !f.fd.IsList():
+			p.idle(f.v.Message(), at+".", sub)
 		}
-		return true
-	})
+	}
 }
 
 func sortedKeys(m fieldSet) []string {

@@ -191,10 +191,15 @@ func (s *settling) holder(prefix netip.Prefix) *Object {
 			return o
 		}
 	} else {
-		for addr, o := range s.addresses {
-			if prefix.Contains(addr) {
-				return o
+		// Of several, who has the lowest, so that the message stays the same.
+		var lowest netip.Addr
+		for addr := range s.addresses {
+			if prefix.Contains(addr) && (!lowest.IsValid() || addr.Less(lowest)) {
+				lowest = addr
 			}
+		}
+		if lowest.IsValid() {
+			return s.addresses[lowest]
 		}
 	}
 	for _, c := range s.prefixes {

@@ -169,6 +169,22 @@ func TestOlderEntryKeepsItsAddress(t *testing.T) {
 	}
 }
 
+// TestHolderIsTheSameEachTime: of several entries whose addresses a prefix holds, the
+// message names who has the lowest, however often it is worked out.
+func TestHolderIsTheSameEachTime(t *testing.T) {
+	objects := []*Object{entryAt(t, "tenant", "wide", 3, `{hosts: [aaa.example.net], addresses: [240.0.0.0/8], `+onePort+`}`)}
+	for i := range 8 {
+		objects = append(objects, entryAt(t, "foo", fmt.Sprintf("old%d", i), 2,
+			fmt.Sprintf(`{hosts: [h%d.example.net], addresses: [240.0.0.%d], %s}`, i, 8-i, onePort)))
+	}
+	for range 20 {
+		refused := Settle(objects, Estate{})[objects[0]].Refused
+		if refused == nil || !strings.Contains(refused.Error(), "foo/old7") {
+			t.Fatalf("refused: %v; the lowest address is of foo/old7", refused)
+		}
+	}
+}
+
 // aimed is a host whose hash meets another's: it costs a second to find.
 func aimed(victim string) string {
 	slot := func(h string) uint16 {

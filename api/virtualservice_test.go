@@ -346,6 +346,10 @@ func TestRefusesVirtualServices(t *testing.T) {
 			httpOf(`{headers: {request: {set: {Host: "a\nb"}}}, ` + to + `}`),
 			`spec.http[0].headers.request.set[Host]: "a\nb" is no host name`,
 		},
+		"two hosts": {
+			httpOf(`{headers: {request: {set: {Host: a.example, host: b.example}}}, ` + to + `}`),
+			"spec.http[0].headers.request.set[host]: Host sets the host already, to another value",
+		},
 		"redirect with another code": {
 			httpOf(`{redirect: {uri: /, redirectCode: 304}}`),
 			"spec.http[0].redirect.redirectCode: 304 is no redirection",

@@ -201,11 +201,13 @@ func rewrite(r *networking.HTTPRoute) *model.HTTPRewrite {
 	return &out
 }
 
-// hostSet is the host that edits give a request; empty: none.
+// hostSet is the host that edits give a request; empty: none. Where several names
+// of the field are set (Host, host), they have one value: others are refused.
 func hostSet(h *networking.Headers) string {
-	for name, value := range h.GetRequest().GetSet() {
+	set := h.GetRequest().GetSet()
+	for _, name := range slices.Sorted(maps.Keys(set)) {
 		if api.IsHostField(name) {
-			return value
+			return set[name]
 		}
 	}
 	return ""

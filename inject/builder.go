@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 	"strings"
 
@@ -83,7 +85,7 @@ func (b *builder) prepareProxyConfig() error {
 
 	// The API server would refuse the pod, and say nothing of where the name
 	// comes from.
-	for key := range pc.ProxyMetadata {
+	for _, key := range slices.Sorted(maps.Keys(pc.ProxyMetadata)) {
 		if errs := validation.IsEnvVarName(key); len(errs) > 0 {
 			return fmt.Errorf("proxy configuration: proxyMetadata: %q is not the name of an environment variable", key)
 		}

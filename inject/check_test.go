@@ -107,6 +107,23 @@ func TestProxyVolumes(t *testing.T) {
 	}
 }
 
+// TestTheSameRefusalEachTime: of several settings that are refused, the same one is
+// named, however often the pod comes.
+func TestTheSameRefusalEachTime(t *testing.T) {
+	for config, want := range map[string]string{
+		`{proxyMetadata: {"a b": "", "c d": "", "e f": "", "g h": ""}}`:                        `"a b" is not the name`,
+		`{proxyHeaders: {}, gatewayTopology: {}, caCertificatesPem: [x], customConfigFile: x}`: "customConfigFile",
+	} {
+		pod := podOf(t, "spec: {containers: [{name: a}]}")
+		pod.Annotations = map[string]string{proxyConfigAnnotation: config}
+		for range 20 { // a map of four has no order
+			if _, _, err := Patch(pod, "bar", settings(t)); err == nil || !strings.Contains(err.Error(), want) {
+				t.Fatalf("error %v, want %q", err, want)
+			}
+		}
+	}
+}
+
 // TestPodMetadata: what whoever writes pods may put into the proxy's
 // environment.
 func TestPodMetadata(t *testing.T) {

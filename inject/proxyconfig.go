@@ -1,6 +1,7 @@
 package inject
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -107,21 +108,25 @@ func refusedProxyConfig(name protoreflect.Name) string {
 // checkProxyConfig refuses the fields of a pod's own configuration that must not
 // be ignored, and warns of those that change nothing.
 func checkProxyConfig(pc *meshv1alpha1.ProxyConfig) (warnings []string, err error) {
-	honoured := honouredProxyConfig()
+	// Range has no order; a message for people is to be the same each time.
+	var set []protoreflect.FieldDescriptor
 	pc.ProtoReflect().Range(func(fd protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
+		set = append(set, fd)
+		return true
+	})
+	slices.SortFunc(set, func(a, b protoreflect.FieldDescriptor) int { return cmp.Compare(a.Number(), b.Number()) })
+
+	honoured := honouredProxyConfig()
+	for _, fd := range set {
 		switch why := refusedProxyConfig(fd.Name()); {
 		case why != "":
-			err = fmt.Errorf("%s is not supported: %s; remove it", fd.JSONName(), why)
+			return nil, fmt.Errorf("%s is not supported: %s; remove it", fd.JSONName(), why)
 		case fd.Name() == "status_port" && pc.StatusPort == statusPort:
 		case !honoured[fd.Name()]:
 			warnings = append(warnings, fmt.Sprintf("annotation %s: %s has no effect", proxyConfigAnnotation, fd.JSONName()))
 		}
-		return err == nil
-	})
-
-	if err != nil {
-		return nil, err
 	}
+
 	for _, name := range slices.Sorted(maps.Keys(pc.ProxyMetadata)) {
 		warning, err := checkEnv(name)
 		if err != nil {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -73,8 +74,8 @@ func (p *Proxy) Apply(typeURL string, added []fetch.Resource, removed []string) 
 	}
 
 	p.served[typeURL] = true
-	for name, err := range bad {
-		p.log.Warn("resource refused; its former version stays in force", "type", typeURL, "name", name, "error", err)
+	for _, name := range slices.Sorted(maps.Keys(bad)) {
+		p.log.Warn("resource refused; its former version stays in force", "type", typeURL, "name", name, "error", bad[name])
 		p.telemetry.XDSRejected(kindOf(typeURL))
 	}
 	return bad.err()

@@ -37,8 +37,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -246,11 +248,14 @@ func (p *Proxy) Ready() error {
 	return nil
 }
 
-// coldLocked says what is still waited for.
+// coldLocked says what is still waited for. Of several, the first by name is the
+// example: who asks again is told of the same one until it has come.
 func (p *Proxy) coldLocked() error {
-	for name, l := range p.pending { // any of them, as an example
-		return fmt.Errorf("listener %q waits for its routes %v (%d listeners wait)", name, p.missingRoutesLocked(l), len(p.pending))
+	if len(p.pending) > 0 {
+		name := slices.Min(slices.Collect(maps.Keys(p.pending)))
+		return fmt.Errorf("listener %q waits for its routes %v (%d listeners wait)", name, p.missingRoutesLocked(p.pending[name]), len(p.pending))
 	}
+
 	n, example := 0, ""
 	p.clusters.All(func(c *upstream.Cluster) {
 		if c.Config().Type != config.ClusterEDS {
@@ -259,7 +264,9 @@ func (p *Proxy) coldLocked() error {
 		select {
 		case <-c.Ready():
 		default:
-			n, example = n+1, c.Name()
+			if n++; n == 1 || c.Name() < example {
+				example = c.Name()
+			}
 		}
 	})
 

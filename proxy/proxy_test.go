@@ -311,6 +311,23 @@ func TestWarming(t *testing.T) {
 	}
 }
 
+// TestReadyNamesTheSame: of several clusters that are waited for, the first by name is
+// told of, each time.
+func TestReadyNamesTheSame(t *testing.T) {
+	n := start(t, mtlstest.NewCA(t, "root").Identity(clientID))
+	n.apply(typeListener)
+	var clusters []fetch.Resource
+	for _, host := range []string{"d.bar", "b.bar", "a.bar", "c.bar"} {
+		clusters = append(clusters, res(t, typeCluster, strings.ReplaceAll(outbound, "web.bar", host), "ALPN", `"istio"`))
+	}
+	n.apply(typeCluster, clusters...)
+	for range 20 { // a map of four has no order
+		if err := n.Ready(); err == nil || !strings.Contains(err.Error(), "||a.bar") || !strings.Contains(err.Error(), "4 clusters wait") {
+			t.Fatalf("ready: %v", err)
+		}
+	}
+}
+
 // TestReadyWithoutEndpoints: what never comes does not hold readiness up for
 // ever.
 func TestReadyWithoutEndpoints(t *testing.T) {

@@ -80,7 +80,9 @@ func mergeMap(base, over map[string]any, s shape, path string) (any, error) {
 	if out == nil {
 		out = map[string]any{}
 	}
-	for k, v := range over {
+	// In order, so that of several errors it is the same each time.
+	for _, k := range slices.Sorted(maps.Keys(over)) {
+		v := over[k]
 		if v == nil {
 			delete(out, k)
 			continue

@@ -95,16 +95,16 @@ func (d *discoveryFlags) flags(getenv func(string) string, host string) *pflag.F
 // readCertTTLs takes lifetimes from the environment, by the names that Istio
 // gives them, where no flag is set.
 func readCertTTLs(flags *pflag.FlagSet, getenv func(string) string) error {
-	for flag, name := range map[string]string{
-		"default-workload-cert-ttl": "DEFAULT_WORKLOAD_CERT_TTL",
-		"max-workload-cert-ttl":     "MAX_WORKLOAD_CERT_TTL",
+	for _, ttl := range []struct{ flag, variable string }{
+		{"default-workload-cert-ttl", "DEFAULT_WORKLOAD_CERT_TTL"},
+		{"max-workload-cert-ttl", "MAX_WORKLOAD_CERT_TTL"},
 	} {
-		value := getenv(name)
-		if value == "" || flags.Changed(flag) {
+		value := getenv(ttl.variable)
+		if value == "" || flags.Changed(ttl.flag) {
 			continue
 		}
-		if err := flags.Set(flag, value); err != nil {
-			return fmt.Errorf("$%s: %w", name, err)
+		if err := flags.Set(ttl.flag, value); err != nil {
+			return fmt.Errorf("$%s: %w", ttl.variable, err)
 		}
 	}
 	return nil

@@ -294,7 +294,8 @@ func (r *run) waitAddresses(ctx context.Context) error {
 			byNamespace[s.Entry.Namespace][s.Entry.Namespace+"/"+s.Entry.Name] = true
 		}
 	}
-	for ns, pending := range byNamespace {
+	for _, ns := range slices.Sorted(maps.Keys(byNamespace)) {
+		pending := byNamespace[ns]
 		r.waiting("an address for " + strings.Join(slices.Sorted(maps.Keys(pending)), ", "))
 		err := r.until(ctx, corev1.SchemeGroupVersion.WithResource("services"), ns, pending, func(u *unstructured.Unstructured) (bool, error) {
 			ingress, _, _ := unstructured.NestedSlice(u.Object, "status", "loadBalancer", "ingress")

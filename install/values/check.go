@@ -60,9 +60,12 @@ func (c *Config) checkNamespaces() error {
 	if ns := c.Spec.Values.Global.IstioNamespace; ns != "" && ns != c.Namespace {
 		return fmt.Errorf("values.global.istioNamespace: %q, and namespace is %q: a control plane has one namespace; set one of the two, or both alike", ns, c.Namespace)
 	}
-	for name, p := range map[string]operator.PlacedComponent{"base": c.Spec.Components.Base, "pilot": c.Spec.Components.Pilot} {
-		if p.Namespace != "" && p.Namespace != c.Namespace {
-			return fmt.Errorf("components.%s.namespace: %q, and the control plane's is %q: its parts are in one namespace, spec.namespace; gateways may have others", name, p.Namespace, c.Namespace)
+	for _, part := range []struct{ name, namespace string }{
+		{"base", c.Spec.Components.Base.Namespace},
+		{"pilot", c.Spec.Components.Pilot.Namespace},
+	} {
+		if part.namespace != "" && part.namespace != c.Namespace {
+			return fmt.Errorf("components.%s.namespace: %q, and the control plane's is %q: its parts are in one namespace, spec.namespace; gateways may have others", part.name, part.namespace, c.Namespace)
 		}
 	}
 	return nil
@@ -71,12 +74,12 @@ func (c *Config) checkNamespaces() error {
 // checkDomains refuses what is no DNS domain: it would become part of names.
 func (c *Config) checkDomains() error {
 	global := c.Spec.Values.Global
-	for key, domain := range map[string]string{
-		"values.global.proxy.clusterDomain":             global.Proxy.ClusterDomain,
-		"values.global.multiCluster.globalDomainSuffix": global.MultiCluster.GlobalDomainSuffix,
+	for _, set := range []struct{ key, domain string }{
+		{"values.global.proxy.clusterDomain", global.Proxy.ClusterDomain},
+		{"values.global.multiCluster.globalDomainSuffix", global.MultiCluster.GlobalDomainSuffix},
 	} {
-		if errs := validation.IsDNS1123Subdomain(domain); domain != "" && len(errs) > 0 {
-			return fmt.Errorf("%s: %q is not a DNS domain: %s", key, domain, errs[0])
+		if errs := validation.IsDNS1123Subdomain(set.domain); set.domain != "" && len(errs) > 0 {
+			return fmt.Errorf("%s: %q is not a DNS domain: %s", set.key, set.domain, errs[0])
 		}
 	}
 	if g := global.MultiCluster.GlobalDomainSuffix; g != "" && g == cmp.Or(global.Proxy.ClusterDomain, api.DefaultClusterDomain) {

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"reflect"
+	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -130,7 +132,9 @@ func (w *Writer) write(ctx context.Context, imports model.Imports) error {
 		failed = append(failed, writeOne(ctx, client, gvr, old, &want[i]))
 	}
 
-	for _, u := range there {
+	// In order, so that of several errors the message is the same each time.
+	for _, key := range slices.Sorted(maps.Keys(there)) {
+		u := there[key]
 		if ours(u) && imports.Complete {
 			failed = append(failed, remove(ctx, client, u))
 		}

@@ -8,10 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -91,11 +93,11 @@ func ParseProbers(s string) (map[string]Prober, error) {
 		return nil, errors.New("application probes: there is something after the JSON object")
 	}
 
-	for path, p := range all {
+	for _, path := range slices.Sorted(maps.Keys(all)) {
 		if !strings.HasPrefix(path, "/app-health/") && !strings.HasPrefix(path, hookPath) {
 			return nil, fmt.Errorf("application probes: path %q is neither below /app-health/ nor below %s", path, hookPath)
 		}
-		if err := p.validate(); err != nil {
+		if err := all[path].validate(); err != nil {
 			return nil, fmt.Errorf("application probe %s: %w", path, err)
 		}
 	}

@@ -170,7 +170,7 @@ func (c *Cluster) decodeTransports(a at, p *clusterv3.Cluster) error {
 
 		t.Name = m.GetName()
 		tm := TransportMatch{Transport: t, Match: map[string]string{}}
-		for k, v := range m.GetMatch().GetFields() {
+		for k, v := range inOrder(m.GetMatch().GetFields()) {
 			s, ok := v.AsInterface().(string)
 			if !ok {
 				return ma.in("match." + k).errorf("is not a string")
@@ -199,7 +199,7 @@ func (c *Cluster) decodeHTTP(a at, p *clusterv3.Cluster) error {
 		return err
 	}
 
-	for key, body := range p.GetTypedExtensionProtocolOptions() {
+	for key, body := range inOrder(p.GetTypedExtensionProtocolOptions()) {
 		ka := a.in("typed_extension_protocol_options[" + key + "]")
 		if key != xds.HTTPOptions {
 			return ka.errorf("is not supported by this proxy")

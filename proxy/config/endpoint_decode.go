@@ -165,7 +165,7 @@ func stringMap(a at, p *structpb.Struct) (map[string]string, error) {
 	}
 
 	m := make(map[string]string, len(p.GetFields()))
-	for k, v := range p.GetFields() {
+	for k, v := range inOrder(p.GetFields()) {
 		s, ok := v.GetKind().(*structpb.Value_StringValue)
 		if !ok {
 			return nil, a.in(k).errorf("is not a string")

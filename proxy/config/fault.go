@@ -32,7 +32,7 @@ const (
 // decodeFilters reads what a route says to filters. Whether there is such a filter
 // stands elsewhere; Envoy asks for nothing more than its name.
 func (r *Route) decodeFilters(a at, list map[string]*anypb.Any) error {
-	for name, body := range list {
+	for name, body := range inOrder(list) {
 		fa := a.in(name)
 		switch {
 		case name == faultFilterName && body.MessageName() == faultMessage:

@@ -177,7 +177,7 @@ func (l *AccessLog) decodeFormat(a at, p *corev3.SubstitutionFormatString) error
 		l.Text = s.InlineString
 	case *corev3.SubstitutionFormatString_JsonFormat:
 		l.JSON = map[string]string{}
-		for k, v := range f.JsonFormat.GetFields() {
+		for k, v := range inOrder(f.JsonFormat.GetFields()) {
 			s, ok := v.AsInterface().(string)
 			if !ok {
 				return a.in("json_format." + k).errorf("is not a string")

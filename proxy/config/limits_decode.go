@@ -117,7 +117,7 @@ func (c *Cluster) decodeBalance(a at, p *clusterv3.Cluster) error {
 	}
 
 	ma := a.in("metadata.filter_metadata." + ownMetadata)
-	for field, v := range p.GetMetadata().GetFilterMetadata()[ownMetadata].GetFields() {
+	for field, v := range inOrder(p.GetMetadata().GetFilterMetadata()[ownMetadata].GetFields()) {
 		if field != "peak_ewma" || !v.GetBoolValue() {
 			return ma.in(field).errorf("%v is not supported by this proxy", v.AsInterface())
 		}

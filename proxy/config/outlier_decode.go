@@ -53,22 +53,22 @@ func (c *Cluster) decodeOutlier(a at, p *clusterv3.Cluster) error {
 // checkEnforcing refuses detectors by statistics, and those by count that are to
 // act now and then only.
 func checkEnforcing(a at, o *clusterv3.OutlierDetection) error {
-	for field, v := range map[string]*wrapperspb.UInt32Value{
+	for field, v := range inOrder(map[string]*wrapperspb.UInt32Value{
 		"enforcing_success_rate":                    o.GetEnforcingSuccessRate(),
 		"enforcing_local_origin_success_rate":       o.GetEnforcingLocalOriginSuccessRate(),
 		"enforcing_failure_percentage":              o.GetEnforcingFailurePercentage(),
 		"enforcing_failure_percentage_local_origin": o.GetEnforcingFailurePercentageLocalOrigin(),
-	} {
+	}) {
 		if v.GetValue() != 0 {
 			return a.in(field).errorf("is not supported by this proxy")
 		}
 	}
 
-	for field, v := range map[string]*wrapperspb.UInt32Value{
+	for field, v := range inOrder(map[string]*wrapperspb.UInt32Value{
 		"enforcing_consecutive_5xx":                  o.GetEnforcingConsecutive_5Xx(),
 		"enforcing_consecutive_gateway_failure":      o.GetEnforcingConsecutiveGatewayFailure(),
 		"enforcing_consecutive_local_origin_failure": o.GetEnforcingConsecutiveLocalOriginFailure(),
-	} {
+	}) {
 		if n := v.GetValue(); n != 0 && n != 100 {
 			return a.in(field).errorf("%d: only 0 and 100 are supported by this proxy", n)
 		}

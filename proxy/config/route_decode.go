@@ -109,7 +109,7 @@ const ownMetadata = "isthmus"
 func decodeUnknownHost(a at, p *corev3.Metadata) (bool, error) {
 	a = a.in("filter_metadata." + ownMetadata)
 	byDestination := false
-	for field, v := range p.GetFilterMetadata()[ownMetadata].GetFields() {
+	for field, v := range inOrder(p.GetFilterMetadata()[ownMetadata].GetFields()) {
 		if field != "unknown_host" || v.GetStringValue() != "original_destination" {
 			return false, a.in(field).errorf("%v is not supported by this proxy", v.AsInterface())
 		}

@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -49,15 +51,19 @@ func (a at) only(m proto.Message, fields ...protoreflect.Name) error {
 		return a.errorf("holds field number %d, which this version of the proxy does not know", num)
 	}
 
-	var err error
+	// Range has no order. Of several fields the first by number is named, the same
+	// each time.
+	var first protoreflect.FieldDescriptor
 	r.Range(func(fd protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
-		if slices.Contains(fields, fd.Name()) {
-			return true
+		if !slices.Contains(fields, fd.Name()) && (first == nil || fd.Number() < first.Number()) {
+			first = fd
 		}
-		err = a.in(string(fd.Name())).errorf("is not supported by this proxy")
-		return false
+		return true
 	})
-	return err
+	if first != nil {
+		return a.in(string(first.Name())).errorf("is not supported by this proxy")
+	}
+	return nil
 }
 
 // textField is a field and its value.
@@ -138,4 +144,16 @@ func versionOfMessages(parts ...proto.Message) string {
 		h.Write(b)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:versionLen])
+}
+
+// inOrder ranges over a map by its keys, sorted: of several errors, the same one
+// is told each time.
+func inOrder[V any](m map[string]V) iter.Seq2[string, V] {
+	return func(yield func(string, V) bool) {
+		for _, key := range slices.Sorted(maps.Keys(m)) {
+			if !yield(key, m[key]) {
+				return
+			}
+		}
+	}
 }

@@ -191,12 +191,15 @@ func (m *Manager) takerLocked(c *connection) *listener {
 	if l := m.virtual.Load().find(c.info.Direction, c.info.Local); l != nil {
 		return l
 	}
-	for _, l := range m.listeners {
-		if l.cfg.UseOriginalDst && l.cfg.Direction == c.info.Direction {
-			return l
+
+	// There is one as a rule. Of several, the first by name, the same each time.
+	var taker *listener
+	for name, l := range m.listeners {
+		if l.cfg.UseOriginalDst && l.cfg.Direction == c.info.Direction && (taker == nil || name < taker.cfg.Name) {
+			taker = l
 		}
 	}
-	return nil
+	return taker
 }
 
 // leadsNowhere tells whether a chain only catches what is not allowed: it goes
