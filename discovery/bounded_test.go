@@ -40,7 +40,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 			return server
 		case <-closedByPeer(c):
 			return nil
-		case <-time.After(5 * time.Second):
+		case <-time.After(20 * time.Second):
 			t.Fatal("neither taken nor closed")
 			return nil
 		}

@@ -121,7 +121,7 @@ func head(u *unstructured.Unstructured) *metav1.PartialObjectMetadata {
 
 func (c *takenOver) eventually(what string, holds func() bool) {
 	c.t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(20 * time.Second)
 	for !holds() {
 		if time.Now().After(deadline) {
 			c.t.Fatalf("never came: %s; counted %v; the log:\n%s", what, c.notHonoured.Count(), c.log)

@@ -570,7 +570,7 @@ func TestWebhooksTrustAndRelax(t *testing.T) {
 	shared := func() admissionv1.ValidatingWebhook { return named("shared").Webhooks[0] }
 	eventually := func(what string, holds func() bool) {
 		t.Helper()
-		for deadline := time.Now().Add(10 * time.Second); !holds(); time.Sleep(2 * time.Millisecond) {
+		for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(2 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatal("never came: " + what)
 			}

@@ -95,7 +95,7 @@ func TestWatcher(t *testing.T) {
 func eventually(t *testing.T, names *dns.Names, name, address string) {
 	t.Helper()
 	got := ""
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		table := names.Table()
 		if table == nil {
 			continue

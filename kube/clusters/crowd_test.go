@@ -83,6 +83,6 @@ func TestCrowd(t *testing.T) {
 	if err := live[7].Apply(web("10.1.0.1", "10.1.0.2")...); err != nil {
 		t.Fatal(err)
 	}
-	w.eventually("a change of a live one", 2*time.Second, func() bool { return w.endpoints("live-7") == "10.1.0.1 10.1.0.2" })
+	w.eventually("a change of a live one", soon, func() bool { return w.endpoints("live-7") == "10.1.0.1 10.1.0.2" })
 	t.Logf("a change is known after %s", time.Since(began).Round(time.Millisecond))
 }

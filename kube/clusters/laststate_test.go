@@ -83,7 +83,7 @@ func TestLastState(t *testing.T) {
 	if err := a.Recover(); err != nil {
 		t.Fatal(err)
 	}
-	w.eventually("it is followed", 5*time.Second, func() bool { return w.endpoints("a") == "10.1.0.9" && !w.row("a").Stale })
+	w.eventually("it is followed", soon, func() bool { return w.endpoints("a") == "10.1.0.9" && !w.row("a").Stale })
 	w.eventually("the state is deleted", stateRetry+soon, func() bool { return len(w.savedStates()) == 0 })
 }
 
@@ -174,5 +174,5 @@ func TestLastStateOfNoUse(t *testing.T) {
 	if err := a.Recover(); err != nil {
 		t.Fatal(err)
 	}
-	w.eventually("it is read", 5*time.Second, func() bool { return w.endpoints("a") == "10.1.0.1" })
+	w.eventually("it is read", soon, func() bool { return w.endpoints("a") == "10.1.0.1" })
 }

@@ -118,7 +118,7 @@ func raw(t testing.TB, addr, send string) string {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
 	if _, err := io.WriteString(c, send); err != nil {
 		t.Fatal(err)
 	}

@@ -315,14 +315,13 @@ func digestOf(t testing.TB, r io.Reader) (string, int64) {
 	return string(h.Sum(nil)), n
 }
 
-// eventually waits up to 5 s for a condition.
+// eventually waits up to 20 s for a condition.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for range 500 {
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if ok() {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
-	t.Errorf("waited 5 s in vain for %s", what)
+	t.Errorf("waited 20 s in vain for %s", what)
 }

@@ -24,7 +24,7 @@ func clientHello(t testing.TB, c *tls.Config) []byte {
 	}()
 	defer a.Close()
 	buf := make([]byte, 64<<10)
-	_ = b.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = b.SetReadDeadline(time.Now().Add(20 * time.Second))
 	n, err := b.Read(buf)
 	if err != nil {
 		t.Fatal(err)

@@ -197,7 +197,7 @@ func TestCloseEndsEverything(t *testing.T) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(5 * time.Second):
+	case <-time.After(20 * time.Second):
 		t.Fatal("Close hangs")
 	}
 	_ = waiting.SetReadDeadline(time.Now().Add(time.Second))

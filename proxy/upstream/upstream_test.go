@@ -519,7 +519,7 @@ func TestDNSChanges(t *testing.T) {
 	resolved := func() int { r.mu.Lock(); defer r.mu.Unlock(); return r.asked }
 	wait := func(what string, cond func() bool) {
 		t.Helper()
-		for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 			if cond() {
 				return
 			}

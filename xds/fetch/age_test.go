@@ -124,7 +124,7 @@ func TestOldConnectionsAreReplacedWithoutLoss(t *testing.T) {
 	}
 	const want = "map[changes:39 comes-39:1 stays:1]"
 	got := ""
-	for deadline := time.Now().Add(5 * time.Second); got != want; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); got != want; time.Sleep(time.Millisecond) {
 		h.mu.Lock()
 		got = fmt.Sprint(h.versions)
 		h.mu.Unlock()

@@ -80,7 +80,7 @@ func (r *recorder) next(t *testing.T) string {
 	t.Helper()
 	select {
 	case <-r.news:
-	case <-time.After(5 * time.Second):
+	case <-time.After(20 * time.Second):
 		t.Fatal("no update was applied")
 	}
 	r.mu.Lock()
@@ -155,7 +155,7 @@ func (p *played) expect(t *testing.T, lines ...string) {
 			if got := describe(m); got != want {
 				t.Fatalf("request %q, want %q", got, want)
 			}
-		case <-time.After(5 * time.Second):
+		case <-time.After(20 * time.Second):
 			t.Fatalf("no request, want %q", want)
 		}
 	}
@@ -315,7 +315,7 @@ func TestUnreachable(t *testing.T) {
 		<-done
 		leak.None(t)
 	}()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(20 * time.Second)
 	for !strings.Contains(c.Err().Error(), "connection refused") {
 		if time.Now().After(deadline) {
 			t.Fatalf("status says %q", c.Err())

@@ -221,7 +221,7 @@ func TestEndpointChangeRebuildsOne(t *testing.T) {
 		m.endpoints(changed, "10.9.9."+fmt.Sprint(round))
 		select {
 		case <-wake:
-		case <-time.After(5 * time.Second):
+		case <-time.After(20 * time.Second):
 			t.Fatal("nobody was told")
 		}
 		differ := 0
@@ -312,7 +312,7 @@ func TestViewChanges(t *testing.T) {
 		t.Error("the pod's labels did not change the View")
 	}
 	cancel()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(20 * time.Second)
 	for {
 		m.source.hub.mu.Lock()
 		left := len(m.source.hub.pods) + len(m.source.hub.namespaces)

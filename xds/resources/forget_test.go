@@ -76,7 +76,7 @@ func TestNothingIsKeptOfStreamsThatEnded(t *testing.T) {
 // waitForgotten waits until what is kept is what it should be.
 func waitForgotten(t *testing.T, kept func() string, want string) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(20 * time.Second)
 	for kept() != want {
 		if time.Now().After(deadline) {
 			t.Fatalf("kept: %s; want %s", kept(), want)
@@ -122,7 +122,7 @@ func TestRemapsLeaveNothing(t *testing.T) {
 	}
 
 	cancel()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(20 * time.Second)
 	for {
 		m.source.hub.mu.Lock()
 		left := len(m.source.hub.pods) + len(m.source.hub.namespaces)

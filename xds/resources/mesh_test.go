@@ -130,7 +130,7 @@ func takesHosts(n serve.Node) serve.Node {
 
 func (m *mesh) view(n serve.Node) serve.View {
 	m.t.Helper()
-	ctx, cancel := context.WithTimeout(m.ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(m.ctx, 20*time.Second)
 	defer cancel()
 	v, _, err := m.source.View(ctx, n)
 	if err != nil {

@@ -186,7 +186,7 @@ func TestNameTableIsRebuiltForNamesOnly(t *testing.T) {
 	m.headless(set, "", "set-0=10.0.0.9")
 	select {
 	case <-told:
-	case <-time.After(5 * time.Second):
+	case <-time.After(20 * time.Second):
 		t.Fatal("nobody is told of a headless service's endpoint")
 	}
 	if got := m.nameTable(v); got["set-0.set.data.svc.cluster.local"] == "" || got["set.data.svc.cluster.local"] != "10.0.0.9 (data/set)" {

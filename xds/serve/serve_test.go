@@ -226,7 +226,7 @@ func (c *client) want(typeURL string, items ...string) *discoveryv3.DeltaDiscove
 		return m
 	case err := <-c.err:
 		c.t.Fatalf("stream ended: %v; want %s %v", err, typeURL, items)
-	case <-time.After(5 * time.Second):
+	case <-time.After(20 * time.Second):
 		c.t.Fatalf("no answer, want %s %v", typeURL, items)
 	}
 	return nil
@@ -358,12 +358,17 @@ func TestOrderAndLateRemoval(t *testing.T) {
 func TestUnackedChangesCoalesce(t *testing.T) {
 	v := newTable("v")
 	v.edit(xds.TypeCluster, "a", "1")
-	c := newRig(t, v, nil).dial()
-	c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.TypeCluster})
+	r := newRig(t, v, nil)
+	c, other := r.dial(), r.dial()
+	for _, c := range []*client{c, other} {
+		c.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: xds.TypeCluster})
+	}
 	m := c.want(xds.TypeCluster, "+a=1")
+	other.ack(other.want(xds.TypeCluster, "+a=1"))
 	for i := 2; i < 6; i++ {
 		v.edit(xds.TypeCluster, "a", fmt.Sprint(i), fmt.Sprint("x", i), "1")
-		time.Sleep(30 * time.Millisecond)
+		// What one stream is sent of a View, the others may have.
+		other.ack(other.want(xds.TypeCluster, "+a="+fmt.Sprint(i), fmt.Sprint("+x", i, "=1")))
 	}
 	c.ack(m)
 	c.ack(c.want(xds.TypeCluster, "+a=5", "+x2=1", "+x3=1", "+x4=1", "+x5=1"))
