@@ -30,21 +30,23 @@ func IsAuthority(b []byte) bool {
 }
 
 // regNameTable marks the characters that a registered name holds as they are.
-var regNameTable = func() (t [256]bool) {
-	const unreserved = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
-	const subDelimiters = "!$&'()*+;="
-	for _, c := range []byte(unreserved + subDelimiters) {
-		t[c] = true
-	}
-	return t
-}()
+var regNameTable = charsetOf(unreserved + subDelimiters)
+
+// The characters of a registered name, but for the comma (RFC 3986 sections 2.2 and 2.3).
+const (
+	unreserved    = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+	subDelimiters = "!$&'()*+;="
+)
 
 // isRegName accepts unreserved characters, the sub-delimiters but the comma, and percent-encoded octets (RFC 3986
 // section 3.2.2).
 func isRegName(host string) bool {
+	if regNameTable.holds(host) {
+		return true
+	}
 	i := 0
 	for {
-		for i < len(host) && regNameTable[host[i]] {
+		for i < len(host) && regNameTable[host[i]] != 0 {
 			i++
 		}
 		if i == len(host) {

@@ -136,7 +136,7 @@ func trimSpace(b []byte) []byte { return bytes.TrimLeft(b, " \t") }
 // tokenLength returns the length of the token at the front of b.
 func tokenLength(b []byte) int {
 	n := 0
-	for n < len(b) && tokenTable[b[n]] {
+	for n < len(b) && tokenTable[b[n]] != 0 {
 		n++
 	}
 	return n
@@ -199,7 +199,7 @@ func (s *chunkScanner) trailers(b []byte, h *Head) (n int, err error) {
 	}
 	for i := range h.Fields {
 		if f := &h.Fields[i]; !trailerAllowed(f.ID) {
-			f.Drop = true
+			h.Omit(f)
 		}
 	}
 	s.state = chunkDone

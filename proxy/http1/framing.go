@@ -4,9 +4,6 @@ import "bytes"
 
 // count returns how many fields carry id.
 func (h *Head) count(id FieldID) int {
-	if h.first[id] == 0 {
-		return 0
-	}
 	n := 0
 	for i := range h.Fields {
 		if h.Fields[i].ID == id {
@@ -18,12 +15,12 @@ func (h *Head) count(id FieldID) int {
 
 // checkRequest decides the framing of a request and refuses what is ambiguous.
 func (h *Head) checkRequest() error {
-	switch hosts := h.count(FieldHost); {
-	case hosts > 1:
-		return badRequest("the request has %d Host fields", hosts)
-	case hosts == 0 && h.Minor == 1:
+	switch host := h.has(FieldHost); {
+	case h.repeated.holds(FieldHost):
+		return badRequest("the request has %d Host fields", h.count(FieldHost))
+	case !host && h.Minor == 1:
 		return badRequest("the request has no Host field")
-	case hosts == 1 && !IsAuthority(h.Get(FieldHost)):
+	case host && !IsAuthority(h.Get(FieldHost)):
 		return badRequest("the Host field is not a host with an optional port")
 	}
 
@@ -90,7 +87,7 @@ func (h *Head) transferEncoding() (chunked bool, err error) {
 	if h.Minor == 0 {
 		return false, badRequest("an HTTP/1.0 message has a Transfer-Encoding")
 	}
-	if h.count(FieldTransferEncoding) > 1 {
+	if h.repeated.holds(FieldTransferEncoding) {
 		return false, badRequest("the message has more than one Transfer-Encoding field")
 	}
 	list := h.Get(FieldTransferEncoding)
@@ -109,7 +106,7 @@ func (h *Head) contentLength() (n int64, has bool, err error) {
 	if !h.has(FieldContentLength) {
 		return 0, false, nil
 	}
-	if h.count(FieldContentLength) > 1 {
+	if h.repeated.holds(FieldContentLength) {
 		return 0, false, badRequest("the message has more than one Content-Length field")
 	}
 	v := h.Get(FieldContentLength)
@@ -125,10 +122,17 @@ func (h *Head) contentLength() (n int64, has bool, err error) {
 	return n, true, nil
 }
 
+// hopByHop are the fields that end at this hop.
+const hopByHop fieldSet = 1<<FieldConnection | 1<<FieldKeepAlive | 1<<FieldProxyConnection | 1<<FieldTE |
+	1<<FieldUpgrade | 1<<FieldHTTP2Settings
+
 // readConnection marks hop-by-hop fields (RFC 9110 section 7.6.1) as dropped and learns what the sender asked
 // for. Fields that frame or address the message cannot be nominated away.
 func (h *Head) readConnection() error {
 	h.Close = h.Minor == 0
+	if h.there&hopByHop == 0 {
+		return nil
+	}
 	namesUpgrade := false
 	if h.has(FieldConnection) {
 		for i := range h.Fields {
@@ -143,8 +147,10 @@ func (h *Head) readConnection() error {
 		h.TrailersOK = hasToken(te, "trailers")
 	}
 
-	for _, id := range [...]FieldID{FieldConnection, FieldKeepAlive, FieldProxyConnection, FieldTE, FieldUpgrade, FieldHTTP2Settings} {
-		h.Drop(id)
+	for i := range h.Fields {
+		if f := &h.Fields[i]; hopByHop.holds(f.ID) {
+			h.Omit(f)
+		}
 	}
 	return nil
 }
@@ -179,7 +185,7 @@ func (h *Head) dropNominated(token []byte) {
 			continue
 		}
 		if bytes.EqualFold(h.Name(f), token) {
-			f.Drop = true
+			h.Omit(f)
 		}
 	}
 }

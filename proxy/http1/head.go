@@ -43,6 +43,13 @@ const (
 	fieldIDs
 )
 
+// fieldSet is a set of known fields, a bit for each.
+type fieldSet uint32
+
+const _ = uint(32 - fieldIDs) // does not compile when they are too many
+
+func (s fieldSet) holds(id FieldID) bool { return s&(1<<id) != 0 }
+
 // fieldNames are the names of the known fields, in lower case.
 var fieldNames = [fieldIDs]string{
 	FieldHost:             "host",
@@ -77,7 +84,10 @@ func (id FieldID) String() string {
 	return fieldNames[id]
 }
 
-// identify returns the id of a field name whose bytes are all token characters (RFC 9110 section 5.6.2).
+// isName reports whether one name alone has the id. FieldEnvoy is told by its prefix.
+func (id FieldID) isName() bool { return id != OtherField && id != FieldEnvoy }
+
+// identify returns the id of a field name. Only one of isName says that the bytes are a name at all.
 func identify(name []byte) FieldID {
 	// The length and a letter leave one candidate.
 	var id FieldID
@@ -149,10 +159,10 @@ func identify10(name []byte) FieldID {
 }
 
 // EqualLower reports whether token equals lower without regard to case. lower must be lower case, of letters, digits
-// and hyphens; token must hold no control characters, which no field's name or value does.
+// and hyphens.
 //
-// Of such bytes only the two cases of a letter become that letter when bit 0x20 is set, and digits and hyphens have it
-// set. So eight bytes are compared at once: every field of every message comes through here.
+// Of all bytes but control characters, only the two cases of a letter become that letter when bit 0x20 is set, and digits
+// and hyphens have it set. So eight bytes are compared at once: every field of every message comes through here.
 func EqualLower(token []byte, lower string) bool {
 	n := len(lower)
 	if len(token) != n {
@@ -160,28 +170,27 @@ func EqualLower(token []byte, lower string) bool {
 	}
 	if n < 8 {
 		for i := range n {
-			if token[i]|0x20 != lower[i] {
+			if c := token[i]; c|0x20 != lower[i] || c < 0x20 {
 				return false
 			}
 		}
 		return true
 	}
 
-	for len(lower) > 8 {
-		if !sameWord(token, lower) {
-			return false
-		}
-		// The last word is a whole one as well, if need be with bytes that were compared before.
-		step := min(8, len(lower)-8)
-		token, lower = token[step:], lower[step:]
+	// The last word is a whole one as well, if need be with bytes that were compared before.
+	w := binary.LittleEndian.Uint64(token[n-8:])
+	differ, seen := unlike(w, firstWord(lower[n-8:])), w|w<<1
+	for ; len(lower) > 8; token, lower = token[8:], lower[8:] {
+		w = binary.LittleEndian.Uint64(token)
+		differ |= unlike(w, firstWord(lower))
+		seen &= w | w<<1
 	}
-	return sameWord(token, lower)
+	const visible = 0x4040404040404040 // 0x20 or 0x40 was set in every byte
+	return differ == 0 && seen&visible == visible
 }
 
-// sameWord compares the first eight bytes as EqualLower does.
-func sameWord(token []byte, lower string) bool {
-	return binary.LittleEndian.Uint64(token)|0x2020202020202020 == firstWord(lower)
-}
+// unlike is 0 where eight bytes equal others in lower case, control characters apart.
+func unlike(w, lower uint64) uint64 { return (w | 0x2020202020202020) ^ lower }
 
 // firstWord is the first eight bytes of s, which the compiler loads at once.
 func firstWord(s string) uint64 {
@@ -194,7 +203,7 @@ func firstWord(s string) uint64 {
 type Field struct {
 	line, nameEnd, valueStart, valueEnd, next uint32
 	ID                                        FieldID
-	Drop                                      bool
+	Drop                                      bool // set by Head.Omit
 }
 
 // Head is a parsed HTTP/1 request or response head. Its slices alias the buffer it was parsed from and are
@@ -210,6 +219,10 @@ type Head struct {
 
 	Framing Framing
 	first   [fieldIDs]int16 // 1-based index of the first field with that id, 0 when absent
+	// there are the ids that came, repeated those that came more than once.
+	there, repeated fieldSet
+	// omits tells that a field is not passed on.
+	omits bool
 	// Close is set when the sender ends the connection after this message.
 	Close bool
 	// Upgrade is set when Connection names "upgrade" and an Upgrade field is there.
@@ -254,7 +267,30 @@ func (h *Head) Get(id FieldID) []byte {
 	return h.Value(&h.Fields[i-1])
 }
 
-func (h *Head) has(id FieldID) bool { return h.first[id] != 0 }
+func (h *Head) has(id FieldID) bool { return h.there.holds(id) }
+
+// found notes that the last field has a known id.
+func (h *Head) found(id FieldID) {
+	if h.has(id) {
+		h.repeated |= 1 << id
+		return
+	}
+	h.there |= 1 << id
+	h.first[id] = int16(len(h.Fields))
+}
+
+// Keeps reports whether a field with that id came and is passed on.
+func (h *Head) Keeps(id FieldID) bool {
+	if !h.has(id) {
+		return false
+	}
+	for i := int(h.first[id]) - 1; i < len(h.Fields); i++ {
+		if f := &h.Fields[i]; f.ID == id && !f.Drop {
+			return true
+		}
+	}
+	return false
+}
 
 // Lookup returns the value of the first field with a lower-case name, known or not.
 func (h *Head) Lookup(lower string) (string, bool) {
@@ -284,19 +320,26 @@ func (h *Head) Joined(lower string) (list string, has bool) {
 
 // Drop leaves every field with that id out of AppendFields.
 func (h *Head) Drop(id FieldID) {
-	if h.first[id] == 0 {
+	if !h.has(id) {
 		return
 	}
 	for i := int(h.first[id]) - 1; i < len(h.Fields); i++ {
 		if h.Fields[i].ID == id {
-			h.Fields[i].Drop = true
+			h.Omit(&h.Fields[i])
 		}
 	}
 }
 
+// Omit leaves one field out of AppendFields.
+func (h *Head) Omit(f *Field) { f.Drop, h.omits = true, true }
+
 // AppendFields appends all fields that were not dropped, byte for byte as they came; neighbours are copied
 // together.
 func (h *Head) AppendFields(out []byte) []byte {
+	if n := len(h.Fields); n > 0 && !h.omits {
+		return append(out, h.raw[h.fieldsFrom:h.Fields[n-1].next]...)
+	}
+
 	from := h.fieldsFrom
 	end := from
 	for i := range h.Fields {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 )
 
 // SyntaxError is a message that breaks HTTP/1 syntax or is ambiguous; Status is the answer to a request.
@@ -21,44 +22,30 @@ func badRequest(format string, args ...any) error {
 // tokenTable marks the token characters of RFC 9110 section 5.6.2.
 const tokenChars = "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-var tokenTable = func() (t [256]bool) {
-	for i := range len(tokenChars) {
-		t[tokenChars[i]] = true
-	}
-	return t
-}()
+var tokenTable = charsetOf(tokenChars)
 
-func IsToken(b []byte) bool {
-	for _, c := range b {
-		if !tokenTable[c] {
-			return false
-		}
-	}
-	return len(b) > 0
-}
+func IsToken(b []byte) bool { return len(b) > 0 && tokenTable.holds(View(b)) }
 
 // isFieldText reports whether b holds no control character but horizontal tab (RFC 9110 section 5.5).
 func isFieldText(b []byte) bool {
 	if len(b) < 8 {
 		return isFieldTextSlow(b)
 	}
-	for len(b) > 8 {
-		if !isFieldWord(b) {
-			return false
-		}
-		// The last word is a whole one as well, if need be with bytes that were looked at before.
-		b = b[min(8, len(b)-8):]
+
+	// Words are only collected here. The last one is whole as well, if need be with bytes that were looked at before.
+	odd := oddText(binary.LittleEndian.Uint64(b[len(b)-8:]))
+	for rest := b; len(rest) > 8; rest = rest[8:] {
+		odd |= oddText(binary.LittleEndian.Uint64(rest))
 	}
-	return isFieldWord(b)
+	return odd == 0 || isFieldTextSlow(b)
 }
 
-// isFieldWord looks at the first eight bytes.
-func isFieldWord(b []byte) bool {
+// oddText is 0 if all of the eight bytes of x are text. If not, there may be a control character, a tab, or a borrow
+// from the byte before: look closer.
+func oddText(x uint64) uint64 {
 	const ones, highs = 0x0101010101010101, 0x8080808080808080
-	x := binary.LittleEndian.Uint64(b)
 	del := x ^ (0x7f * ones)
-	low := (x - 0x20*ones) & ^x & highs // some byte below 0x20, or a borrow: look closer
-	return low|((del-ones)&^del&highs) == 0 || isFieldTextSlow(b[:8])
+	return ((x-0x20*ones)&^x | (del-ones)&^del) & highs
 }
 
 func isFieldTextSlow(b []byte) bool {
@@ -74,22 +61,37 @@ func isFieldTextSlow(b []byte) bool {
 // much of b earlier calls have looked at.
 func findHeadEnd(b []byte, seen int) (int, error) {
 	from := max(seen-3, 0)
-	if i := bytes.Index(b[from:], []byte("\r\n\r\n")); i >= 0 {
-		if from+i+4 > MaxHead {
+	if n := emptyLineEnd(b, from); n > 0 {
+		if n > MaxHead {
 			return 0, &SyntaxError{431, fmt.Sprintf("the head is larger than %d bytes", MaxHead)}
 		}
-		return from + i + 4, nil
+		return n, nil
 	}
 	if len(b) >= MaxHead {
 		return 0, &SyntaxError{431, fmt.Sprintf("the head is larger than %d bytes", MaxHead)}
 	}
-	if len(b) > 0 && !tokenTable[b[0]] {
+	if len(b) > 0 && tokenTable[b[0]] == 0 {
 		return 0, badRequest("the message does not start with a token")
 	}
 	if bytes.Contains(b[from:], []byte("\n\n")) {
 		return 0, badRequest("a line ends in a bare line feed")
 	}
 	return 0, nil
+}
+
+// emptyLineEnd returns the offset behind the first CRLF CRLF at or after from, 0 where there is none. bytes.Index goes
+// from line to line as well, but at twice the price, and every message comes through here.
+func emptyLineEnd(b []byte, from int) int {
+	for at := from; ; {
+		i := bytes.IndexByte(b[at:], '\n')
+		if i < 0 {
+			return 0
+		}
+		at += i + 1
+		if len(b)-at >= 2 && b[at] == '\r' && b[at+1] == '\n' && at-2 >= from && b[at-2] == '\r' {
+			return at + 2
+		}
+	}
 }
 
 // ParseRequest parses raw, a whole request head as delimited by findHeadEnd, and checks all that two HTTP
@@ -162,7 +164,9 @@ func (h *Head) ParseResponse(raw []byte, toHead bool) error {
 }
 
 func (h *Head) reset(raw []byte) {
-	*h = Head{raw: raw, Fields: h.Fields[:0]}
+	fields := h.Fields[:0]
+	*h = Head{}
+	h.raw, h.Fields = raw, fields
 }
 
 // cutLine returns the line that starts at from, without CRLF, and the offset after it.
@@ -177,6 +181,9 @@ func cutLine(raw []byte, from int) (line []byte, next int, err error) {
 // parseVersion returns the minor version: 0, or 1 for all that is later, which speaks as 1.1 does (RFC 9110 section
 // 2.5).
 func parseVersion(v []byte) (minor int, err error) {
+	if string(v) == "HTTP/1.1" {
+		return 1, nil
+	}
 	const form = "HTTP/d.d"
 	if len(v) != len(form) || string(v[:5]) != form[:5] || v[6] != '.' || !isDigit(v[5]) || !isDigit(v[7]) {
 		return 0, badRequest("the HTTP version is malformed")
@@ -191,13 +198,18 @@ func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
 // IsTarget accepts visible ASCII and bytes above 0x7f, as deployed clients send raw UTF-8, and no fragment.
 func IsTarget(t []byte) bool {
-	for _, c := range t {
-		if c <= 0x20 || c == 0x7f || c == '#' {
-			return false
+	return targetTable.holds(View(t))
+}
+
+// targetTable marks what a target may hold.
+var targetTable = func() (t charset) {
+	for c := range len(t) {
+		if c > 0x20 && c != 0x7f && c != '#' {
+			t[c] = 1
 		}
 	}
-	return true
-}
+	return t
+}()
 
 func (h *Head) parseFields(from int) error {
 	h.fieldsFrom = uint32(from)
@@ -222,15 +234,13 @@ func (h *Head) parseFields(from int) error {
 
 func (h *Head) parseField(from int) (next int, err error) {
 	raw := h.raw
-	colon := from
-	for tokenTable[raw[colon]] {
-		colon++
+	colon := from + colonAt(raw[from:])
+	if colon < from {
+		return 0, badName(raw[from])
 	}
-	if raw[colon] != ':' || colon == from {
-		if c := raw[from]; c == ' ' || c == '\t' {
-			return 0, badRequest("a header field is folded over several lines")
-		}
-		return 0, badRequest("a header field name is empty or holds a character that is not a token character")
+	id := identify(raw[from:colon])
+	if !id.isName() && !IsToken(raw[from:colon]) {
+		return 0, badName(raw[from])
 	}
 
 	start := colon + 1
@@ -251,14 +261,42 @@ func (h *Head) parseField(from int) (next int, err error) {
 		return 0, badRequest("header field %.64q holds a control character", raw[from:colon])
 	}
 
-	id := identify(raw[from:colon])
 	h.Fields = append(h.Fields, Field{
 		line: uint32(from), nameEnd: uint32(colon),
 		valueStart: uint32(start), valueEnd: uint32(end), next: uint32(next), ID: id,
-		Drop: id == OtherField && IsAlias(View(raw[from:colon])),
 	})
-	if id != OtherField && h.first[id] == 0 {
-		h.first[id] = int16(len(h.Fields))
+	switch {
+	case id != OtherField:
+		h.found(id)
+	case IsAlias(View(raw[from:colon])):
+		h.Omit(&h.Fields[len(h.Fields)-1])
 	}
 	return next, nil
+}
+
+// badName refuses a line that begins with c and not with a field name and a colon.
+func badName(c byte) error {
+	if c == ' ' || c == '\t' {
+		return badRequest("a header field is folded over several lines")
+	}
+	return badRequest("a header field name is empty or holds a character that is not a token character")
+}
+
+// colonAt returns the offset of the first colon, -1 where there is none. Names are short: bytes.IndexByte would take
+// longer to begin than this to end.
+func colonAt(b []byte) int {
+	const ones, highs, colons = 0x0101010101010101, 0x8080808080808080, 0x3a3a3a3a3a3a3a3a
+	i := 0
+	for ; i+8 <= len(b); i += 8 {
+		x := binary.LittleEndian.Uint64(b[i:]) ^ colons
+		if zero := (x - ones) &^ x & highs; zero != 0 { // the lowest bit is that of the first byte that is 0
+			return i + bits.TrailingZeros64(zero)/8
+		}
+	}
+	for ; i < len(b); i++ {
+		if b[i] == ':' {
+			return i
+		}
+	}
+	return -1
 }
