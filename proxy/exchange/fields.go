@@ -1,10 +1,6 @@
 package exchange
 
 import (
-	"encoding/binary"
-	"encoding/hex"
-	"math/rand/v2"
-
 	"github.com/isthmus-mesh/isthmus/proxy/config"
 	"github.com/isthmus-mesh/isthmus/proxy/routes"
 )
@@ -17,8 +13,12 @@ type Fields interface {
 	// Joined returns all fields of a name as one list, separated by sep (RFC 9110 section 5.3), and whether there
 	// are any.
 	Joined(name, sep string) (string, bool)
+	// Has reports whether there is a field of a name.
+	Has(name Known) bool
 	// Drop removes all fields of a name.
 	Drop(name string)
+	// DropKnown is Drop for a field that is known.
+	DropKnown(name Known)
 	// DropEnvoy removes the fields x-envoy-… that steer a proxy or say that a caller is one of the house: no caller
 	// may set them for the application. At the edge of the mesh it removes the others as well.
 	DropEnvoy(edge bool)
@@ -66,11 +66,11 @@ func EditRequest(f Fields, r *routes.Route, hcm *config.HCM, edge *Edge) {
 		}
 		f.Add(forwardedFor, hops+edge.Peer)
 	}
-	if _, has := f.Lookup(forwardedProto); !has {
+	if !f.Has(ForwardedProto) {
 		f.Add(forwardedProto, edge.Scheme)
 	}
 	if hcm.GenerateRequestID {
-		if _, has := f.Lookup(requestID); !has {
+		if !f.Has(RequestID) {
 			f.AddRequestID(newRequestID())
 		}
 	}
@@ -80,7 +80,7 @@ func EditRequest(f Fields, r *routes.Route, hcm *config.HCM, edge *Edge) {
 func (c *ClientCert) edit(f Fields) {
 	switch {
 	case !c.Keep:
-		f.Drop(xfcc)
+		f.DropKnown(ForwardedClientCert)
 		if c.Element != "" {
 			f.Add(xfcc, c.Element)
 		}
@@ -96,12 +96,10 @@ func (c *ClientCert) edit(f Fields) {
 
 // EditResponse makes of the fields that came those for the caller of an exchange.
 func EditResponse(f Fields, x *Exchange, hcm *config.HCM) {
-	f.Drop(FailedField)
-	if hcm.ServerName != "" {
-		if _, has := f.Lookup("server"); !has || !hcm.ServerPassThrough {
-			f.Drop("server")
-			f.Add("server", hcm.ServerName)
-		}
+	f.DropKnown(Failed)
+	if hcm.ServerName != "" && !(hcm.ServerPassThrough && f.Has(ServerField)) {
+		f.DropKnown(ServerField)
+		f.Add(ServerField.String(), hcm.ServerName)
 	}
 	edit(f, x.Route.Response)
 	for _, cookie := range x.cookies {
@@ -129,21 +127,4 @@ func edit(f Fields, edits []routes.Edit) {
 		}
 		f.Add(e.Name, e.Value)
 	}
-}
-
-// newRequestID returns a random UUID (RFC 9562 version 4).
-func newRequestID() (out [36]byte) {
-	var id [16]byte
-	binary.BigEndian.PutUint64(id[:8], rand.Uint64())
-	binary.BigEndian.PutUint64(id[8:], rand.Uint64())
-	id[6] = id[6]&0x0f | 0x40 // version 4
-	id[8] = id[8]&0x3f | 0x80 // variant 10
-
-	hex.Encode(out[0:8], id[0:4])
-	hex.Encode(out[9:13], id[4:6])
-	hex.Encode(out[14:18], id[6:8])
-	hex.Encode(out[19:23], id[8:10])
-	hex.Encode(out[24:36], id[10:16])
-	out[8], out[13], out[18], out[23] = '-', '-', '-', '-'
-	return out
 }

@@ -21,8 +21,10 @@ func (s *session) finish() {
 	c.finish(s.h, c.counters(s.h, s.info, &s.counted), s.now)
 
 	s.out.Release()
-	s.up1.out.Release()
-	s.up1.to.drop()
+	if s.up1.started {
+		s.up1.out.Release()
+		s.up1.to.drop()
+	}
 	if cap(s.scratch) > http1.IdleSize {
 		s.scratch = nil
 	}

@@ -36,12 +36,39 @@ func (f *headFields) Lookup(name string) (value string, has bool) {
 		return value, true
 	}
 	for i := range f.added {
-		if strings.EqualFold(f.added[i].Name, name) {
+		if sameName(f.added[i].Name, name) {
 			return f.added[i].Value, true
 		}
 	}
 	return "", false
 }
+
+// knownIDs are the numbers that the HTTP/1 engine has for the fields of every message.
+var knownIDs = [exchange.Knowns]http1.FieldID{
+	exchange.ForwardedClientCert: http1.FieldXFCC,
+	exchange.ForwardedProto:      http1.FieldForwardedProto,
+	exchange.RequestID:           http1.FieldRequestID,
+	exchange.ServerField:         http1.FieldServer,
+	exchange.Failed:              http1.FieldFailed,
+}
+
+// Has implements exchange.Fields.
+func (f *headFields) Has(name exchange.Known) bool {
+	return f.h.Keeps(knownIDs[name]) || len(f.added) > 0 && f.hasAdded(name.String())
+}
+
+func (f *headFields) hasAdded(name string) bool {
+	for i := range f.added {
+		if sameName(f.added[i].Name, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// sameName compares the names of fields. They are ASCII, so that those of one name have one length: most are told apart
+// by that.
+func sameName(a, b string) bool { return len(a) == len(b) && strings.EqualFold(a, b) }
 
 // Joined implements exchange.Fields.
 func (f *headFields) Joined(name, sep string) (list string, has bool) {
@@ -56,7 +83,7 @@ func (f *headFields) Joined(name, sep string) (list string, has bool) {
 		return true
 	})
 	for i := range f.added {
-		if strings.EqualFold(f.added[i].Name, name) {
+		if sameName(f.added[i].Name, name) {
 			join(f.added[i].Value)
 		}
 	}
@@ -70,13 +97,28 @@ func (f *headFields) Drop(name string) {
 		switch e.ID {
 		case http1.FieldHost, http1.FieldContentLength, http1.FieldTransferEncoding:
 		default:
-			e.Drop = true
+			f.h.Omit(e)
 		}
 		return true
 	})
+	f.dropAdded(name)
+}
+
+// DropKnown implements exchange.Fields.
+func (f *headFields) DropKnown(name exchange.Known) {
+	if !f.Has(name) {
+		return
+	}
+	f.edited = true
+	f.h.Drop(knownIDs[name])
+	f.dropAdded(name.String())
+}
+
+// dropAdded removes what was added under a name.
+func (f *headFields) dropAdded(name string) {
 	kept := f.added[:0]
 	for _, a := range f.added {
-		if !strings.EqualFold(a.Name, name) {
+		if !sameName(a.Name, name) {
 			kept = append(kept, a)
 		}
 	}
@@ -142,8 +184,17 @@ func (l *fieldList) Joined(name, sep string) (list string, has bool) {
 	return list, has
 }
 
+// Has implements exchange.Fields.
+func (l *fieldList) Has(name exchange.Known) bool {
+	_, has := lookupField(*l, name.String())
+	return has
+}
+
 // Drop implements exchange.Fields.
 func (l *fieldList) Drop(name string) { *l = dropFields(*l, name) }
+
+// DropKnown implements exchange.Fields.
+func (l *fieldList) DropKnown(name exchange.Known) { l.Drop(name.String()) }
 
 // DropEnvoy implements exchange.Fields.
 func (l *fieldList) DropEnvoy(edge bool) { *l = dropEnvoy(*l, edge) }

@@ -282,11 +282,14 @@ func (s *session) readError(err error) error {
 // arm sets the read deadline of conn so that onStall is called now and then, and no later than the deadline of
 // the try; one that is in force and good enough stays.
 func (s *session) arm(conn *h1conn, now time.Time) {
-	at := now.Add(2 * stallCheck)
-	if d := s.call.TryEnd; !d.IsZero() && d.Before(at) {
-		at = d
-	} else if conn.wake.After(now.Add(stallCheck)) && conn.wake.Before(at) {
+	end := s.call.TryEnd
+	soon := !end.IsZero() && end.Sub(now) < 2*stallCheck
+	if left := conn.wake.Sub(now); !soon && stallCheck < left && left < 2*stallCheck {
 		return
+	}
+	at := end
+	if !soon {
+		at = now.Add(2 * stallCheck)
 	}
 	conn.wake = at
 	_ = conn.SetReadDeadline(at)
@@ -340,7 +343,9 @@ func (s *session) abandon() {
 func (s *session) respond(conn *h1conn) error {
 	c := &s.call
 	resp := &conn.resp
-	s.up1.answered.Store(true)
+	if s.up1.started {
+		s.up1.answered.Store(true)
+	}
 	if s.draining.Load() || s.up1.started && !s.up1.sent.Load() {
 		s.keep = false
 	}

@@ -133,9 +133,9 @@ func (s *session) awaitRequest() error {
 	case s.fresh:
 		s.setDeadline(s.now.Add(s.firstWait()))
 	case s.h.hcm.IdleTimeout > 0:
-		at := s.now.Add(s.h.hcm.IdleTimeout)
-		if s.deadline.IsZero() || at.Sub(s.deadline) > min(idleSlack, s.h.hcm.IdleTimeout/4) {
-			s.setDeadline(at)
+		limit := s.h.hcm.IdleTimeout
+		if s.deadline.IsZero() || s.deadline.Sub(s.now) < limit-min(idleSlack, limit/4) {
+			s.setDeadline(s.now.Add(limit))
 		}
 	}
 	s.mu.Unlock()
@@ -219,7 +219,9 @@ func (s *session) refuse(err error) {
 
 // begin forgets the last request.
 func (s *session) begin(now time.Time) {
-	s.call = call{start: now, onward: now, tried: s.call.tried[:0]}
+	tried := s.call.tried[:0]
+	s.call = call{} // in place: a literal would be made first and copied then
+	s.call.start, s.call.onward, s.call.tried = now, now, tried
 	s.replayable, s.upgrade, s.h2, s.http10, s.keep, s.unread = false, "", false, false, false, false
 	s.up1.reset()
 	s.watch.reset()

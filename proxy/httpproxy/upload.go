@@ -29,7 +29,11 @@ type upload struct {
 // bodyTimeout ends a request whose body is silent for so long, where the configuration sets no bound.
 const bodyTimeout = 5 * time.Minute
 
+// reset makes ready for another body. One that was never started has left nothing.
 func (u *upload) reset() {
+	if !u.started {
+		return
+	}
 	u.started, u.err, u.sourceErr = false, nil, nil
 	u.sent.Store(false)
 	u.halting.Store(false)
@@ -181,8 +185,9 @@ type watcher struct {
 func (w *watcher) reset() {
 	w.conn, w.done = nil, nil
 	w.moved, w.since = 0, time.Time{}
-	w.gone.Store(false)
-	w.stopping.Store(false)
+	if w.gone.Load() { // a store costs what an exchange does
+		w.gone.Store(false)
+	}
 }
 
 // start reads ahead on the caller's connection; nothing else reads there meanwhile.

@@ -341,3 +341,17 @@ func TestEdits(t *testing.T) {
 		t.Errorf("edits %s, want %s", s, want)
 	}
 }
+
+func TestHasUpper(t *testing.T) {
+	for n := 1; n < 20; n++ {
+		for at := range n {
+			for c := range 256 {
+				s := []byte(strings.Repeat("z", n))
+				s[at] = byte(c)
+				if got, want := hasUpper(string(s)), 'A' <= c && c <= 'Z'; got != want {
+					t.Fatalf("hasUpper(%q) = %v, want %v", s, got, want)
+				}
+			}
+		}
+	}
+}
