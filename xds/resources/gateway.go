@@ -93,7 +93,7 @@ func (p *gatewayPort) add(gw *model.Gateway, server *model.GatewayServer, opensS
 	if takesAll && p.open || !takesAll && len(p.tcp) > 0 {
 		return
 	}
-	s := newEdgeServer(gw, server)
+	s := newEdgeServer(gw, server, opensServices)
 	if takesAll {
 		if len(p.tcp) == 0 || p.tcp[0].namespace == s.namespace {
 			p.tcp = append(p.tcp, s)
@@ -103,7 +103,7 @@ func (p *gatewayPort) add(gw *model.Gateway, server *model.GatewayServer, opensS
 
 	p.open = true
 	if server.Mode.ByServerName() {
-		if s = p.apart(s, opensServices); len(s.server.Hosts) == 0 {
+		if s = p.apart(s); len(s.server.Hosts) == 0 {
 			return
 		}
 	}
@@ -231,9 +231,7 @@ func (g *gateway) listeners(mesh *model.Mesh, connections []edgeChain) []*listen
 		routed := p.connectionChains(mesh, connections, access.tcp)
 		passed := p.passedChains(mesh, routed)
 		ended := p.tlsChains(mesh, slices.Concat(routed, passed), access.http)
-		if chain := p.meshChain(mesh); chain != nil {
-			passed = append(passed, chain)
-		}
+		passed = append(passed, p.meshChains(mesh, slices.Concat(routed, passed, ended))...)
 		for _, chain := range passed {
 			chain.Filters = slices.Concat(named.tcp, chain.Filters)
 		}
@@ -257,25 +255,63 @@ func (g *gateway) listeners(mesh *model.Mesh, connections []edgeChain) []*listen
 	return out
 }
 
-// meshChain passes on the mesh's own mutual TLS; nil when no name may pass.
-func (p *gatewayPort) meshChain(mesh *model.Mesh) *listenerv3.FilterChain {
+// meshChains pass on the mesh's own mutual TLS; there are none when no name may pass.
+//
+// Of several chains the one with the longest server name is taken, and only then is the
+// protocol looked at. A Gateway of any namespace could have the mesh's connections to a
+// service by a longer name, and break them. So they have each such name as well, where
+// the protocol's name decides.
+func (p *gatewayPort) meshChains(mesh *model.Mesh, others []*listenerv3.FilterChain) []*listenerv3.FilterChain {
 	names := p.serverNames()
 	if len(names) == 0 {
 		return nil
 	}
 
-	match := &listenerv3.FilterChainMatch{
-		TransportProtocol:    "tls",
-		ApplicationProtocols: slices.Concat(alpnMeshTCP(), alpnMeshHTTP()),
+	longer := p.longerNames(names, others)
+	if !slices.Contains(names, anyName) {
+		return []*listenerv3.FilterChain{meshChain(mesh, "passthrough", slices.Concat(names, longer))}
 	}
-	if !slices.Contains(names, "*") {
-		match.ServerNames = names
+	out := []*listenerv3.FilterChain{meshChain(mesh, "passthrough", nil)}
+	if len(longer) > 0 {
+		out = append(out, meshChain(mesh, "passthrough-names", longer))
 	}
+	return out
+}
+
+// meshChain is for server names; for all when there are none.
+func meshChain(mesh *model.Mesh, name string, serverNames []string) *listenerv3.FilterChain {
 	return &listenerv3.FilterChain{
-		Name:             "passthrough",
-		FilterChainMatch: match,
-		Filters:          []*listenerv3.Filter{sniCluster(), tcpProxy(mesh, blackHoleCluster)},
+		Name: name,
+		FilterChainMatch: &listenerv3.FilterChainMatch{
+			TransportProtocol:    "tls",
+			ApplicationProtocols: slices.Concat(alpnMeshTCP(), alpnMeshHTTP()),
+			ServerNames:          serverNames,
+		},
+		Filters: []*listenerv3.Filter{sniCluster(), tcpProxy(mesh, blackHoleCluster)},
 	}
+}
+
+// longerNames are the names that chains have in front of the mesh's own, and that
+// connections of the mesh may ask for, of Gateways that may not open services. What
+// those that may have beside each other is their owner's to settle. Only wildcards are
+// among them: the mesh's own server names (sniName) are no names of hosts, which is what
+// package api takes.
+func (p *gatewayPort) longerNames(own []string, chains []*listenerv3.FilterChain) []string {
+	var out []string
+	for _, c := range chains {
+		for _, name := range c.FilterChainMatch.GetServerNames() {
+			owner := p.owners[p.nearest(name)]
+			within := slices.ContainsFunc(own, func(mine string) bool {
+				common, ok := model.CommonHost(mine, name)
+				return ok && common == name && mine != name
+			})
+			if strings.HasPrefix(name, "*.") && within && owner != nil && !owner.opensServices {
+				out = append(out, name)
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // clusters are those that server names can name.

@@ -18,10 +18,13 @@ type edgeServer struct {
 	gateway   string // NAMESPACE/NAME
 	namespace string // the Gateway's
 	server    *model.GatewayServer
+	// opensServices tells that the Gateway may pass on to any Service: it is of the
+	// workload's own namespace, or of the mesh's root.
+	opensServices bool
 }
 
-func newEdgeServer(gw *model.Gateway, server *model.GatewayServer) edgeServer {
-	return edgeServer{gateway: gw.QualifiedName(), namespace: gw.Namespace, server: server}
+func newEdgeServer(gw *model.Gateway, server *model.GatewayServer, opensServices bool) edgeServer {
+	return edgeServer{gateway: gw.QualifiedName(), namespace: gw.Namespace, server: server, opensServices: opensServices}
 }
 
 // httpSet is servers of a port of a gateway that share their routes: all that have no

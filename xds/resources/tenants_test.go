@@ -323,3 +323,54 @@ func TestEntryJoinsItsService(t *testing.T) {
 		t.Error("the added port has no listener at the Service's address")
 	}
 }
+
+// TestTenantTakesNoMeshConnections: connections of the mesh go by the longest server name
+// and then by the protocol. A tenant's Gateway that has a longer name for them beside the
+// mesh's own takes those of strangers, and no more.
+func TestTenantTakesNoMeshConnections(t *testing.T) {
+	const (
+		opens = `{port: {number: 443, name: mesh, protocol: TLS}, tls: {mode: AUTO_PASSTHROUGH}, hosts: [HOSTS]}`
+		route = `route: [{destination: {host: web.shop.svc.cluster.local, port: {number: 80}}}]`
+	)
+	for name, c := range map[string]struct {
+		mesh, namespace, hosts, asked string
+		want                          []string // names of chains that take the mesh's protocol
+	}{
+		"a wildcard within the mesh's": {
+			mesh: `"*.local"`, namespace: "evil", hosts: `"*.shop.svc.cluster.local"`, asked: `"*.shop.svc.cluster.local"`,
+			want: []string{"*.local", "*.shop.svc.cluster.local"},
+		},
+		"a route with a longer name than its server": {
+			mesh: `"*.local"`, namespace: "evil", hosts: `"*.svc.cluster.local"`, asked: `"*.shop.svc.cluster.local"`,
+			want: []string{"*.local", "*.shop.svc.cluster.local"},
+		},
+		"every name is the mesh's": {
+			mesh: `"*"`, namespace: "evil", hosts: `"*.shop.svc.cluster.local"`, asked: `"*.shop.svc.cluster.local"`,
+			want: []string{"", "*.shop.svc.cluster.local"},
+		},
+		"a name that the mesh does not ask for": {
+			mesh: `"*.local"`, namespace: "team", hosts: "shop.local", asked: "shop.local",
+			want: []string{"*.local"},
+		},
+		"the root's own": {
+			mesh: `"*.local"`, namespace: "istio-system", hosts: `"*.shop.svc.cluster.local"`, asked: `"*.shop.svc.cluster.local"`,
+			want: []string{"*.local"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t, gatewayDoc("istio-system", "mesh", early, strings.ReplaceAll(opens, "HOSTS", c.mesh))+
+				gatewayDoc(c.namespace, "front", late, tlsPort(c.hosts))+
+				routeDoc(c.namespace, "v", late, `gateways: [front], hosts: [`+c.hosts+`], tls: [{match: [{sniHosts: [`+c.asked+`]}], `+route+`}]`))
+
+			var got []string
+			for _, chain := range message[*listenerv3.Listener](s, s.gateway, xds.TypeListener, "0.0.0.0_443").GetFilterChains() {
+				if len(chain.FilterChainMatch.GetApplicationProtocols()) > 0 {
+					got = append(got, strings.Join(chain.FilterChainMatch.ServerNames, " "))
+				}
+			}
+			if got := strings.Fields(strings.Join(got, " ")); !slices.Equal(got, strings.Fields(strings.Join(c.want, " "))) {
+				t.Errorf("the mesh's protocol is taken for %q, want %q", got, c.want)
+			}
+		})
+	}
+}

@@ -21,12 +21,12 @@ import (
 // rules of one Gateway. Those of a namespace that pass TLS on share their hosts, of which
 // VirtualServices take their parts. The name of a Service that it may not open is none of a
 // server's hosts, either.
-func (p *gatewayPort) apart(s edgeServer, opensServices bool) edgeServer {
+func (p *gatewayPort) apart(s edgeServer) edgeServer {
 	server := *s.server
 	s.server = &server
 	server.Hosts = slices.DeleteFunc(slices.Clone(server.Hosts), func(h string) bool {
 		_, pattern := splitGatewayHost(h)
-		if of := serviceNamespace(pattern); of != "" && of != s.namespace && !opensServices {
+		if of := serviceNamespace(pattern); of != "" && of != s.namespace && !s.opensServices {
 			return true
 		}
 		owner := p.owners[pattern]
