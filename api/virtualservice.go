@@ -21,7 +21,7 @@ var virtualServiceFields = fieldSet{
 	"http": {
 		"name":           nil,
 		"match":          httpMatchFields,
-		"route":          {"destination": {"host": nil, "subset": nil, "port": nil}, "weight": nil, "headers": nil},
+		"route":          {"destination": destinationFields, "weight": nil, "headers": nil},
 		"redirect":       {"uri": nil, "authority": nil, "port": nil, "derivePort": nil, "scheme": nil, "redirectCode": nil},
 		"directResponse": nil,
 		"rewrite":        nil,
@@ -30,6 +30,11 @@ var virtualServiceFields = fieldSet{
 		"headers":        nil,
 		"fault":          faultFields,
 		"corsPolicy":     corsFields,
+
+		"mirror":           destinationFields,
+		"mirrors":          mirrorFields,
+		"mirrorPercentage": percentFields,
+		"mirrorPercent":    nil,
 	},
 	"tls": {"match": connectionMatchFields.and("sniHosts", nil), "route": connectionDestinationFields},
 	"tcp": {"match": connectionMatchFields, "route": connectionDestinationFields},
@@ -135,6 +140,7 @@ func validateHTTPRoute(p *problems, path string, r *networking.HTTPRoute) {
 	validateRewrite(p, path, r)
 	validateFault(p, path, r)
 	validateCORS(p, path, r)
+	validateMirrors(p, path, r)
 	validateHeaders(p, path+".headers", r.Headers, true)
 	p.checkDuration(path+".timeout", r.Timeout, time.Millisecond)
 	validateRetries(p, path+".retries", r.Retries)

@@ -56,7 +56,12 @@ func TestTakesVirtualServices(t *testing.T) {
 		"tcp":              `{hosts: [web], gateways: [mesh, front], tcp: [{match: [{port: 1, gateways: [mesh]}, {destinationSubnets: [10.0.0.1], gateways: [mesh]}], ` + to + `}, {` + to + `}]}`,
 		"cors": httpOf(`{corsPolicy: {allowOrigins: [{exact: "*"}, {prefix: "https://a"}, {regex: ".*"}], allowMethods: [GET, "*"], allowHeaders: [x-a, "*"],
 			exposeHeaders: [x-b], maxAge: 24h, allowCredentials: false, unmatchedPreflights: IGNORE}, ` + to + `}`),
-		"edits": httpOf(`{headers: {request: {set: {x: "y", Host: a.b}, add: {z: "1"}, remove: [q]}, response: {remove: [server]}}, route: [{destination: {host: web}, headers: {response: {set: {v: one}}}}]}`),
+		"mirror":            httpOf(`{mirror: {host: web, subset: v2, port: {number: 80}}, ` + to + `}`),
+		"mirror a part":     httpOf(`{mirror: {host: web}, mirrorPercentage: {value: 0.5}, ` + to + `}`),
+		"mirror, as of old": httpOf(`{mirror: {host: web}, mirrorPercent: 100, ` + to + `}`),
+		"mirror, older":     httpOf(`{mirror: {host: web}, mirror_percent: 0, ` + to + `}`),
+		"mirrors":           httpOf(`{mirrors: [{destination: {host: web}}, {destination: {host: other}, percentage: {value: 100}}], ` + to + `}`),
+		"edits":             httpOf(`{headers: {request: {set: {x: "y", Host: a.b}, add: {z: "1"}, remove: [q]}, response: {remove: [server]}}, route: [{destination: {host: web}, headers: {response: {set: {v: one}}}}]}`),
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := decodeYAML(t, document("VirtualService", spec)); err != nil {
@@ -159,8 +164,8 @@ func TestRefusesVirtualServices(t *testing.T) {
 			`spec.tcp[0].match[0].sourceNamespace: "a.b" is no namespace`,
 		},
 		"not honoured": {
-			httpOf(`{mirror: {host: web}, ` + to + `}`),
-			"spec.http[0].mirror: is not honoured yet",
+			httpOf(`{delegate: {name: web}}`),
+			"spec.http[0].delegate: is not honoured yet",
 		},
 		"a fault of nothing": {
 			httpOf(`{fault: {}, ` + to + `}`),
@@ -245,6 +250,46 @@ func TestRefusesVirtualServices(t *testing.T) {
 		"a part of a second": {
 			httpOf(`{corsPolicy: {allowOrigins: [{exact: "*"}], maxAge: 1500ms}, ` + to + `}`),
 			"spec.http[0].corsPolicy.maxAge: 1.5s is told in whole seconds",
+		},
+		"a mirror without a host": {
+			httpOf(`{mirror: {subset: v1}, ` + to + `}`),
+			"spec.http[0].mirror.host: ",
+		},
+		"a mirror of nothing": {
+			httpOf(`{mirrors: [{percentage: {value: 1}}], ` + to + `}`),
+			"spec.http[0].mirrors[0].destination: is missing",
+		},
+		"mirror and mirrors": {
+			httpOf(`{mirror: {host: a}, mirrors: [{destination: {host: b}}], ` + to + `}`),
+			"spec.http[0].mirror: stands beside mirrors",
+		},
+		"too many mirrors": {
+			httpOf(`{mirrors: [` + strings.Repeat("{destination: {host: a}}, ", 17) + `], ` + to + `}`),
+			"spec.http[0].mirrors: lists 17; 16 are possible",
+		},
+		"more than all are mirrored": {
+			httpOf(`{mirror: {host: a}, mirrorPercentage: {value: 100.5}, ` + to + `}`),
+			"spec.http[0].mirrorPercentage.value: ",
+		},
+		"more than all are mirrored, as of old": {
+			httpOf(`{mirror: {host: a}, mirrorPercent: 101, ` + to + `}`),
+			"spec.http[0].mirrorPercent: 101 is no percentage",
+		},
+		"more than all are mirrored to one of several": {
+			httpOf(`{mirrors: [{destination: {host: a}, percentage: {value: -1}}], ` + to + `}`),
+			"spec.http[0].mirrors[0].percentage.value: ",
+		},
+		"two percentages of a mirror": {
+			httpOf(`{mirror: {host: a}, mirrorPercent: 1, mirrorPercentage: {value: 2}, ` + to + `}`),
+			"spec.http[0].mirrorPercent: stands beside mirrorPercentage, which counts",
+		},
+		"a percentage without a mirror": {
+			httpOf(`{mirrorPercentage: {value: 1}, ` + to + `}`),
+			"spec.http[0].mirrorPercentage: is about mirror, which is not there",
+		},
+		"a mirror of answers of the proxy": {
+			httpOf(`{mirror: {host: web}, directResponse: {status: 200}}`),
+			"spec.http[0].mirror: has no effect on an answer that the proxy gives itself",
 		},
 		"a policy beside an answer": {
 			httpOf(`{corsPolicy: {allowOrigins: [{exact: "*"}]}, redirect: {uri: /x}}`),

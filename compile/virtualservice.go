@@ -78,6 +78,7 @@ func (b *routeBuilder) route(r *networking.HTTPRoute) model.HTTPRoute {
 		Retry:    retryPolicy(r.Retries),
 		Fault:    fault(r.Fault),
 		CORS:     corsPolicy(r.CorsPolicy),
+		Mirrors:  b.mirrors(r),
 	}
 
 	for _, m := range r.Match {

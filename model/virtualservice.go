@@ -50,12 +50,12 @@ func (v *VirtualService) For(gateway string) bool {
 // RoutesConnections tells whether the object routes anything but HTTP requests.
 func (v *VirtualService) RoutesConnections() bool { return len(v.TLS)+len(v.TCP) > 0 }
 
-// Destinations are those of all routes.
+// Destinations are those of all routes, mirrors among them.
 func (v *VirtualService) Destinations() iter.Seq[*WeightedDestination] {
 	return func(yield func(*WeightedDestination) bool) {
 		for i := range v.HTTP {
-			for j := range v.HTTP[i].Destinations {
-				if !yield(&v.HTTP[i].Destinations[j]) {
+			for d := range v.HTTP[i].AllDestinations() {
+				if !yield(d) {
 					return
 				}
 			}
@@ -116,6 +116,32 @@ type HTTPRoute struct {
 	Fault *HTTPFault
 	// CORS is nil where the proxy has no say in it.
 	CORS *CORSPolicy
+	// Mirrors are sent copies of the requests.
+	Mirrors []HTTPMirror
+}
+
+// AllDestinations are those that requests of the route are led to, and those that get copies.
+func (r *HTTPRoute) AllDestinations() iter.Seq[*WeightedDestination] {
+	return func(yield func(*WeightedDestination) bool) {
+		for i := range r.Destinations {
+			if !yield(&r.Destinations[i]) {
+				return
+			}
+		}
+		for i := range r.Mirrors {
+			if !yield(&r.Mirrors[i].To) {
+				return
+			}
+		}
+	}
+}
+
+// HTTPMirror is sent a copy of a share of a route's requests; what it answers is nobody's
+// business.
+type HTTPMirror struct {
+	// To has neither a weight nor edits.
+	To    WeightedDestination
+	Share Share
 }
 
 // HTTPMatch is a condition on a request, all parts of which must hold.

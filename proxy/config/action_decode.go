@@ -13,7 +13,8 @@ import (
 func decodeAction(a at, p *routev3.RouteAction) (*RouteAction, error) {
 	if err := a.only(p, "cluster", "weighted_clusters", "cluster_not_found_response_code",
 		"prefix_rewrite", "regex_rewrite", "host_rewrite_literal", "auto_host_rewrite", "timeout", "idle_timeout",
-		"retry_policy", "hash_policy", "priority", "max_grpc_timeout", "max_stream_duration"); err != nil {
+		"retry_policy", "hash_policy", "priority", "max_grpc_timeout", "max_stream_duration",
+		"request_mirror_policies"); err != nil {
 		return nil, err
 	}
 
@@ -61,6 +62,9 @@ func decodeAction(a at, p *routev3.RouteAction) (*RouteAction, error) {
 		return nil, err
 	}
 	if r.Hash, err = decodeHashPolicies(a, p.GetHashPolicy()); err != nil {
+		return nil, err
+	}
+	if r.Mirrors, err = decodeMirrors(a, p.GetRequestMirrorPolicies()); err != nil {
 		return nil, err
 	}
 	r.Retry, err = decodeRetry(a.in("retry_policy"), p.GetRetryPolicy())

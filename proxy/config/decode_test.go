@@ -690,6 +690,19 @@ func corsOf(fields string) string {
 	return `"typed_per_filter_config":{"envoy.filters.http.cors":{"@type":"type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy",` + fields + `}}`
 }
 
+func TestDecodeMirrors(t *testing.T) {
+	r, err := DecodeRouteConfiguration(pack(t, &routev3.RouteConfiguration{}, strings.Replace(routes, `"cluster":"c"`, `"cluster":"c","request_mirror_policies":[
+		{"cluster":"a","trace_sampled":false},
+		{"cluster":"b","runtime_fraction":{"default_value":{"numerator":5,"denominator":"TEN_THOUSAND"}},"disable_shadow_host_suffix_append":true}]`, 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Mirror{{Cluster: "a", Share: Whole}, {Cluster: "b", Share: 500, KeepHost: true}}
+	if got := r.VirtualHosts[0].Routes[1].Action.Mirrors; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
 func TestDecodeFault(t *testing.T) {
 	for fields, want := range map[string]Fault{
 		`"delay":{"fixed_delay":"5s","percentage":{"numerator":100}},"abort":{"http_status":503,"percentage":{"numerator":1250,"denominator":"TEN_THOUSAND"}}`: {
@@ -758,10 +771,25 @@ func TestRoutesRefused(t *testing.T) {
 			to:    `"prefix":"/","runtime_fraction":{}`,
 			field: "virtual_hosts[0].routes[1].match.runtime_fraction",
 		},
-		"mirror": {
+		"mirror to nowhere": {
 			from:  `"cluster":"c"`,
-			to:    `"cluster":"c","request_mirror_policies":[{}]`,
-			field: "virtual_hosts[0].routes[1].route.request_mirror_policies",
+			to:    `"cluster":"c","request_mirror_policies":[{"cluster":"m"},{}]`,
+			field: "virtual_hosts[0].routes[1].route.request_mirror_policies[1].cluster",
+		},
+		"mirror by header": {
+			from:  `"cluster":"c"`,
+			to:    `"cluster":"c","request_mirror_policies":[{"cluster_header":"x"}]`,
+			field: "virtual_hosts[0].routes[1].route.request_mirror_policies[0].cluster_header",
+		},
+		"mirror of a share that may change": {
+			from:  `"cluster":"c"`,
+			to:    `"cluster":"c","request_mirror_policies":[{"cluster":"m","runtime_fraction":{"default_value":{"numerator":1},"runtime_key":"k"}}]`,
+			field: "virtual_hosts[0].routes[1].route.request_mirror_policies[0].runtime_fraction.runtime_key",
+		},
+		"mirror under another name": {
+			from:  `"cluster":"c"`,
+			to:    `"cluster":"c","request_mirror_policies":[{"cluster":"m","host_rewrite_literal":"x"}]`,
+			field: "virtual_hosts[0].routes[1].route.request_mirror_policies[0].host_rewrite_literal",
 		},
 		"by header": {
 			from:  `"cluster":"c"`,

@@ -100,6 +100,8 @@ type RouteAction struct {
 	// Hash is what of a request decides which endpoint it goes to, where the cluster goes
 	// by that.
 	Hash []HashPolicy
+	// Mirrors get copies of the requests.
+	Mirrors []Mirror
 }
 
 // RouteShare is envoy.config.route.v3.WeightedCluster.ClusterWeight: the cluster of a

@@ -18,7 +18,15 @@ func (s *session) finish() {
 			s.setDeadline(time.Time{}) // that of the body
 		}
 	}
-	c.finish(s.h, c.counters(s.h, s.info, &s.counted), s.now)
+	if s.mirrors != nil {
+		s.leaveMirrors()
+	}
+	switch {
+	case s.mirror == nil:
+		c.finish(s.h, c.counters(s.h, s.info, &s.counted), s.now)
+	case c.cluster != nil: // a copy stands neither in the log nor among the requests
+		c.settle(s.now)
+	}
 
 	s.out.Release()
 	if s.up1.started {

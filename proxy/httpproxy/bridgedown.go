@@ -36,14 +36,13 @@ func (p *pair) bridgeLocked() {
 	}()
 
 	chunked := p.req.length < 0 && !bare
-	head := p.requestHead(chunked)
+	head := p.req.head(chunked)
 	go p.bridgeRequest(far, head, chunked)
 	go p.bridgeResponse(far)
 }
 
-// requestHead translates the head of the request, for a body in chunks or any other.
-func (p *pair) requestHead(chunked bool) []byte {
-	r := &p.req
+// head translates the head of the request, for a body in chunks or any other.
+func (r *h2request) head(chunked bool) []byte {
 	out := []byte(r.method + " " + r.path + " HTTP/1.1\r\nhost: " + r.authority + "\r\nconnection: close")
 	if r.trailersOK {
 		out = append(out, ", te\r\nte: trailers"...)

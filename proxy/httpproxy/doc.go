@@ -20,6 +20,7 @@
 //	queue.go      who waits for one; pace.go   how many may come about at once
 //	silence.go    is a pooled one still good?  policy.go        what a connection says of its caller
 //	drain.go      saying goodbye               account.go       telemetry
+//	mirror.go     copies of requests           mirrored.go      how requests are copied
 //
 // The package opens no listening sockets, terminates no TLS, resolves no names and decodes no xDS.
 package httpproxy

@@ -236,6 +236,9 @@ func (p *pair) finishLocked() {
 		p.timer.Stop()
 	}
 	p.endDelayLocked()
+	for _, m := range p.mirrors {
+		m.leave(p.end)
+	}
 	c := &p.call
 	if p.up != nil {
 		c.ep.End()

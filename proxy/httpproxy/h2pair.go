@@ -47,6 +47,9 @@ type pair struct {
 	pipe      *h2pipe     // set when the HTTP/1 side has the request
 	timer     *time.Timer // of the whole request; nil where it has no bound
 	delay     *time.Timer // set while a fault holds the request up
+	mirrors   []*mirror   // copies of the request
+	mirrored  bool        // it had its turn to be copied
+	chunked   bool        // the body goes to mirrors in chunks
 
 	moved   int64 // what had moved when it was last looked at, and since when
 	movedAt time.Time
@@ -206,6 +209,9 @@ func (p *pair) attachLocked(ep *upstream.Endpoint, pool *endpointPool, conn *htt
 	if limit := p.call.Route.Retries.TryTimeout(); limit > 0 {
 		time.AfterFunc(limit, a.tryTimeout) // does nothing once the answer has begun
 	}
+	if len(p.call.Route.Mirrors) > 0 && !p.mirrored {
+		p.mirrorLocked()
+	}
 
 	if bare {
 		return true
@@ -234,6 +240,12 @@ func (p *pair) Data(b []byte, end bool) {
 		p.down.Credit(len(b))
 		return
 	}
+	if p.mirrors != nil {
+		p.copyLocked(b)
+		if end {
+			p.endCopyLocked()
+		}
+	}
 	if !p.responded && !p.lostBody {
 		if len(p.replay)+len(b) > maxReplay && p.up != nil {
 			p.lostBody, p.replay = true, nil
@@ -259,6 +271,9 @@ func (p *pair) Headers(fields []hpack.HeaderField, end bool) {
 		return
 	}
 	p.trailers = append([]hpack.HeaderField{}, cleanTrailers(fields)...)
+	if p.mirrors != nil && !p.done {
+		p.endCopyLocked()
+	}
 	if p.up != nil && !p.done {
 		p.up.SendTrailers(p.trailers)
 	}

@@ -19,6 +19,7 @@ type keeper struct {
 
 	mu       sync.Mutex // guards what follows
 	conn     net.Conn   // nil once detached
+	mirrors  []*mirror  // get what is written, too
 	kept     []byte
 	large    *[http1.BulkSize]byte // kept's storage beyond http1.IdleSize
 	small    []byte                // and what it was before
@@ -27,11 +28,11 @@ type keeper struct {
 
 var errTooLong = errors.New("the request is too long to be sent again")
 
-// begin keeps head, which was sent already, and passes on what follows it.
-func (k *keeper) begin(conn net.Conn, bulk *http1.BulkPool, head []byte) {
+// begin keeps head, which was sent already, to mirrors as well, and passes on what follows it.
+func (k *keeper) begin(conn net.Conn, bulk *http1.BulkPool, head []byte, mirrors []*mirror) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.conn, k.bulk = conn, bulk
+	k.conn, k.bulk, k.mirrors = conn, bulk, mirrors
 	k.keepLocked(head)
 }
 
@@ -66,8 +67,12 @@ func (k *keeper) Write(p []byte) (int, error) {
 	k.mu.Lock()
 	before := k.overflow
 	k.keepLocked(p)
-	conn, lost := k.conn, k.overflow
+	conn, lost, mirrors := k.conn, k.overflow, k.mirrors
 	k.mu.Unlock()
+
+	for _, m := range mirrors {
+		m.pass(p)
+	}
 
 	// Up to here it can go to another endpoint, and all of it fits into buffers on the way; from here on it waits for
 	// the application to read.
@@ -112,6 +117,6 @@ func (k *keeper) whole() ([]byte, bool) {
 func (k *keeper) drop() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.conn, k.overflow = nil, false
+	k.conn, k.overflow, k.mirrors = nil, false, nil
 	k.giveBackLocked()
 }

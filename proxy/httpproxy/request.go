@@ -31,6 +31,9 @@ func (s *session) forwardTo(q *routes.Target, v exchange.Verdict) {
 				s.encodeRequest(q)
 				s.replayable = s.takeSmallBody()
 				encoded = true
+				if len(s.call.Route.Mirrors) > 0 {
+					s.mirrorRequest()
+				}
 			}
 			v = s.try(conn)
 		case exchange.Reply:
@@ -302,7 +305,7 @@ func (s *session) onStall() bool {
 	if !c.TryEnd.IsZero() && !now.Before(c.TryEnd) {
 		return false
 	}
-	if s.watch.idleTooLong(s, now) {
+	if s.watch.idleTooLong(s, now) || s.mirror != nil && s.mirror.ended() {
 		return false
 	}
 	if !s.up1.running() {

@@ -37,6 +37,8 @@ type Server struct {
 	bulk   http1.BulkPool
 	held   *http2.Held
 	drains drainGroups
+
+	mirrors mirrors
 }
 
 // New returns a Server.
@@ -46,6 +48,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, held: http2.NewHeld()}
 	s.drains.groups = map[<-chan struct{}]*drainGroup{}
+	s.mirrors.begin(s, mirrorPatience)
 	return s, nil
 }
 

@@ -38,6 +38,7 @@ type session struct {
 	conn    net.Conn
 	bridged bool      // the request came by HTTP/2
 	began   time.Time // when it came, if a fault held it up there; else zero
+	mirror  *mirror   // conn, where that carries a copy of a request that was decided about; else nil
 	info    *downstream.Info
 	edge    exchange.Edge
 	peer    peer
@@ -60,9 +61,10 @@ type session struct {
 	counted countedCluster
 
 	// of the request that is under way
-	replayable bool   // the whole of it is in scratch
-	upgrade    string // the protocol that the caller may switch to, or ""
-	h2         bool   // the endpoint is spoken to in HTTP/2
+	mirrors    []*mirror // copies of it
+	replayable bool      // the whole of it is in scratch
+	upgrade    string    // the protocol that the caller may switch to, or ""
+	h2         bool      // the endpoint is spoken to in HTTP/2
 	http10     bool
 	keep       bool // the downstream connection survives the request
 	unread     bool // something of the request may still be on its way
@@ -269,6 +271,10 @@ func (s *session) forward() {
 	}
 
 	s.fields.of(&s.req)
+	if s.mirror != nil {
+		s.forwardMirror(&q)
+		return
+	}
 	from := asking{
 		h: s.h, info: s.info, edge: &s.edge, fields: s, edit: &s.fields, ending: s.draining.Load(),
 		again: s.bridged, delayed: !s.began.IsZero(),

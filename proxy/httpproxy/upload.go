@@ -78,7 +78,7 @@ func (s *session) startUpload(conn *h1conn) {
 	u := &s.up1
 	u.started = true
 	u.done = make(chan struct{})
-	u.to.begin(conn, &s.h.server.bulk, s.scratch)
+	u.to.begin(conn, &s.h.server.bulk, s.scratch, s.mirrors)
 	u.out.Reset(&u.to, &s.h.server.bulk)
 	s.setDeadline(time.Now().Add(s.bodyWait()))
 	s.in.Stalled = s.slowBody

@@ -14,5 +14,10 @@ func Draw(s config.Share) bool {
 	case config.Whole:
 		return true
 	}
-	return config.Share(rand.Uint32N(uint32(config.Whole))) < s
+	return drawn(s, rand.Uint32N)
+}
+
+// drawn is Draw for a share that is neither none nor all, with a source of numbers below n.
+func drawn(s config.Share, below func(n uint32) uint32) bool {
+	return config.Share(below(uint32(config.Whole))) < s
 }

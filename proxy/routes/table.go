@@ -109,6 +109,8 @@ type Route struct {
 	// Request and Response are the edits of all levels, in the order in which
 	// they are made.
 	Request, Response []Edit
+	// Mirrors get copies of the requests.
+	Mirrors []Mirror
 }
 
 // share is a part of a route's requests, and the route as it is for them.
@@ -144,6 +146,7 @@ func compileRoute(r *config.Route, v *config.VirtualHost, rc *config.RouteConfig
 
 	out.Timeout = a.Timeout
 	out.Retries = compileRetries(a.Retry)
+	out.Mirrors = compileMirrors(a, clusters)
 	if len(a.Weighted) == 0 {
 		out.cluster = clusters.Ref(a.Cluster)
 		return out

@@ -127,6 +127,7 @@ type Metrics struct {
 	httpAccess  accessMetrics
 	tcpAccess   accessMetrics
 	faults      faultMetrics
+	mirrored    *prometheus.CounterVec
 	clusters    clusterMetrics
 
 	http sync.Map // Stream → *HTTP
@@ -142,11 +143,13 @@ func New(reg prometheus.Registerer) (*Metrics, error) {
 	m.clusters = newClusterMetrics()
 	m.httpAccess, m.tcpAccess = newAccessMetrics("http", "Requests"), newAccessMetrics("tcp", "Connections")
 	m.faults = newFaultMetrics()
+	m.mirrored = newMirrored()
 
 	for _, c := range append(slices.Concat(m.clusters.all(), m.httpAccess.all(), m.tcpAccess.all(), m.faults.all()),
 		m.requests, m.requestDuration, m.requestBytes, m.responseBytes,
 		m.tcpSent, m.tcpReceived, m.tcpOpened, m.tcpClosed,
 		m.active, m.noChain, m.overLimit, m.tlsFailures, m.xdsRejected, m.ownRefused,
+		m.mirrored,
 	) {
 		if err := reg.Register(c); err != nil {
 			return nil, fmt.Errorf("register a proxy metric: %w", err)

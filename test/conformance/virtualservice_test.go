@@ -105,6 +105,22 @@ func drawFault(r *rand.Rand) object {
 	}
 }
 
+// drawMirrors gives a route mirrors, in one of the ways to write them.
+func drawMirrors(r *rand.Rand, route object) {
+	percentage := object{"value": pick(r, 0, 0.0001, 12.5, 100, 101)}
+	switch r.IntN(3) {
+	case 0:
+		route["mirror"], route["mirrorPercentage"] = drawDestination(r)["destination"], percentage
+	case 1:
+		route["mirror"], route["mirrorPercent"] = drawDestination(r)["destination"], pick(r, 0, 50, 100, 101)
+	default:
+		route["mirrors"] = []object{
+			{"destination": drawDestination(r)["destination"]},
+			{"destination": drawDestination(r)["destination"], "percentage": percentage},
+		}
+	}
+}
+
 func drawRoute(r *rand.Rand) object {
 	out := object{"name": text(r)}
 	for range r.IntN(3) {
@@ -127,6 +143,9 @@ func drawRoute(r *rand.Rand) object {
 		}
 		if r.IntN(3) == 0 {
 			out["corsPolicy"] = drawCORS(r)
+		}
+		if r.IntN(3) == 0 {
+			drawMirrors(r, out)
 		}
 		if r.IntN(3) == 0 {
 			out["rewrite"] = pick(r, object{"uri": text(r)}, object{"authority": text(r)}, object{"uriRegexRewrite": object{"match": text(r), "rewrite": text(r)}})

@@ -36,8 +36,8 @@ func (q destinationsBehind) build(r *reader, _ *destinationSet) *destinationSet 
 			for i := range h.rules {
 				s := &h.rules[i]
 				for j := range s.rule.HTTP {
-					for k := range s.rule.HTTP[j].Destinations {
-						out.add(r, v, s.leadsTo(&s.rule.HTTP[j].Destinations[k]))
+					for d := range s.rule.HTTP[j].AllDestinations() {
+						out.add(r, v, s.leadsTo(d))
 					}
 				}
 			}

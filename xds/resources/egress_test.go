@@ -179,12 +179,24 @@ func TestSidecarRoutes(t *testing.T) {
 		t.Errorf("seen are %q", got)
 	}
 
+	// Where it is mirrored to, too.
+	insert(m, m.store.Virtuals, &model.VirtualService{
+		Cluster: testCluster, Namespace: "a", Name: "db", Hosts: []string{"db.a.svc.cluster.local"},
+		HTTP: []model.HTTPRoute{{
+			Destinations: []model.WeightedDestination{{Host: "db.a.svc.cluster.local", Weight: 1}},
+			Mirrors:      []model.HTTPMirror{{To: model.WeightedDestination{Host: "api.example.com"}, Share: model.Whole}},
+		}},
+	})
+	if got := strings.Join(m.seenBy("a", nil), " "); got != "api.example.com db.a web.a web.b" {
+		t.Errorf("with a mirror seen are %q", got)
+	}
+
 	// A route that is none of its own, to a host that the mesh does not know: not told.
 	insert(m, m.store.Virtuals, &model.VirtualService{
 		Cluster: testCluster, Namespace: model.DefaultMesh(testCluster).RootNamespace, Name: "beyond", Hosts: []string{"beyond.example.com"},
 		HTTP: []model.HTTPRoute{{Destinations: []model.WeightedDestination{{Host: "db.b.svc.cluster.local", Weight: 1}}}},
 	})
-	if got := strings.Join(m.seenBy("a", nil), " "); got != "db.a web.a web.b" {
+	if got := strings.Join(m.seenBy("a", nil), " "); got != "api.example.com db.a web.a web.b" {
 		t.Errorf("with a route of the root namespace seen are %q", got)
 	}
 }

@@ -171,6 +171,7 @@ func (b *routeBuilder) forward(r *model.HTTPRoute) *routev3.RouteAction {
 	}
 	rewriteInto(out, r)
 	hashRoute(out, b.hashes(r))
+	out.RequestMirrorPolicies = b.mirrors(r)
 
 	if len(r.Destinations) == 1 {
 		out.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: b.clusterOf(&r.Destinations[0])}
@@ -197,6 +198,20 @@ func (b *routeBuilder) hashes(r *model.HTTPRoute) []*model.ConsistentHash {
 		if hash := b.hashOf(&r.Destinations[i]); hash != nil {
 			out = append(out, hash)
 		}
+	}
+	return out
+}
+
+// mirrors are sent copies of the requests. Envoy and our proxy append -shadow to the host of
+// those, as in Istio.
+func (b *routeBuilder) mirrors(r *model.HTTPRoute) []*routev3.RouteAction_RequestMirrorPolicy {
+	var out []*routev3.RouteAction_RequestMirrorPolicy
+	for i := range r.Mirrors {
+		m := &r.Mirrors[i]
+		out = append(out, &routev3.RouteAction_RequestMirrorPolicy{
+			Cluster:         b.clusterOf(&m.To),
+			RuntimeFraction: &corev3.RuntimeFractionalPercent{DefaultValue: fraction(m.Share)},
+		})
 	}
 	return out
 }

@@ -180,17 +180,18 @@ func TestGatewayNormalizesPaths(t *testing.T) {
 // to, those without mutual TLS too, and of no others.
 func TestGatewayHasWhatItsRoutesName(t *testing.T) {
 	s := newScene(t, gatewayService+gatewayDoc("shop", "front", early, httpPort(`"*"`))+
-		routeDoc("shop", "v", early, `gateways: [front], hosts: ["*"], http: [{route: [{destination: {host: web, subset: v1}, weight: 1}, {destination: {host: set}, weight: 1}]}]`)+
+		routeDoc("shop", "v", early, `gateways: [front], hosts: ["*"], http: [{route: [{destination: {host: web, subset: v1}, weight: 1}, {destination: {host: set}, weight: 1}], mirror: {host: shadow}}]`)+
 		"---\nkind: DestinationRule\nmetadata: {name: d, namespace: shop}\nspec: {host: web, subsets: [{name: v1, labels: {}}]}\n")
 	other := service("shop", "other", "10.96.0.20", port("http", 80, model.HTTP, 8080))
+	shadow := service("shop", "shadow", "10.96.0.21", port("http", 80, model.HTTP, 8080))
 	headless := service("shop", "set", "", port("http", 80, model.HTTP, 9090))
 	headless.Headless, headless.Resolution, headless.Addresses = true, model.ByDestination, nil
-	insert(s.mesh, s.store.Services, other, headless)
+	insert(s.mesh, s.store.Services, other, shadow, headless)
 	insert(s.mesh, s.store.Endpoints, &model.EndpointSet{Host: headless.Host, Cluster: testCluster, Namespace: "shop", Name: "set",
 		Endpoints: []model.Endpoint{{Address: "10.0.0.9", Ports: map[string]uint16{"http": 9090}}}})
 
 	clusters := s.resources(s.gateway, xds.TypeCluster)
-	want := []string{"BlackHoleCluster", "outbound|80|v1|" + webHost, "outbound|80||set.shop.svc.cluster.local"}
+	want := []string{"BlackHoleCluster", "outbound|80|v1|" + webHost, "outbound|80||set.shop.svc.cluster.local", "outbound|80||shadow.shop.svc.cluster.local"}
 	if got := slices.Sorted(maps.Keys(clusters)); !slices.Equal(got, want) {
 		t.Errorf("clusters %q, want %q", got, want)
 	}

@@ -222,7 +222,7 @@ func (s *sight) onlyPorts(rule *model.VirtualService) map[string]uint16 {
 	}
 	var out map[string]uint16
 	for i := range rule.HTTP {
-		for _, d := range rule.HTTP[i].Destinations {
+		for d := range rule.HTTP[i].AllDestinations() {
 			if h := s.byName[d.Host]; h != nil && len(h.ports) == 1 {
 				if out == nil {
 					out = map[string]uint16{}

@@ -125,6 +125,18 @@ func TestVirtualServiceRoutes(t *testing.T) {
 				"allow_methods": "GET,POST", "allow_headers": "x-a,x-b", "expose_headers": "x-c", "max_age": "86400", "allow_credentials": true,
 				"filter_enabled": {"default_value": {"numerator": 100}}, "forward_not_matching_preflights": false}}}]`,
 		},
+		"mirrors": {
+			route: `{mirrors: [{destination: {host: other, subset: v1}, percentage: {value: 0.1}}, {destination: {host: ` + webHost + `, port: {number: 81}}},
+				{destination: {host: ` + webHost + `}, percentage: {value: 0}}], ` + to + `}`,
+			want: `[{` + any + `, "route": {"cluster": "outbound|80||` + webHost + `", ` + usual + `, "request_mirror_policies": [
+				{"cluster": "outbound|80|v1|other.client.svc.cluster.local", "runtime_fraction": {"default_value": {"numerator": 1000, "denominator": "MILLION"}}},
+				{"cluster": "outbound|81||` + webHost + `", "runtime_fraction": {"default_value": {"numerator": 1000000, "denominator": "MILLION"}}}]}}]`,
+		},
+		"mirror": {
+			route: `{mirror: {host: ` + webHost + `}, mirrorPercent: 50, ` + to + `}`,
+			want: `[{` + any + `, "route": {"cluster": "outbound|80||` + webHost + `", ` + usual + `, "request_mirror_policies": [
+				{"cluster": "outbound|80||` + webHost + `", "runtime_fraction": {"default_value": {"numerator": 500000, "denominator": "MILLION"}}}]}}]`,
+		},
 		"fault for nobody": {
 			route: `{fault: {abort: {httpStatus: 503, percentage: {value: 0}}}, ` + to + `}`,
 			want:  `[{` + any + `, ` + leads + `}]`,
