@@ -65,10 +65,10 @@ type Incoming struct {
 // Begin routes the request. It brings the path and the authority of q into the form in which they are routed and sent
 // on.
 func (x *Exchange) Begin(in *Incoming, q *routes.Target) Verdict {
-	*x = Exchange{
-		Outcome: outcome.Request{GRPC: outcome.NoGRPCStatus}, GRPC: q.GRPC,
-		idempotent: isIdempotent(q.Method), reads: q.Method == "GET" || q.Method == "HEAD", handBack: in.HandBack,
-	}
+	*x = Exchange{} // in place: a literal would be made first and copied then
+	x.Outcome.GRPC, x.GRPC, x.handBack = outcome.NoGRPCStatus, q.GRPC, in.HandBack
+	x.reads = q.Method == "GET" || q.Method == "HEAD"
+	x.idempotent = x.reads || isIdempotent(q.Method)
 	q.Path = routes.NormalizePath(in.HCM, q.Path)
 	if in.HCM.StripAnyHostPort {
 		q.Authority = routes.WithoutPort(q.Authority)
