@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"runtime"
 	"runtime/pprof"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -43,6 +44,7 @@ type benchRequest struct {
 	H2      bool
 	TwoHops bool   // with mTLS between them
 	Keys    string // a key set by which tokens are verified; "" verifies none
+	Rules   int    // how many policies each request is held against; the last one lets it pass
 	Profile string
 }
 
@@ -69,6 +71,9 @@ func TestBenchProxy(t *testing.T) {
 	hcm := config.HCM{Routes: toCluster("c"), GenerateRequestID: true, ServerName: "istio-envoy"}
 	if req.Keys != "" {
 		hcm.Tokens = benchTokens(t, req.Keys)
+	}
+	if req.Rules > 0 {
+		hcm.Access = benchRules(req.Rules)
 	}
 	last := setup{hcm: hcm, clusters: []*config.Cluster{staticCluster("c", proto, req.Backend)}}
 	addr := ""
@@ -112,6 +117,25 @@ func benchTokens(t testing.TB, keys string) *config.TokenFilter {
 		}},
 		Require: config.TokenRequirement{Kind: config.RequireAny, Of: []config.TokenRequirement{{Kind: config.RequireProvider}, {Kind: config.RequireMissing}}},
 	}
+}
+
+// benchRules are n policies that ask for a method and a path. The request of h1Load satisfies the last one alone.
+func benchRules(n int) []*config.AccessFilter {
+	rules := &config.AccessRules{}
+	for i := range n {
+		prefix := fmt.Sprintf("/path/to/thing%d", i)
+		if i == n-1 {
+			prefix = "/path/to/thing"
+		}
+		rules.Policies = append(rules.Policies, config.AccessPolicy{
+			Name: fmt.Sprintf("policy-%03d", i),
+			Test: config.AccessTest{Kind: config.AccessAll, Of: []config.AccessTest{
+				{Kind: config.AccessHeader, Header: config.HeaderMatch{Name: ":method", Value: config.StringMatch{Kind: config.MatchExact, Value: "GET"}}},
+				{Kind: config.AccessPath, Text: config.StringMatch{Kind: config.MatchPrefix, Value: prefix}},
+			}},
+		})
+	}
+	return []*config.AccessFilter{{Rules: rules}}
 }
 
 // meshTLS are the contexts of a client and a server sidecar.
@@ -291,6 +315,17 @@ func BenchmarkHTTP1Token(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			p := startBenchProxy(b, benchRequest{Backend: h1Backend(b, 1024), Keys: keys})
 			p.measure(h1Load(b, p.last.Addr, 1024, "Authorization: Bearer "+token+"\r\n"))
+		})
+	}
+}
+
+// BenchmarkHTTP1Rules is BenchmarkHTTP1OneHop with policies that are asked about each request: the difference between
+// none and a hundred is their price.
+func BenchmarkHTTP1Rules(b *testing.B) {
+	for _, rules := range []int{0, 100} {
+		b.Run(strconv.Itoa(rules), func(b *testing.B) {
+			p := startBenchProxy(b, benchRequest{Backend: h1Backend(b, 1024), Rules: rules})
+			p.measure(h1Load(b, p.last.Addr, 1024))
 		})
 	}
 }
