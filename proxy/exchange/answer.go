@@ -70,6 +70,9 @@ func (x *Exchange) failed() *Answer {
 	case Silent, Late:
 		a.Status, a.Flag = 504, outcome.UpstreamTimeout
 		a.Body = who + " did not answer in time"
+	case Idle:
+		a.Status, a.Flag = 504, outcome.StreamIdle
+		a.Body = "nothing has moved on the request for as long as it may be idle"
 	case unwanted:
 		a.Flag = outcome.UpstreamTerminated
 		a.Body = fmt.Sprintf("%s gave an answer that is not to be passed on (%v), and no other endpoint could be asked", who, f.Err)

@@ -239,7 +239,7 @@ func (x *Exchange) Failed(f *Failure, now time.Time) Verdict {
 		v.Blame = true
 	case Silent: // another one that is as silent takes as long: better ask elsewhere
 		v.Avoid, v.Blame, v.Leave = true, true, true
-	case Late: // the time may have gone elsewhere
+	case Late, Idle: // the time may have gone elsewhere
 	default:
 		v.Avoid, v.Blame = !f.Reused, !f.Reused
 	}
@@ -274,7 +274,7 @@ func (x *Exchange) mayAgain(f *Failure) bool {
 	switch f.Cause {
 	case Unreachable, NotSent: // nothing has happened yet
 		return true
-	case Malformed, Late:
+	case Malformed, Late, Idle:
 		return false
 	case Silent:
 		return policy.TryTimeout() > 0 && (x.idempotent || policy.HungUp())
@@ -376,6 +376,8 @@ func (x *Exchange) Broke(c Cause) {
 	switch c {
 	case Silent, Late:
 		x.flagged(outcome.UpstreamTimeout)
+	case Idle:
+		x.flagged(outcome.StreamIdle)
 	case Malformed:
 		x.flagged(outcome.UpstreamProtocol)
 	case Reset, Cancelled:

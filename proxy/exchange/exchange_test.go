@@ -258,7 +258,7 @@ func (s *story) said(v Verdict) string {
 func (s *story) cause(word string) Cause {
 	c, known := map[string]Cause{
 		"unreachable": Unreachable, "notsent": NotSent, "ended": Ended, "lost": Lost, "brokeoff": BrokeOff, "reset": Reset,
-		"cancelled": Cancelled, "malformed": Malformed, "silent": Silent, "late": Late,
+		"cancelled": Cancelled, "malformed": Malformed, "silent": Silent, "late": Late, "idle": Idle,
 	}[word]
 	if !known {
 		s.t.Fatalf("no such cause: %q", word)

@@ -80,6 +80,8 @@ const (
 	Silent
 	// Late: the time for the whole request is over.
 	Late
+	// Idle: nothing has moved on the request for as long as the configuration allows, whoever was to move it.
+	Idle
 	// unwanted: it answered, and the route's retry policy does not take the answer.
 	unwanted
 )

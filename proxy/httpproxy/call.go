@@ -254,6 +254,8 @@ func outcomeOf(h *exchange.Head) upstream.Outcome {
 var (
 	// errTimeout ends a try or a request whose time is over.
 	errTimeout = errors.New("the time for the request is over")
+	// errStill ends a request on which nothing has moved for as long as the configuration allows.
+	errStill = errors.New("nothing has moved on the request for too long")
 	// errNotSent is a connection that took nothing of the request.
 	errNotSent = errors.New("the endpoint ended the connection before it was asked")
 	// errNotQuiet is a connection that was not written to, because the endpoint had spoken or hung up.
@@ -269,6 +271,8 @@ func causeOf(err error, first bool) exchange.Cause {
 		return exchange.Malformed
 	case errors.Is(err, errTimeout):
 		return exchange.Silent
+	case errors.Is(err, errStill):
+		return exchange.Idle
 	case first && isLost(err):
 		return exchange.Lost
 	case first:

@@ -3,6 +3,7 @@ package httpproxy
 import (
 	"time"
 
+	"github.com/isthmus-mesh/isthmus/proxy/exchange"
 	"github.com/isthmus-mesh/isthmus/proxy/http2"
 )
 
@@ -47,6 +48,6 @@ func (p *pair) checkIdle(now time.Time) {
 		p.moved, p.movedAt = moved, now
 	}
 	if limit > 0 && now.Sub(p.movedAt) >= limit {
-		p.lateLocked()
+		p.overLocked(exchange.Idle)
 	}
 }

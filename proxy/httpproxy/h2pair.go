@@ -312,20 +312,20 @@ func (p *pair) Reset(code nethttp2.ErrCode, refused bool) {
 func (p *pair) timeout() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.lateLocked()
+	p.overLocked(exchange.Late)
 }
 
-// lateLocked ends the request because it takes too long.
-func (p *pair) lateLocked() {
+// overLocked ends the request because it takes too long, for one of the causes that there are for that.
+func (p *pair) overLocked(cause exchange.Cause) {
 	switch {
 	case p.done:
 	case p.responded:
 		p.up.Reset(nethttp2.ErrCodeCancel)
-		p.call.Broke(exchange.Late)
+		p.call.Broke(cause)
 		p.breakOffLocked(nethttp2.ErrCodeCancel)
 	default:
 		p.abandonTryLocked()
-		p.followLocked(p.failedLocked(exchange.Late, errTimeout), nethttp2.ErrCodeCancel)
+		p.followLocked(p.failedLocked(cause, errTimeout), nethttp2.ErrCodeCancel)
 	}
 }
 

@@ -130,6 +130,9 @@ func TestSilentCallers(t *testing.T) {
 			t.Errorf("%s: got %.60q after %v", name, got, time.Since(start))
 		}
 	}
+	eventually(t, "the flag SI of the three whose body stopped", func() bool {
+		return counted(t, h, "istio_requests_total", "response_flags", "SI") == 3
+	})
 }
 
 // TestSlowBodyIsNoSilentOne sends a body in pieces, each within the limit, and keeps the connection.

@@ -272,6 +272,8 @@ func (s *session) judge(resp *http1.Head) exchange.Verdict {
 
 func (s *session) readError(err error) error {
 	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded) && s.watch.idle:
+		return errStill
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return errTimeout
 	case errors.Is(err, http1.ErrFull):
@@ -305,7 +307,11 @@ func (s *session) onStall() bool {
 	if !c.TryEnd.IsZero() && !now.Before(c.TryEnd) {
 		return false
 	}
-	if s.watch.idleTooLong(s, now) || s.mirror != nil && s.mirror.ended() {
+	if s.watch.idleTooLong(s, now) {
+		s.watch.idle = true
+		return false
+	}
+	if s.mirror != nil && s.mirror.ended() {
 		return false
 	}
 	if !s.up1.running() {
@@ -335,7 +341,11 @@ func (s *session) abandon() {
 	s.keep = false
 	if status, reason, is := breach(s.up1.sourceErr); is {
 		s.unread = true
-		s.reply(s.call.Refuse(status, outcome.DownstreamProtocol, reason).Answer)
+		flag := outcome.DownstreamProtocol
+		if s.up1.silent {
+			flag = outcome.StreamIdle
+		}
+		s.reply(s.call.Refuse(status, flag, reason).Answer)
 		return
 	}
 	s.call.CallerGone()
@@ -406,6 +416,8 @@ func (s *session) noteBreak(err error) {
 	switch {
 	case !errors.As(err, &src) || s.watch.gone.Load():
 		s.call.CallerGone()
+	case errors.Is(err, os.ErrDeadlineExceeded) && s.watch.idle:
+		s.call.Broke(exchange.Idle)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		s.call.Broke(exchange.Silent)
 	default:

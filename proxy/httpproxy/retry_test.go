@@ -156,5 +156,6 @@ func TestStreamIdleTimeout(t *testing.T) {
 		if resp.StatusCode != 504 {
 			t.Errorf("status %d, want 504", resp.StatusCode)
 		}
+		eventually(t, "the flag SI", func() bool { return counted(t, h, "istio_requests_total", "response_flags", "SI") == 1 })
 	})
 }

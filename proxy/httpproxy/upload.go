@@ -180,11 +180,12 @@ type watcher struct {
 	// what had moved when a stall was last seen, and since when
 	moved int64
 	since time.Time
+	idle  bool // it was too long
 }
 
 func (w *watcher) reset() {
 	w.conn, w.done = nil, nil
-	w.moved, w.since = 0, time.Time{}
+	w.moved, w.since, w.idle = 0, time.Time{}, false
 	if w.gone.Load() { // a store costs what an exchange does
 		w.gone.Store(false)
 	}

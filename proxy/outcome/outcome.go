@@ -30,6 +30,9 @@ const (
 // FaultInjected (FI) stands with requests that a fault of their route answered.
 const FaultInjected Flag = DurationTimeout + 1
 
+// StreamIdle (SI) stands with requests on which nothing moved for as long as the configuration allows.
+const StreamIdle Flag = FaultInjected + 1
+
 // DelayInjected (DI) is set beside another flag, or alone: a fault of the route held the request up.
 const DelayInjected Flag = 0x40
 
@@ -51,7 +54,7 @@ func (f Flag) String() string {
 			list = append(list, name)
 		}
 	}
-	late := f == UpstreamProtocol || f == NoCluster || f == DurationTimeout || f == DownstreamProtocol
+	late := f == StreamIdle || f == UpstreamProtocol || f == NoCluster || f == DurationTimeout || f == DownstreamProtocol
 	beforeDelay := f != None && !late && f != FaultInjected && f != DownstreamClosed
 	add(beforeDelay, f.name())
 	add(delay, "DI")
@@ -89,6 +92,8 @@ func (f Flag) name() string {
 		return "DT"
 	case FaultInjected:
 		return "FI"
+	case StreamIdle:
+		return "SI"
 	}
 	return "-"
 }
