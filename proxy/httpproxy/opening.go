@@ -76,14 +76,14 @@ func (o *opening) await(ctx context.Context, ep *upstream.Endpoint, late <-chan 
 	return conn, err
 }
 
-// beside returns an endpoint that is worth being asked beside those that are late; after two the next priority has its
-// turn, as with requests that failed. It returns nil where there is none.
+// beside returns an endpoint that is worth being asked beside those that are late, of the next priority where enough of a
+// place are. It returns nil where there is none.
 func (o *opening) beside(asked []*upstream.Endpoint) *upstream.Endpoint {
 	c := o.call
 	ep, err := c.cluster.Pick(upstream.Hint{
 		OriginalDst: o.info.Local,
 		Tried:       slices.Concat(c.tried, asked),
-		Leave:       c.leave || len(asked) > 1,
+		Leave:       c.leave || upstream.PlaceIsLate(asked),
 		Healthy:     true,
 		Hash:        c.Hash,
 	})

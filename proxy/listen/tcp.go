@@ -206,7 +206,7 @@ func (t *tcpProxy) race(ctx context.Context, c *upstream.Cluster, hint upstream.
 			}
 			h := hint
 			h.Tried = slices.Concat(hint.Tried, asked)
-			h.Leave, h.Healthy = len(asked) > 1, true
+			h.Leave, h.Healthy = upstream.PlaceIsLate(asked), true
 			next, err := c.Pick(h)
 			if err != nil {
 				return nil

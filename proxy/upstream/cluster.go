@@ -39,7 +39,7 @@ type Cluster struct {
 	known   map[endpointKey]*Endpoint
 	members []member
 	hashed  map[uint32]*hashTable // by priority, where endpoints are found by hash
-	usuals  map[spot]*usual
+	habits  map[spot]*habits
 	stopped bool
 }
 
@@ -66,7 +66,7 @@ func newCluster(s *Set, cfg *config.Cluster) (*Cluster, error) {
 	c := &Cluster{
 		name: cfg.Name, kind: cfg.Type, set: s,
 		ready: make(chan struct{}),
-		known: map[endpointKey]*Endpoint{}, usuals: map[spot]*usual{},
+		known: map[endpointKey]*Endpoint{}, habits: map[spot]*habits{},
 	}
 	c.settings.Store(now)
 	c.table.Store(&table{})
@@ -202,7 +202,7 @@ func (c *Cluster) setLoad(la *config.LoadAssignment) {
 
 	next := make(map[endpointKey]*Endpoint, countEndpoints(la))
 	var old []Attachment
-	usuals := map[spot]*usual{}
+	known := map[spot]*habits{}
 	for i := range la.Localities {
 		loc := &la.Localities[i]
 		eps := loc.Endpoints
@@ -212,11 +212,11 @@ func (c *Cluster) setLoad(la *config.LoadAssignment) {
 				continue // the same address twice, in two localities
 			}
 			at := spot{loc.Region, loc.Zone, loc.SubZone, eps[j].Gateway}
-			if usuals[at] == nil {
-				usuals[at] = cmp.Or(c.usuals[at], &usual{})
+			if known[at] == nil {
+				known[at] = cmp.Or(c.habits[at], &habits{})
 			}
 			if e := c.known[key]; e != nil && e.same(&eps[j]) {
-				e.usual.Store(usuals[at])
+				e.habits.Store(known[at])
 				e.priority.Store(loc.Priority)
 				if !maps.Equal(e.cfg.TransportMatch, eps[j].TransportMatch) {
 					e.cfg.TransportMatch = eps[j].TransportMatch
@@ -226,7 +226,7 @@ func (c *Cluster) setLoad(la *config.LoadAssignment) {
 				continue
 			}
 			e := newEndpoint(c, &eps[j])
-			e.usual.Store(usuals[at])
+			e.habits.Store(known[at])
 			e.priority.Store(loc.Priority)
 			e.begin()
 			if e.cfg.Gateway {
@@ -243,7 +243,7 @@ func (c *Cluster) setLoad(la *config.LoadAssignment) {
 		}
 	}
 
-	c.known, c.load, c.usuals = next, la, usuals
+	c.known, c.load, c.habits = next, la, known
 	c.members = membersOf(la, next)
 	if len(old) > 0 || slices.ContainsFunc(gone, (*Endpoint).Ejected) {
 		c.tellEjectedLocked()

@@ -122,7 +122,10 @@ func (e *Endpoint) handshake(ctx context.Context, raw *net.TCPConn, cfg *tls.Con
 	}
 
 	conn := tls.Client(rec, cfg)
-	if err := conn.HandshakeContext(ctx); err != nil {
+	stop := e.watchHandshake(raw)
+	err = conn.HandshakeContext(ctx)
+	stop(err)
+	if err != nil {
 		mtls.Forget(cfg) // the session may be to blame: the next handshake is a full one
 		raw.Close()
 		e.oweHandshake(ctx, proto)
@@ -200,9 +203,9 @@ func (e *Endpoint) connect(ctx context.Context, proto config.Protocol) (*net.TCP
 	}
 
 	conn := c.(*net.TCPConn)
-	if u := e.usual.Load(); u != nil {
+	if h := e.habits.Load(); h != nil {
 		if took := handshakeTrip(conn); took > 0 {
-			u.note(took)
+			h.connection.note(took)
 		}
 	}
 	return conn, nil

@@ -29,9 +29,9 @@ type Endpoint struct {
 	attach   atomic.Pointer[Attachment]
 	health   health
 	latency  latency // peak EWMA
-	// usual is how long connections take where it stands; nil where nothing is
+	// habits are how long connections take where it stands; nil where nothing is
 	// known of that, as for ORIGINAL_DST.
-	usual    atomic.Pointer[usual]
+	habits   atomic.Pointer[habits]
 	lateness lateness
 
 	mu   sync.Mutex     // guards tls and the making of attach

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"net"
 	"testing"
 	"time"
 
@@ -27,7 +28,7 @@ func TestPatience(t *testing.T) {
 			for _, took := range c.took {
 				u.note(took)
 			}
-			if got := u.patience(); got != c.want {
+			if got := u.patience(leastPatience); got != c.want {
 				t.Errorf("got %v, want %v", got, c.want)
 			}
 		})
@@ -41,14 +42,14 @@ func TestPlacesAreKnown(t *testing.T) {
 	here.Region, there.Region, gateway.Region = "here", "there", "there"
 	gateway.Endpoints[0].Gateway = true
 	m := newMesh(t, &config.Cluster{}, here, there, gateway)
-	m.endpoint(1).usual.Load().note(time.Millisecond)
+	m.endpoint(1).habits.Load().connection.note(time.Millisecond)
 
 	here.Endpoints = append(here.Endpoints, at(5))
 	m.set.ApplyEndpoints(eds("e", here, there, gateway))
 	for n, want := range map[byte]time.Duration{
 		1: leastPatience, 2: leastPatience, 5: leastPatience, 3: firstPatience, 4: firstPatience,
 	} {
-		if got := m.endpoint(n).usual.Load().patience(); got != want {
+		if got := m.endpoint(n).habits.Load().connection.patience(leastPatience); got != want {
 			t.Errorf("10.0.0.%d: %v, want %v", n, got, want)
 		}
 	}
@@ -123,6 +124,63 @@ func TestLate(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestLateBehindGateway: a gateway takes connections for endpoints that are gone. Who
+// waits for the handshake is told, further connections that the gateway takes change
+// nothing, and a handshake that comes about ends it.
+func TestLateBehindGateway(t *testing.T) {
+	ln, err := net.Listen("tcp4", "127.0.0.1:0") // its kernel takes connections
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	addr := ln.Addr().(*net.TCPAddr).AddrPort()
+	s := newTestSet(t, Options{})
+	c := apply(t, s, &config.Cluster{
+		Name: "c", Type: config.ClusterEDS, EDSName: "e", ConnectTimeout: 20 * time.Second,
+		Transport: config.Transport{TLS: &config.UpstreamTLS{}},
+	})
+	s.ApplyEndpoints(eds("e",
+		locality(0, config.Endpoint{Addr: addr.Addr(), Port: addr.Port(), Healthy: true, Gateway: true}), locality(1, at(2))))
+	gateway, err := c.Pick(Hint{})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	ctx, giveUp := context.WithCancel(t.Context())
+	late, done := gateway.Late(), make(chan error, 1)
+	go func() {
+		_, _, err := gateway.Dial(ctx, config.ProtocolHTTP2)
+		done <- err
+	}()
+	select {
+	case <-late:
+	case err := <-done:
+		t.Fatalf("nobody was told before the dial ended: %v", err)
+	}
+	if !PlaceIsLate([]*Endpoint{gateway}) {
+		t.Error("another gateway of the place would be asked")
+	}
+
+	if err := tcpReach(ctx, gateway); err != nil {
+		t.Fatal(err)
+	}
+	if !closed(gateway.Late()) || gateway.calm() {
+		t.Errorf("the gateway has taken another connection: late %v, calm %v", closed(gateway.Late()), gateway.calm())
+	}
+
+	conn, err := net.Dial("tcp4", addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	gateway.watchHandshake(conn.(*net.TCPConn))(nil)
+	if closed(gateway.Late()) || !gateway.calm() {
+		t.Errorf("a handshake has come about: late %v, calm %v", closed(gateway.Late()), gateway.calm())
+	}
+	giveUp()
+	<-done
 }
 
 // TestLateEndsWithAnother: one SYN that was lost says nothing of an endpoint that takes

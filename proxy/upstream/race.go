@@ -22,6 +22,13 @@ type Race[T any] struct {
 	Spare func(e *Endpoint, conn T)
 }
 
+// PlaceIsLate tells whether enough was asked of a place, as all were late, and the next
+// priority has its turn. Two endpoints are; and so is one gateway, as those beside it
+// lead to the same endpoints.
+func PlaceIsLate(asked []*Endpoint) bool {
+	return len(asked) > 1 || slices.ContainsFunc(asked, (*Endpoint).AnswersForOthers)
+}
+
 // Finish is how a race ended.
 type Finish[T any] struct {
 	*Endpoint // who won, or failed last
