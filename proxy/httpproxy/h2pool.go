@@ -129,22 +129,34 @@ func (p *h2pool) dial(d *dialing) {
 
 // Peers of the mesh are asked for a sign of life early where there is another endpoint to go to; that they answer PINGs
 // as often is known. Others may take offence: gRPC servers end connections for it ("too_many_pings").
+//
+// Of a machine that is gone the kernel knows soon after the PING was sent, as nothing acknowledges it
+// (upstream.Endpoint sets the bound). The answer is given by a process, which may be throttled for a while, and then
+// loses all its callers' requests when it is not waited for: hence meshPatience. The machine that acknowledges for those
+// behind a gateway is the gateway, so that there the answer is all that tells.
 const (
-	meshPing     = 500 * time.Millisecond
-	meshPatience = time.Second
-	ping         = 10 * time.Second
+	meshPing        = 500 * time.Millisecond
+	meshPatience    = 3 * time.Second
+	gatewayPatience = time.Second
+	ping            = 10 * time.Second
 )
 
 // watchPeer looks for signs of life of a connection.
 func (p *h2pool) watchPeer(c *http2.Conn) (stop func()) {
-	ep := p.pool.ep
+	return c.WatchPeer(signsOfLife(p.pool.ep))
+}
+
+// signsOfLife returns after which silence the peer is asked for one, and how long it may take to answer.
+func signsOfLife(ep *upstream.Endpoint) (after, patience time.Duration) {
 	switch own := ep.Cluster().Config().HTTP.Ping; {
 	case own != nil:
-		return c.WatchPeer(own.Interval, own.Timeout)
-	case ep.TLS().Mesh() && ep.Impatient():
-		return c.WatchPeer(meshPing, meshPatience)
+		return own.Interval, own.Timeout
+	case !ep.TLS().Mesh() || !ep.Impatient():
+		return ping, ping
+	case ep.AnswersForOthers():
+		return meshPing, gatewayPatience
 	}
-	return c.WatchPeer(ping, ping)
+	return meshPing, meshPatience
 }
 
 // serve reads from a connection until it is over, and drops it from the pool.
