@@ -48,8 +48,9 @@ type EndpointState struct {
 	SubZone   string `json:",omitempty"`
 	Weight    uint32
 	// Gateway tells that it is one of another network's, which stands for the
-	// endpoints behind it.
-	Gateway bool `json:",omitempty"`
+	// endpoints behind it; the network is Network.
+	Gateway bool   `json:",omitempty"`
+	Network string `json:",omitempty"`
 	// Share is its part of the requests that are no retries, from 0 to 1.
 	Share float64
 }
@@ -102,7 +103,7 @@ func (p *Proxy) ClusterDump() any {
 				TLS: e.TLS() != nil, Active: e.Active(),
 				Ejected: e.Ejected(), EjectedUntil: e.EjectedUntil, Doubted: e.Doubted, Unhealthy: e.Unhealthy,
 				Priority: e.Priority, Region: e.Region, Zone: e.Zone, SubZone: e.SubZone,
-				Weight: e.Weight, Gateway: e.Gateway, Share: e.Share,
+				Weight: e.Weight, Gateway: e.Gateway, Network: e.Network, Share: e.Share,
 			})
 		}
 		out = append(out, s)

@@ -37,7 +37,8 @@ type endpointSeen struct {
 	Priority              uint32
 	Region, Zone, SubZone string
 	Weight                uint32
-	Gateway               bool `json:",omitempty"`
+	Gateway               bool   `json:",omitempty"`
+	Network               string `json:",omitempty"`
 	Share                 float64
 }
 
@@ -61,15 +62,17 @@ type portSeen struct {
 
 // placedThere is an endpoint with what can be said of it from where the client is.
 type placedThere struct {
-	Priority     uint32    `json:"priority"`
-	Share        float64   `json:"share"`
-	Address      string    `json:"address"`
-	Workload     string    `json:"workload,omitempty"`
-	Cluster      string    `json:"cluster,omitempty"`
-	Region       string    `json:"region,omitempty"`
-	Zone         string    `json:"zone,omitempty"`
-	SubZone      string    `json:"subzone,omitempty"`
-	Gateway      bool      `json:"gateway,omitempty"`
+	Priority uint32  `json:"priority"`
+	Share    float64 `json:"share"`
+	Address  string  `json:"address"`
+	Workload string  `json:"workload,omitempty"`
+	Cluster  string  `json:"cluster,omitempty"`
+	Region   string  `json:"region,omitempty"`
+	Zone     string  `json:"zone,omitempty"`
+	SubZone  string  `json:"subzone,omitempty"`
+	Gateway  bool    `json:"gateway,omitempty"`
+	// Network is the one that a gateway leads to.
+	Network      string    `json:"network,omitempty"`
 	Weight       uint32    `json:"weight"`
 	Health       string    `json:"health"`
 	EjectedUntil time.Time `json:"ejectedUntil,omitzero"`
@@ -105,7 +108,10 @@ httpbin.bar.global.
   suspect      it has failed a moment ago: calls go elsewhere until one has found out
   ejected      it has failed, and is left out for a while
   unhealthy    discovery says so
-  "yet used"   nothing better is left`,
+  "yet used"   nothing better is left
+
+NETWORK is that of the endpoints for which a gateway stands; what the pod reaches by its
+own address has none there.`,
 		Example: `  isthmus x locality web.shop --from sleep-7c5f9.shop
   isthmus x locality httpbin.bar.global --from sleep-7c5f9.foo -o json`,
 		Args: cobra.ExactArgs(1),

@@ -38,7 +38,7 @@ func localityPage(now time.Time) []proxy.ClusterState {
 			endpoint("10.1.0.3:8080", "c1", func(e *proxy.EndpointState) { e.Zone, e.Unhealthy, e.Share = "z2", true, 0.1 }),
 			endpoint("10.1.0.4:8080", "c1", func(e *proxy.EndpointState) { e.Zone, e.Doubted = "z2", true }),
 			endpoint("192.0.2.1:15443", "c2", func(e *proxy.EndpointState) {
-				e.Workload.Name, e.Region, e.Gateway, e.Priority, e.Weight, e.Share = "", "r2", true, 1, 4, 0.2
+				e.Workload.Name, e.Region, e.Gateway, e.Network, e.Priority, e.Weight, e.Share = "", "r2", true, "net2", 1, 4, 0.2
 			}),
 		}},
 		{Name: "outbound|80|v2|web.shop.svc.cluster.local"},
@@ -74,12 +74,12 @@ func TestLocality(t *testing.T) {
 	const want = `Seen by sleep-1 in namespace shop, cluster c1, r1/z1
 
 web.shop.svc.cluster.local, port 80
-PRIORITY SHARE ENDPOINT WORKLOAD CLUSTER LOCALITY WEIGHT ACTIVE HEALTH WHERE
-0 0% 10.1.0.1:8080 web-1 c1 r1/z1 1 0 ejected for 12s same place
-0 70% 10.1.0.2:8080 web-1 c1 r1/z2 1 3 healthy same region
-0 10% 10.1.0.3:8080 web-1 c1 r1/z2 1 0 unhealthy, yet used same region
-0 0% 10.1.0.4:8080 web-1 c1 r1/z2 1 0 suspect same region
-1 20% 192.0.2.1:15443 (gateway) c2 r2/z1 4 0 healthy another region, another cluster, through a gateway
+PRIORITY SHARE ENDPOINT WORKLOAD CLUSTER NETWORK LOCALITY WEIGHT ACTIVE HEALTH WHERE
+0 0% 10.1.0.1:8080 web-1 c1 - r1/z1 1 0 ejected for 12s same place
+0 70% 10.1.0.2:8080 web-1 c1 - r1/z2 1 3 healthy same region
+0 10% 10.1.0.3:8080 web-1 c1 - r1/z2 1 0 unhealthy, yet used same region
+0 0% 10.1.0.4:8080 web-1 c1 - r1/z2 1 0 suspect same region
+1 20% 192.0.2.1:15443 (gateway) c2 net2 r2/z1 4 0 healthy another region, another cluster, through a gateway
 set by mesh configuration: localityLbSetting
 
 web.shop.svc.cluster.local, port 80, subset v2
@@ -96,7 +96,7 @@ it has no endpoints
 	if err != nil {
 		t.Fatal(err)
 	}
-	const fields = `{"priority":1,"share":0.2,"address":"192.0.2.1:15443","cluster":"c2","region":"r2","zone":"z1","gateway":true,` +
+	const fields = `{"priority":1,"share":0.2,"address":"192.0.2.1:15443","cluster":"c2","region":"r2","zone":"z1","gateway":true,"network":"net2",` +
 		`"weight":4,"health":"healthy","active":0,"place":"another region, another cluster, through a gateway"}`
 	if string(text) != fields {
 		t.Errorf("as JSON it is\n%s\nwant\n%s", text, fields)

@@ -25,7 +25,7 @@ const (
 func (e *endpointSeen) placed(from clientPosition) placedThere {
 	out := placedThere{
 		Priority: e.Priority, Share: e.Share, Address: e.Address.String(), Workload: e.Workload.Name, Cluster: e.Workload.Cluster,
-		Region: e.Region, Zone: e.Zone, SubZone: e.SubZone, Gateway: e.Gateway, Weight: e.Weight,
+		Region: e.Region, Zone: e.Zone, SubZone: e.SubZone, Gateway: e.Gateway, Network: e.Network, Weight: e.Weight,
 		Health: e.health(), EjectedUntil: e.EjectedUntil, Active: e.Active,
 		Place: e.place(from),
 	}
@@ -109,7 +109,7 @@ func printLocality(out io.Writer, ports []portSeen, now time.Time) error {
 
 func printEndpoints(out io.Writer, endpoints []placedThere, now time.Time) error {
 	table := tabwriter.NewWriter(out, 0, 8, 3, ' ', 0)
-	fmt.Fprintln(table, "PRIORITY\tSHARE\tENDPOINT\tWORKLOAD\tCLUSTER\tLOCALITY\tWEIGHT\tACTIVE\tHEALTH\tWHERE")
+	fmt.Fprintln(table, "PRIORITY\tSHARE\tENDPOINT\tWORKLOAD\tCLUSTER\tNETWORK\tLOCALITY\tWEIGHT\tACTIVE\tHEALTH\tWHERE")
 	for _, e := range endpoints {
 		workload := cmp.Or(e.Workload, "-")
 		if e.Gateway {
@@ -119,8 +119,8 @@ func printEndpoints(out io.Writer, endpoints []placedThere, now time.Time) error
 		if left := e.EjectedUntil.Sub(now); strings.HasPrefix(health, healthEjected) && left > 0 {
 			health = fmt.Sprintf("%s for %s%s", healthEjected, left.Round(time.Second), strings.TrimPrefix(health, healthEjected))
 		}
-		fmt.Fprintf(table, "%d\t%.0f%%\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", e.Priority, math.Round(100*e.Share), e.Address, workload,
-			cmp.Or(e.Cluster, "-"), locality(e.Region, e.Zone, e.SubZone), e.Weight, e.Active, health, e.Place)
+		fmt.Fprintf(table, "%d\t%.0f%%\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", e.Priority, math.Round(100*e.Share), e.Address, workload,
+			cmp.Or(e.Cluster, "-"), cmp.Or(e.Network, "-"), locality(e.Region, e.Zone, e.SubZone), e.Weight, e.Active, health, e.Place)
 	}
 	return table.Flush()
 }

@@ -186,6 +186,8 @@ type Endpoint struct {
 	// Gateway says that it is the gateway of another network, which stands for
 	// all endpoints behind it (the filter metadata "istio" has a "network").
 	Gateway bool
+	// Network is the one that a Gateway leads to; else empty.
+	Network string
 	// TransportMatch is the metadata under envoy.transport_socket_match.
 	TransportMatch map[string]string
 	// Workload describes the pod behind it, from the filter metadata "istio"

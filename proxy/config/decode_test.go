@@ -597,8 +597,8 @@ func TestDecodeLoadAssignment(t *testing.T) {
 	}
 }
 
-// TestDecodeGateway: the gateway of another network is known as one, and the
-// overprovisioning factor is read.
+// TestDecodeGateway: the gateway of another network is known as one, and of which, and
+// the overprovisioning factor is read.
 func TestDecodeGateway(t *testing.T) {
 	js := `{"cluster_name": "c", "policy": {"overprovisioning_factor": 200}, "endpoints": [{"lb_endpoints": [{
 		"metadata": {"filter_metadata": {"istio": {"workload": ";;;;b", "network": "net-2"}}},
@@ -607,7 +607,7 @@ func TestDecodeGateway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if la.Overprovision != 200 || !la.Localities[0].Endpoints[0].Gateway {
+	if e := &la.Localities[0].Endpoints[0]; la.Overprovision != 200 || !e.Gateway || e.Network != "net-2" {
 		t.Errorf("got %+v", la)
 	}
 }

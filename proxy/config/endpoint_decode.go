@@ -123,7 +123,8 @@ func (d *assignmentDecoder) endpoint(a at, p *endpointv3.LbEndpoint) (Endpoint, 
 
 	e.TransportMatch = d.last
 	e.Workload = decodeWorkload(meta["istio"].GetFields()["workload"].GetStringValue())
-	e.Gateway = meta["istio"].GetFields()["network"].GetStringValue() != ""
+	e.Network = meta["istio"].GetFields()["network"].GetStringValue()
+	e.Gateway = e.Network != ""
 	return e, nil
 }
 

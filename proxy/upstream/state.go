@@ -12,8 +12,9 @@ type State struct {
 	Priority              uint32
 	Region, Zone, SubZone string
 	Weight                uint32 // among those of its priority
-	// Gateway tells that it stands for endpoints of another network.
+	// Gateway tells that it stands for endpoints of another network, which is Network.
 	Gateway bool
+	Network string
 	// Unhealthy tells that discovery marks it so.
 	Unhealthy bool
 	// EjectedUntil is when one that sits out may be let in again; zero for others.
@@ -56,7 +57,7 @@ func (c *Cluster) States() []State {
 			seen[e] = true
 			out = append(out, State{
 				Endpoint: e, Priority: loc.Priority, Region: loc.Region, Zone: loc.Zone, SubZone: loc.SubZone,
-				Weight: cfg.Weight, Gateway: cfg.Gateway, Unhealthy: !cfg.Healthy, Share: shares[e],
+				Weight: cfg.Weight, Gateway: cfg.Gateway, Network: cfg.Network, Unhealthy: !cfg.Healthy, Share: shares[e],
 				EjectedUntil: e.outUntilLocked(), Doubted: e.health.trial.Load() != 0,
 			})
 		}
