@@ -64,7 +64,7 @@ func TestService(t *testing.T) {
 			},
 		},
 	}
-	got, reason := Service("c1", svc, "cluster.local")
+	got, reason := Service("c1", svc, "cluster.local", "")
 	want := &model.Service{
 		Host: "web.shop.svc.cluster.local", Cluster: "c1", Namespace: "shop", Name: "web",
 		Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/32"), netip.MustParsePrefix("fd00::1/128")},
@@ -80,7 +80,7 @@ func TestService(t *testing.T) {
 		t.Fatalf("%s\n%s", reason, d)
 	}
 	svc.Spec.ClusterIP = corev1.ClusterIPNone
-	if got, _ := Service("c1", svc, "cluster.local"); !got.Headless || got.Resolution != model.ByDestination || len(got.Addresses) != 0 {
+	if got, _ := Service("c1", svc, "cluster.local", ""); !got.Headless || got.Resolution != model.ByDestination || len(got.Addresses) != 0 {
 		t.Errorf("headless: %+v", got)
 	}
 }
@@ -96,11 +96,23 @@ func TestServiceSaysWhereTrafficGoes(t *testing.T) {
 			Port: 80,
 		}}},
 	}
-	if got, _ := Service("c1", svc, "cluster.local"); got.NodeLocal || got.NotReadyToo || got.Distribution != model.PreferZone {
+	if got, _ := Service("c1", svc, "cluster.local", ""); got.NodeLocal || got.NotReadyToo || got.Distribution != model.PreferZone {
 		t.Errorf("by annotation: %+v", got)
 	}
+	if got, _ := Service("c1", svc, "cluster.local", "PreferSameNode"); got.Distribution != model.PreferZone {
+		t.Errorf("its namespace's annotation stands above its own: %+v", got)
+	}
+	svc.Annotations[api.AnnotationDistribution] = "Any"
+	if got, _ := Service("c1", svc, "cluster.local", "PreferSameNode"); got.Distribution != model.DistributeAny {
+		t.Errorf("its namespace's annotation stands above Any: %+v", got)
+	}
+	delete(svc.Annotations, api.AnnotationDistribution)
+	if got, _ := Service("c1", svc, "cluster.local", "PreferSameNode"); got.Distribution != model.PreferNode {
+		t.Errorf("by its namespace's annotation: %+v", got)
+	}
+
 	svc.Spec.InternalTrafficPolicy, svc.Spec.TrafficDistribution, svc.Spec.PublishNotReadyAddresses = &local, &node, true
-	got, _ := Service("c1", svc, "cluster.local")
+	got, _ := Service("c1", svc, "cluster.local", "")
 	if !got.NodeLocal || !got.NotReadyToo || got.Distribution != model.PreferNode {
 		t.Errorf("by its fields: %+v", got)
 	}
@@ -137,7 +149,7 @@ func TestExternalName(t *testing.T) {
 			Ports: []corev1.ServicePort{{Name: "http", Port: 80, TargetPort: intstr.FromInt32(8080)}},
 		},
 	}
-	got, reason := Service("c1", svc, "cluster.local")
+	got, reason := Service("c1", svc, "cluster.local", "")
 	if got == nil || got.Alias != "httpbin.org" || !got.External || got.Resolution != model.ByDNS || len(got.Addresses) != 0 {
 		t.Fatalf("%+v, %q", got, reason)
 	}
@@ -146,12 +158,12 @@ func TestExternalName(t *testing.T) {
 		t.Error(d)
 	}
 	svc.Spec.Ports = nil
-	if got, reason := Service("c1", svc, "cluster.local"); got == nil {
+	if got, reason := Service("c1", svc, "cluster.local", ""); got == nil {
 		t.Errorf("without ports: %s", reason)
 	}
 	for _, name := range []string{"localhost", "a.localhost.", "127.0.0.1", "169.254.169.254"} {
 		svc.Spec.ExternalName = name
-		if got, reason := Service("c1", svc, "cluster.local"); got != nil || reason == "" {
+		if got, reason := Service("c1", svc, "cluster.local", ""); got != nil || reason == "" {
 			t.Errorf("%s: %+v, %q", name, got, reason)
 		}
 	}

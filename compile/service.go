@@ -27,9 +27,11 @@ func Host(namespace, name, clusterDomain string) string {
 	return name + "." + namespace + ".svc." + clusterDomain
 }
 
-// Service makes the row of a Kubernetes service. When the mesh has no use for
-// the service, the row is nil and reason says why.
-func Service(c model.ClusterID, svc *corev1.Service, clusterDomain string) (row *model.Service, reason string) {
+// Service makes the row of a Kubernetes service. inherited is what its namespace says
+// of how calls are distributed (api.AnnotationDistribution), which holds where the
+// service says nothing of that. When the mesh has no use for the service, the row is nil
+// and reason says why.
+func Service(c model.ClusterID, svc *corev1.Service, clusterDomain, inherited string) (row *model.Service, reason string) {
 	exports := splitList(svc.Annotations[exportToAnnotation])
 	row = &model.Service{
 		Host:      Host(svc.Namespace, svc.Name, clusterDomain),
@@ -47,10 +49,14 @@ func Service(c model.ClusterID, svc *corev1.Service, clusterDomain string) (row 
 
 	row.NodeLocal = svc.Spec.InternalTrafficPolicy != nil && *svc.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal
 	// The annotation does the same on Kubernetes versions without the field.
-	row.Distribution = distribution(svc.Annotations[api.AnnotationDistribution])
-	if svc.Spec.TrafficDistribution != nil {
-		row.Distribution = distribution(*svc.Spec.TrafficDistribution)
+	said, ok := svc.Annotations[api.AnnotationDistribution]
+	switch {
+	case svc.Spec.TrafficDistribution != nil:
+		said = *svc.Spec.TrafficDistribution
+	case !ok:
+		said = inherited
 	}
+	row.Distribution = distribution(said)
 	row.NotReadyToo = svc.Spec.PublishNotReadyAddresses
 	switch {
 	case svc.Spec.Type == corev1.ServiceTypeExternalName:

@@ -149,9 +149,10 @@ type Reader struct {
 
 	// Of the writing goroutine alone:
 	nodes         map[string]compile.Node
-	atNodes       map[ref]bool    // Services whose addresses are those of nodes
-	entryKeys     map[string]bool // keys of the rows made from ServiceEntries
-	entrancesTold map[ref]string  // what was last said of Services as ways in
+	atNodes       map[ref]bool      // Services whose addresses are those of nodes
+	distributions map[string]string // what namespaces say of their Services' calls, where they do
+	entryKeys     map[string]bool   // keys of the rows made from ServiceEntries
+	entrancesTold map[ref]string    // what was last said of Services as ways in
 
 	// mu guards what follows: the writing goroutine changes it, and the
 	// validating webhook asks.
@@ -175,6 +176,7 @@ func NewReader(store *model.Store, clients Clients, cfg Config) (*Reader, error)
 		cfg: cfg, clients: clients, store: store, queue: newQueue(),
 		log:           cfg.Logger.With("cluster", string(cfg.Cluster)),
 		nodes:         map[string]compile.Node{},
+		distributions: map[string]string{},
 		atNodes:       map[ref]bool{},
 		entryKeys:     map[string]bool{},
 		entrancesTold: map[ref]string{},

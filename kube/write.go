@@ -53,10 +53,13 @@ func (r *Reader) write(first bool) {
 
 	// Order matters: pods and Services take from nodes, endpoints what they are
 	// from services and pods, ServiceEntries what they may have from services. A
-	// node adds to refs what takes from it.
+	// node or a namespace adds to refs what takes from it.
 	for ref := range refs {
-		if ref.kind == kindNode {
+		switch ref.kind {
+		case kindNode:
 			r.writeNode(ref, refs)
+		case kindNamespace:
+			r.noteDistribution(ref, refs)
 		}
 	}
 
@@ -213,6 +216,32 @@ func (r *Reader) servicesOf(namespace, pod string) []ref {
 	return out
 }
 
+// noteDistribution notes what a namespace says of how its Services' calls are
+// distributed, and queues those where that has changed.
+func (r *Reader) noteDistribution(n ref, refs map[ref]struct{}) {
+	said := ""
+	if ns, ok := lookup[*corev1.Namespace](r.builtins.namespaces, "", n.name); ok {
+		said = ns.Annotations[api.AnnotationDistribution]
+	}
+	if said == r.distributions[n.name] {
+		return
+	}
+
+	delete(r.distributions, n.name)
+	if said != "" {
+		r.distributions[n.name] = said
+	}
+	services, err := r.builtins.services.GetIndexer().ByIndex(cache.NamespaceIndex, n.name)
+	if err != nil {
+		return
+	}
+	for _, s := range services {
+		if svc, ok := s.(*corev1.Service); ok {
+			refs[serviceRef(svc.Namespace, svc.Name)] = struct{}{}
+		}
+	}
+}
+
 func (r *Reader) writeNamespace(txn model.WriteTxn, n ref) {
 	row := &model.Namespace{Cluster: r.cfg.Cluster, Name: n.name}
 	ns, ok := lookup[*corev1.Namespace](r.builtins.namespaces, "", n.name)
@@ -276,7 +305,7 @@ func (r *Reader) writeService(txn model.WriteTxn, s ref) {
 		return
 	}
 
-	row, reason := compile.Service(r.cfg.Cluster, svc, r.cfg.ClusterDomain)
+	row, reason := compile.Service(r.cfg.Cluster, svc, r.cfg.ClusterDomain, r.distributions[s.namespace])
 	if row == nil {
 		r.log.Debug("service is not part of the mesh", "namespace", s.namespace, "service", s.name, "reason", reason)
 		r.store.Services.Remove(txn, r.serviceKey(s))

@@ -80,7 +80,7 @@ func (m *mesh) addObject(doc []byte) {
 		if err := yaml.Unmarshal(doc, svc); err != nil {
 			m.t.Fatal(err)
 		}
-		row, reason := compile.Service(testCluster, svc, "cluster.local")
+		row, reason := compile.Service(testCluster, svc, "cluster.local", "")
 		if row == nil {
 			m.t.Fatal(reason)
 		}
