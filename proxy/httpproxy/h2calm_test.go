@@ -1,6 +1,7 @@
 package httpproxy
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -107,18 +108,24 @@ var serverFloods = map[string]func(w *rawH2, i int) error{
 
 const floodFrames = 100_000
 
-// pour sends a flood until it cannot any more, and returns how many frames went out.
+// pour sends a flood until it cannot any more, and returns how many frames went out. A
+// request and what takes it back are sent in one piece: on a busy machine requests that
+// came alone were answered before they could be taken back, and that is no flood.
 func pour(w *rawH2, send func(*rawH2, int) error) int {
+	out := bufio.NewWriterSize(w.conn, 64<<10)
+	w.fr = nethttp2.NewFramer(out, nil)
+	w.fr.AllowIllegalWrites = true
 	for i := range floodFrames {
 		if send(w, i) != nil {
 			return i
 		}
-		if i%64 == 0 { // headers has no result of its own
-			if _, err := w.conn.Write(nil); err != nil {
+		if i%64 == 63 { // headers has no result of its own
+			if out.Flush() != nil {
 				return i
 			}
 		}
 	}
+	_ = out.Flush()
 	return floodFrames
 }
 
