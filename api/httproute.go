@@ -48,7 +48,7 @@ func validateRewrite(p *problems, path string, r *networking.HTTPRoute) {
 		return
 	}
 	path += ".rewrite"
-	if len(r.Route) == 0 {
+	if len(r.Route) == 0 && r.Delegate == nil {
 		p.addf(path, "changes nothing without route; remove it")
 	}
 	if w.Uri == "" && w.Authority == "" && w.UriRegexRewrite == nil {

@@ -30,6 +30,7 @@ var virtualServiceFields = fieldSet{
 		"headers":        nil,
 		"fault":          faultFields,
 		"corsPolicy":     corsFields,
+		"delegate":       {"name": nil, "namespace": nil},
 
 		"mirror":           destinationFields,
 		"mirrors":          mirrorFields,
@@ -42,7 +43,7 @@ var virtualServiceFields = fieldSet{
 
 func validateVirtualService(p *problems, vs *networking.VirtualService) {
 	if len(vs.Hosts) == 0 {
-		p.addf("spec.hosts", "is empty; list the host names whose traffic it routes")
+		validateDelegate(p, vs)
 	}
 	seen := map[string]bool{}
 	for i, h := range vs.Hosts {
@@ -66,6 +67,9 @@ func validateVirtualService(p *problems, vs *networking.VirtualService) {
 	for i, r := range vs.Http {
 		at := indexed("spec.http", i)
 		validateHTTPRoute(p, at, r)
+		if len(vs.Hosts) == 0 {
+			continue // the gateways are those of who delegates to it
+		}
 		for j, m := range r.Match {
 			p.checkMatchedGateways(indexed(at+".match", j)+".gateways", m.GetGateways(), vs.Gateways)
 		}
@@ -159,10 +163,14 @@ func validateWhere(p *problems, path string, r *networking.HTTPRoute) {
 	if r.DirectResponse != nil {
 		given = append(given, "directResponse")
 	}
+	if r.Delegate != nil {
+		given = append(given, "delegate")
+		validateDelegation(p, path+".delegate", r.Delegate)
+	}
 
 	switch len(given) {
 	case 0:
-		p.addf(path, "leads nowhere; give route, redirect or directResponse")
+		p.addf(path, "leads nowhere; give route, redirect, directResponse or delegate")
 	case 1:
 	default:
 		p.addf(path, "has %s, of which only one can be; remove the others", strings.Join(given, " and "))

@@ -56,6 +56,8 @@ func TestTakesVirtualServices(t *testing.T) {
 		"tcp":              `{hosts: [web], gateways: [mesh, front], tcp: [{match: [{port: 1, gateways: [mesh]}, {destinationSubnets: [10.0.0.1], gateways: [mesh]}], ` + to + `}, {` + to + `}]}`,
 		"cors": httpOf(`{corsPolicy: {allowOrigins: [{exact: "*"}, {prefix: "https://a"}, {regex: ".*"}], allowMethods: [GET, "*"], allowHeaders: [x-a, "*"],
 			exposeHeaders: [x-b], maxAge: 24h, allowCredentials: false, unmatchedPreflights: IGNORE}, ` + to + `}`),
+		"delegate":          httpOf(`{match: [{uri: {prefix: /a}}], delegate: {name: a, namespace: other}, timeout: 1s, rewrite: {uri: /b}, mirror: {host: web}}`),
+		"a delegate":        `{exportTo: [shop], http: [{match: [{gateways: [shop/front]}], ` + to + `}]}`,
 		"mirror":            httpOf(`{mirror: {host: web, subset: v2, port: {number: 80}}, ` + to + `}`),
 		"mirror a part":     httpOf(`{mirror: {host: web}, mirrorPercentage: {value: 0.5}, ` + to + `}`),
 		"mirror, as of old": httpOf(`{mirror: {host: web}, mirrorPercent: 100, ` + to + `}`),
@@ -76,8 +78,28 @@ func TestTakesVirtualServices(t *testing.T) {
 func TestRefusesVirtualServices(t *testing.T) {
 	for name, c := range map[string]struct{ spec, want string }{
 		"no hosts": {
-			`{http: [{` + to + `}]}`,
-			"spec.hosts: is empty",
+			`{gateways: [front], http: [{` + to + `}]}`,
+			"spec.gateways: stands in an object without spec.hosts, which is a delegate",
+		},
+		"no hosts, of connections": {
+			`{tcp: [{` + to + `}]}`,
+			"spec.tcp: stands in an object without spec.hosts",
+		},
+		"two levels": {
+			`{http: [{delegate: {name: a}}]}`,
+			"spec.http[0].delegate: stands in an object without spec.hosts, which is a delegate: it cannot delegate further",
+		},
+		"a delegate without a name": {
+			httpOf(`{delegate: {namespace: shop}}`),
+			`spec.http[0].delegate.name: "" is no VirtualService`,
+		},
+		"a delegate in no namespace": {
+			httpOf(`{delegate: {name: a, namespace: a.b}}`),
+			`spec.http[0].delegate.namespace: "a.b" is no namespace`,
+		},
+		"a delegate beside a destination": {
+			httpOf(`{delegate: {name: a}, ` + to + `}`),
+			"spec.http[0]: has route and delegate, of which only one can be",
 		},
 		"every host": {
 			`{hosts: ["*"], http: [{` + to + `}]}`,
@@ -164,8 +186,8 @@ func TestRefusesVirtualServices(t *testing.T) {
 			`spec.tcp[0].match[0].sourceNamespace: "a.b" is no namespace`,
 		},
 		"not honoured": {
-			httpOf(`{delegate: {name: web}}`),
-			"spec.http[0].delegate: is not honoured yet",
+			httpOf(`{corsPolicy: {allowOrigin: ["*"]}, ` + to + `}`),
+			"spec.http[0].corsPolicy.allowOrigin: is not honoured yet",
 		},
 		"a fault of nothing": {
 			httpOf(`{fault: {}, ` + to + `}`),

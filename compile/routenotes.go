@@ -11,8 +11,9 @@ import (
 // RouteNotes says of VirtualServices, all of a cluster, by their key, which of their
 // hosts they do not route, or not for all to whom they are shown: an older one of
 // their namespace has the host, or it is a service of another namespace, whose
-// clients follow that or the root namespace's.
-func RouteNotes(all []*model.VirtualService, root, clusterDomain string) map[string][]string {
+// clients follow that or the root namespace's. It says which routes are left out that are
+// left to delegates; exports is who sees objects that do not say so.
+func RouteNotes(all []*model.VirtualService, root, clusterDomain string, exports model.Exports) map[string][]string {
 	n := routeNoting{
 		root: root, suffix: ".svc." + clusterDomain, owners: map[namespacedHost][]*model.VirtualService{}, out: map[string][]string{},
 	}
@@ -24,7 +25,42 @@ func RouteNotes(all []*model.VirtualService, root, clusterDomain string) map[str
 			n.host(v, i, host)
 		}
 	}
+	n.delegates(all, exports)
 	return n.out
+}
+
+// delegates notes what of delegates, and of who delegates to them, has no effect.
+func (n *routeNoting) delegates(all []*model.VirtualService, exports model.Exports) {
+	byKey := make(map[string]*model.VirtualService, len(all))
+	for _, v := range all {
+		byKey[v.Key()] = v
+	}
+	used := map[string]bool{}
+	for _, v := range all {
+		if !v.Delegates() {
+			continue
+		}
+		find := func(namespace, name string) *model.VirtualService {
+			key := (&model.VirtualService{Cluster: v.Cluster, Namespace: namespace, Name: name}).Key()
+			used[key] = true
+			return byKey[key]
+		}
+		for _, note := range v.DelegateNotes(find, exports) {
+			n.add(v, note)
+		}
+	}
+
+	for _, v := range all {
+		if len(v.Hosts) == 0 && !used[v.Key()] {
+			n.add(v, "spec.hosts: is empty, and no VirtualService delegates to this one, so that it routes nothing")
+		}
+	}
+}
+
+func (n *routeNoting) add(v *model.VirtualService, note string) {
+	if list := n.out[v.Key()]; len(list) < maxNotes {
+		n.out[v.Key()] = append(list, note)
+	}
 }
 
 type namespacedHost struct{ namespace, host string }
@@ -56,7 +92,5 @@ func (n *routeNoting) host(v *model.VirtualService, i int, host string) {
 }
 
 func (n *routeNoting) addf(v *model.VirtualService, i int, format string, args ...any) {
-	if list := n.out[v.Key()]; len(list) < maxNotes {
-		n.out[v.Key()] = append(list, fmt.Sprintf("spec.hosts[%d]: ", i)+fmt.Sprintf(format, args...))
-	}
+	n.add(v, fmt.Sprintf("spec.hosts[%d]: ", i)+fmt.Sprintf(format, args...))
 }

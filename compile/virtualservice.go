@@ -80,6 +80,9 @@ func (b *routeBuilder) route(r *networking.HTTPRoute) model.HTTPRoute {
 		CORS:     corsPolicy(r.CorsPolicy),
 		Mirrors:  b.mirrors(r),
 	}
+	if d := r.Delegate; d != nil {
+		out.Delegate = &model.Delegate{Namespace: cmp.Or(d.Namespace, b.namespace), Name: d.Name}
+	}
 
 	for _, m := range r.Match {
 		out.Matches = append(out.Matches, b.httpMatch(m))

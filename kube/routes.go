@@ -22,7 +22,8 @@ func (r *Reader) tellRoutes(txn model.ReadTxn) {
 // routeNotes says what of VirtualServices changes nothing beside each other and the
 // Gateways.
 func (r *Reader) routeNotes(txn model.ReadTxn, all []*model.VirtualService) func(*model.VirtualService) []string {
-	inMesh := compile.RouteNotes(all, r.store.Mesh(txn, r.cfg.Cluster).RootNamespace, r.cfg.ClusterDomain)
+	mesh := r.store.Mesh(txn, r.cfg.Cluster)
+	inMesh := compile.RouteNotes(all, mesh.RootNamespace, r.cfg.ClusterDomain, mesh.RouteExports)
 	atGateways := compile.GatewayNotes(all, r.gateways(txn))
 	return func(v *model.VirtualService) []string { return slices.Concat(inMesh[v.Key()], atGateways[v.Key()]) }
 }

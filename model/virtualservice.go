@@ -16,7 +16,7 @@ type VirtualService struct {
 	Namespace string
 	Name      string
 	Created   time.Time
-	// Hosts are fully qualified, or wildcards such as *.example.com.
+	// Hosts are fully qualified, or wildcards such as *.example.com; a delegate has none.
 	Hosts []string
 	// Gateways are those whose requests it routes, as NAMESPACE/NAME, and
 	// MeshGateway; none: MeshGateway alone.
@@ -105,6 +105,9 @@ type HTTPRoute struct {
 	Destinations []WeightedDestination
 	Redirect     *HTTPRedirect
 	Direct       *DirectResponse
+	// Delegate is set in place of those where another object says what becomes of the
+	// requests.
+	Delegate *Delegate
 
 	Rewrite *HTTPRewrite
 	Headers HeaderEdits
@@ -191,6 +194,9 @@ type StringMatch struct {
 
 // WeightedDestination is one of those that share a route's requests.
 type WeightedDestination struct {
+	// Namespace is that of the delegate that names it; empty: of the VirtualService.
+	Namespace string
+
 	Host   string // fully qualified
 	Subset string
 	// Port is 0 when the object does not say it.

@@ -127,7 +127,9 @@ func drawRoute(r *rand.Rand) object {
 		match, _ := out["match"].([]object)
 		out["match"] = append(match, drawCondition(r))
 	}
-	switch r.IntN(4) {
+	switch r.IntN(5) {
+	case 4:
+		out["delegate"] = object{"name": pick(r, "part", "none", text(r)), "namespace": pick(r, "shop", "", text(r))}
 	case 0:
 		out["redirect"] = object{"uri": text(r), "authority": text(r), "scheme": pick(r, "", "https"), "redirectCode": pick(r, 0, 301, 302, 303, 307, 308)}
 	case 1:

@@ -1,6 +1,7 @@
 package resources
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
@@ -18,7 +19,7 @@ type destinationSet struct {
 
 // routedTo is a destination of a VirtualService, as clients of a port ask for it.
 type routedTo struct {
-	namespace    string // the VirtualService's
+	namespace    string // the VirtualService's, or that of its delegate
 	host, subset string
 	port         uint16 // that the destination says; 0: none
 	called       uint16
@@ -52,7 +53,7 @@ func (q destinationsBehind) build(r *reader, _ *destinationSet) *destinationSet 
 }
 
 func (s *servedRule) leadsTo(d *model.WeightedDestination) routedTo {
-	return routedTo{namespace: s.rule.Namespace, host: d.Host, subset: d.Subset, port: d.Port, called: s.port}
+	return routedTo{namespace: cmp.Or(d.Namespace, s.rule.Namespace), host: d.Host, subset: d.Subset, port: d.Port, called: s.port}
 }
 
 // add finds the cluster of a destination: the host as clients in the VirtualService's

@@ -65,11 +65,17 @@ func labelled(rule *model.VirtualService) func(yield func(*model.HTTPMatch) bool
 	}
 }
 
-// askedOf is what a VirtualService asks of clients' labels, and of whom; "" for nothing.
+// askedOf is what a VirtualService asks of clients' labels, and of whom, and who may ask in
+// its stead; "" for nothing.
 func askedOf(rule *model.VirtualService) string {
 	var list []string
 	for m := range labelled(rule) {
 		list = append(list, m.Namespace+"|"+labelText(m.Labels))
+	}
+	for i := range rule.HTTP {
+		if to := rule.HTTP[i].Delegate; to != nil {
+			list = append(list, "delegate", to.Namespace, to.Name)
+		}
 	}
 	if len(list) == 0 {
 		return ""

@@ -13,8 +13,11 @@ import (
 type virtuals struct {
 	exact    map[string]map[string][]*model.VirtualService // namespace, host; the oldest first
 	wildcard map[string][]wildcardRoutes                   // namespace; longest suffix first
-	// byAge are all of them, the oldest first.
+	// byAge are all of them, the oldest first; those that delegate have the routes of
+	// their delegates.
 	byAge []*model.VirtualService
+	// merged are those that delegate, by their rows.
+	merged map[*model.VirtualService]*delegatingRule
 	// selecting are those of them that ask for labels of clients.
 	selecting []*model.VirtualService
 	// exports is who sees those that do not say so.
@@ -27,20 +30,30 @@ type wildcardRoutes struct {
 	rule *model.VirtualService
 }
 
+// delegatingRule is a VirtualService that delegates, with the routes of its delegates. It stays
+// the same row while it and they are the same: others compare it.
+type delegatingRule struct {
+	delegates []*model.VirtualService
+	rule      *model.VirtualService
+}
+
 // virtualsOf asks for all VirtualServices.
 type virtualsOf struct{ source *Source }
 
 // build reads them. Of several of a namespace that name a host, the oldest that the
 // client sees has it (in Istio, too, they are merged for gateways alone).
-func (q virtualsOf) build(rd *reader, _ *virtuals) *virtuals {
+func (q virtualsOf) build(rd *reader, old *virtuals) *virtuals {
 	all := slices.Collect(readAll(rd, &q.source.store.Virtuals))
 	slices.SortFunc(all, (*model.VirtualService).CompareAge)
+	exports := q.source.mesh.get(rd).RouteExports
+	merged := mergeDelegates(all, exports, old)
 
 	v := &virtuals{
 		exact:    map[string]map[string][]*model.VirtualService{},
 		wildcard: map[string][]wildcardRoutes{},
 		byAge:    all,
-		exports:  q.source.mesh.get(rd).RouteExports,
+		merged:   merged,
+		exports:  exports,
 	}
 	for _, rule := range all {
 		if askedOf(rule) != "" {
@@ -57,6 +70,40 @@ func (q virtualsOf) build(rd *reader, _ *virtuals) *virtuals {
 		slices.SortStableFunc(list, func(a, b wildcardRoutes) int { return cmp.Compare(len(b.host), len(a.host)) })
 	}
 	return v
+}
+
+// mergeDelegates puts those that delegate, with the routes of their delegates, in the
+// places of their rows in all. What was merged before and is still the same stays.
+func mergeDelegates(all []*model.VirtualService, exports model.Exports, old *virtuals) map[*model.VirtualService]*delegatingRule {
+	var out map[*model.VirtualService]*delegatingRule
+	var byKey map[string]*model.VirtualService
+	for i, root := range all {
+		if !root.Delegates() {
+			continue
+		}
+		if out == nil {
+			// None that delegates has been replaced yet.
+			out = map[*model.VirtualService]*delegatingRule{}
+			byKey = make(map[string]*model.VirtualService, len(all))
+			for _, rule := range all {
+				byKey[rule.Key()] = rule
+			}
+		}
+
+		delegates := root.DelegatesOf(func(namespace, name string) *model.VirtualService {
+			return byKey[(&model.VirtualService{Cluster: root.Cluster, Namespace: namespace, Name: name}).Key()]
+		}, exports)
+		var m *delegatingRule
+		if old != nil {
+			m = old.merged[root]
+		}
+		if m == nil || !slices.Equal(m.delegates, delegates) {
+			m = &delegatingRule{delegates: delegates}
+			m.rule, _ = root.WithDelegates(delegates) // why not of all: compile.RouteNotes
+		}
+		out[root], all[i] = m, m.rule
+	}
+	return out
 }
 
 func (v *virtuals) add(host string, rule *model.VirtualService) {

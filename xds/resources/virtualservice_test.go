@@ -31,6 +31,61 @@ func (s *scene) virtualHost(port, name string) *routev3.VirtualHost {
 	return nil
 }
 
+// delegateDoc is a delegate in namespace shop, by whose route requests go to a subset.
+func delegateDoc(subset, more string) string {
+	return "kind: VirtualService\nmetadata: {name: part, namespace: shop}\nspec: {" + more +
+		"http: [{match: [{uri: {prefix: /a/b}}], route: [{destination: {host: web, subset: " + subset + "}}]}]}\n"
+}
+
+// TestVirtualServiceDelegates: the routes of a delegate stand in the root's place, follow
+// both objects, and are the same rows while neither changes.
+func TestVirtualServiceDelegates(t *testing.T) {
+	s := newScene(t, virtualService("v", `{hosts: [`+webHost+`], http: [
+		{match: [{uri: {prefix: /a}}], delegate: {name: part, namespace: shop}, mirror: {host: `+webHost+`}}, {route: [{destination: {host: `+webHost+`}}]}]}`))
+	routes := func() string {
+		var out []string
+		for _, r := range s.virtualHost("80", webHost).GetRoutes() {
+			out = append(out, cmpPath(r.Match)+"="+where(r))
+			if n := len(r.GetRoute().GetRequestMirrorPolicies()); n > 0 {
+				out = append(out, "mirrored")
+			}
+		}
+		return strings.Join(out, " ")
+	}
+
+	const last = "/=outbound|80||" + webHost
+	if got := routes(); got != last {
+		t.Errorf("without the delegate: %q", got)
+	}
+	for _, subset := range []string{"v1", "v2"} {
+		s.addObject([]byte(delegateDoc(subset, "")))
+		if got, want := routes(), "/a/b=outbound|80|"+subset+"|"+webHost+" mirrored "+last; got != want {
+			t.Errorf("routes %q, want %q", got, want)
+		}
+	}
+
+	// What another object changes leaves the row alone.
+	i := slices.IndexFunc(s.rules(), func(v *model.VirtualService) bool { return v.Name == "v" })
+	before := s.rules()[i]
+	s.addObject([]byte(strings.TrimPrefix(virtualService("w", `{hosts: [other.example], http: [{route: [{destination: {host: `+webHost+`}}]}]}`), "---\n")))
+	if !slices.Contains(s.rules(), before) {
+		t.Error("the routes are merged anew where neither of the two has changed")
+	}
+
+	// A delegate that is for another namespace.
+	s.addObject([]byte(delegateDoc("v1", "exportTo: [other], ")))
+	if got := routes(); got != last {
+		t.Errorf("by a delegate that is not shown: %q", got)
+	}
+}
+
+// rules are the VirtualServices as they count.
+func (s *scene) rules() []*model.VirtualService {
+	s.source.mu.Lock()
+	defer s.source.mu.Unlock()
+	return s.source.virtuals.get(s.source.newReaderLocked()).byAge
+}
+
 // TestVirtualServiceRoutes holds each field of a route to what Istio makes of it.
 func TestVirtualServiceRoutes(t *testing.T) {
 	const (
