@@ -24,7 +24,7 @@ PROXYBUILD = $(GOBUILD) -tags grpcnotrace
 IMAGE_ARCH ?= $(shell go env GOARCH)
 LINUX_BIN   = bin/linux-$(IMAGE_ARCH)
 
-.PHONY: help h2spec build built-with vuln generate images lab deps demo demo-down test lint cc unit e2e fuzz bench bench-discovery bench-quick bench-failover clean
+.PHONY: help h2spec build built-with vuln generate images lab deps demo demo-down test lint cc unit verdicts e2e fuzz bench bench-discovery bench-quick bench-failover clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -90,6 +90,11 @@ h2spec: ## The HTTP/2 conformance suite against the proxy, a minute
 	@mkdir -p bin
 	cd test/h2spec && go build -o ../../bin/h2spec github.com/summerwind/h2spec/cmd/h2spec
 	H2SPEC=$(CURDIR)/bin/h2spec go test -count=1 -run TestH2Spec ./proxy/httpproxy
+
+verdicts: ## What is accepted and refused here, beside Istio's own validator
+	@mkdir -p bin
+	cd test/verdicts && go build -o ../../bin/verdicts .
+	ISTIO_VERDICTS=$(CURDIR)/bin/verdicts go test -count=1 -v -run TestVerdicts ./test/istioapi
 
 e2e: deps lab images ## The lab: real clusters, the commands as people type them
 	go test -tags e2e -count=1 -timeout 60m -v ./test/e2e
