@@ -42,7 +42,7 @@ func verdict(raw []byte) error {
 	gvk := obj.GroupVersionKind()
 	schema, known := collections.PilotGatewayAPI().FindByGroupVersionAliasesKind(resource.FromKubernetesGVK(&gvk))
 	if !known {
-		return fmt.Errorf("Istio knows no %s", gvk)
+		return fmt.Errorf("there is no %s in Istio", gvk)
 	}
 	cfg, err := crd.ConvertObjectInternal(schema, &obj, "cluster.local", strict)
 	if err != nil {
