@@ -128,6 +128,7 @@ func Decode(raw []byte) (*Object, error) {
 	if err := json.Unmarshal(raw, &envelope); err != nil {
 		return nil, fmt.Errorf("object: %w", err)
 	}
+
 	obj := &Object{
 		Kind:        Kind(envelope.Kind),
 		Namespace:   envelope.Namespace,
@@ -139,6 +140,7 @@ func Decode(raw []byte) (*Object, error) {
 		Annotations: envelope.Annotations,
 		Status:      decodeStatus(envelope.Status, envelope.Generation),
 	}
+
 	spec := newSpec(obj.Kind)
 	if spec == nil {
 		return obj, &NotHonouredError{Kind: envelope.Kind}
@@ -149,6 +151,7 @@ func Decode(raw []byte) (*Object, error) {
 		}
 	}
 	obj.Spec = spec
+
 	if err := Validate(obj); err != nil {
 		return obj, err
 	}
@@ -162,6 +165,7 @@ func Validate(obj *Object) error {
 	if honoured == nil || obj.Spec == nil {
 		return &NotHonouredError{Kind: string(obj.Kind)}
 	}
+
 	var p problems
 	p.unsupported(obj.Spec, "spec", honoured)
 	switch spec := obj.Spec.(type) {

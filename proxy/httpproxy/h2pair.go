@@ -232,20 +232,24 @@ func (p *pair) Data(b []byte, end bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.end = p.end || end
+
 	if p.pipe != nil {
 		p.pipe.Data(b, end)
 		return
 	}
 	if p.done {
-		p.down.Credit(len(b))
+		p.down.Credit(len(b)) // nobody takes it, and the caller's other streams want the room
 		return
 	}
+
 	if p.mirrors != nil {
 		p.copyLocked(b)
 		if end {
 			p.endCopyLocked()
 		}
 	}
+
+	// Until there is an answer, what came may have to be sent again, elsewhere.
 	if !p.responded && !p.lostBody {
 		if len(p.replay)+len(b) > maxReplay && p.up != nil {
 			p.lostBody, p.replay = true, nil
@@ -256,6 +260,7 @@ func (p *pair) Data(b []byte, end bool) {
 			}
 		}
 	}
+
 	if p.up != nil {
 		p.down.Credit(p.up.Send(b, end))
 	}

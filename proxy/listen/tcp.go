@@ -200,6 +200,7 @@ func (t *tcpProxy) race(ctx context.Context, c *upstream.Cluster, hint upstream.
 			}
 			return up, err
 		},
+
 		Next: func(asked []*upstream.Endpoint) *upstream.Endpoint {
 			if len(asked) >= left {
 				return nil
@@ -213,6 +214,8 @@ func (t *tcpProxy) race(ctx context.Context, c *upstream.Cluster, hint upstream.
 			}
 			return next
 		},
+
+		// It came too late to be used, though all is well with its endpoint.
 		Spare: func(e *upstream.Endpoint, up net.Conn) {
 			_ = up.Close()
 			e.Hangup()
